@@ -1,0 +1,49 @@
+# One command each; every one sets up what it needs first.
+#   make run     the whole chain over the embedded newsroom      make test   checks, then the tests
+#   make ui      Dagster and MLflow on loopback                  make check  format, lint, types, import law
+#   make setup   .venv from the pinned lock                      make clean  forget the runs (.momentrank)
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := run
+.PHONY: run ui setup test check clean
+
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+BIN := .venv/bin
+# Only errors: a machine's own package mirrors can make pip print a warning a package.
+PIP := $(BIN)/python -m pip --disable-pip-version-check install -qq
+
+run: .venv/.ready
+	$(BIN)/momentrank run projects/newsroom.toml
+
+ui: .venv/.ready
+	$(BIN)/momentrank ui projects/newsroom.toml
+
+setup: .venv/.ready
+
+test: check
+	$(BIN)/pytest
+
+check: .venv/.ready
+	@echo "format, lint, types, import law"
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+clean:
+	rm -rf .momentrank build .pytest_cache .hypothesis .mypy_cache .ruff_cache .import_linter_cache
+
+# torch goes first and from its own line: the rest of the lock would else pull its CUDA packages.
+# The build tool is pinned in the lock too, hence no build isolation.
+.venv/.ready: requirements.lock pyproject.toml
+	@since=$$SECONDS; \
+	"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "Python 3.11 or newer is needed, $(PYTHON) is older: make PYTHON=/path/to/python3.11" >&2; exit 1; }; \
+	echo "setting up .venv with $(PYTHON): a minute or two, once"; \
+	"$(PYTHON)" -m venv .venv; \
+	echo "  torch"; $(PIP) torch==2.13.0; \
+	echo "  $$(grep -c '^[^#]' requirements.lock) pinned packages"; $(PIP) -r requirements.lock; \
+	echo "  momentrank itself"; $(PIP) --no-deps --no-build-isolation -e .; \
+	$(BIN)/python -m pip check; \
+	touch $@; \
+	echo "ready after $$((SECONDS - since)) s"
