@@ -1,0 +1,1 @@
+"""Logs become typed tables: events, moment state, features. Pure Polars; imports no other room."""
