@@ -1,0 +1,184 @@
+"""Raw rows → items, impressions, interactions; every refused row goes to `rejects` with its reason.
+
+A list that names an item twice keeps the first mention, with the positions as shown; a mention without an id
+is left out: neither is a reject, for the list itself is kept. Ids of items that no log describes are kept, and
+so are interactions with impressions that no log holds.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+import dataframely as dy
+import polars as pl
+
+from features import schemas
+from features.errors import TableError
+from features.project import Project
+from features.slices import Slices
+from features.sources.raw import INSTANT, SCHEMAS, RawEvents, Rule, absent, refuse
+
+MOMENT = timedelta(microseconds=1)
+_PLACE = ("source", "line", "raw")
+
+
+@dataclass(frozen=True)
+class Events:
+    """The tables of the schemas, each with the `slice` its rows belong to.
+
+    Impressions are sliced by `shown_at`, interactions and item versions by `known_at` (versions known before
+    the first slice belong to it), rejects by their own time, else by that of the row before them.
+    """
+
+    items: pl.DataFrame
+    impressions: pl.DataFrame
+    interactions: pl.DataFrame
+    rejects: pl.DataFrame
+
+
+def build(raw: RawEvents, project: Project, now: datetime) -> Events:
+    """Judge rows: kept ones are valid by their schema, in slice, time and id order; the others are rejects.
+
+    `now`: what lies after it is refused as `in_future`. Of rows with the same id the first known is kept, then
+    the first by source and line; later ones are `duplicate_id`. Raises TableError if a row is lost or invented.
+    """
+    slices = project.slices
+    items, bad_items = _items(raw.items, slices, now)
+    impressions, bad_impressions = _impressions(raw.impressions, slices, now)
+    interactions, bad_interactions = _interactions(raw.interactions, impressions, slices, now)
+    refused = pl.concat([raw.rejects, *bad_items, *bad_impressions, *bad_interactions])
+    kept = {"items": items, "impressions": impressions, "interactions": interactions}
+    rejects = _place_rejects(refused, raw, slices, now)
+    events = Events(
+        items=_table(items, "known_at", "item_id", schemas.Items, slices),
+        impressions=_table(impressions, "shown_at", "impression_id", schemas.Impressions, slices),
+        interactions=_table(interactions, "known_at", "interaction_id", schemas.Interactions, slices),
+        rejects=rejects,
+    )
+    rows_out = rejects.height + sum(frame.height for frame in kept.values())
+    if rows_out != raw.height:
+        raise TableError(
+            f"{raw.height} rows were read, but {rows_out} kept or rejected: report this as a defect"
+        )
+    return events
+
+
+def _items(frame: pl.DataFrame, slices: Slices, now: datetime) -> tuple[pl.DataFrame, list[pl.DataFrame]]:
+    rules = [
+        ("missing_field:item", absent("item_id")),
+        ("missing_field:timestamp", pl.col("known_at").is_null()),
+        ("missing_field:title", pl.col("title").is_null()),
+        *_out_of_time("known_at", slices, now)[:-1],
+    ]
+    kept, rejects = refuse(frame, rules, at="known_at")
+    kept, repeats = _once(kept, "known_at", "item_id")
+    return kept, [rejects, repeats]
+
+
+def _impressions(
+    frame: pl.DataFrame, slices: Slices, now: datetime
+) -> tuple[pl.DataFrame, list[pl.DataFrame]]:
+    rules = [
+        ("missing_field:id", absent("impression_id")),
+        ("missing_field:user", absent("user_id")),
+        ("missing_field:timestamp", pl.col("shown_at").is_null()),
+        ("missing_field:items", pl.col("candidates").is_null()),
+        ("empty_list", pl.col("candidates").list.len() == 0),
+        *_out_of_time("shown_at", slices, now),
+    ]
+    kept, rejects = refuse(_without_repeats(frame), rules, at="shown_at")
+    kept, repeats = _once(kept, "shown_at", "impression_id")
+    return kept, [rejects, repeats]
+
+
+def _interactions(
+    frame: pl.DataFrame, impressions: pl.DataFrame, slices: Slices, now: datetime
+) -> tuple[pl.DataFrame, list[pl.DataFrame]]:
+    rules = [
+        ("missing_field:id", absent("interaction_id")),
+        ("missing_field:user", absent("user_id")),
+        ("missing_field:item", absent("item_id")),
+        ("missing_field:kind", absent("kind")),
+        ("missing_field:timestamp", pl.col("happened_at").is_null() | pl.col("known_at").is_null()),
+        ("known_before_happened", pl.col("known_at") < pl.col("happened_at")),
+        *_out_of_time("known_at", slices, now),
+    ]
+    kept, rejects = refuse(frame, rules, at="known_at")
+    lists = impressions.select("impression_id", owner="user_id", shown=_ids_shown())
+    beside = kept.join(lists, on="impression_id", how="left", maintain_order="left")
+    shown = pl.col("shown").list.contains(pl.col("item_id"))
+    kept, misplaced = refuse(
+        beside,
+        [("item_not_shown", ~shown), ("user_mismatch", pl.col("owner") != pl.col("user_id"))],
+        at="known_at",
+    )
+    kept, repeats = _once(kept.drop("owner", "shown"), "known_at", "interaction_id")
+    return kept, [rejects, misplaced, repeats]
+
+
+def _out_of_time(column: str, slices: Slices, now: datetime) -> list[Rule]:
+    """Rules of time; the last one refuses what came before the first slice, which item versions may."""
+    rules: list[Rule] = [("in_future", pl.col(column) > now)]
+    if slices.end is not None:
+        rules.append(("outside_timetable", pl.col(column) >= slices.end))
+    return [*rules, ("outside_timetable", pl.col(column) < slices.start)]
+
+
+def _once(frame: pl.DataFrame, time: str, key: str) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """The first row of each id, and the others as rejects. Item versions are one fact per item and instant."""
+    ordered = frame.sort(time, "source", "line")
+    fact = pl.struct(key, time) if key == "item_id" else pl.col(key)
+    return refuse(ordered, [("duplicate_id", ~fact.is_first_distinct())], at=time)
+
+
+def _ids_shown() -> pl.Expr:
+    return pl.col("candidates").list.eval(pl.element().struct.field("item_id"))
+
+
+def _without_repeats(frame: pl.DataFrame) -> pl.DataFrame:
+    """Lists whose items are named once and have ids; nearly all are so already and stay untouched."""
+    ids = _ids_shown()
+    flawed = (ids.list.n_unique() < ids.list.len()) | ids.list.contains("") | ids.list.contains(None)
+    marked = frame.with_row_index("row").with_columns(flawed=flawed.fill_null(False))
+    item = pl.element().struct.field("item_id")
+    clean = pl.element().filter(item.is_first_distinct() & (item != "").fill_null(False))
+    mended = marked.filter("flawed").with_columns(pl.col("candidates").list.eval(clean))
+    return pl.concat([marked.filter(~pl.col("flawed")), mended]).sort("row").drop("row", "flawed")
+
+
+def _slice_of(instant: pl.Expr, slices: Slices) -> pl.Expr:
+    """Key of the slice that holds an instant; of the first slice, for what came before it."""
+    start = pl.lit(slices.start).cast(INSTANT).dt.epoch("us")
+    every = slices.every // MOMENT
+    steps = ((instant.dt.epoch("us") - start) // every).clip(lower_bound=0)
+    return (start + steps * every).cast(INSTANT).dt.strftime(slices.key_format).alias("slice")
+
+
+def _table(frame: pl.DataFrame, time: str, key: str, schema: type[dy.Schema], slices: Slices) -> pl.DataFrame:
+    sliced = frame.drop(_PLACE).with_columns(_slice_of(pl.col(time), slices)).sort("slice", time, key)
+    schema.validate(sliced.drop("slice"))
+    return sliced
+
+
+def _place_rejects(refused: pl.DataFrame, raw: RawEvents, slices: Slices, now: datetime) -> pl.DataFrame:
+    """Give each reject its slice: of its own time, else of the last row before it in its file that has one."""
+    last = (slices.end or now) - MOMENT
+    times = [
+        raw.items.select("source", "line", at="known_at"),
+        raw.impressions.select("source", "line", at="shown_at"),
+        raw.interactions.select("source", "line", at="known_at"),
+        raw.rejects.select("source", "line", "at"),
+    ]
+    # A time after now says nothing where the timetable is open: its slice would change with every rerun.
+    readable = pl.col("at").is_not_null() & ((pl.col("at") <= now) | pl.lit(slices.end is not None))
+    rejects = refused.sort("line").with_columns(at=pl.when(readable).then("at"))
+    if rejects["at"].null_count():
+        before = pl.concat(times).filter(readable).rename({"at": "before"}).sort("line", "before")
+        rejects = rejects.join_asof(before, on="line", by="source", check_sortedness=False)
+        rejects = rejects.with_columns(at=pl.coalesce("at", "before"))
+    at = pl.col("at").fill_null(slices.start).clip(slices.start, last)
+    columns = [name for name in SCHEMAS["rejects"].names() if name != "at"]
+    return (
+        rejects.with_columns(_slice_of(at, slices))
+        .select(*columns, "slice")
+        .sort("slice", "source", "line", "reason", "raw")
+    )

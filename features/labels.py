@@ -1,0 +1,47 @@
+"""Interactions → graded label of each candidate, inside the attribution window."""
+
+from datetime import timedelta
+
+import polars as pl
+
+from features import schemas
+from features.project import Labels
+
+
+def attribute(impressions: pl.DataFrame, interactions: pl.DataFrame, labels: Labels) -> pl.DataFrame:
+    """One row per candidate (`schemas.Candidates`), sorted by impression and position.
+
+    An interaction counts for the candidate it names by impression and item; one that names no impression, for
+    every list of its user that showed the item. It must have happened in [shown_at, shown_at + attribution). The
+    label is the greatest declared gain among those that count, and 0 where none does; kinds without a declared
+    gain do not count. `as_of` is `shown_at`.
+    """
+    shown = impressions.select("impression_id", "user_id", "candidates", as_of="shown_at").explode(
+        "candidates"
+    )
+    shown = shown.unnest("candidates")
+    gain = pl.col("kind").replace_strict(labels.gains, default=None, return_dtype=pl.Float64)
+    gained = interactions.with_columns(gain=gain).filter(pl.col("gain") > 0)
+    facts = gained.select("impression_id", "user_id", "item_id", "happened_at", "gain")
+    named = facts.filter(pl.col("impression_id").is_not_null()).drop("user_id")
+    unnamed = facts.filter(pl.col("impression_id").is_null()).drop("impression_id")
+    counted = pl.concat(
+        [
+            _within(shown.join(named, on=["impression_id", "item_id"]), labels.attribution),
+            _within(shown.join(unnamed, on=["user_id", "item_id"]), labels.attribution),
+        ]
+    )
+    best = counted.group_by("impression_id", "item_id").agg(label=pl.col("gain").max())
+    graded = shown.join(best, on=["impression_id", "item_id"], how="left")
+    label = pl.col("label").fill_null(0.0)
+    return (
+        graded.with_columns(label=label, clicked=label > 0)
+        .select(schemas.Candidates.column_names())
+        .sort("impression_id", "position")
+    )
+
+
+def _within(pairs: pl.DataFrame, attribution: timedelta) -> pl.DataFrame:
+    since = pl.col("happened_at") - pl.col("as_of")
+    inside = pairs.filter((since >= timedelta(0)) & (since < attribution))
+    return inside.select("impression_id", "item_id", "gain")

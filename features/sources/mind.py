@@ -1,0 +1,189 @@
+"""Microsoft's MIND: `behaviors.tsv` and `news.tsv`, in one part folder or several (train, dev, test).
+
+MIND says when a list was shown, not when it was clicked: a click happens one second after its list was shown.
+The clicked history beside a user's first list has no times either: its clicks are spread over the time just
+before that list, a second apart (closer, where the first slice began less than that long before), and belong
+to no impression. In the test part candidates carry no `-0`/`-1`: they were shown, nothing is known of clicks.
+Articles have no dates: they are known before everything.
+"""
+
+import json
+from collections.abc import Sequence
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from features.errors import SourceError
+from features.project import Project
+from features.sources.files import find, read_lines
+from features.sources.items import before_everything, item_rows
+from features.sources.raw import INSTANT, RawEvents, absent, gather, numbered, refuse
+
+CLICK_DELAY = timedelta(seconds=1)
+"""From a list shown to its clicks: MIND has no click times."""
+
+_BEHAVIORS, _NEWS = "behaviors.tsv", "news.tsv"
+_NEWS_COLUMNS = (
+    "item_id",
+    "category",
+    "subcategory",
+    "title",
+    "abstract",
+    "url",
+    "title_entities",
+    "abstract_entities",
+)
+_TIME = "%m/%d/%Y %I:%M:%S %p"
+
+
+def read(project: Project, paths: Sequence[Path]) -> RawEvents:
+    """Read the parts under the given folders.
+
+    Impression ids repeat between parts: with more than one they are prefixed with the part folder's name.
+    An item's fields are `category`, `subcategory`, `title`, `abstract`, `url` and `entities` (labels).
+    Raises SourceError where there is no `behaviors.tsv`.
+    """
+    files = find(paths, (_BEHAVIORS, _NEWS))
+    behaviors = [(source, path) for source, path in files if path.name == _BEHAVIORS]
+    if not behaviors:
+        raise SourceError(f"no {_BEHAVIORS} under {', '.join(map(str, paths))}: expected MIND's part folders")
+    names = [path.resolve().parent.name for _, path in behaviors]
+    rejects: list[pl.DataFrame] = []
+    lists: list[pl.DataFrame] = []
+    for (source, path), name in zip(behaviors, names, strict=True):
+        same_name = names.count(name) > 1
+        part = str(Path(source).parent) if same_name else name
+        lists.append(_lists(path, source, f"{part}/" if len(names) > 1 else "", rejects))
+    items = [_news(path, source, project, rejects) for source, path in files if path.name == _NEWS]
+    shown = pl.concat(lists)
+    impressions = shown.with_columns(session_id=pl.lit(None), candidates=numbered(pl.col("items")))
+    interactions = [_clicks(shown, project), _histories(shown, project)]
+    return gather(items, [impressions], interactions, rejects)
+
+
+def _columns(path: Path, source: str, count: int, rejects: list[pl.DataFrame]) -> pl.DataFrame:
+    """Lines of a TSV file split into `cells`; those with another number of cells are rejected."""
+    lines = read_lines(path, source)
+    split = lines.rows.with_columns(pl.col("raw").str.split("\t").alias("cells"))
+    found = pl.col("cells").list.len()
+    kept, broken = refuse(
+        split, [(pl.format(f"broken_row:{{}} columns, not {count}", found), found != count)]
+    )
+    rejects += [lines.rejects, broken]
+    return kept
+
+
+def _lists(path: Path, source: str, prefix: str, rejects: list[pl.DataFrame]) -> pl.DataFrame:
+    """Lists shown: `impression_id, user_id, shown_at, history, items, taken` (lists of ids) and the place."""
+    rows = _columns(path, source, 5, rejects)
+    cell = [pl.col("cells").list.get(i).str.strip_chars() for i in range(5)]
+    shown_at = cell[2].str.to_datetime(_TIME, strict=False, time_unit="us", time_zone="UTC")
+    tokens = pl.col("tokens").list
+    rows = rows.with_columns(
+        impression_id=cell[0],
+        user_id=cell[1],
+        time=cell[2],
+        shown_at=shown_at,
+        history=cell[3].str.extract_all(r"\S+"),
+        tokens=cell[4].str.extract_all(r"\S+"),
+    ).drop("cells")
+    kept, broken = refuse(
+        rows,
+        [
+            ("missing_field:id", absent("impression_id")),
+            ("missing_field:user", absent("user_id")),
+            ("missing_field:timestamp", absent("time")),
+            ("bad_timestamp", pl.col("shown_at").is_null()),
+            ("empty_list", tokens.len() == 0),
+        ],
+        at="shown_at",
+    )
+    rejects.append(broken)
+    taken = tokens.eval(pl.element().filter(pl.element().str.ends_with("-1")))
+    without_label = pl.element().str.replace("-[01]$", "")
+    return kept.select(
+        "source",
+        "line",
+        "raw",
+        "user_id",
+        "shown_at",
+        "history",
+        impression_id=pl.lit(prefix) + pl.col("impression_id"),
+        items=tokens.eval(without_label),
+        taken=taken.list.eval(without_label).list.unique(maintain_order=True),
+    )
+
+
+def _clicks(shown: pl.DataFrame, project: Project) -> pl.DataFrame:
+    taken = shown.filter(pl.col("taken").list.len() > 0).explode("taken")
+    happened_at = pl.col("shown_at") + CLICK_DELAY
+    return taken.select(
+        "source",
+        "line",
+        "impression_id",
+        "user_id",
+        raw="taken",
+        interaction_id=pl.concat_str("impression_id", "taken", separator="/"),
+        item_id="taken",
+        kind=pl.lit("click"),
+        value=pl.lit(None),
+        happened_at=happened_at,
+        known_at=happened_at + project.source.known_after,
+    )
+
+
+def _histories(shown: pl.DataFrame, project: Project) -> pl.DataFrame:
+    """The history beside each user's first list: the k-th of n clicks stands n − k + 1 steps before it."""
+    first = shown.sort("shown_at", "source", "line").unique("user_id", keep="first", maintain_order=True)
+    first = first.filter(pl.col("history").list.len() > 0).with_columns(
+        n=pl.col("history").list.len().cast(pl.Int64),
+        room=(pl.col("shown_at") - project.slices.start).dt.total_microseconds(),
+    )
+    second = 1_000_000
+    squeezed = pl.min_horizontal(pl.lit(second), pl.col("room") // (pl.col("n") + 1)).clip(lower_bound=1)
+    step = pl.when(pl.col("room") > 0).then(squeezed).otherwise(second)
+    clicks = first.with_columns(step=step, k=pl.int_ranges(1, pl.col("n") + 1)).explode("history", "k")
+    steps_before = pl.col("n") - pl.col("k") + 1
+    at = (pl.col("shown_at").cast(pl.Int64) - steps_before * pl.col("step")).cast(INSTANT)
+    return clicks.select(
+        "source",
+        "line",
+        "user_id",
+        raw="history",
+        interaction_id=pl.format("{}/history/{}", "user_id", "k"),
+        impression_id=pl.lit(None),
+        item_id="history",
+        kind=pl.lit("click"),
+        value=pl.lit(None),
+        happened_at=at,
+        known_at=at,
+    )
+
+
+def _news(path: Path, source: str, project: Project, rejects: list[pl.DataFrame]) -> pl.DataFrame:
+    rows = _columns(path, source, len(_NEWS_COLUMNS), rejects)
+    fields: list[dict[str, Any]] = []
+    for cells in rows["cells"].to_list():
+        row: dict[str, Any] = dict(zip(_NEWS_COLUMNS, cells, strict=True))
+        row["entities"] = [*_labels(row["title_entities"]), *_labels(row["abstract_entities"])]
+        row["title"] = row["title"] or None
+        fields.append(row)
+    place = rows.select(
+        "source",
+        "line",
+        "raw",
+        item_id=pl.col("cells").list.first(),
+        known_at=pl.lit(before_everything(project)).cast(INSTANT),
+    )
+    return item_rows(place, fields, project.items)
+
+
+def _labels(entities: str) -> list[str]:
+    """Labels of the entities in a JSON cell; a cell that is no such JSON has none."""
+    try:
+        found = json.loads(entities or "[]")
+    except ValueError:
+        return []
+    return [entity["Label"] for entity in found if isinstance(entity, dict) and "Label" in entity]

@@ -1,0 +1,140 @@
+"""CSV, Parquet and JSON-lines files → frames of cells with their place, and the rows that are no rows."""
+
+import csv
+import io
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from features.errors import SourceError
+from features.sources.files import find, read_bytes, read_lines
+from features.sources.items import text_of
+from features.sources.raw import SCHEMAS
+
+_CSV = (".csv", ".tsv", ".csv.gz", ".tsv.gz")
+_JSONL = (".jsonl", ".jsonl.gz", ".ndjson", ".ndjson.gz")
+_PARQUET = (".parquet", ".pq")
+_SEPARATORS = ",\t;|"
+_LINE, _RAW = "__line", "__raw"
+"""Names that no log's column has."""
+
+
+def read_tables(
+    paths: Sequence[Path], columns: dict[str, str], optional: dict[str, str] | None = None
+) -> tuple[list[pl.DataFrame], list[pl.DataFrame]]:
+    """Frames of `source, line, raw` and the columns asked for, one a file that has rows; and the rejects.
+
+    `columns`: what a column is called here → what it is called in the file; `optional` ones may be missing.
+    Cells of CSV and JSON lines are text (a JSON list or object stays JSON), those of Parquet have their types.
+    A line is a row's number, headers counted. Raises SourceError for an unreadable file or a missing column.
+    """
+    frames: list[pl.DataFrame] = []
+    rejects: list[pl.DataFrame] = []
+    for source, path in find(paths, (*_CSV, *_JSONL, *_PARQUET)):
+        name = path.name.lower()
+        if name.endswith(_PARQUET):
+            frame = _read_parquet(path)
+        elif name.endswith(_JSONL):
+            frame, broken = _read_json_lines(path, source)
+            rejects.append(broken)
+        else:
+            frame, broken = _read_csv(path, source)
+            rejects.append(broken)
+        if frame.is_empty():
+            continue
+        missing = [column for column in columns.values() if column not in frame.columns]
+        if missing:
+            found = ", ".join(column for column in frame.columns if column not in (_LINE, _RAW))
+            raise SourceError(
+                f"{path} has no column {missing[0]!r}, only {found}: "
+                'name its columns in [source.tables] and [items] (title = "" where items have no title)'
+            )
+        present = {key: name for key, name in (optional or {}).items() if name in frame.columns}
+        picked = [pl.col(column).alias(key) for key, column in {**columns, **present}.items()]
+        place = [pl.lit(source).alias("source"), pl.col(_LINE).cast(pl.Int64).alias("line")]
+        frames.append(frame.select(*place, pl.col(_RAW).alias("raw"), *picked))
+    return frames, rejects
+
+
+def _read_parquet(path: Path) -> pl.DataFrame:
+    try:
+        frame = pl.read_parquet(path)
+    except (pl.exceptions.PolarsError, OSError) as error:
+        raise SourceError(f"{path} is not a readable Parquet file: {error}") from None
+    raw = pl.struct(pl.all()).struct.json_encode().alias(_RAW)
+    return frame.with_columns(raw).with_row_index(_LINE, offset=1)
+
+
+def _read_json_lines(path: Path, source: str) -> tuple[pl.DataFrame, pl.DataFrame]:
+    lines = read_lines(path, source)
+    rows: list[dict[str, Any]] = []
+    broken: list[tuple[str, int, str, str, None]] = []
+    for number, raw in lines.rows.select("line", "raw").iter_rows():
+        try:
+            row = json.loads(raw)
+            if "\\u" in raw:
+                json.dumps(row, ensure_ascii=False).encode()
+        except (ValueError, RecursionError):
+            row = None
+        if isinstance(row, dict):
+            rows.append({name: _cell(value) for name, value in row.items()} | {_LINE: number, _RAW: raw})
+        else:
+            broken.append((source, number, "broken_json", raw, None))
+    names = dict.fromkeys(name for row in rows for name in row)
+    schema = {name: pl.Int64 if name == _LINE else pl.String for name in names}
+    rejects = pl.DataFrame(broken, schema=SCHEMAS["rejects"], orient="row")
+    return pl.DataFrame(rows, schema=schema), pl.concat([lines.rejects, rejects])
+
+
+def _cell(value: Any) -> str | None:
+    return json.dumps(value, ensure_ascii=False) if isinstance(value, list | dict) else text_of(value)
+
+
+def _read_csv(path: Path, source: str) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Rows of a CSV whose first line names the columns, parted by what that line holds most of."""
+    content, cut = read_bytes(path)
+    content = content.removeprefix(b"\xef\xbb\xbf")
+    broken: list[tuple[str, int, str, str, None]] = []
+    if cut:
+        content, _, tail = content.rpartition(b"\n")
+        broken.append(
+            (source, content.count(b"\n") + 2, "truncated_gzip", tail.decode(errors="replace"), None)
+        )
+    header = content.partition(b"\n")[0].decode(errors="replace")
+    separator = max(_SEPARATORS, key=header.count)
+    try:
+        frame = pl.read_csv(content, separator=separator, infer_schema=False)
+    except pl.exceptions.NoDataError:
+        frame = pl.DataFrame()
+    except pl.exceptions.PolarsError:
+        frame = _read_rows(content, separator, source, broken)
+    rejects = pl.DataFrame(broken, schema=SCHEMAS["rejects"], orient="row")
+    if frame.is_empty():
+        return frame, rejects
+    if _LINE not in frame.columns:
+        frame = frame.with_row_index(_LINE, offset=2)
+    raw = pl.concat_str(pl.all().exclude(_LINE).fill_null(""), separator=separator).alias(_RAW)
+    return frame.with_columns(raw), rejects
+
+
+def _read_rows(
+    content: bytes, separator: str, source: str, broken: list[tuple[str, int, str, str, None]]
+) -> pl.DataFrame:
+    """Read row by row what polars refused as a whole: too many cells or broken text reject the row alone."""
+    reader = csv.reader(io.StringIO(content.decode(errors="replace"), newline=""), delimiter=separator)
+    header = next(reader)
+    rows: list[list[Any]] = []
+    for number, cells in enumerate(reader, start=2):
+        raw = separator.join(cells)
+        if "�" in raw:
+            broken.append((source, number, "invalid_utf8", raw, None))
+        elif len(cells) > len(header):
+            broken.append((source, number, f"broken_row:{len(cells)} columns, not {len(header)}", raw, None))
+        elif cells:
+            short = [None] * (len(header) - len(cells))
+            rows.append([number, *(cell or None for cell in cells), *short])
+    schema = {_LINE: pl.Int64, **dict.fromkeys(header, pl.String)}
+    return pl.DataFrame(rows, schema=schema, orient="row")

@@ -1,0 +1,92 @@
+from datetime import UTC, datetime, timedelta
+
+import polars as pl
+import pytest
+
+from features import labels, schemas
+from features.project import Labels
+
+AT = datetime(2026, 1, 6, 12, tzinfo=UTC)
+MINUTE = timedelta(minutes=1)
+LABELS = Labels.model_validate({"gains": {"click": 1.0, "share": 3.0}, "attribution": "30m"})
+
+
+def impressions(*shown: tuple[str, datetime]) -> pl.DataFrame:
+    candidates = [{"item_id": "b", "position": 1}, {"item_id": "a", "position": 2}]
+    rows = [(name, "u", at, None, candidates) for name, at in shown]
+    return pl.DataFrame(rows, schema=schemas.Impressions.create_empty().schema, orient="row")
+
+
+def interactions(*done: tuple[str | None, str, str, datetime]) -> pl.DataFrame:
+    rows = [
+        (str(number), impression, "u", item, kind, None, at, at)
+        for number, (impression, item, kind, at) in enumerate(done)
+    ]
+    return pl.DataFrame(rows, schema=schemas.Interactions.create_empty().schema, orient="row")
+
+
+def label_of(frame: pl.DataFrame, impression: str, item: str) -> float:
+    found = frame.filter((pl.col("impression_id") == impression) & (pl.col("item_id") == item))
+    return float(found["label"].item())
+
+
+def test_candidates_follow_their_schema_and_the_order_shown() -> None:
+    frame = labels.attribute(impressions(("r", AT)), interactions(("r", "a", "click", AT)), LABELS)
+
+    schemas.Candidates.validate(frame)
+    assert frame.select("item_id", "position", "as_of", "label", "clicked").rows() == [
+        ("b", 1, AT, 0.0, False),
+        ("a", 2, AT, 1.0, True),
+    ]
+
+
+def test_the_greatest_gain_is_the_label() -> None:
+    done = interactions(
+        ("r", "a", "click", AT), ("r", "a", "share", AT + MINUTE), ("r", "a", "click", AT + MINUTE)
+    )
+
+    assert label_of(labels.attribute(impressions(("r", AT)), done, LABELS), "r", "a") == 3.0
+
+
+@pytest.mark.parametrize(
+    ("after", "label"),
+    [
+        (-timedelta(microseconds=1), 0.0),
+        (timedelta(0), 1.0),
+        (30 * MINUTE - timedelta(microseconds=1), 1.0),
+        (30 * MINUTE, 0.0),
+    ],
+)
+def test_the_window_is_half_open(after: timedelta, label: float) -> None:
+    done = interactions(("r", "a", "click", AT + after))
+
+    assert label_of(labels.attribute(impressions(("r", AT)), done, LABELS), "r", "a") == label
+
+
+def test_kinds_without_a_gain_do_not_count() -> None:
+    frame = labels.attribute(impressions(("r", AT)), interactions(("r", "a", "view", AT)), LABELS)
+
+    assert not frame["clicked"].any()
+
+
+def test_an_interaction_that_names_its_impression_counts_there_alone() -> None:
+    shown = impressions(("r", AT), ("q", AT + MINUTE))
+
+    frame = labels.attribute(shown, interactions(("r", "a", "click", AT + 2 * MINUTE)), LABELS)
+
+    assert (label_of(frame, "r", "a"), label_of(frame, "q", "a")) == (1.0, 0.0)
+
+
+def test_an_interaction_without_impression_counts_for_the_lists_that_showed_the_item() -> None:
+    shown = impressions(("r", AT), ("q", AT + MINUTE), ("late", AT + 5 * MINUTE))
+
+    frame = labels.attribute(shown, interactions((None, "a", "click", AT + 2 * MINUTE)), LABELS)
+
+    assert [label_of(frame, name, "a") for name in ("r", "q", "late")] == [1.0, 1.0, 0.0]
+    assert label_of(frame, "r", "b") == 0.0
+
+
+def test_no_interactions_at_all_give_zeros() -> None:
+    frame = labels.attribute(impressions(("r", AT)), interactions(), LABELS)
+
+    assert frame["label"].to_list() == [0.0, 0.0]
