@@ -1,0 +1,282 @@
+"""Judgement: means over impressions with bootstrap intervals, every scorer on the same impressions.
+
+Intervals are percentile intervals of the bootstrap over impressions (Efron 1979). One draw of impressions
+serves all scorers and metrics, so differences between scorers are paired. Impressions without a positive, or
+with nothing else, are counted as skipped and left out of the means of the per-impression metrics; pooled AUC
+uses every row.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from features.errors import ModelError
+from models.metrics import METRICS, per_impression, pooled_auc
+from models.ranking import require, top
+
+ALL = "all"
+"""Name of the segment that holds every row."""
+POOLED = "pooled_auc"
+
+_POOLED_RESAMPLES = 200
+_CELLS = 4_000_000
+"""Most numbers a resampling step holds at once (32 MB)."""
+_VALUES = ("segment", "scorer", "impression_id", "candidates", "positives", *METRICS)
+_TABLE = {
+    "scorer": pl.String,
+    "metric": pl.String,
+    "segment": pl.String,
+    "mean": pl.Float64,
+    "low": pl.Float64,
+    "high": pl.Float64,
+    "impressions": pl.Int64,
+}
+
+
+class Interval(NamedTuple):
+    """A mean and the ends of its interval; NaN where nothing was judged."""
+
+    mean: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """How good each scorer is."""
+
+    impressions: int
+    """Impressions judged: at least one positive and at least one other candidate."""
+    skipped: int
+    """Impressions without a positive, or with nothing but positives."""
+    table: pl.DataFrame
+    """`scorer, metric, segment, mean, low, high, impressions`; null means where nothing could be judged."""
+    values: pl.DataFrame
+    """`segment, scorer, impression_id, candidates, positives`, the metrics; skipped impressions too."""
+
+    def as_json(self, segment: str = ALL) -> dict[str, Any]:
+        """`{"impressions": n, "scorers": {scorer: {metric: {"mean", "low", "high"}}}}` of one segment."""
+        scorers: dict[str, dict[str, dict[str, float | None]]] = {}
+        for row in self.table.filter(pl.col("segment") == segment).iter_rows(named=True):
+            interval = {end: row[end] for end in ("mean", "low", "high")}
+            scorers.setdefault(row["scorer"], {})[row["metric"]] = interval
+        return {"impressions": self.impressions, "scorers": scorers}
+
+
+def judge(
+    frame: pl.DataFrame,
+    scorers: Sequence[str],
+    segments: Mapping[str, pl.Expr] | None = None,
+    *,
+    seed: int = 1,
+    resamples: int = 1000,
+    confidence: float = 0.95,
+) -> Judgement:
+    """Judge `scorers`, each a column of `frame`, on the same impressions.
+
+    `frame`: `impression_id`, `item_id`, `label` and the score columns. A segment is a boolean expression over
+    rows. Only its rows are kept: one that is constant in an impression (new users) chooses impressions; one
+    that differs between items (new items) restricts each list to those candidates, ranked among themselves.
+    Raises TableError for missing columns, ModelError for scores or labels that are not numbers.
+    """
+    require(frame, ("impression_id", "item_id", "label", *scorers), "judgement")
+    values: list[pl.DataFrame] = []
+    tables: list[pl.DataFrame] = []
+    for segment, chosen in {ALL: pl.lit(True), **(segments or {})}.items():
+        rows = frame.filter(chosen)
+        judged: list[pl.DataFrame] = []
+        pooled: list[pl.DataFrame] = []
+        for scorer in scorers:
+            scored = rows.select("impression_id", "item_id", "label", score=scorer)
+            mark = {"segment": pl.lit(segment), "scorer": pl.lit(scorer)}
+            judged.append(per_impression(scored).with_columns(**mark).select(_VALUES))
+            interval = _pooled_interval(scored, seed, min(resamples, _POOLED_RESAMPLES), confidence)
+            pooled.append(_row(scorer, POOLED, segment, interval, scored["impression_id"].n_unique()))
+        values += judged
+        tables += [_summary(pl.concat(judged), segment, scorers, seed, resamples, confidence), *pooled]
+    return _judgement(pl.concat(tables), pl.concat(values))
+
+
+def combine(
+    values: Sequence[pl.DataFrame], *, seed: int = 1, resamples: int = 1000, confidence: float = 0.95
+) -> Judgement:
+    """One judgement of several judgements' `values`, for example over slices.
+
+    Pooled AUC is missing from its table: it needs the scores themselves. Raises ModelError if an impression
+    occurs twice under one scorer and segment, or if scorers were judged on different impressions.
+    """
+    if not values:
+        raise ModelError("nothing to combine: judge at least one slice first")
+    together = pl.concat([part.select(_VALUES) for part in values])
+    repeated = together.select("segment", "scorer", "impression_id").is_duplicated().sum()
+    if repeated:
+        raise ModelError(f"{repeated} rows judge an impression more than once: pass each slice's values once")
+    scorers = together["scorer"].unique(maintain_order=True).to_list()
+    tables = [
+        _summary(rows, str(segment), scorers, seed, resamples, confidence)
+        for (segment,), rows in together.group_by("segment", maintain_order=True)
+    ]
+    return _judgement(pl.concat([pl.DataFrame(schema=_TABLE), *tables]), together)
+
+
+def difference(
+    values: pl.DataFrame,
+    a: str,
+    b: str,
+    metric: str = "ndcg@10",
+    *,
+    seed: int = 1,
+    resamples: int = 1000,
+    confidence: float = 0.95,
+    segment: str = ALL,
+) -> Interval:
+    """Mean of (`a` − `b`) and its paired interval over the impressions that both were judged on.
+
+    `values` as in Judgement. NaN where nothing was judged. Raises ModelError if a scorer is absent or the two
+    were judged on different impressions.
+    """
+    wide = _wide(values.filter(pl.col("segment") == segment, pl.col("scorer").is_in([a, b])), [a, b], metric)
+    return _intervals(wide[:, :1] - wide[:, 1:], seed, resamples, confidence)[0]
+
+
+def calibration(probability: pl.Series, clicked: pl.Series, bins: int = 10) -> pl.DataFrame:
+    """Predicted against observed click rate: `bin` (from 1), `predicted`, `observed`, `count`.
+
+    Bins hold about equally many rows, because clicks are rare and equal widths would leave most bins empty;
+    equal predictions share a bin.
+    """
+    rows = pl.DataFrame({"predicted": probability.cast(pl.Float64), "clicked": clicked.cast(pl.Float64)})
+    place = (pl.col("predicted").rank("min").cast(pl.Int64) - 1) * bins // pl.len() + 1
+    return (
+        rows.group_by(place.cast(pl.Int32).alias("bin"))
+        .agg(pl.col("predicted").mean(), observed=pl.col("clicked").mean(), count=pl.len().cast(pl.Int64))
+        .sort("bin")
+    )
+
+
+def calibration_error(table: pl.DataFrame) -> float:
+    """Expected calibration error of a `calibration` table: Σ count · |predicted − observed| / Σ count."""
+    gap = (pl.col("predicted") - pl.col("observed")).abs()
+    return float(table.select((gap * pl.col("count")).sum() / pl.col("count").sum()).item())
+
+
+def beyond_accuracy(
+    frame: pl.DataFrame, scorers: Sequence[str], k: int = 10, popularity: str = "item_clicks_all"
+) -> pl.DataFrame:
+    """What the scorers' top-`k` lists show: one row per scorer.
+
+    `coverage`: share of all candidate items that reach a top-k. `gini`: inequality of exposure over all
+    candidate items, 0 if all are shown equally often, near 1 if one takes all. `popularity`: mean of that
+    column over the rows of the top-k lists.
+    """
+    require(frame, ("impression_id", "item_id", popularity, *scorers), "exposure")
+    rows = []
+    for scorer in scorers:
+        shown = top(frame, k, score=scorer)
+        exposure = (
+            frame.select(pl.col("item_id").unique())
+            .join(shown.group_by("item_id").len("times"), on="item_id", how="left")
+            .get_column("times")
+            .fill_null(0)
+            .sort()
+            .to_numpy()
+            .astype(np.float64)
+        )
+        place = 2 * np.arange(1, exposure.size + 1) - exposure.size - 1
+        rows.append(
+            {
+                "scorer": scorer,
+                "coverage": float((exposure > 0).mean()),
+                "gini": float(place @ exposure / (exposure.size * exposure.sum())),
+                "popularity": shown.select(pl.col(popularity).cast(pl.Float64).mean()).item(),
+            }
+        )
+    return pl.DataFrame(rows)
+
+
+def _judgement(table: pl.DataFrame, values: pl.DataFrame) -> Judgement:
+    lists = values.filter(pl.col("segment") == ALL).unique("impression_id")
+    judged = int(lists.get_column(METRICS[0]).is_not_null().sum())
+    return Judgement(judged, lists.height - judged, table, values)
+
+
+def _summary(
+    values: pl.DataFrame, segment: str, scorers: Sequence[str], seed: int, resamples: int, confidence: float
+) -> pl.DataFrame:
+    columns = np.concatenate([_wide(values, scorers, metric) for metric in METRICS], axis=1)
+    names = [(scorer, metric) for metric in METRICS for scorer in scorers]
+    intervals = _intervals(columns, seed, resamples, confidence)
+    rows = [
+        _row(scorer, metric, segment, interval, columns.shape[0])
+        for (scorer, metric), interval in zip(names, intervals, strict=True)
+    ]
+    return pl.concat(rows)
+
+
+def _wide(values: pl.DataFrame, scorers: Sequence[str], metric: str) -> NDArray[np.float64]:
+    """One row per judged impression, sorted by id, one column per scorer."""
+    parts = [values.filter(pl.col("scorer") == scorer).sort("impression_id") for scorer in scorers]
+    for scorer, part in zip(scorers, parts, strict=True):
+        if not part["impression_id"].equals(parts[0]["impression_id"]):
+            raise ModelError(
+                f"{scorer!r} was judged on {part.height} impressions, {scorers[0]!r} on {parts[0].height}, "
+                "not the same ones: judge both on one frame before they are compared"
+            )
+    return np.stack([part[metric].drop_nulls().to_numpy() for part in parts], axis=1)
+
+
+def _intervals(columns: NDArray[np.float64], seed: int, resamples: int, confidence: float) -> list[Interval]:
+    """Mean and percentile interval of each column; all columns see the same draws."""
+    if not columns.shape[0]:
+        return [Interval(np.nan, np.nan, np.nan)] * columns.shape[1]
+    means = np.concatenate(
+        [weights @ columns / columns.shape[0] for weights in _draws(columns.shape[0], seed, resamples)]
+    )
+    low, high = np.quantile(means, [(1 - confidence) / 2, (1 + confidence) / 2], axis=0)
+    return [Interval(*map(float, ends)) for ends in zip(columns.mean(axis=0), low, high, strict=True)]
+
+
+def _pooled_interval(scored: pl.DataFrame, seed: int, resamples: int, confidence: float) -> Interval:
+    """Pooled AUC, its interval from whole impressions drawn again: rows of a list are not independent."""
+    mean = pooled_auc(scored)
+    if mean is None:
+        return Interval(np.nan, np.nan, np.nan)
+    rows = scored.select(
+        pl.col("impression_id").rank("dense").cast(pl.Int64) - 1, pl.col("label") > 0, "score"
+    ).sort("score", "impression_id")
+    impression, positive = rows["impression_id"].to_numpy(), rows["label"].to_numpy()
+    score = rows["score"].cast(pl.Float64).to_numpy()
+    below = np.searchsorted(score[~positive], score[positive], side="left")
+    up_to = np.searchsorted(score[~positive], score[positive], side="right")
+    aucs: list[float] = []
+    for weights in _draws(int(impression.max()) + 1, seed, resamples):
+        for weight in weights:
+            others = np.concatenate(([0.0], np.cumsum(weight[impression[~positive]])))
+            won = weight[impression[positive]] @ (others[below] + others[up_to]) / 2
+            pairs = weight[impression[positive]].sum() * others[-1]
+            if pairs:
+                aucs.append(won / pairs)
+    if not aucs:
+        return Interval(mean, np.nan, np.nan)
+    low, high = np.quantile(aucs, [(1 - confidence) / 2, (1 + confidence) / 2])
+    return Interval(mean, float(low), float(high))
+
+
+def _draws(size: int, seed: int, resamples: int) -> Iterator[NDArray[np.float64]]:
+    """How often each of `size` impressions is drawn: blocks of rows, `resamples` rows in all."""
+    random = np.random.default_rng(seed)
+    block = max(1, _CELLS // size)
+    for start in range(0, resamples, block):
+        rows = min(block, resamples - start)
+        drawn = random.integers(0, size, (rows, size)) + np.arange(rows)[:, None] * size
+        yield np.bincount(drawn.ravel(), minlength=rows * size).reshape(rows, size).astype(np.float64)
+
+
+def _row(scorer: str, metric: str, segment: str, interval: Interval, impressions: int) -> pl.DataFrame:
+    return pl.DataFrame(
+        [(scorer, metric, segment, *interval, impressions)], schema=_TABLE, orient="row"
+    ).with_columns(pl.col("mean", "low", "high").fill_nan(None))

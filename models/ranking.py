@@ -1,0 +1,62 @@
+"""Scores become ranked lists: the only sort and tie-break.
+
+Within a list, higher scores come first; equal scores stand in the order of a hash of their item ids. The
+hash is BLAKE2b, defined here and the same on every machine and version, so a list never depends on the order
+its rows came in, and no item gains from the alphabet.
+"""
+
+from collections.abc import Sequence
+from hashlib import blake2b
+
+import polars as pl
+
+from features.errors import ModelError, TableError
+
+
+def require(frame: pl.DataFrame, columns: Sequence[str], reader: str) -> None:
+    """Raise TableError, naming what is missing, unless `frame` has all of `columns`."""
+    missing = [column for column in columns if column not in frame.columns]
+    if missing:
+        raise TableError(
+            f"{reader} needs the columns {', '.join(missing)}; found {', '.join(frame.columns)}: "
+            "add them to the table before the call"
+        )
+
+
+def stable_hash(ids: pl.Series, seed: int = 0) -> pl.Series:
+    """UInt64 hash of each text in `ids`, equal on every machine; another seed is another hash."""
+    salt = seed.to_bytes(16, "little", signed=True)
+    unique = ids.cast(pl.String).unique()
+    hashes = [
+        int.from_bytes(blake2b(text.encode(), digest_size=8, salt=salt).digest(), "little") for text in unique
+    ]
+    return ids.cast(pl.String).replace_strict(unique, pl.Series(hashes, dtype=pl.UInt64))
+
+
+def order(frame: pl.DataFrame, by: str = "impression_id", score: str = "score") -> pl.DataFrame:
+    """Rank the rows of each list: `frame` with Int32 `rank` from 1, sorted by (`by`, `rank`).
+
+    `frame` has `by`, `item_id` (once a list) and a numeric `score` column. Raises TableError where a column
+    is missing, ModelError where a score is null or NaN: such a row has no place in a list.
+    """
+    require(frame, (by, "item_id", score), "ranking")
+    invalid = frame.select((pl.col(score).is_null() | pl.col(score).cast(pl.Float64).is_nan()).sum()).item()
+    if invalid:
+        raise ModelError(
+            f"{invalid} of {frame.height} rows have no number in {score!r}: every candidate needs a score; "
+            "look at the features of these rows, or score them with another model"
+        )
+    tie_break = stable_hash(frame["item_id"])
+    return (
+        frame.with_columns(tie_break.alias("__tie_break"))
+        .sort(
+            by, score, "__tie_break", "item_id", descending=[False, True, False, False], maintain_order=True
+        )
+        .drop("__tie_break")
+        .with_columns(pl.int_range(1, pl.len() + 1, dtype=pl.Int32).over(by).alias("rank"))
+    )
+
+
+def top(frame: pl.DataFrame, k: int, by: str = "impression_id", score: str = "score") -> pl.DataFrame:
+    """The first `k` rows of each list, ranked as by `order`."""
+    return order(frame, by, score).filter(pl.col("rank") <= k)

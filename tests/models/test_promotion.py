@@ -1,0 +1,107 @@
+import numpy as np
+import polars as pl
+import pytest
+
+from features.errors import ModelError
+from features.project import Promotion
+from models.promotion import BASELINES, MIN_IMPRESSIONS, decide
+
+
+def _values(count: int = 200, **gains: float) -> pl.DataFrame:
+    """Per-impression nDCG@10 of each scorer: a shared difficulty, its gain, and a little noise of its own."""
+    random = np.random.default_rng(0)
+    difficulty = random.uniform(0.3, 0.7, count)
+    return pl.concat(
+        pl.DataFrame(
+            {
+                "segment": ["all"] * count,
+                "scorer": [scorer] * count,
+                "impression_id": [f"i{n:04}" for n in range(count)],
+                "ndcg@10": difficulty + gain + random.normal(0, 0.01, count),
+            }
+        )
+        for scorer, gain in gains.items()
+    )
+
+
+def test_a_better_challenger_is_promoted_and_the_reasons_carry_the_figures() -> None:
+    decision = decide(_values(challenger=0.05, champion=0.0), Promotion(), seed=1)
+    assert decision.promote
+    assert decision.difference.low > 0.04
+    assert decision.impressions == 200
+    assert decision.against == "champion"
+    assert decision.reasons[0] == "200 impressions were judged."
+    assert f"{decision.difference.mean:+.4f}" in decision.reasons[1]
+    assert f"[{decision.difference.low:+.4f}, {decision.difference.high:+.4f}]" in decision.reasons[2]
+
+
+def test_a_worse_challenger_is_refused() -> None:
+    decision = decide(_values(challenger=-0.05, champion=0.0), Promotion(), seed=1)
+    assert not decision.promote
+    assert decision.difference.high < 0
+    assert "below the +0.0000 asked for" in decision.reasons[1]
+    assert "it may be worse by more than the margin" in decision.reasons[2]
+
+
+def test_slightly_worse_is_refused_even_inside_the_margin() -> None:
+    decision = decide(_values(challenger=-0.003, champion=0.0), Promotion(margin=0.02), seed=1)
+    assert decision.difference.low > -0.02
+    assert not decision.promote
+
+
+def test_a_model_as_good_as_the_champion_takes_over_because_it_is_newer() -> None:
+    same = _values(challenger=0.0)
+    values = pl.concat([same, same.with_columns(scorer=pl.lit("champion"))])
+    assert decide(values, Promotion(), seed=1).promote
+
+
+def test_a_better_mean_with_a_wide_interval_shows_nothing() -> None:
+    noisy = np.random.default_rng(0).normal(0.005, 0.3, 40)
+    values = _values(40, challenger=0.0, champion=0.0).with_columns(
+        pl.Series("ndcg@10", np.concatenate([0.5 + noisy - noisy.mean() + 0.01, np.full(40, 0.5)]))
+    )
+    decision = decide(values, Promotion(), seed=1)
+    assert decision.difference.mean > 0
+    assert not decision.promote
+
+
+def test_a_demanded_gain_is_demanded() -> None:
+    values = _values(challenger=0.02, champion=0.0)
+    assert decide(values, Promotion(min_gain=0.01), seed=1).promote
+    assert not decide(values, Promotion(min_gain=0.03), seed=1).promote
+
+
+@pytest.mark.parametrize("champion", ["champion", None])
+def test_too_few_impressions_decide_nothing(champion: str | None) -> None:
+    values = _values(
+        MIN_IMPRESSIONS - 1, challenger=0.2, champion=0.0, random=0.0, popularity=0.0, recency=0.0
+    )
+    decision = decide(values, Promotion(), seed=1, champion=champion)
+    assert not decision.promote
+    assert decision.reasons[0] == "Only 29 impressions could be judged; 30 are needed to decide."
+
+
+def test_unjudged_impressions_do_not_count() -> None:
+    values = _values(challenger=0.05, champion=0.0).with_columns(pl.lit(None, pl.Float64).alias("ndcg@10"))
+    decision = decide(values, Promotion(), seed=1)
+    assert (decision.promote, decision.impressions, len(decision.reasons)) == (False, 0, 1)
+
+
+def test_the_first_challenger_must_beat_the_best_baseline() -> None:
+    weak = dict.fromkeys(BASELINES, 0.0)
+    good = decide(_values(challenger=0.05, **weak | {"popularity": 0.03}), Promotion(), 1, champion=None)
+    bad = decide(_values(challenger=0.05, **weak | {"popularity": 0.08}), Promotion(), 1, champion=None)
+    assert good.promote
+    assert not bad.promote
+    assert good.against == bad.against == "popularity"
+    assert "best baseline's (popularity)" in bad.reasons[1]
+
+
+def test_models_judged_on_different_impressions_cannot_be_compared() -> None:
+    values = _values(challenger=0.05, champion=0.0)
+    with pytest.raises(ModelError, match="not the same ones"):
+        decide(
+            values.filter((pl.col("scorer") == "challenger") | (pl.col("impression_id") > "i0100")),
+            Promotion(),
+            1,
+        )
