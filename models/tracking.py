@@ -1,0 +1,117 @@
+"""What is handed to the tracking store and said about it. Knows no MLflow: `models/registry.py` does."""
+
+import logging
+import os
+import re
+import urllib.error
+import urllib.request
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import polars as pl
+
+from features.errors import ModelError, TrackingError
+from models.ranker import Ranker
+
+_ENVIRONMENT = {
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+    "MLFLOW_LOGGING_LEVEL": "ERROR",
+    # By default a person waits for minutes when the server has gone away.
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",
+}
+
+
+def quieten() -> None:
+    """Keep MLflow quiet, private and short of patience in this process; what a person has set stays."""
+    for key, value in _ENVIRONMENT.items():
+        os.environ.setdefault(key, value)
+    for name in ("mlflow", "alembic"):
+        logging.getLogger(name).setLevel(os.environ["MLFLOW_LOGGING_LEVEL"].upper())
+
+
+def is_server(address: str) -> bool:
+    """Whether an address names a tracking server, not a database."""
+    return address.startswith(("http://", "https://"))
+
+
+def ask(address: str, seconds: float = 3) -> None:
+    """Ask a tracking server whether it is there. Raises OSError (URLError) when nobody answers."""
+    try:
+        urllib.request.urlopen(f"{address.rstrip('/')}/health", timeout=seconds).close()
+    except urllib.error.HTTPError:
+        return  # Somebody answered; what is wrong with the request, the next one tells better.
+
+
+def unusable(address: str, cause: Exception) -> TrackingError:
+    """The error for a store that failed, without the credentials in its address."""
+    shown = re.sub(r"//[^/@]*@", "//…@", address)
+    reason = str(cause).replace(address, shown).strip().partition("\n")[0]
+    return TrackingError(
+        f"the MLflow store at {shown} could not be used: {type(cause).__name__}: {reason[:300]}. "
+        f"Start that server or mend its address; where none is set, runs go to a local database"
+    )
+
+
+@contextmanager
+def ranker_folders(
+    ranker: Ranker, figures: Mapping[str, bytes], ablations: Mapping[str, Ranker]
+) -> Iterator[dict[str, Path]]:
+    """Folders to log beside a ranker while the context lasts: `bundle`, `figures` as PNG, one an ablation."""
+    with TemporaryDirectory() as scratch:
+        drawings = Path(scratch, "figures")
+        for name, saved in {"bundle": ranker, **ablations}.items():
+            saved.save(Path(scratch, name))
+        drawings.mkdir()
+        for name, png in figures.items():
+            (drawings / f"{name}.png").write_bytes(png)
+        yield {name: Path(scratch, name) for name in ("bundle", "figures", *ablations)}
+
+
+def example_rows(ranker: Ranker, example: pl.DataFrame) -> Any:
+    """A few rows as the pandas frame of doubles that MLflow's signatures know.
+
+    Doubles for integers too: an integer column could not hold a missing value when the model is served.
+    Raises ModelError when a column is missing that the ranker was fitted on.
+    """
+    missing = [column for column in ranker.columns if column not in example.columns]
+    if missing:
+        raise ModelError(
+            f"the input example lacks columns that the ranker was fitted on: {', '.join(missing)}; "
+            f"take its rows from the table that the ranker was fitted on"
+        )
+    return example.select(pl.col(ranker.columns).cast(pl.Float64)).to_pandas()
+
+
+def measures(
+    metrics: Mapping[str, float | None], curves: Sequence[Mapping[str, Any]] = ()
+) -> list[tuple[str, float, int]]:
+    """(name, value, step) of each metric and of each point of the curves; what was not measured is left out.
+
+    A curve's row holds `step` (else its number counts) and values by name. MLflow takes no `@` in a name.
+    """
+    rows = [(0, metrics), *((int(row.get("step", number)), row) for number, row in enumerate(curves))]
+    return [
+        (name.replace("@", "_at_"), float(value), step)
+        for step, row in rows
+        for name, value in row.items()
+        if name != "step" and value is not None
+    ]
+
+
+def row(version: Any, aliases: Mapping[str, str], metrics: Mapping[str, float]) -> dict[str, Any]:
+    """One registered version as `version, slice, aliases, tags, metrics`, metrics by their own names."""
+    number = str(version.version)
+    return {
+        "version": number,
+        "slice": version.tags.get("slice"),
+        "aliases": sorted(alias for alias, target in aliases.items() if target == number),
+        "tags": dict(version.tags),
+        "metrics": {name.replace("_at_", "@"): value for name, value in metrics.items()},
+    }
