@@ -1,0 +1,52 @@
+"""Events: the raw logs, read, validated and cut into slices."""
+
+from collections.abc import Iterator
+
+import dagster as dg
+import polars as pl
+
+from features.labels import attribute
+from features.schemas import Candidates, Impressions, Interactions, Items, Rejects
+from pipelines.deployment import Deployment
+from pipelines.publish import publish
+from pipelines.timetable import ONE_RUN
+
+TABLES = {
+    "items": "What items say, a row a version: text, attributes, numbers.",
+    "impressions": "What people were shown: one row a list, its candidates in order.",
+    "interactions": "What people did: clicks, comments, shares, and when we knew.",
+    "candidates": "Each item of each list with its label: the greatest gain it earned in time.",
+    "rejects": "Rows that were refused, with the reason. Rows in = rows kept + these.",
+}
+
+
+@dg.multi_asset(
+    name="ingest",
+    specs=[
+        dg.AssetSpec(name, description=text, group_name="events", kinds={"polars", "deltalake"})
+        for name, text in TABLES.items()
+    ],
+    backfill_policy=ONE_RUN,
+)
+def ingest(
+    context: dg.AssetExecutionContext, deployment: dg.ResourceParam[Deployment]
+) -> Iterator[dg.MaterializeResult]:
+    """Read the source's logs; keep what is well-formed, refuse the rest with a reason."""
+    found = deployment.ingest()
+    for slice in context.partition_keys:
+        here = pl.col("slice") == slice
+        items, impressions, interactions, rejects = (
+            table.filter(here).drop("slice")
+            for table in (found.items, found.impressions, found.interactions, found.rejects)
+        )
+        labelled = attribute(impressions, found.interactions.drop("slice"), deployment.project.labels)
+        publish(context, deployment, "items", slice, Items.validate(items))
+        publish(context, deployment, "impressions", slice, Impressions.validate(impressions))
+        publish(context, deployment, "interactions", slice, Interactions.validate(interactions))
+        rate = {"click_rate": labelled["clicked"].mean() or 0.0}
+        publish(context, deployment, "candidates", slice, Candidates.validate(labelled), rate)
+        reasons = rejects.group_by("reason").len().sort("reason")
+        counts = {"reasons": dg.MetadataValue.json(dict(reasons.iter_rows()))}
+        publish(context, deployment, "rejects", slice, Rejects.validate(rejects), counts)
+    for name in TABLES:
+        yield dg.MaterializeResult(asset_key=name)

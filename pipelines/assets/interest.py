@@ -1,0 +1,97 @@
+"""Interest: a text encoder and a moment decoder, fine-tuned slice by slice on what people did next."""
+
+import shutil
+
+import dagster as dg
+
+from features.schemas import InterestScores, ItemVectors
+from models.interest_input import interest_config, interest_input
+from models.interest_input import item_vectors as vectors_of
+from pipelines.deployment import Deployment
+from pipelines.publish import publish
+from pipelines.timetable import ONE_RUN, before
+
+_EVENTS: list[str | dg.AssetDep] = ["items", "impressions", "interactions", before("moment_state")]
+
+
+@dg.asset(group_name="interest", kinds={"huggingface", "deltalake"}, deps=["items"], backfill_policy=ONE_RUN)
+def item_vectors(context: dg.AssetExecutionContext, deployment: dg.ResourceParam[Deployment]) -> None:
+    """Where each item's text lies in the frozen encoder's space, for likeness to what a person took before."""
+    for slice in context.partition_keys:
+        items = deployment.lake.read("items", [slice])
+        table = vectors_of(items, deployment.project, deployment.settings.cache)
+        publish(context, deployment, "item_vectors", slice, ItemVectors.validate(table))
+
+
+@dg.asset(
+    group_name="interest",
+    kinds={"pytorch", "mlflow"},
+    deps=[*_EVENTS, "candidates", before("interest_model")],
+    backfill_policy=ONE_RUN,
+    pool="trainer",
+)
+def interest_model(context: dg.AssetExecutionContext, deployment: dg.ResourceParam[Deployment]) -> None:
+    """The interest model after this slice: the previous version, fine-tuned on what people did in it."""
+    from models.interest.training import fine_tune
+
+    project, registry = deployment.project, deployment.registry
+    for slice in context.partition_keys:
+        labels = deployment.lake.read("candidates", [slice])
+        if not labels["clicked"].any():
+            context.add_asset_metadata({"skipped": "nothing was clicked in this slice"}, partition_key=slice)
+            continue
+        given = interest_input(deployment.state_before(slice), deployment.events(slice), project, labels)
+        previous = deployment.latest("interest", before=slice)
+        place = deployment.settings.checkpoints / project.name / slice
+        model = fine_tune(
+            given.texts,
+            given.moments,
+            interest_config(project),
+            start_from=registry.interest_folder(previous.version) if previous else None,
+            checkpoint=place / "training",
+            cache=deployment.settings.cache,
+            progress=deployment.watch(f"interest_model {slice}"),
+        )
+        model.save(place / "version")
+        last = model.history[-1] if model.history else {}
+        version = registry.register_interest(
+            place / "version",
+            slice,
+            context.run_id,
+            {"loss": last.get("loss")},
+            deployment.table_versions(),
+            model.history,
+        )
+        shutil.rmtree(place)
+        context.add_asset_metadata(
+            {
+                "version": version,
+                "loss": last.get("loss", 0.0),
+                "impressions": len(given.moments.impression_at),
+                "texts": len(given.texts),
+                "mlflow": dg.MetadataValue.url(
+                    registry.url("interest", version, deployment.settings.mlflow_url)
+                ),
+            },
+            partition_key=slice,
+        )
+        deployment.tell(f"interest_model {slice}: version {version}, loss {last.get('loss', 0.0):.4f}")
+
+
+@dg.asset(
+    group_name="interest",
+    kinds={"pytorch", "deltalake"},
+    deps=[*_EVENTS, "candidates", before("interest_model")],
+    backfill_policy=ONE_RUN,
+)
+def interest_scores(context: dg.AssetExecutionContext, deployment: dg.ResourceParam[Deployment]) -> None:
+    """How much each candidate's text should interest its user, by the version fitted before this slice."""
+    for slice in context.partition_keys:
+        model = deployment.latest("interest", before=slice)
+        scores = deployment.interest_scores(deployment.state_before(slice), deployment.events(slice), model)
+        table = InterestScores.validate(scores)
+        mean = table["interest_score"].mean() if model else None
+        publish(
+            context, deployment, "interest_scores", slice, table,
+            {"scored_by": model.slice if model else "no version yet", "mean": mean if isinstance(mean, float) else 0.0},
+        )  # fmt: skip

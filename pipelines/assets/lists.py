@@ -1,0 +1,63 @@
+"""Lists: what people would be shown now, and the page that a person looks at."""
+
+import dagster as dg
+
+from models.report import write
+from pipelines.deployment import Deployment
+from pipelines.publish import publish
+from pipelines.reporting import judged, metrics_of, report_data, write_metrics
+from pipelines.requests import rank
+from pipelines.timetable import ONE_RUN
+
+
+@dg.asset(
+    group_name="lists",
+    kinds={"lightgbm", "deltalake"},
+    deps=["promotion", "ranker", "interest_model", "moment_state", "item_vectors", "impressions"],
+    backfill_policy=ONE_RUN,
+)
+def ranked_lists(context: dg.AssetExecutionContext, deployment: dg.ResourceParam[Deployment]) -> None:
+    """The champion's top items for each active user at the slice's end; of a range, for its last slice."""
+    project, slice = deployment.project, context.partition_keys[-1]
+    serving = deployment.serving(slice)
+    if serving is None:
+        context.add_asset_metadata({"skipped": "no ranker is registered yet"}, partition_key=slice)
+        return
+    impressions = deployment.lake.read("impressions", [slice])
+    users = impressions["user_id"].value_counts(sort=True).sort("count", "user_id", descending=[True, False])
+    _, end = project.slices.window(slice)
+    lists = rank(
+        deployment,
+        users["user_id"].head(project.lists.users).to_list(),
+        end,
+        project.lists.k,
+        deployment.registry.load_ranker(serving.version),
+    )
+    publish(context, deployment, "ranked_lists", slice, lists, {"ranked_by": f"version {serving.version}"})
+
+
+@dg.asset(
+    group_name="lists",
+    kinds={"html", "mlflow"},
+    deps=["evaluation", "ranked_lists", "rejects"],
+    backfill_policy=ONE_RUN,
+)
+def report(context: dg.AssetExecutionContext, deployment: dg.ResourceParam[Deployment]) -> None:
+    """One page: quality beside the baselines, what matters, calibration, lists with reasons, versions."""
+    slice = context.partition_keys[-1]
+    judgement = judged(deployment, slice)
+    folder = deployment.settings.report(deployment.project.name)
+    page = folder / "report.html"
+    write(page, report_data(deployment, judgement, slice))
+    metrics = metrics_of(deployment, judgement)
+    write_metrics(metrics, folder / "metrics.json")
+    run = deployment.registry.log_report(page, slice)
+    context.add_asset_metadata(
+        {
+            "page": dg.MetadataValue.path(str(page)),
+            "metrics": dg.MetadataValue.json(metrics),
+            "mlflow_run": run,
+        },
+        partition_key=slice,
+    )
+    deployment.tell(f"report {slice}: {page}")

@@ -1,0 +1,110 @@
+"""What a person reads in the terminal: tables of what was found, how good it is, and what is ranked."""
+
+from typing import Any
+
+import polars as pl
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from features.errors import ModelError
+from features.events import Events
+from models.figures import scorer
+from pipelines.deployment import Deployment, Version
+from pipelines.reporting import judged, metrics_of
+
+__all__ = ["escape", "explained", "inputs", "quality", "ranked", "require_ranker", "results"]
+
+_METRICS = ("ndcg@10", "ndcg@5", "mrr", "auc", "pooled_auc")
+
+
+def inputs(out: Console, deployment: Deployment, events: Events) -> None:
+    """How many rows of each kind each slice has, and why rows were refused."""
+    table = Table("slice", "items", "impressions", "interactions", "rejects", title=deployment.project.name)
+    tables = (events.items, events.impressions, events.interactions, events.rejects)
+    counts = [dict(frame["slice"].value_counts().iter_rows()) for frame in tables]
+    for slice in sorted(set().union(*counts)):
+        table.add_row(slice, *(f"{count.get(slice, 0):,}" for count in counts))
+    out.print(table)
+    for reason, count in events.rejects["reason"].value_counts(sort=True).iter_rows():
+        example = events.rejects.filter(reason=reason).row(0, named=True)
+        out.print(
+            f"  {count:,} x {escape(reason)}, the first in {escape(example['source'])} line {example['line']}"
+        )
+    out.print(f"The project file is right: momentrank run {deployment.settings.project}")
+
+
+def quality(out: Console, figures: dict[str, Any], title: str) -> None:
+    """Each scorer's metrics with their intervals, best first."""
+    table = Table("scorer", *_METRICS, title=f"{title}: {figures['impressions']:,} lists judged")
+    scorers = figures["scorers"]
+    for name in sorted(scorers, key=lambda s: -(scorers[s]["ndcg@10"]["mean"] or 0)):
+        cells = [_interval(scorers[name].get(metric)) for metric in _METRICS]
+        table.add_row(f"{name} [dim]{escape(scorer(name).label)}[/]", *cells)
+    out.print(table)
+
+
+def results(out: Console, deployment: Deployment, last: str, seconds: float) -> None:
+    """What a run made: quality, versions, one list, and where to look."""
+    metrics = metrics_of(deployment, judged(deployment, last))
+    quality(out, metrics, deployment.project.name)
+    for kind in ("ranker", "interest"):
+        versions = deployment.registry.versions(kind)
+        aliases = [f"version {v['version']} ({v['slice']}) is {a}" for v in versions for a in v["aliases"]]
+        out.print(f"{deployment.registry.name(kind)}: {len(versions)} versions; {', '.join(sorted(aliases))}")
+    if deployment.lake.has("ranked_lists", last):
+        lists = deployment.lake.read("ranked_lists", [last])
+        ranked(out, lists.filter(user_id=lists["user_id"][0]), f"{lists['user_id'][0]} at the end of {last}")
+    folder = deployment.settings.report(deployment.project.name)
+    out.print(f"report   {folder / 'report.html'}")
+    out.print(f"metrics  {folder / 'metrics.json'}")
+    out.print(f"UI       make ui, or: momentrank ui {deployment.settings.project}")
+    out.print(f"took     {seconds:.0f} s")
+
+
+def ranked(out: Console, lists: pl.DataFrame, title: str) -> None:
+    """One user's list."""
+    table = Table("rank", "title", "score", "interest", "because", title=title)
+    for row in lists.iter_rows(named=True):
+        interest = "" if row["interest_score"] is None else f"{row['interest_score']:.2f}"
+        table.add_row(
+            str(row["rank"]),
+            escape(row["title"]),
+            f"{row['rank_score']:.2f}",
+            interest,
+            escape(row["reasons"]),
+        )
+    out.print(table)
+
+
+def explained(out: Console, rows: pl.DataFrame, title: str) -> None:
+    """One past list with what each family of features adds to each candidate's score."""
+    families = [
+        name for name in rows.columns if name not in ("rank", "title", "position", "clicked", "rank_score")
+    ]
+    table = Table("rank", "title", "shown at", "taken", "score", *families, title=title)
+    for row in rows.iter_rows(named=True):
+        table.add_row(
+            str(row["rank"]),
+            escape(row["title"]),
+            str(row["position"]),
+            "yes" if row["clicked"] else "",
+            f"{row['rank_score']:.2f}",
+            *(f"{row[name]:+.2f}" for name in families),
+        )
+    out.print(table)
+
+
+def require_ranker(deployment: Deployment) -> Version:
+    """The ranker that serves. Raises ModelError before there is one."""
+    kept = deployment.lake.slices("ranking_dataset")
+    serving = deployment.serving(kept[-1]) if kept else None
+    if serving is None:
+        raise ModelError(f"no ranker is registered yet: momentrank run {deployment.settings.project}")
+    return serving
+
+
+def _interval(figure: dict[str, float | None] | None) -> str:
+    if figure is None or figure["mean"] is None:
+        return "–"
+    return f"{figure['mean']:.3f} [dim]{figure['low']:.3f}…{figure['high']:.3f}[/]"

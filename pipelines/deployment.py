@@ -1,0 +1,150 @@
+"""One deployment at work: its project, its settings, its lake and its registry, and what it reads from them."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import cached_property
+from time import monotonic
+from typing import Any, NamedTuple
+
+import polars as pl
+
+from features import newsroom, sources
+from features.events import Events, build
+from features.project import Project
+from features.state import MomentState, SliceEvents, restore, start
+from models.interest_input import interest_input, interest_scores
+from models.registry import CHAMPION, Kind, Registry
+from pipelines.lake import Lake
+from pipelines.settings import Settings
+
+STATE = "moment_state"
+"""Folder of the lake with the tables of the moment state."""
+
+
+_TELL_EVERY = 5.0  # seconds
+
+
+def _silent(line: str) -> None:
+    """Say nothing."""
+
+
+class Version(NamedTuple):
+    """A registered model version and the last slice that it was fitted on."""
+
+    version: str
+    slice: str
+
+
+@dataclass(frozen=True)
+class Deployment:
+    """A project in its place. Opening one touches neither disk nor network."""
+
+    project: Project
+    settings: Settings
+    tell: Callable[[str], None] = _silent
+    """Receives a line of progress, for a person who is waiting."""
+
+    @cached_property
+    def lake(self) -> Lake:
+        """The project's tables."""
+        return Lake(f"{self.settings.lake}/{self.project.name}", self.settings.storage_options)
+
+    @cached_property
+    def registry(self) -> Registry:
+        """The project's model versions."""
+        registry = Registry(
+            self.project.name, self.settings.tracking_uri, self.settings.mlartifacts.resolve().as_uri()
+        )
+        registry.prepare()
+        return registry
+
+    def ingest(self) -> Events:
+        """Every event of the source, validated and cut into slices. Writes the newsroom's logs first."""
+        if self.project.source.format == "newsroom":
+            folder = self.settings.newsroom(self.project.name)
+            newsroom.write(self.project, folder)
+            paths = [folder / "events"]
+        else:
+            folders = [self.project.folder, *self.settings.data]
+            wanted = self.project.source.path
+            paths = [
+                path
+                for name in ([wanted] if isinstance(wanted, str) else wanted)
+                for path in sources.resolve(name, folders)
+            ]
+        return build(sources.read(self.project, paths), self.project, datetime.now(UTC))
+
+    def events(self, slice: str) -> SliceEvents:
+        """The slice's events, from the lake."""
+        return SliceEvents(
+            **{
+                name: self.lake.read(name, [slice]).drop("slice")
+                for name in ("items", "impressions", "interactions")
+            }
+        )
+
+    def state_before(self, slice: str) -> MomentState:
+        """The moment state at the slice's start."""
+        previous = self.project.slices.previous(slice)
+        return self.state_after(previous) if previous else start(self.project)
+
+    def state_after(self, slice: str) -> MomentState:
+        """The moment state at the slice's end."""
+        _, end = self.project.slices.window(slice)
+        names = start(self.project).tables()
+        return restore(
+            end, {name: self.lake.read(f"{STATE}/{name}", [slice]).drop("slice") for name in names}
+        )
+
+    def vectors(self, until: str) -> pl.DataFrame:
+        """Text vectors of every item version up to a slice."""
+        kept = [key for key in self.lake.slices("item_vectors") if key <= until]
+        return self.lake.read("item_vectors", kept).drop("slice")
+
+    def window(self, slice: str, table: str) -> list[str]:
+        """The ranker's window: the last declared number of slices up to `slice` that `table` has."""
+        return [key for key in self.lake.slices(table) if key <= slice][-self.project.ranker.window :]
+
+    def latest(self, kind: Kind, before: str) -> Version | None:
+        """The version fitted on the latest slice before one; it cannot have seen that slice."""
+        known = [(v["slice"], int(v["version"])) for v in self.registry.versions(kind) if v["slice"] < before]
+        if not known:
+            return None
+        slice, version = max(known)
+        return Version(str(version), slice)
+
+    def interest_scores(self, state: MomentState, events: SliceEvents, model: Version | None) -> pl.DataFrame:
+        """`schemas.InterestScores` of the impressions of `events`, by a version of the interest model."""
+        folder = self.registry.interest_folder(model.version) if model else None
+        given = interest_input(state, events, self.project)
+        return interest_scores(given, folder, model.slice if model else None, self.settings.cache)
+
+    def table_versions(self) -> dict[str, object]:
+        """Tags that say which tables a model was fitted on."""
+        tables = ("items", "impressions", "interactions", "candidates", "features", "ranking_dataset")
+        return {f"table.{name}": self.lake.version(name) for name in tables if self.lake.slices(name)}
+
+    def watch(self, what: str) -> Callable[[dict[str, Any]], None]:
+        """A progress callback that tells, every few seconds, how far `what` is."""
+        told = monotonic()
+
+        def progress(report: dict[str, Any]) -> None:
+            nonlocal told
+            if monotonic() - told > _TELL_EVERY:
+                told = monotonic()
+                shown = (f"{k} {v:.4g}" if isinstance(v, float) else f"{k} {v}" for k, v in report.items())
+                self.tell(f"{what}: {', '.join(shown)}")
+
+        return progress
+
+    def champion(self) -> Version | None:
+        """The ranker version that serves, or None before the first promotion."""
+        version = self.registry.alias("ranker", CHAMPION)
+        found = [v for v in self.registry.versions("ranker") if v["version"] == version]
+        return Version(found[0]["version"], found[0]["slice"]) if found else None
+
+    def serving(self, slice: str) -> Version | None:
+        """The champion; before the first promotion, the newest ranker fitted up to a slice."""
+        _, end = self.project.slices.window(slice)
+        return self.champion() or self.latest("ranker", before=self.project.slices.key(end))

@@ -1,0 +1,56 @@
+"""How an asset shows what it made: a slice's rows to the lake, and metadata a person wants to see."""
+
+import base64
+from typing import Any
+
+import dagster as dg
+import polars as pl
+
+from pipelines.deployment import Deployment
+
+_SHOWN = 5
+
+
+def publish(
+    context: dg.AssetExecutionContext,
+    deployment: Deployment,
+    table: str,
+    slice: str,
+    frame: pl.DataFrame,
+    metadata: dict[str, Any] | None = None,
+    asset: str | None = None,
+) -> None:
+    """Replace one slice of a table and attach row count, columns, a preview and `metadata` to its partition."""
+    written = deployment.lake.write(table, slice, frame)
+    context.add_asset_metadata(
+        {
+            "dagster/partition_row_count": frame.height,
+            "dagster/column_schema": dg.TableSchema(
+                [dg.TableColumn(name, str(dtype)) for name, dtype in frame.schema.items()]
+            ),
+            "preview": dg.MetadataValue.md(preview(frame)),
+            "table_version": written.version,
+            **(metadata or {}),
+        },
+        asset_key=asset or table,
+        partition_key=slice,
+    )
+    deployment.tell(f"{table} {slice}: {frame.height:,} rows")
+
+
+def preview(frame: pl.DataFrame) -> str:
+    """The first rows as a Markdown table, at most twelve columns wide."""
+    columns = frame.columns[:12]
+    rows = [[_cell(value) for value in row] for row in frame.select(columns).head(_SHOWN).iter_rows()]
+    lines = [columns, ["---"] * len(columns), *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def picture(png: bytes) -> dg.MarkdownMetadataValue:
+    """A PNG that the asset's page draws."""
+    return dg.MetadataValue.md(f"![](data:image/png;base64,{base64.b64encode(png).decode()})")
+
+
+def _cell(value: object) -> str:
+    text = f"{value:.4g}" if isinstance(value, float) else str(value)
+    return text.replace("|", "\\|").replace("\n", " ")[:60]

@@ -1,0 +1,83 @@
+"""Running the definitions: in this process over a range of slices, or behind the two web pages."""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from datetime import UTC, datetime
+from urllib.parse import urlparse
+
+from features.errors import ProjectError
+from pipelines.deployment import Deployment
+from pipelines.settings import REPOSITORY
+from pipelines.timetable import last_complete
+
+_QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
+
+
+def materialise(deployment: Deployment, since: str | None, until: str | None) -> str:
+    """Run every asset over [since, until] in this process, recorded in the instance that the UI opens.
+
+    By default from the first slice to the last complete one. Returns the last slice.
+    """
+    import dagster as dg
+
+    from pipelines.definitions import JOB, define
+
+    slices = deployment.project.slices
+    last = until or last_complete(deployment.project, datetime.now(UTC))
+    first = since or slices.key(slices.start)
+    if last is None or slices.window(first) > slices.window(last):
+        raise ProjectError(
+            f"no slice lies between --from {first} and --until {last}: see slices.start and slices.end"
+        )
+    deployment.tell(f"{deployment.project.name}: slices {first} to {last}")
+    with dg.DagsterInstance.get() as instance:
+        job = define(deployment).resolve_job_def(JOB)
+        job.execute_in_process(
+            instance=instance,
+            run_config=_QUIET,
+            tags={"dagster/asset_partition_range_start": first, "dagster/asset_partition_range_end": last},
+        )
+    return last
+
+
+def serve(deployment: Deployment, host: str, say: Callable[[str], None]) -> None:
+    """Start the Dagster and MLflow servers on `host` and wait; Ctrl-C, or the end of one, ends both."""
+    settings = deployment.settings
+    deployment.registry.prepare()
+    dagster, mlflow = urlparse(settings.dagster_url), urlparse(settings.mlflow_url)
+    environment = {
+        **os.environ,
+        "MOMENTRANK_PROJECT": str(settings.project),
+        "MOMENTRANK_SET": "\n".join(settings.overrides),
+        "MOMENTRANK_HOME": str(settings.home),
+        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+    }
+    commands = (
+        [sys.executable, "-m", "dagster", "dev", "-w", str(REPOSITORY / "workspace.yaml"),
+         "--host", host, "--port", str(dagster.port or 3000)],
+        [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", settings.tracking_uri,
+         "--artifacts-destination", settings.mlartifacts.as_uri(), "--host", host,
+         "--port", str(mlflow.port or 5000), "--workers", "1"],
+    )  # fmt: skip
+    say(f"Dagster  {settings.dagster_url}   assets, checks, runs, schedules")
+    say(f"MLflow   {settings.mlflow_url}   model versions, metrics, reports")
+    say("Ctrl-C stops both.")
+    servers = [subprocess.Popen(command, env=environment, start_new_session=True) for command in commands]
+    try:
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
+        while all(server.poll() is None for server in servers):
+            try:
+                servers[0].wait(timeout=1)
+            except subprocess.TimeoutExpired:
+                continue
+    except KeyboardInterrupt:
+        say("stopping")
+    finally:
+        for server in servers:
+            if server.poll() is None:
+                os.killpg(server.pid, signal.SIGTERM)
+        for server in servers:
+            server.wait(timeout=30)

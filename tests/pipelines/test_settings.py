@@ -1,0 +1,161 @@
+"""Settings: defaults lie under one folder, bad values name their variable, Dagster is initialised once."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from features.errors import ProjectError
+from pipelines import settings
+from pipelines.settings import REPOSITORY
+
+
+@pytest.fixture(autouse=True)
+def _no_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name in [*os.environ]:
+        if name.startswith("MOMENTRANK_"):
+            monkeypatch.delenv(name)
+    for name in ("DAGSTER_HOME", *settings.PROCESS_ENVIRONMENT):
+        # Set, then deleted: monkeypatch then also takes back what `prepare` sets.
+        monkeypatch.setenv(name, "")
+        monkeypatch.delenv(name)
+    monkeypatch.chdir(tmp_path)
+
+
+def test_all_that_is_written_lies_under_home_by_default(tmp_path: Path) -> None:
+    home = tmp_path / ".momentrank"
+
+    found = settings.load()
+
+    assert found.home == home
+    assert found.lake == str(home / "lake")
+    assert found.tracking_uri == f"sqlite:///{home}/mlflow.db"
+    assert found.newsroom("newsroom") == home / "newsroom" / "newsroom"
+    assert found.report("newsroom") == home / "reports" / "newsroom"
+    for folder in (found.mlartifacts, found.dagster_home, found.reports, found.checkpoints, found.cache):
+        assert folder.parent == home
+    assert found.storage_options == {}
+    assert found.overrides == ()
+    assert (found.mlflow_url, found.dagster_url) == ("http://127.0.0.1:5000", "http://127.0.0.1:3000")
+
+
+def test_the_project_is_found_here_then_in_the_repository(tmp_path: Path) -> None:
+    assert settings.load().project == REPOSITORY / "projects" / "newsroom.toml"
+    (tmp_path / "projects").mkdir()
+    (tmp_path / "projects" / "newsroom.toml").touch()
+
+    assert settings.load().project == tmp_path / "projects" / "newsroom.toml"
+
+
+def test_logs_are_looked_for_in_the_named_folders_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("b", "a"):
+        (tmp_path / name).mkdir()
+    monkeypatch.setenv("MOMENTRANK_DATA", f"b{os.pathsep}{tmp_path / 'a'}")
+
+    assert settings.load().data == (
+        tmp_path / "b",
+        tmp_path / "a",
+        tmp_path.parent / "shared" / "data",
+        REPOSITORY.parent / "shared" / "data",
+    )
+
+
+def test_every_variable_is_heard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "own.toml").touch()
+    monkeypatch.setenv("MOMENTRANK_HOME", "elsewhere")
+    monkeypatch.setenv("MOMENTRANK_PROJECT", "own.toml")
+    monkeypatch.setenv("MOMENTRANK_SET", 'ranker.leaves=15\n\nsource.path="a.jsonl"\n')
+    monkeypatch.setenv("MOMENTRANK_TRACKING_URI", "http://tracking:5000")
+    monkeypatch.setenv("MOMENTRANK_LAKE", "s3://bucket/lake")
+    monkeypatch.setenv("MOMENTRANK_STORAGE_OPTIONS", '{"AWS_REGION": "eu-central-1"}')
+    monkeypatch.setenv("MOMENTRANK_MLFLOW_URL", "https://mlflow.example/")
+    monkeypatch.setenv("MOMENTRANK_DAGSTER_URL", "https://dagster.example")
+
+    found = settings.load()
+
+    assert found.home == tmp_path / "elsewhere"
+    assert found.project == tmp_path / "own.toml"
+    assert found.overrides == ("ranker.leaves=15", 'source.path="a.jsonl"')
+    assert found.tracking_uri == "http://tracking:5000"
+    assert found.lake == "s3://bucket/lake"
+    assert found.storage_options == {"AWS_REGION": "eu-central-1"}
+    assert (found.mlflow_url, found.dagster_url) == ("https://mlflow.example", "https://dagster.example")
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "mend"),
+    [
+        ("MOMENTRANK_HOME", "a_file", "name a folder"),
+        ("MOMENTRANK_DATA", "not_there", "name folders that exist"),
+        ("MOMENTRANK_PROJECT", "not_there.toml", "name a project's TOML"),
+        ("MOMENTRANK_SET", "ranker.leaves", "write key.path=value"),
+        ("MOMENTRANK_TRACKING_URI", "./mlruns", "use sqlite:///FILE"),
+        ("MOMENTRANK_STORAGE_OPTIONS", "{secret", "write for example"),
+        ("MOMENTRANK_STORAGE_OPTIONS", '{"port": 9000}', "write for example"),
+        ("MOMENTRANK_MLFLOW_URL", "localhost:5000", "write for example http://127.0.0.1:5000"),
+    ],
+)
+def test_a_bad_value_names_its_variable_and_the_mend(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, variable: str, value: str, mend: str
+) -> None:
+    (tmp_path / "a_file").touch()
+    monkeypatch.setenv(variable, value)
+
+    with pytest.raises(ProjectError) as caught:
+        settings.load()
+
+    assert variable in str(caught.value)
+    assert mend in str(caught.value)
+    assert "secret" not in str(caught.value)
+
+
+def test_prepare_makes_the_folders_and_keeps_an_edited_dagster_yaml() -> None:
+    found = settings.load()
+
+    settings.prepare(found)
+    instance = found.dagster_home / "dagster.yaml"
+    written = yaml.safe_load(instance.read_text(encoding="utf-8"))
+    instance.write_text("telemetry: {enabled: false}\n", encoding="utf-8")
+    settings.prepare(found)
+
+    assert written["telemetry"] == written["nux"] == {"enabled": False}
+    assert written["concurrency"] == {"runs": {"max_concurrent_runs": 2}, "pools": {"default_limit": 1}}
+    assert instance.read_text(encoding="utf-8") == "telemetry: {enabled: false}\n"
+    assert os.environ["DAGSTER_HOME"] == str(found.dagster_home)
+    assert os.environ["MLFLOW_DISABLE_TELEMETRY"] == "true"
+    assert os.environ["HF_HUB_OFFLINE"] == "1"
+
+
+def test_a_home_that_cannot_be_written_is_said_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "a_file").touch()
+    monkeypatch.setenv("MOMENTRANK_HOME", "a_file/home")
+
+    with pytest.raises(ProjectError, match="set MOMENTRANK_HOME to a folder that can"):
+        settings.prepare(settings.load())
+
+
+def test_several_first_openings_of_the_dagster_instance_at_once_work(tmp_path: Path) -> None:
+    program = (
+        "from pipelines.settings import initialise_dagster, load\n"
+        "settings = load()\n"
+        "initialise_dagster(settings)\n"
+        "from dagster import DagsterInstance\n"
+        "with DagsterInstance.from_config(str(settings.dagster_home)) as instance:\n"
+        "    print(instance.get_runs_count(), instance.telemetry_enabled)"
+    )
+
+    started = [
+        subprocess.Popen(
+            [sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+        for _ in range(2)
+    ]
+    ended = [process.communicate(timeout=120) for process in started]
+
+    assert [process.returncode for process in started] == [0, 0], ended
+    assert [out for out, _ in ended] == ["0 False\n"] * 2
