@@ -70,7 +70,7 @@ def _with_attribute_counters(
     facts: dict[str, pl.DataFrame],
     project: Project,
 ) -> pl.DataFrame:
-    """Adds `{grain}:{attribute}:{counter}`: sums over the values that the candidate has of an attribute."""
+    """Adds `{grain}:{attribute}:{counter}`: sums over the candidate's values of an attribute, 0 over none."""
     frame = frame.with_row_index("row")
     valued = frame.select("row", "user_id", "as_of", "version").join(values, on="version")
     for grain, counter in counters(project).items():
@@ -88,7 +88,9 @@ def _with_attribute_counters(
                 for c in counter.columns
             )
         )
-        frame = frame.join(sums, on="row", how="left", maintain_order="left")
+        frame = frame.join(sums, on="row", how="left", maintain_order="left").with_columns(
+            pl.col(sums.columns[1:]).fill_null(0.0)
+        )
     return frame.drop("row")
 
 

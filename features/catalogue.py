@@ -94,7 +94,7 @@ def _item_features(project: Project) -> list[Feature]:
         Feature(
             "item_age_hours",
             "item",
-            "hours since it was published, or first known",
+            "hours since it was published, or its version became known",
             _hours(pl.col("born_at")),
         ),
         Feature(

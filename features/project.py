@@ -7,6 +7,7 @@ import difflib
 import tomllib
 from collections.abc import Iterable, Mapping
 from datetime import timedelta
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal
 
@@ -20,9 +21,9 @@ class NewsroomWorld(Section):
     """Size of the embedded, seeded world."""
 
     days: int = Field(10, ge=2)
-    users: int = Field(400, ge=4)
-    articles_a_day: int = Field(40, ge=10)
-    impressions_a_day: int = Field(700, ge=10)
+    users: int = Field(200, ge=4)
+    articles_a_day: int = Field(60, ge=10)
+    impressions_a_day: int = Field(800, ge=10)
     list_size: int = Field(20, ge=3)
 
 
@@ -95,9 +96,8 @@ class Features(Section):
 
     @model_validator(mode="after")
     def _known_half_lives(self) -> "Features":
-        for text in self.half_lives[:-1]:
-            parse_duration(text)
-        if self.half_lives[-1:] != ("none",):
+        seconds = [0.0, *(parse_duration(text).total_seconds() for text in self.half_lives[:-1])]
+        if self.half_lives[-1:] != ("none",) or any(b <= a for a, b in pairwise(seconds)):
             raise ValueError('features.half_lives go from short to long and end with "none"')
         return self
 
@@ -183,6 +183,17 @@ class Project(Section):
             raise ValueError("source.path is missing: name the log's file or folder")
         return self
 
+    @model_validator(mode="after")
+    def _counters_stay_finite(self) -> "Project":
+        shortest = self.features.seconds(self.features.half_lives[0])
+        # Within a slice a fact is weighted by up to 2^(slice / half-life), and a float ends near 2^1024.
+        if shortest is not None and self.slices.every.total_seconds() > 1000 * shortest:
+            raise ValueError(
+                f"features.half_lives: {self.features.half_lives[0]!r} is less than a thousandth of a slice "
+                f"({self.slices.every}); choose a longer half-life or shorter slices"
+            )
+        return self
+
 
 def load(path: Path, overrides: Iterable[str] = ()) -> Project:
     """Read a project file; apply `key.path=value` overrides, whose values are TOML.
@@ -191,9 +202,9 @@ def load(path: Path, overrides: Iterable[str] = ()) -> Project:
     """
     try:
         content = tomllib.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
+    except OSError as error:
         raise ProjectError(
-            f"no project file at {path}: name one, for example projects/newsroom.toml"
+            f"no project file at {path} ({error.strerror}): name one, for example projects/newsroom.toml"
         ) from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ProjectError(f"{path} is not valid TOML: {error}") from None

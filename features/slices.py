@@ -1,5 +1,6 @@
 """Slices: time cut into equal, half-open windows; and how durations and instants are written."""
 
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import Annotated
 
@@ -14,19 +15,22 @@ def parse_duration(text: object) -> timedelta:
     """`"90s"`, `"5m"`, `"1h"`, `"7d"` → timedelta. Raises ValueError on anything else."""
     if isinstance(text, timedelta):
         return text
-    if isinstance(text, str) and text[:-1].isdigit() and text[-1:] in _UNITS:
-        return timedelta(seconds=int(text[:-1]) * _UNITS[text[-1]])
+    if isinstance(text, str) and text[:-1].isdecimal() and text[-1:] in _UNITS:
+        seconds = int(text[:-1]) * _UNITS[text[-1]]
+        if seconds <= timedelta.max.total_seconds():
+            return timedelta(seconds=seconds)
     raise ValueError(f'{text!r} is not a duration: write a whole number and s, m, h or d, for example "30m"')
 
 
 def parse_instant(text: object) -> datetime:
     """ISO 8601 text, a TOML datetime, or epoch milliseconds → an aware UTC datetime. Raises ValueError."""
-    if isinstance(text, datetime):
-        return text.replace(tzinfo=text.tzinfo or UTC).astimezone(UTC)
-    if isinstance(text, int | float):
-        return datetime.fromtimestamp(text / 1000, UTC)
-    if isinstance(text, str):
-        return parse_instant(datetime.fromisoformat(text))
+    with suppress(ValueError, OverflowError, OSError):
+        if isinstance(text, str):
+            text = datetime.fromisoformat(text)
+        if isinstance(text, datetime):
+            return text.replace(tzinfo=text.tzinfo or UTC).astimezone(UTC)
+        if isinstance(text, int | float) and not isinstance(text, bool):
+            return datetime.fromtimestamp(text / 1000, UTC)
     raise ValueError(f"{text!r} is not an instant: write for example 2026-01-05T00:00:00Z")
 
 
@@ -51,6 +55,10 @@ class Slices(Section):
     def _positive(self) -> "Slices":
         if self.every <= timedelta(0):
             raise ValueError("slices.every must be longer than nothing")
+        if self.every % timedelta(minutes=1) or self.start.second or self.start.microsecond:
+            raise ValueError(
+                "slices.start and slices.every are whole minutes: a slice's key shows no seconds"
+            )
         if self.end is not None and self.end <= self.start:
             raise ValueError("slices.end must come after slices.start")
         return self

@@ -68,7 +68,7 @@ class SliceEvents:
 
 
 def counters(project: Project) -> dict[str, Counter]:
-    """The counters of each grain. `clicks` counts the first declared kind; other kinds carry their name."""
+    """The counters of each grain. `clicks` counts the kind `click`, or else the first declared kind."""
     half_lives = tuple((name, project.features.seconds(name)) for name in project.features.half_lives)
     kinds = tuple(kinds_counted(project).values())
     shared = {
@@ -89,9 +89,9 @@ def counters(project: Project) -> dict[str, Counter]:
 
 
 def kinds_counted(project: Project) -> dict[str, str]:
-    """Interaction kind → name of its quantity; the first declared kind is the click."""
-    first, *others = project.labels.gains
-    return {first: "clicks", **{kind: f"{kind}s" for kind in others}}
+    """Interaction kind → name of its quantity. The first is the click: `click`, else the first declared kind."""
+    first = "click" if "click" in project.labels.gains else next(iter(project.labels.gains))
+    return {first: "clicks"} | {kind: f"{kind}s" for kind in project.labels.gains if kind != first}
 
 
 def start(project: Project) -> MomentState:
@@ -239,15 +239,14 @@ def leave(state: MomentState, events: SliceEvents, project: Project) -> pl.DataF
 
 
 def stream(state: MomentState, left: pl.DataFrame, events: SliceEvents, project: Project) -> pl.DataFrame:
-    """`schemas.Moments` of every user: remembered, then new ones, sorted by (user_id, known_at)."""
+    """`schemas.Moments` of every user, remembered and new, sorted by user, then by time, item and action."""
     done = events.interactions.filter(pl.col("kind").is_in(list(project.labels.gains))).select(
         "user_id", "item_id", action="kind", known_at="known_at"
     )
     passed = _not_taken(left, events.interactions, pl.col("left_at")).select(
         "user_id", "item_id", action=pl.lit(PASSED), known_at="left_at"
     )
-    new = pl.concat([done, passed]).sort("known_at", "user_id", "item_id", "action")
-    return pl.concat([state.moments, new]).sort("user_id", "known_at", maintain_order=True)
+    return pl.concat([state.moments, done, passed]).sort("user_id", "known_at", "item_id", "action")
 
 
 def _not_taken(rows: pl.DataFrame, interactions: pl.DataFrame, by: pl.Expr) -> pl.DataFrame:

@@ -20,11 +20,11 @@ def draw(
     A third each of the newest, the most taken and the nearest in text to what the user lately took; what a
     user already took is left out. Positions are arbitrary: nothing may read them.
     """
-    share = -(-project.lists.pool // 3)
+    fresh, popular, near = ((project.lists.pool + extra) // 3 for extra in (2, 1, 0))
     known = state.items.select("item_id", born_at=pl.coalesce("published_at", "known_at"))
-    shared = pl.concat([_fresh(known, share), _popular(state, share)]).unique()
+    shared = pl.concat([_fresh(known, fresh), _popular(state, popular)]).unique()
     everyone = pl.DataFrame({"user_id": users}, schema={"user_id": pl.String})
-    pool = pl.concat([everyone.join(shared, how="cross"), _near(state, users, vectors, share)]).unique()
+    pool = pl.concat([everyone.join(shared, how="cross"), _near(state, users, vectors, near)]).unique()
     taken = state.moments.filter(pl.col("action") != PASSED).select("user_id", "item_id")
     return Impressions.validate(
         pool.join(taken, on=["user_id", "item_id"], how="anti")
@@ -52,7 +52,7 @@ def _popular(state: MomentState, share: int) -> pl.DataFrame:
 
 
 def _near(state: MomentState, users: Sequence[str], vectors: pl.DataFrame, share: int) -> pl.DataFrame:
-    """`user_id, item_id`: the items nearest to the mean vector of what each user lately took."""
+    """`user_id, item_id`: the items not yet taken that are nearest to the mean vector of what the user took."""
     current = state.items.select("item_id", "known_at").join(vectors, on=["item_id", "known_at"])
     if current.is_empty():
         return pl.DataFrame(schema={"user_id": pl.String, "item_id": pl.String})
@@ -65,5 +65,6 @@ def _near(state: MomentState, users: Sequence[str], vectors: pl.DataFrame, share
         if rows:
             likeness = pl.Series("score", matrix @ matrix[rows].mean(axis=0))
             listed = current.select("item_id", likeness, user_id=pl.lit(str(user)))
+            listed = listed.filter(~pl.col("item_id").is_in(moments["item_id"].implode()))
             found.append(top(listed, share, by="user_id").select("user_id", "item_id"))
     return pl.concat(found) if found else pl.DataFrame(schema={"user_id": pl.String, "item_id": pl.String})

@@ -5,6 +5,7 @@ The interest room knows arrays only, so that it runs where Polars does not. It i
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -104,7 +105,7 @@ def interest_input(
     return InterestInput(
         texts=texts,
         moments=MomentArrays(
-            history_item=_text_index(_latest(moments, seen), text_of_version),
+            history_item=_text_index(_latest(moments, seen, state.at), text_of_version),
             history_action=_codes(moments["action"], actions(project)),
             history_at=_seconds(moments["known_at"]),
             user_start=_starts(
@@ -148,13 +149,19 @@ def _prefixes(lists: pl.DataFrame, moments: pl.DataFrame, users: pl.DataFrame) -
     )
 
 
-def _latest(moments: pl.DataFrame, seen: pl.DataFrame) -> pl.Series:
-    """Version of each past item as it read when the moment happened, or the oldest kept one."""
+def _latest(moments: pl.DataFrame, seen: pl.DataFrame, since: datetime) -> pl.Series:
+    """Version of each past item as it read when the moment happened, or else as it read before `since`.
+
+    A version that first became known within the slice is no stand-in: earlier impressions must not see it.
+    """
     at = see(moments.select("item_id", "known_at"), seen, "known_at")["version"]
-    oldest = seen.with_row_index("oldest").unique("item_id", keep="first", maintain_order=True)
+    kept = seen.with_row_index("kept").filter(pl.col("known_at") < since)
     fallback = moments.select("item_id").join(
-        oldest.select("item_id", "oldest"), on="item_id", how="left", maintain_order="left"
-    )["oldest"]
+        kept.select("item_id", "kept").unique("item_id", keep="last", maintain_order=True),
+        on="item_id",
+        how="left",
+        maintain_order="left",
+    )["kept"]
     return pl.select(pl.coalesce(at, fallback)).to_series()
 
 

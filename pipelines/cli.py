@@ -45,7 +45,7 @@ def _teller() -> Callable[[str], None]:
     began = monotonic()
 
     def tell(line: str) -> None:
-        out.print(f"[dim]{monotonic() - began:7.1f} s[/]  {show.escape(line)}")
+        out.print(f"[dim]{monotonic() - began:7.1f} s[/]  {show.escape(line)}", soft_wrap=True)
 
     return tell
 
@@ -102,11 +102,12 @@ def rank(
         str | None, typer.Option(help="Instant of the request; by default the newest slice's end.")
     ] = None,
     k: Annotated[int, typer.Option("-k", help="Length of the list.")] = 10,
+    overrides: Overrides = None,
 ) -> None:
     """What a user would be shown at an instant, and why."""
     from pipelines.requests import rank as rank_for
 
-    deployment = _open(project)
+    deployment = _open(project, overrides)
     serving = show.require_ranker(deployment)
     instant = _instant(at) if at else None
     lists = rank_for(deployment, [user], instant, k, deployment.registry.load_ranker(serving.version))
@@ -117,11 +118,12 @@ def rank(
 def explain(
     project: ProjectFile,
     impression: Annotated[str, typer.Option(help="Impression id, as in the logs.")],
+    overrides: Overrides = None,
 ) -> None:
     """Why each candidate of a past list stands where the champion puts it."""
     from pipelines.requests import explain as explain_list
 
-    deployment = _open(project)
+    deployment = _open(project, overrides)
     serving = show.require_ranker(deployment)
     rows = explain_list(deployment, impression, deployment.registry.load_ranker(serving.version))
     show.explained(out, rows, f"{impression}, by ranker version {serving.version}")

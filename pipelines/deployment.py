@@ -121,9 +121,10 @@ class Deployment:
         return interest_scores(given, folder, model.slice if model else None, self.settings.cache)
 
     def table_versions(self) -> dict[str, object]:
-        """Tags that say which tables a model was fitted on."""
+        """A tag that says which tables a model was fitted on: their names and Delta versions."""
         tables = ("items", "impressions", "interactions", "candidates", "features", "ranking_dataset")
-        return {f"table.{name}": self.lake.version(name) for name in tables if self.lake.slices(name)}
+        known = (f"{name}@{self.lake.version(name)}" for name in tables if self.lake.slices(name))
+        return {"tables": " ".join(known)}
 
     def watch(self, what: str) -> Callable[[dict[str, Any]], None]:
         """A progress callback that tells, every few seconds, how far `what` is."""

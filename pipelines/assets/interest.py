@@ -57,7 +57,7 @@ def interest_model(context: dg.AssetExecutionContext, deployment: dg.ResourcePar
         version = registry.register_interest(
             place / "version",
             slice,
-            context.run_id,
+            context.run.run_id,
             {"loss": last.get("loss")},
             deployment.table_versions(),
             model.history,

@@ -61,7 +61,7 @@ def ranker(context: dg.AssetExecutionContext, deployment: dg.ResourceParam[Deplo
         version = registry.register_ranker(
             full,
             slice,
-            context.run_id,
+            context.run.run_id,
             {"validation_ndcg@10": full.info["validation_ndcg@10"], "rounds": full.info["best_iteration"]},
             {
                 "interest_version": interest.version if interest else "none",

@@ -1,0 +1,196 @@
+"""A toy deployment and small drawn worlds: a few people, a few items in versions, lists, clicks, comments."""
+
+from collections.abc import Iterable
+from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
+from typing import Any
+
+import polars as pl
+import pytest
+from hypothesis import strategies as st
+
+from features import schemas
+from features.behaviour import read_features
+from features.project import Project
+from features.state import MomentState, SliceEvents, advance, start
+
+START = datetime(2026, 1, 5, tzinfo=UTC)
+END = START + timedelta(hours=12)
+STEP = timedelta(minutes=10)
+MICROSECOND = timedelta(microseconds=1)
+DIRECTIONS = ([1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.6, 0.8, 0.0], [0.0, 0.6, -0.8], [-1.0, 0.0, 0.0])
+
+
+def at(minutes: float, microseconds: int = 0) -> datetime:
+    return START + timedelta(minutes=minutes, microseconds=microseconds)
+
+
+def project(**sections: Any) -> Project:
+    given: dict[str, Any] = {
+        "name": "toy",
+        "source": {"format": "newsroom"},
+        "slices": {"start": START, "every": "12h"},
+        "labels": {"gains": {"click": 1.0, "comment": 2.0}, "attribution": "20m"},
+        "items": {"numeric": ["length"], "categorical": ["category", "tags"]},
+        "features": {
+            "half_lives": ["1h", "none"],
+            "prior_strength": 4.0,
+            "recent": 2,
+            "passed_per_list": 2,
+            "remembered": 3,
+        },
+    }
+    return Project.model_validate(given | {name: given.get(name, {}) | new for name, new in sections.items()})
+
+
+def _table(rows: Iterable[tuple[Any, ...]], schema: type[Any]) -> pl.DataFrame:
+    return pl.DataFrame(list(rows), schema=schema.create_empty().schema, orient="row")
+
+
+def item(item_id: str, known_at: datetime, title: str = "", **said: Any) -> tuple[Any, ...]:
+    """A row of items: `category="a"`, `tags=["x", "y"]`, `length=3.0`, `published_at=…`."""
+    values = {"category": [said["category"]] if said.get("category") else [], "tags": said.get("tags", [])}
+    attributes = [{"name": name, "value": value} for name, all_ in values.items() for value in all_]
+    numbers = [{"name": "length", "value": said["length"]}] if said.get("length") is not None else []
+    return (
+        item_id,
+        known_at,
+        title or f"about {item_id}",
+        None,
+        said.get("published_at"),
+        attributes,
+        numbers,
+    )
+
+
+def items(*rows: tuple[Any, ...]) -> pl.DataFrame:
+    return _table(rows, schemas.Items)
+
+
+def impressions(*rows: tuple[str, str, datetime, Iterable[str]]) -> pl.DataFrame:
+    """From (impression_id, user_id, shown_at, item ids in the order shown)."""
+    shown = (
+        (name, user, when, None, [{"item_id": i, "position": n} for n, i in enumerate(ids, 1)])
+        for name, user, when, ids in rows
+    )
+    return _table(shown, schemas.Impressions)
+
+
+def interactions(*rows: tuple[Any, ...]) -> pl.DataFrame:
+    """From (user_id, item_id, kind, happened_at) and, where it came late, known_at."""
+    done = (
+        (str(n), None, user, item_id, kind, None, when, late[0] if late else when)
+        for n, (user, item_id, kind, when, *late) in enumerate(rows)
+    )
+    return _table(done, schemas.Interactions)
+
+
+def vectors(versions: pl.DataFrame) -> pl.DataFrame:
+    """Unit vectors of item versions, told by the last figure of the title; a title that ends in 5 has none."""
+    rows = [
+        (item_id, known_at, DIRECTIONS[int(title[-1])])
+        for item_id, known_at, title in versions.select("item_id", "known_at", "title").iter_rows()
+        if title[-1] in "01234"
+    ]
+    return _table(rows, schemas.ItemVectors)
+
+
+def between(events: SliceEvents, since: datetime, until: datetime) -> SliceEvents:
+    """What became known in [since, until); item versions known before the first slice belong to it."""
+
+    def part(table: pl.DataFrame, column: str) -> pl.DataFrame:
+        early = pl.lit(since == START and column == "known_at")
+        return table.filter((early | (pl.col(column) >= since)) & (pl.col(column) < until))
+
+    return SliceEvents(
+        part(events.items, "known_at"),
+        part(events.impressions, "shown_at"),
+        part(events.interactions, "known_at"),
+    )
+
+
+def walk(
+    events: SliceEvents, project: Project, cuts: Iterable[datetime] = ()
+) -> tuple[pl.DataFrame, MomentState]:
+    """Features of every candidate and the state at END, slice by slice as `cuts` divide the time."""
+    state, read = start(project), []
+    for until in (*sorted(cuts), END):
+        part = between(events, state.at, until)
+        read.append(read_features(state, part, project, vectors(events.items)))
+        state = advance(state, part, until, project)
+    return pl.concat(read).sort("impression_id", "item_id"), state
+
+
+@st.composite
+def worlds(draw: st.DrawFn) -> SliceEvents:
+    """Ties of instants, neighbours one microsecond apart, late arrivals, unknown items, lists of one."""
+    jitter = st.sampled_from([0, 0, 0, 0, -1, 1])
+    instants = st.builds(lambda n, m: START + n * STEP + m * MICROSECOND, st.integers(1, 30), jitter)
+    users = [f"u{n}" for n in range(draw(st.integers(2, 5)))]
+    ids = [f"i{n}" for n in range(draw(st.integers(3, 8)))]
+    said = st.fixed_dictionaries(
+        {
+            "title": st.sampled_from([f"text {n}" for n in range(6)]),
+            "category": st.sampled_from(["a", "b", None]),
+            "tags": st.lists(st.sampled_from(["x", "y", "z"]), unique=True, max_size=2),
+            "length": st.sampled_from([None, 1.0, 2.5]),
+            "published_at": st.sampled_from([None, START]),
+        }
+    )
+    before = st.just(START - STEP)
+    described = [
+        item(item_id, known_at, **draw(said))
+        for item_id in ids
+        for known_at in draw(st.lists(st.one_of(before, before, instants), unique=True, max_size=2))
+    ]
+    shown = draw(
+        st.lists(
+            st.tuples(
+                st.sampled_from(users),
+                instants,
+                st.lists(st.sampled_from(ids), unique=True, min_size=1, max_size=5),
+            ),
+            min_size=1,
+            max_size=10,
+        )
+    )
+    kinds = st.sampled_from(["click", "click", "comment", "view"])
+    minutes = st.sampled_from([0, 5, 10, 20, 25])
+    late = st.sampled_from([0, 0, 10, 70])
+    answers = draw(
+        st.lists(st.tuples(st.integers(0, 9), st.integers(0, 4), kinds, minutes, jitter, late), max_size=10)
+    )
+    done = []
+    for n, place, kind, after, micros, delay in answers:
+        user, when, listed = shown[n % len(shown)]
+        happened = when + timedelta(minutes=after, microseconds=max(micros, 0))
+        done.append((user, listed[place % len(listed)], kind, happened, happened + timedelta(minutes=delay)))
+    strays = draw(
+        st.lists(st.tuples(st.sampled_from(users), st.sampled_from(ids), kinds, instants), max_size=3)
+    )
+    return SliceEvents(
+        items(*described),
+        impressions(*((f"r{n}", *row) for n, row in enumerate(shown))),
+        interactions(*done, *strays),
+    )
+
+
+@pytest.fixture(scope="session")
+def toy() -> SimpleNamespace:
+    """The builders above, for test modules, which cannot import one another."""
+    return SimpleNamespace(
+        START=START,
+        END=END,
+        STEP=STEP,
+        MICROSECOND=MICROSECOND,
+        at=at,
+        project=project,
+        item=item,
+        items=items,
+        impressions=impressions,
+        interactions=interactions,
+        vectors=vectors,
+        between=between,
+        walk=walk,
+        worlds=worlds,
+    )

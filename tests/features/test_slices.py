@@ -1,0 +1,150 @@
+from datetime import UTC, date, datetime, timedelta
+from itertools import pairwise
+
+import pytest
+from pydantic import ValidationError
+
+from features.errors import ProjectError
+from features.slices import Slices, parse_duration, parse_instant
+
+START = datetime(2026, 1, 5, tzinfo=UTC)
+MICROSECOND = timedelta(microseconds=1)
+
+
+def slices(every: str = "1d", start: object = START, end: object = None) -> Slices:
+    return Slices.model_validate({"start": start, "every": every, "end": end})
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"), [("90s", 90), ("5m", 300), ("1h", 3600), ("7d", 604_800), ("0s", 0)]
+)
+def test_durations(text: str, seconds: int) -> None:
+    assert parse_duration(text) == timedelta(seconds=seconds)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "m", "5", "5 m", "-5m", "1.5h", "5w", "5M", "²d", "99999999999999d", 5, None, ["1d"]]
+)
+def test_what_is_no_duration_is_told_how_one_is_written(text: object) -> None:
+    with pytest.raises(ValueError, match="is not a duration: write a whole number and s, m, h or d"):
+        parse_duration(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "2026-01-05T00:00:00Z",
+        "2026-01-05",
+        "2026-01-05T02:00:00+02:00",
+        1_767_571_200_000,
+        datetime(2026, 1, 5),
+        START,
+    ],
+)
+def test_instants_are_utc(text: object) -> None:
+    assert parse_instant(text) == START
+    assert parse_instant(text).tzinfo == UTC
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "yesterday",
+        "2026-13-01",
+        True,
+        None,
+        date(2026, 1, 5),
+        1e300,
+        float("nan"),
+        10**15,
+        "0001-01-01T00:00+14:00",
+    ],
+)
+def test_what_is_no_instant_is_told_how_one_is_written(text: object) -> None:
+    with pytest.raises(ValueError, match="is not an instant: write for example 2026"):
+        parse_instant(text)
+
+
+@pytest.mark.parametrize(
+    ("every", "start", "key"),
+    [
+        ("1d", START, "2026-01-05"),
+        ("1d", START + timedelta(hours=6), "2026-01-05"),
+        ("2m", START, "2026-01-05-00:00"),
+        ("1h", START + timedelta(minutes=30), "2026-01-05-00:30"),
+    ],
+)
+def test_a_slice_holds_its_start_and_not_its_end(every: str, start: datetime, key: str) -> None:
+    cut = slices(every, start)
+    begin, end = cut.window(key)
+
+    assert (begin, end - begin) == (start, cut.every)
+    assert cut.key(begin) == cut.key(end - MICROSECOND) == key
+    assert cut.key(end) != key
+    assert cut.window(cut.key(end))[0] == end
+
+
+def test_keys_sort_as_time_does_and_meet_end_to_end() -> None:
+    cut = slices("1h", end=START + timedelta(hours=30))
+
+    keys = cut.keys(START, START + timedelta(days=9))
+
+    assert len(keys) == 30
+    assert keys == sorted(keys)
+    windows = [cut.window(key) for key in keys]
+    assert all(one[1] == other[0] for one, other in pairwise(windows))
+
+
+@pytest.mark.parametrize(
+    ("since", "until", "keys"),
+    [
+        (START, START, []),
+        (START, START + MICROSECOND, ["2026-01-05"]),
+        (START + MICROSECOND, START + timedelta(days=1), []),
+        (START - timedelta(days=3), START + timedelta(days=2), ["2026-01-05", "2026-01-06"]),
+        (START + timedelta(days=1), START + timedelta(days=2), ["2026-01-06"]),
+    ],
+)
+def test_keys_are_of_the_slices_that_start_in_a_window(
+    since: datetime, until: datetime, keys: list[str]
+) -> None:
+    assert slices().keys(since, until) == keys
+
+
+def test_the_slice_before() -> None:
+    assert slices().previous("2026-01-06") == "2026-01-05"
+    assert slices().previous("2026-01-05") is None
+
+
+@pytest.mark.parametrize(
+    ("key", "message"),
+    [
+        ("2026-01-04", "slices begin at '2026-01-05'"),
+        ("2026-1-x", "is not written as"),
+        ("2026-01-05-00:00", "is not"),
+    ],
+)
+def test_a_key_that_no_slice_has(key: str, message: str) -> None:
+    with pytest.raises(ProjectError, match=message):
+        slices().window(key)
+
+
+def test_a_key_between_two_slices() -> None:
+    with pytest.raises(ProjectError, match="one every 0:02:00"):
+        slices("2m").window("2026-01-05-00:01")
+
+
+@pytest.mark.parametrize(
+    ("every", "start", "end", "message"),
+    [
+        ("0s", START, None, "longer than nothing"),
+        ("30s", START, None, "whole minutes"),
+        ("2m", START + timedelta(seconds=30), None, "whole minutes"),
+        ("1d", START, START, "end must come after"),
+        ("1d", "soon", None, "is not an instant"),
+    ],
+)
+def test_slices_that_cannot_be(every: str, start: object, end: object, message: str) -> None:
+    with pytest.raises(ValidationError, match=message):
+        slices(every, start, end)

@@ -1,0 +1,166 @@
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+
+from features.project import Project
+from features.schemas import InterestScores
+from features.state import PASSED, SliceEvents, advance, start
+from models.interest_input import (
+    InterestInput,
+    actions,
+    interest_config,
+    interest_input,
+    interest_scores,
+    text_of,
+)
+
+
+@pytest.fixture(scope="module")
+def project(toy: SimpleNamespace) -> Project:
+    return toy.project()
+
+
+@pytest.fixture(scope="module")
+def events(toy: SimpleNamespace) -> SliceEvents:
+    return SliceEvents(
+        toy.items(
+            toy.item("a", toy.START, "first"),
+            toy.item("b", toy.START, "second"),
+            toy.item("a", toy.at(65), "renewed"),
+        ),
+        toy.impressions(
+            ("r2", "v", toy.at(60), ["b"]),
+            ("r1", "u", toy.at(60), ["a", "b", "unknown"]),
+            ("r3", "u", toy.at(70), ["b", "a"]),
+        ),
+        toy.interactions(
+            ("u", "b", "click", toy.at(62)), ("u", "a", "comment", toy.at(70)), ("w", "a", "click", toy.at(1))
+        ),
+    )
+
+
+def read(given: InterestInput) -> dict[str, Any]:
+    """Impression → (visible past as (text, action), candidates' texts)."""
+    m = given.moments
+    found = {}
+    for n, name in enumerate(given.keys["impression_id"].unique(maintain_order=True)):
+        first = int(m.user_start[m.impression_user[n]])
+        past = range(first, first + int(m.impression_prefix[n]))
+        shown = range(int(m.impression_start[n]), int(m.impression_start[n + 1]))
+        found[name] = (
+            [(given.texts[m.history_item[t]], int(m.history_action[t])) for t in past],
+            [given.texts[m.candidate_item[t]] for t in shown],
+        )
+    return found
+
+
+def test_the_vocabulary_is_the_declared_kinds_and_passed(project: Project) -> None:
+    assert actions(project) == ("click", "comment", PASSED)
+
+
+def test_the_project_section_is_the_configuration(project: Project) -> None:
+    config = interest_config(project)
+
+    assert config.actions == actions(project)
+    assert config.seed == project.seed
+    assert {
+        name: getattr(config, name) for name in project.interest.model_dump()
+    } == project.interest.model_dump()
+
+
+@pytest.mark.parametrize(
+    ("title", "body", "text"), [("T", "B", "T. B"), ("T", None, "T"), ("", "B", "B"), (None, None, "")]
+)
+def test_an_item_reads_as_title_then_body(title: str | None, body: str | None, text: str) -> None:
+    assert text_of(title, body) == text
+
+
+def test_candidates_and_past_read_as_they_read_then(project: Project, events: SliceEvents) -> None:
+    found = read(interest_input(start(project), events, project))
+
+    click, passed = 0, 2
+    assert found == {
+        "r1": ([], ["first", "second", ""]),
+        "r3": ([("second", click), ("renewed", passed)], ["second", "renewed"]),
+        "r2": ([], ["second"]),
+    }
+
+
+def test_the_arrays_are_consistent_and_keys_name_their_rows(project: Project, events: SliceEvents) -> None:
+    given = interest_input(start(project), events, project)
+
+    given.moments.check(len(given.texts), len(actions(project)))
+    assert given.texts[0] == ""
+    assert len(set(given.texts)) == len(given.texts)
+    assert given.keys.rows() == [
+        ("r1", "a"),
+        ("r1", "b"),
+        ("r1", "unknown"),
+        ("r3", "b"),
+        ("r3", "a"),
+        ("r2", "b"),
+    ]
+    assert len(given.moments.user_start) == 3  # the one who was shown nothing is left out
+    assert (
+        np.diff(given.moments.history_at[given.moments.user_start[0] : given.moments.user_start[1]]) >= 0
+    ).all()
+
+
+def test_labels_follow_their_candidates(toy: SimpleNamespace, project: Project, events: SliceEvents) -> None:
+    labels = pl.DataFrame({"impression_id": ["r3", "r1"], "item_id": ["a", "b"], "label": [2.0, 1.0]})
+
+    given = interest_input(start(project), events, project, labels)
+
+    assert given.moments.label.tolist() == [0.0, 1.0, 0.0, 0.0, 2.0, 0.0]
+    assert not interest_input(start(project), events, project).moments.label.any()
+
+
+def test_a_past_item_whose_version_was_replaced_reads_as_before_the_slice(
+    toy: SimpleNamespace, project: Project, events: SliceEvents
+) -> None:
+    rewritten = pl.concat([events.items, toy.items(toy.item("b", toy.at(72), "rewritten"))])
+    told = SliceEvents(rewritten, events.impressions, events.interactions)
+    state = advance(start(project), told, toy.at(75), project)
+    later = SliceEvents(
+        toy.items(toy.item("b", toy.at(80), "newest"), toy.item("unknown", toy.at(80), "told too late")),
+        toy.impressions(("r4", "u", toy.at(78), ["b"])),
+        toy.interactions(("u", "unknown", "click", toy.at(76))),
+    )
+
+    past, shown = read(interest_input(state, later, project))["r4"]
+
+    click, comment, passed = 0, 1, 2
+    assert shown == ["rewritten"]
+    assert past == [
+        ("rewritten", click),
+        ("renewed", passed),
+        ("renewed", comment),
+        ("", click),
+        ("rewritten", passed),
+    ]
+
+
+def test_a_slice_without_impressions_is_empty(toy: SimpleNamespace, project: Project) -> None:
+    nothing = SliceEvents(toy.items(), toy.impressions(), toy.interactions())
+
+    given = interest_input(start(project), nothing, project)
+
+    given.moments.check(1, len(actions(project)))
+    assert given.texts == [""]
+    assert given.keys.is_empty()
+
+
+def test_without_a_version_every_candidate_has_a_null_score(
+    project: Project, events: SliceEvents, tmp_path: Path
+) -> None:
+    given = interest_input(start(project), events, project)
+
+    found = interest_scores(given, None, None, tmp_path)
+
+    InterestScores.validate(found)
+    assert found.select("impression_id", "item_id").equals(given.keys)
+    assert found["interest_score"].null_count() == found["interest_slice"].null_count() == found.height
