@@ -255,3 +255,19 @@ def _suffix(half_life: str) -> str:
 
 def _span(half_life: str) -> str:
     return "ever" if half_life == "none" else f"half-life {half_life}"
+
+
+def as_markdown(project: Project) -> str:
+    """The catalogue as a Markdown page, by family."""
+    rows = catalogue(project)
+    lines = [
+        f"# Features of `{project.name}`",
+        "",
+        f"{rows.height} columns, read strictly before each list. Written by `python -m features projects/{project.name}.toml`.",
+    ]
+    for (family,), members in rows.group_by("family", maintain_order=True):
+        lines += ["", f"## {family}", "", "| column | meaning |", "|---|---|"]
+        lines += [
+            f"| `{name}` | {meaning} |" for name, meaning in members.select("name", "meaning").iter_rows()
+        ]
+    return "\n".join(lines) + "\n"

@@ -7,7 +7,7 @@ import dagster as dg
 import polars as pl
 import polars.selectors as cs
 
-from pipelines.deployment import Deployment
+from pipelines.deployment import STATE, Deployment
 
 
 @dataclass(frozen=True)
@@ -21,6 +21,8 @@ class Rule:
     """Counts what breaks the rule; 0 holds."""
     columns: tuple[str, ...] | None = None
     """What is read of the table; None for all."""
+    table: str | None = None
+    """The lake's table, where it has another name than the asset."""
 
 
 def _repeats(*keys: str) -> Callable[[pl.DataFrame], int]:
@@ -33,6 +35,10 @@ def _rows(broken: pl.Expr) -> Callable[[pl.DataFrame], int]:
 
 def _infinite(table: pl.DataFrame) -> int:
     return int(table.select(pl.sum_horizontal(cs.float().is_infinite().sum())).item())
+
+
+def _negative(table: pl.DataFrame) -> int:
+    return table.filter(pl.any_horizontal(cs.float() < 0)).height
 
 
 def _none(table: pl.DataFrame) -> int:
@@ -84,6 +90,13 @@ BLOCKING: Sequence[Rule] = (
         _rows(pl.col("interest_slice") >= pl.col("slice")),
     ),
     Rule("ranking_dataset", "once", "every candidate has one row", _repeats(*_LISTED), _LISTED),
+    Rule("moment_state", "counted", "no counter is below zero", _negative, table=f"{STATE}/item"),
+    Rule(
+        "promotion",
+        "not_worse",
+        "who was promoted was not below whom they replaced",
+        _rows(pl.col("promoted") & (pl.col("difference") < 0)),
+    ),
     Rule("ranked_lists", "once", "no list holds an item twice", _repeats("user_id", "item_id")),
 )
 """A slice that breaks one of these is wrong: what comes after it is not run."""
@@ -115,9 +128,10 @@ def _check(rule: Rule, blocking: bool) -> dg.AssetChecksDefinition:
     def check(
         context: dg.AssetCheckExecutionContext, deployment: dg.ResourceParam[Deployment]
     ) -> dg.AssetCheckResult:
-        slices = _slices(context, deployment, rule.asset)
+        table = rule.table or rule.asset
+        slices = _slices(context, deployment, table)
         columns = None if rule.columns is None else [*rule.columns, "slice"]
-        failing = rule.failing(deployment.lake.read(rule.asset, slices, columns)) if slices else 0
+        failing = rule.failing(deployment.lake.read(table, slices, columns)) if slices else 0
         severity = dg.AssetCheckSeverity.ERROR if blocking else dg.AssetCheckSeverity.WARN
         return dg.AssetCheckResult(
             passed=failing == 0,

@@ -3,7 +3,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from features.catalogue import catalogue, features
+from features.catalogue import as_markdown, catalogue, features
 from features.project import load
 
 PROJECTS = Path(__file__).parents[2] / "projects"
@@ -44,3 +44,12 @@ def test_declared_kinds_numbers_and_attributes_are_features(toy: SimpleNamespace
 
     assert {"item_comments_all", "item_length", "item_length_z", "item_tags_ctr_all"} <= names
     assert not [name for name in bare if "tags" in name or "length" in name]
+
+
+def test_the_documented_catalogue_is_current() -> None:
+    root = PROJECTS.parent
+    expected = as_markdown(load(root / "projects" / "newsroom.toml"))
+
+    assert (root / "docs" / "features.md").read_text(encoding="utf-8") == expected, (
+        "docs/features.md is old: python -m features projects/newsroom.toml > docs/features.md"
+    )

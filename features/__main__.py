@@ -1,0 +1,9 @@
+"""`python -m features PROJECT`: the project's feature catalogue as a Markdown table."""
+
+import sys
+from pathlib import Path
+
+from features.catalogue import as_markdown
+from features.project import load
+
+print(as_markdown(load(Path(sys.argv[1]))), end="")

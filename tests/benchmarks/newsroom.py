@@ -1,0 +1,72 @@
+"""How far the ranker comes on the newsroom, whose true click probabilities are known.
+
+`python tests/benchmarks/newsroom.py [HOME]` after `make run`. Prints each scorer's nDCG@10 and how much of the way
+from random to the best attainable order it comes; exits 1 where a promise of the README is broken.
+"""
+
+import sys
+from pathlib import Path
+
+import polars as pl
+
+from models.evaluation import Interval, difference, judge
+from models.judging import SCORERS, SEGMENTS
+from pipelines.lake import Lake
+
+METRIC = "ndcg@10"
+FLOOR = 0.75
+"""Least share of the way that `full` must come over all judged slices."""
+
+
+def main(home: Path) -> int:
+    """Print the table; the number of broken promises."""
+    truth = pl.read_parquet(home / "newsroom" / "newsroom" / "truth.parquet")
+    scored = (
+        Lake(f"{home / 'lake'}/newsroom")
+        .read("evaluation_scores")
+        .join(
+            truth.select("impression_id", "item_id", best="click_probability"),
+            on=["impression_id", "item_id"],
+        )
+    )
+    values = judge(scored, [*SCORERS, "best"], SEGMENTS, resamples=1000).values
+    last = judge(scored.filter(pl.col("slice") == pl.col("slice").max()), [*SCORERS, "best"]).values
+    print(
+        f"{'scorer':16}{'all slices':>12}{'of the way':>12}{'last slice':>12}{'of the way':>12}{'new items':>12}"
+    )
+    for name in ("best", *SCORERS):
+        print(
+            f"{name:16}{_mean(values, name):12.3f}{_share(values, name):12.0%}"
+            f"{_mean(last, name):12.3f}{_share(last, name):12.0%}{_mean(values, name, 'new_items'):12.3f}"
+        )
+    text = difference(values, "full", "behaviour_only", METRIC)
+    fresh = difference(values, "text_only", "popularity", METRIC, segment="new_items")
+    print(f"full − behaviour_only            {_shown(text)}")
+    print(f"text_only − popularity, new items {_shown(fresh)}")
+    promises = {
+        f"full comes {FLOOR:.0%} of the way": _share(values, "full") >= FLOOR,
+        "text adds to behaviour by more than the interval": text.low > 0,
+        "on new items text beats popularity by more than the interval": fresh.low > 0,
+        "it is no easy world: best below 0.75": _mean(values, "best") < 0.75,
+        "popularity comes less than half of the way": _share(values, "popularity") < 0.5,
+    }
+    for promise, kept in promises.items():
+        print(f"{'kept  ' if kept else 'BROKEN'} {promise}")
+    return sum(not kept for kept in promises.values())
+
+
+def _mean(values: pl.DataFrame, scorer: str, segment: str = "all") -> float:
+    return float(values.filter(scorer=scorer, segment=segment).select(pl.col(METRIC).mean()).item())
+
+
+def _share(values: pl.DataFrame, scorer: str) -> float:
+    floor = _mean(values, "random")
+    return (_mean(values, scorer) - floor) / (_mean(values, "best") - floor)
+
+
+def _shown(interval: Interval) -> str:
+    return f"{interval.mean:+.4f} [{interval.low:+.4f}, {interval.high:+.4f}]"
+
+
+if __name__ == "__main__":
+    sys.exit(1 if main(Path(sys.argv[1] if len(sys.argv) > 1 else ".momentrank")) else 0)

@@ -1,0 +1,105 @@
+"""The asset graph, as a snapshot: a dependency that appears or goes is a decision, not an accident."""
+
+from pathlib import Path
+
+import dagster as dg
+import pytest
+
+from pipelines import settings
+from pipelines.definitions import JOB, define
+from pipelines.deployment import Deployment
+
+GRAPH = {
+    "events": {
+        "items": set(),
+        "impressions": set(),
+        "interactions": set(),
+        "candidates": set(),
+        "rejects": set(),
+    },
+    "moments": {
+        "moment_state": {"items", "impressions", "interactions", "moment_state"},
+        "features": {"items", "impressions", "interactions", "item_vectors", "moment_state"},
+    },
+    "interest": {
+        "item_vectors": {"items"},
+        "interest_model": {
+            "items",
+            "impressions",
+            "interactions",
+            "candidates",
+            "moment_state",
+            "interest_model",
+        },
+        "interest_scores": {
+            "items",
+            "impressions",
+            "interactions",
+            "candidates",
+            "moment_state",
+            "interest_model",
+        },
+    },
+    "ranker": {
+        "ranking_dataset": {"candidates", "features", "interest_scores"},
+        "ranker": {"ranking_dataset"},
+        "evaluation": {"ranking_dataset", "ranker", "moment_state"},
+        "promotion": {"evaluation", "ranker"},
+    },
+    "lists": {
+        "ranked_lists": {
+            "promotion",
+            "ranker",
+            "interest_model",
+            "moment_state",
+            "item_vectors",
+            "impressions",
+        },
+        "report": {"evaluation", "ranked_lists", "rejects"},
+    },
+}
+
+
+@pytest.fixture(scope="module")
+def definitions(tmp_path_factory: pytest.TempPathFactory) -> dg.Definitions:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MOMENTRANK_HOME", str(tmp_path_factory.mktemp("home")))
+        found = settings.load()
+    return define(Deployment(found.open_project(), found))
+
+
+def test_the_asset_graph_is_the_one_we_drew(definitions: dg.Definitions) -> None:
+    drawn: dict[str, dict[str, set[str]]] = {}
+    for spec in definitions.resolve_all_asset_specs():
+        depends = {dependency.asset_key.to_user_string() for dependency in spec.deps}
+        drawn.setdefault(str(spec.group_name), {})[spec.key.to_user_string()] = depends
+    assert drawn == GRAPH
+
+
+def test_every_asset_is_described_owned_and_sliced(definitions: dg.Definitions) -> None:
+    for spec in definitions.resolve_all_asset_specs():
+        assert spec.description, spec.key
+        assert spec.owners == ["team:ranking"]
+        assert spec.partitions_def is not None
+        assert spec.kinds
+
+
+def test_a_slice_reads_models_and_state_of_the_slice_before(definitions: dg.Definitions) -> None:
+    graph = definitions.resolve_asset_graph()
+    earlier = {"features": "moment_state", "interest_scores": "interest_model", "evaluation": "ranker"}
+    for asset, upstream in earlier.items():
+        node = graph.get(dg.AssetKey(asset))
+        mapping = node.partition_mappings[dg.AssetKey(upstream)]
+        assert (mapping.start_offset, mapping.end_offset) == (-1, -1)
+
+
+def test_every_table_is_checked_and_one_job_and_schedule_run_it(definitions: dg.Definitions) -> None:
+    checked = {key.asset_key.to_user_string() for key in definitions.resolve_asset_graph().asset_check_keys}
+    tables = {name for group in GRAPH.values() for name in group} - {
+        "interest_model", "ranker", "report",
+    }  # fmt: skip
+    assert checked >= tables
+    assert definitions.resolve_job_def(JOB)
+    schedule = definitions.resolve_schedule_def(f"{JOB}_every_slice")
+    assert schedule.cron_schedule == "30 0 * * *"
+    assert Path(settings.REPOSITORY, "workspace.yaml").exists()

@@ -1,0 +1,185 @@
+"""The whole chain on a small newsroom, through the same definitions and commands that a person uses."""
+
+import gzip
+import json
+import shutil
+from pathlib import Path
+
+import polars as pl
+import pytest
+from typer.testing import CliRunner
+
+from features.sources import read as read_source
+from pipelines import settings as settings_of
+from pipelines.cli import app
+from pipelines.deployment import Deployment
+from pipelines.running import materialise
+
+NEWSROOM = Path(__file__).parent.parent / "projects" / "newsroom.toml"
+SMALL = (
+    "source.newsroom.days=4",
+    "source.newsroom.users=60",
+    "source.newsroom.articles_a_day=15",
+    "source.newsroom.impressions_a_day=150",
+    "source.newsroom.list_size=10",
+    "slices.end=2026-01-09T00:00:00Z",
+    "interest.epochs=1",
+    "interest.max_tokens=24",
+    "ranker.rounds=40",
+    "ranker.early_stopping=10",
+    "promotion.resamples=200",
+    "lists.users=5",
+    "lists.pool=30",
+)
+SLICES = ["2026-01-05", "2026-01-06", "2026-01-07", "2026-01-08"]
+
+
+def deployment(home: Path, overrides: tuple[str, ...] = SMALL) -> Deployment:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MOMENTRANK_HOME", str(home))
+        patch.setenv("MOMENTRANK_PROJECT", str(NEWSROOM))
+        patch.setenv("MOMENTRANK_SET", "\n".join(overrides))
+        settings = settings_of.load()
+    settings_of.initialise_dagster(settings)
+    return Deployment(settings.open_project(), settings)
+
+
+@pytest.fixture(scope="module")
+def ran(tmp_path_factory: pytest.TempPathFactory) -> Deployment:
+    """The small newsroom, run once over all of its days."""
+    made = deployment(tmp_path_factory.mktemp("home"))
+    assert materialise(made, None, None) == SLICES[-1]
+    return made
+
+
+def metrics(of: Deployment) -> dict[str, object]:
+    path = of.settings.report(of.project.name) / "metrics.json"
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def test_every_row_of_the_logs_is_kept_or_rejected(ran: Deployment) -> None:
+    raw = read_source(ran.project, [ran.settings.newsroom("newsroom") / "events"])
+    lines = sum(
+        gzip.decompress(path.read_bytes()).count(b"\n")
+        for path in (ran.settings.newsroom("newsroom") / "events").iterdir()
+    )
+    kept = sum(ran.lake.read(name).height for name in ("items", "impressions", "interactions", "rejects"))
+    assert raw.height == lines == kept
+    assert ran.lake.read("rejects").height > 0
+
+
+def test_every_table_has_every_slice(ran: Deployment) -> None:
+    for table in ("candidates", "features", "interest_scores", "ranking_dataset", "moment_state/item"):
+        assert ran.lake.slices(table) == SLICES, table
+    for one, other in (("candidates", "features"), ("candidates", "ranking_dataset")):
+        assert ran.lake.read(one).height == ran.lake.read(other).height
+
+
+def test_no_score_comes_from_a_version_that_saw_its_slice(ran: Deployment) -> None:
+    scores = ran.lake.read("interest_scores")
+    assert scores.filter(pl.col("slice") == SLICES[0])["interest_slice"].null_count() > 0
+    later = scores.filter(pl.col("slice") > SLICES[0])
+    assert later["interest_slice"].null_count() == 0
+    assert (later["interest_slice"] < later["slice"]).all()
+
+
+def test_versions_are_registered_and_one_serves_through_plain_mlflow(ran: Deployment) -> None:
+    import mlflow
+
+    for kind in ("ranker", "interest"):
+        versions = ran.registry.versions(kind)
+        assert [v["slice"] for v in versions] == SLICES
+        assert all(v["tags"]["dagster_run"] for v in versions)
+    name = ran.champion() or ran.latest("ranker", before="9999")
+    assert name is not None
+    mlflow.set_tracking_uri(ran.settings.tracking_uri)
+    model = mlflow.pyfunc.load_model(f"models:/newsroom-ranker/{name.version}")
+    ours = ran.registry.load_ranker(name.version)
+    rows = ran.lake.read("ranking_dataset", [SLICES[-1]]).head(50)
+    served = model.predict(rows.select(pl.col(ours.columns).cast(pl.Float64)).to_pandas())
+    assert served == pytest.approx(ours.score(rows).to_numpy())
+
+
+def test_metrics_are_those_of_the_judged_lists(ran: Deployment) -> None:
+    found = metrics(ran)
+    scored = ran.lake.read("evaluation_scores")
+    assert set(scored["slice"]) == set(SLICES[1:])
+    taken = scored.group_by("impression_id").agg(pl.col("clicked").any() & ~pl.col("clicked").all())
+    assert found["impressions"] == taken["clicked"].sum()
+    assert set(found["scorers"]) >= {
+        "full",
+        "behaviour_only",
+        "text_only",
+        "popularity",
+        "random",
+        "as_shown",
+    }
+
+
+def test_each_listed_user_has_a_full_list_of_known_items(ran: Deployment) -> None:
+    lists = ran.lake.read("ranked_lists", [SLICES[-1]])
+    assert lists["user_id"].n_unique() == 5
+    for _, rows in lists.group_by("user_id"):
+        assert sorted(rows["rank"]) == list(range(1, ran.project.lists.k + 1))
+        assert rows["item_id"].is_unique().all()
+        assert rows.sort("rank")["rank_score"].is_sorted(descending=True)
+    assert lists["title"].str.len_chars().min() > 0
+
+
+def test_a_rerun_of_a_slice_gives_the_same_tables(ran: Deployment) -> None:
+    tables = (
+        "items",
+        "candidates",
+        "moment_state/user",
+        "features",
+        "interest_scores",
+        "ranking_dataset",
+        "evaluation",
+    )
+    before = {name: ran.lake.read(name) for name in tables}
+    materialise(ran, SLICES[-1], SLICES[-1])
+    for name, rows in before.items():
+        assert ran.lake.read(name).equals(rows), name
+
+
+def test_the_future_never_changes_the_past(ran: Deployment, tmp_path: Path) -> None:
+    # The same logs without their last two days, as another deployment, to the last bit.
+    logs = tmp_path / "logs"
+    logs.mkdir()
+    for path in sorted((ran.settings.newsroom("newsroom") / "events").iterdir())[:2]:
+        shutil.copy(path, logs)
+    source = ('source.format="metarank"', f'source.path="{logs}"')
+    other = deployment(tmp_path / "home", (*SMALL, *source))
+    materialise(other, None, SLICES[1])
+    for table in ("candidates", "features", "interest_scores", "ranking_dataset", "evaluation_scores"):
+        past = [key for key in other.lake.slices(table) if key < SLICES[1]] or [SLICES[1]]
+        assert other.lake.read(table, past).equals(ran.lake.read(table, past)), table
+
+
+def test_commands_rank_explain_and_evaluate(
+    ran: Deployment, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("MOMENTRANK_HOME", str(ran.settings.home))
+    monkeypatch.setenv("COLUMNS", "200")
+    runner, given = CliRunner(), [f"--set={one}" for one in SMALL]
+    impression = ran.lake.read("impressions", [SLICES[-1]])["impression_id"][0]
+    user = ran.lake.read("ranked_lists", [SLICES[-1]])["user_id"][0]
+
+    checked = runner.invoke(app, ["check", str(NEWSROOM), *given], catch_exceptions=False)
+    ranked = runner.invoke(
+        app, ["rank", str(NEWSROOM), "--user", user, "-k", "3", *given], catch_exceptions=False
+    )
+    explained = runner.invoke(
+        app, ["explain", str(NEWSROOM), "--impression", impression, *given], catch_exceptions=False
+    )
+    figures = tmp_path / "figures.json"
+    cut = ["--frozen-after", "2026-01-08T12:00:00Z", "--json", str(figures)]
+    evaluated = runner.invoke(app, ["evaluate", str(NEWSROOM), *cut, *given], catch_exceptions=False)
+
+    assert "broken_json" in checked.output
+    assert ranked.exit_code == explained.exit_code == evaluated.exit_code == 0
+    assert "│ 3 " in ranked.output
+    assert "interest" in explained.output
+    found = json.loads(figures.read_text(encoding="utf-8"))
+    assert found["impressions"] > 0
+    assert 0 < found["scorers"]["full"]["ndcg@10"]["low"] <= found["scorers"]["full"]["ndcg@10"]["mean"] <= 1
