@@ -1,0 +1,80 @@
+"""Where a fit stands, in one file that replaces its predecessor at once: killed anywhere, the fit goes on."""
+
+import json
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from models.interest.version import InterestModel
+
+_EVERY_SECONDS = 30.0
+
+
+class Checkpoint:
+    """One fit's checkpoint in `folder`; `identity` is the hash of all that the fit's result depends on."""
+
+    def __init__(self, folder: Path, identity: str) -> None:
+        self._path = folder / "training.safetensors"
+        self._identity = identity
+        self._written = time.monotonic()
+
+    @property
+    def due(self) -> bool:
+        """Whether the last one is old enough for a new one."""
+        return time.monotonic() - self._written >= _EVERY_SECONDS
+
+    def save(
+        self,
+        model: InterestModel,
+        optimiser: torch.optim.Optimizer,
+        vectors: Tensor,
+        step: int,
+        history: list[dict[str, float]],
+    ) -> None:
+        """Replace the checkpoint. `vectors` is the cache of text vectors, `step` the number of steps done."""
+        tensors = {f"model.{name}": value for name, value in model.trained().items()}
+        tensors["vectors"] = vectors
+        for number, state in optimiser.state_dict()["state"].items():
+            tensors |= {f"optimiser.{number}.{name}": value for name, value in state.items()}
+        facts = {"identity": self._identity, "step": str(step), "history": json.dumps(history)}
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        partial = self._path.with_suffix(".partial")
+        save_file({n: v.detach().contiguous().cpu() for n, v in tensors.items()}, partial, metadata=facts)
+        os.replace(partial, self._path)
+        self._written = time.monotonic()
+
+    def restore(
+        self, model: InterestModel, optimiser: torch.optim.Optimizer
+    ) -> tuple[int, list[dict[str, float]], Tensor] | None:
+        """Steps done, loss history and vector cache; None if there is no checkpoint of this very fit."""
+        try:
+            with safe_open(self._path, framework="pt") as file:
+                facts = file.metadata() or {}
+                if facts.get("identity") != self._identity:
+                    return None
+                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        except (OSError, SafetensorError):
+            return None
+        model.restore(_under(tensors, "model."))
+        states: dict[int, dict[str, Any]] = {}
+        for name, value in _under(tensors, "optimiser.").items():
+            number, _, field = name.partition(".")
+            states.setdefault(int(number), {})[field] = value
+        optimiser.load_state_dict({"state": states, "param_groups": optimiser.state_dict()["param_groups"]})
+        return int(facts["step"]), json.loads(facts["history"]), tensors["vectors"]
+
+    def remove(self) -> None:
+        """The fit is finished: nothing to resume."""
+        self._path.unlink(missing_ok=True)
+        if self._path.parent.is_dir() and not any(self._path.parent.iterdir()):
+            self._path.parent.rmdir()
+
+
+def _under(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}

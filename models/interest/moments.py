@@ -1,0 +1,237 @@
+"""Users' histories and the impressions in them, as arrays; cut into segments and padded into batches.
+
+A segment is a run of one user's impressions with the history they can see. It starts `config.reach` tokens
+before its first impression's visible prefix, so that cutting never changes a score: nothing further back
+can reach it. This is the only place that cuts a history.
+"""
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, fields
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from models.interest.config import InterestConfig, InterestModelError
+
+IMPRESSIONS_PER_SEGMENT = 8
+"""More would attend over ever longer histories of which each impression sees a window only."""
+
+
+@dataclass(frozen=True)
+class MomentArrays:
+    """H history tokens of U users, ordered by user and time, and I impressions with C candidates in all."""
+
+    history_item: npt.NDArray[np.int64]
+    """[H] index into the texts."""
+    history_action: npt.NDArray[np.int64]
+    """[H] index into `InterestConfig.actions`."""
+    history_at: npt.NDArray[np.float64]
+    """[H] epoch seconds."""
+    user_start: npt.NDArray[np.int64]
+    """[U+1] a user's history is `user_start[u]:user_start[u+1]`."""
+    impression_user: npt.NDArray[np.int64]
+    """[I]"""
+    impression_prefix: npt.NDArray[np.int64]
+    """[I] how many of the user's history tokens are visible."""
+    impression_at: npt.NDArray[np.float64]
+    """[I] epoch seconds."""
+    impression_start: npt.NDArray[np.int64]
+    """[I+1] an impression's candidates are `impression_start[i]:impression_start[i+1]`."""
+    candidate_item: npt.NDArray[np.int64]
+    """[C] index into the texts."""
+    label: npt.NDArray[np.float32]
+    """[C] graded relevance, 0 or more."""
+
+    def check(self, texts: int, actions: int) -> None:
+        """Raise InterestModelError unless every index points at something that exists."""
+        users = len(self.user_start) - 1
+        length = np.diff(self.user_start)
+        rules = {
+            "history arrays differ in length": len(self.history_item)
+            == len(self.history_action)
+            == len(self.history_at)
+            == int(self.user_start[-1]),
+            "impression arrays differ in length": len(self.impression_user)
+            == len(self.impression_prefix)
+            == len(self.impression_at)
+            == len(self.impression_start) - 1,
+            "candidate arrays differ in length": len(self.candidate_item)
+            == len(self.label)
+            == int(self.impression_start[-1]),
+            "an item index is outside the texts": _inside(self.history_item, texts)
+            and _inside(self.candidate_item, texts),
+            "an action index is outside the vocabulary": _inside(self.history_action, actions),
+            "an impression's user is unknown": _inside(self.impression_user, users),
+        }
+        broken = [sentence for sentence, holds in rules.items() if not holds]
+        if (
+            not broken
+            and len(self.impression_user)
+            and not (
+                (self.impression_prefix >= 0) & (self.impression_prefix <= length[self.impression_user])
+            ).all()
+        ):
+            broken = ["an impression sees more history than its user has"]
+        if broken:
+            raise InterestModelError(f"the moment arrays are inconsistent: {'; '.join(broken)}")
+
+    def digest(self) -> str:
+        """Hash of the contents."""
+        content = hashlib.sha256()
+        for field in fields(self):
+            content.update(np.ascontiguousarray(getattr(self, field.name)).tobytes())
+        return content.hexdigest()
+
+
+def _inside(index: npt.NDArray[np.int64], size: int) -> bool:
+    return not len(index) or bool(index.min() >= 0 and index.max() < size)
+
+
+@dataclass(frozen=True)
+class Segment:
+    """A run of one user's impressions (ascending prefix) and the history span that can reach them."""
+
+    start: int
+    stop: int
+    impressions: npt.NDArray[np.int64]
+    candidates: int
+
+    @property
+    def length(self) -> int:
+        """Tokens in all: history and candidates."""
+        return self.stop - self.start + self.candidates
+
+
+def segments(moments: MomentArrays, config: InterestConfig) -> list[Segment]:
+    """Every impression once, grouped by user, in order of what it sees."""
+    order = np.lexsort(
+        (np.arange(len(moments.impression_user)), moments.impression_prefix, moments.impression_user)
+    )
+    user = moments.impression_user[order]
+    prefix = moments.impression_prefix[order]
+    counts = np.diff(moments.impression_start)
+    result: list[Segment] = []
+    first = 0
+    for index in range(1, len(order) + 1):
+        if (
+            index < len(order)
+            and index - first < IMPRESSIONS_PER_SEGMENT
+            and user[index] == user[first]
+            and prefix[index] - prefix[first] <= config.reach
+        ):
+            continue
+        origin = int(moments.user_start[user[first]])
+        members = order[first:index]
+        result.append(
+            Segment(
+                start=origin + max(0, int(prefix[first]) - config.reach),
+                stop=origin + int(prefix[index - 1]),
+                impressions=members,
+                candidates=int(counts[members].sum()),
+            )
+        )
+        first = index
+    return result
+
+
+@dataclass(frozen=True)
+class Batch:
+    """S segments padded to J history and M candidate tokens; `T = J + M`, history first."""
+
+    item: Tensor
+    """[S, T] index into the texts."""
+    action: Tensor
+    """[S, T] action of a history token; the size of the vocabulary for a candidate."""
+    gap: Tensor
+    """[S, T] seconds since the user's token before; -1 where there is none."""
+    at: Tensor
+    """[S, T] epoch seconds, float64."""
+    prefix: Tensor
+    """[S, T] history tokens of this segment that come before."""
+    history: int
+    """J"""
+    row: Tensor
+    """[N] segment of each real candidate."""
+    column: Tensor
+    """[N] its place in 0…M-1."""
+    candidate: npt.NDArray[np.int64]
+    """[N] its index in the moment arrays; ordered by impression."""
+    sizes: npt.NDArray[np.int64]
+    """Candidates of each impression, in the order of `candidate`."""
+
+
+def gaps(moments: MomentArrays) -> npt.NDArray[np.float32]:
+    """[H] seconds between a history token and the one before it; -1 for a user's first."""
+    result = np.diff(moments.history_at, prepend=0.0)
+    starts = moments.user_start[:-1]
+    first = starts[starts < len(result)]
+    result = np.maximum(result, 0.0)
+    result[first] = -1.0
+    return result.astype(np.float32)
+
+
+def collate(
+    moments: MomentArrays, chosen: Sequence[Segment], gap: npt.NDArray[np.float32], config: InterestConfig
+) -> Batch:
+    """Pad segments into one batch. `gap` is `gaps(moments)`, computed once for all batches."""
+    history = max(s.stop - s.start for s in chosen)
+    shape = (len(chosen), history + max(s.candidates for s in chosen))
+    item = np.zeros(shape, dtype=np.int64)
+    action = np.zeros(shape, dtype=np.int64)
+    elapsed = np.full(shape, -1.0, dtype=np.float32)
+    at = np.zeros(shape, dtype=np.float64)
+    prefix = np.zeros(shape, dtype=np.int64)
+    rows, columns, members, sizes = [], [], [], []
+    for number, segment in enumerate(chosen):
+        span = slice(segment.start, segment.stop)
+        length = segment.stop - segment.start
+        item[number, :length] = moments.history_item[span]
+        action[number, :length] = moments.history_action[span]
+        elapsed[number, :length] = gap[span]
+        at[number, :length] = moments.history_at[span]
+        prefix[number, :length] = np.arange(length)
+        place = history
+        for impression in segment.impressions:
+            low, high = moments.impression_start[impression : impression + 2]
+            origin = moments.user_start[moments.impression_user[impression]]
+            visible = int(origin + moments.impression_prefix[impression])
+            where = slice(place, place + int(high - low))
+            item[number, where] = moments.candidate_item[low:high]
+            action[number, where] = len(config.actions)
+            at[number, where] = moments.impression_at[impression]
+            prefix[number, where] = visible - segment.start
+            if visible > origin:
+                since = moments.impression_at[impression] - moments.history_at[visible - 1]
+                elapsed[number, where] = max(since, 0.0)
+            rows.append(np.full(high - low, number))
+            columns.append(np.arange(where.start, where.stop) - history)
+            members.append(np.arange(low, high))
+            sizes.append(int(high - low))
+            place = where.stop
+    return Batch(
+        item=torch.from_numpy(item),
+        action=torch.from_numpy(action),
+        gap=torch.from_numpy(elapsed),
+        at=torch.from_numpy(at),
+        prefix=torch.from_numpy(prefix),
+        history=history,
+        row=torch.from_numpy(np.concatenate(rows)),
+        column=torch.from_numpy(np.concatenate(columns)),
+        candidate=np.concatenate(members),
+        sizes=np.array(sizes, dtype=np.int64),
+    )
+
+
+def by_length(chosen: Sequence[Segment], tokens: int) -> Iterator[list[Segment]]:
+    """Segments of similar length together, at most `tokens` padded tokens a batch."""
+    batch: list[Segment] = []
+    for segment in sorted(chosen, key=lambda s: s.length):
+        if batch and segment.length * (len(batch) + 1) > tokens:
+            yield batch
+            batch = []
+        batch.append(segment)
+    if batch:
+        yield batch

@@ -1,0 +1,215 @@
+"""The moment decoder: a user's past tokens and appended candidates → one logit a candidate.
+
+A token is an item's text vector + what the user did + the time since the token before. In each layer a token
+attends to itself, to the last `window` history tokens before it and to a learned resting place, so attention
+is never empty and a candidate never sees another. Nothing depends on absolute position: distance and elapsed
+time enter as a learned bias (cf. ALiBi, Press et al. 2022), which is what lets a key/value cache slide.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from models.interest.config import InterestConfig
+from models.interest.moments import Batch
+from models.interest.taste import Taste
+
+_GAP_BUCKETS = 26
+"""Powers of two of a second: up to about a year."""
+
+
+@dataclass(frozen=True)
+class Visible:
+    """Which keys [S, J] each query [S, T] may see, and how far away they are."""
+
+    allowed: Tensor
+    """[S, T, J] bool."""
+    distance: Tensor
+    """[S, T, J] log(1 + tokens between)."""
+    elapsed: Tensor
+    """[S, T, J] log(1 + seconds between)."""
+
+    @classmethod
+    def between(cls, prefix: Tensor, at: Tensor, order: Tensor, key_at: Tensor, window: int) -> "Visible":
+        """Keys at places `order` [J], seen by queries with `prefix` [S, T] history tokens before them."""
+        back = prefix[..., None] - order
+        return cls(
+            allowed=(back > 0) & (back <= window),
+            distance=back.clamp(1, window).float().log(),
+            elapsed=(at[..., None] - key_at[..., None, :]).clamp_min(0.0).float().log1p(),
+        )
+
+
+class Attention(nn.Module):
+    """Attention over cached keys, a learned resting place and the token itself."""
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.project = nn.Linear(width, 3 * width)
+        self.out = nn.Linear(width, width)
+        self.rest_key = nn.Parameter(torch.zeros(heads, width // heads))
+        self.rest_value = nn.Parameter(torch.zeros(heads, width // heads))
+        self.by_distance = nn.Parameter(-torch.linspace(0.0, 1.0, heads))
+        self.by_time = nn.Parameter(torch.zeros(heads))
+
+    def split(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries, keys and values, each [S, heads, T, width / heads]."""
+        parts = self.project(x).chunk(3, dim=-1)
+        query, key, value = (p.unflatten(-1, (self.heads, -1)).transpose(1, 2) for p in parts)
+        return query, key, value
+
+    def forward(
+        self, own: tuple[Tensor, Tensor, Tensor], keys: Tensor, values: Tensor, seen: Visible
+    ) -> Tensor:
+        """[S, T, width]; `keys` and `values` are those of the history, [S, heads, J, width / heads]."""
+        query, key, value = own
+        query = query * query.shape[-1] ** -0.5
+        bias = (
+            self.by_distance[:, None, None] * seen.distance[:, None]
+            + self.by_time[:, None, None] * seen.elapsed[:, None]
+        )
+        past = (query @ keys.transpose(-1, -2) + bias).masked_fill(~seen.allowed[:, None], float("-inf"))
+        rest = torch.einsum("shtd,hd->sht", query, self.rest_key)[..., None]
+        itself = (query * key).sum(-1, keepdim=True)
+        weight = torch.cat([past, rest, itself], dim=-1).softmax(dim=-1)
+        length = keys.shape[2]
+        mixed = (
+            weight[..., :length] @ values
+            + weight[..., length : length + 1] * self.rest_value[:, None]
+            + weight[..., length + 1 :] * value
+        )
+        result: Tensor = self.out(mixed.transpose(1, 2).flatten(-2))
+        return result
+
+
+class Layer(nn.Module):
+    """Pre-norm transformer layer."""
+
+    def __init__(self, width: int, heads: int, dropout: float) -> None:
+        super().__init__()
+        self.before_attention = nn.LayerNorm(width)
+        self.attention = Attention(width, heads)
+        self.before_mix = nn.LayerNorm(width)
+        self.mix = nn.Sequential(
+            nn.Linear(width, 2 * width), nn.GELU(), nn.Linear(2 * width, width), nn.Dropout(dropout)
+        )
+
+    def forward(
+        self, x: Tensor, seen: Visible, past: tuple[Tensor, Tensor] | None = None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Tokens [S, T, width] after this layer, and their keys and values.
+
+        `past` are the history's keys and values; without it the history is the first J of these tokens.
+        """
+        query, key, value = self.attention.split(self.before_attention(x))
+        length = seen.allowed.shape[-1]
+        keys, values = past or (key[:, :, :length], value[:, :, :length])
+        x = x + self.attention((query, key, value), keys, values, seen)
+        return x + self.mix(self.before_mix(x)), key, value
+
+
+class MomentDecoder(nn.Module):
+    """Tokens, layers and the score head."""
+
+    centre: Tensor
+    spread: Tensor
+
+    def __init__(self, config: InterestConfig, text_width: int, dropout: float = 0.1) -> None:
+        super().__init__()
+        width = config.width
+        self.config = config
+        self.register_buffer("centre", torch.zeros(text_width))
+        self.register_buffer("spread", torch.zeros(()))
+        self.text = nn.Linear(text_width, width)
+        self.action = nn.Embedding(len(config.actions) + 1, width)
+        self.gap = nn.Embedding(_GAP_BUCKETS + 2, width)
+        self.layers = nn.ModuleList(Layer(width, config.heads, dropout) for _ in range(config.layers))
+        self.last = nn.LayerNorm(width)
+        self.newcomer = nn.Parameter(torch.zeros(width))
+        self.user = nn.Linear(width, text_width)
+        self.item = nn.Sequential(
+            nn.Linear(text_width, 2 * width), nn.GELU(), nn.Dropout(dropout), nn.Linear(2 * width, 1)
+        )
+        self.match = nn.Sequential(
+            nn.Linear(width, width), nn.GELU(), nn.Dropout(dropout), nn.Linear(width, 1)
+        )
+        self.taste = Taste(config.actions, text_width)
+        nn.init.normal_(self.action.weight, std=0.5)
+        nn.init.normal_(self.gap.weight, std=0.1)
+        nn.init.zeros_(self.user.weight)
+
+    def standardise(self, vectors: Tensor) -> None:
+        """Fix the centre and spread of text vectors from those of the first fit; later calls do nothing."""
+        if float(self.spread) > 0 or not len(vectors):
+            return
+        self.centre.copy_(vectors.mean(0))
+        self.spread.copy_((vectors - vectors.mean(0)).square().mean().sqrt().clamp_min(1e-4))
+
+    def normal(self, vectors: Tensor) -> Tensor:
+        """Text vectors about 0 with unit spread: raw ones share most of their length."""
+        return (vectors - self.centre) / self.spread.clamp_min(1e-4)
+
+    def tokens(self, text: Tensor, action: Tensor, gap: Tensor) -> Tensor:
+        """[…, width] from projected texts […, width], actions […] and seconds since the token before […]."""
+        bucket = (gap.clamp_min(0.0) + 1.0).log2().floor().long().clamp_max(_GAP_BUCKETS) + 1
+        bucket = torch.where(gap < 0, torch.zeros_like(bucket), bucket)
+        result: Tensor = text + self.action(action) + self.gap(bucket)
+        return result
+
+    def forward(self, batch: Batch, vectors: Tensor) -> Tensor:
+        """Logits [N] of the batch's candidates; `vectors` [texts, d] are indexed by `batch.item`."""
+        history = batch.history
+        normal = self.normal(vectors)
+        # Texts are projected before they are spread over the tokens: there are far fewer of them.
+        x = self.tokens(self.text(normal)[batch.item], batch.action, batch.gap)
+        order = torch.arange(history, device=x.device)
+        seen = Visible.between(batch.prefix, batch.at, order, batch.at[:, :history], self.config.window)
+        for layer in self.layers:
+            x, _, _ = layer(x, seen)
+        x = self.last(x)
+        place = history + batch.column
+        states = torch.cat([self.newcomer.expand(len(x), 1, -1), x[:, :history]], dim=1)
+        state = states[batch.row, batch.prefix[batch.row, place]]
+        chosen = batch.item[batch.row, place]
+        likely = self._taste(batch, self.taste.place(normal), seen)[batch.row, batch.column]
+        return self.head(x[batch.row, place], state, normal[chosen], self.item(normal)[chosen], likely)
+
+    def _taste(self, batch: Batch, places: Tensor, seen: Visible) -> Tensor:
+        """Logits [S, M] of what each user took and passed over of the candidate's kind."""
+        past, shown = batch.item[:, : batch.history], batch.item[:, batch.history :]
+        action = batch.action[:, : batch.history]
+        allowed, elapsed = seen.allowed[:, batch.history :], seen.elapsed[:, batch.history :]
+        taste: Tensor = self.taste(places[shown], places[past], action, allowed, elapsed)
+        return taste
+
+    def head(self, output: Tensor, state: Tensor, text: Tensor, appeal: Tensor, taste: Tensor) -> Tensor:
+        """Logits [N]: what the candidate drew from the past, its nearness to the user, its appeal, their taste.
+
+        `output` [N, width], `state` [N or 1, width], `text` [N, d] normal vectors, `appeal` [N, 1], `taste` [N].
+        """
+        near = (self.user(state) * text).sum(-1) * text.shape[-1] ** -0.5
+        logit: Tensor = self.match(output).squeeze(-1) + near + appeal.squeeze(-1) + taste
+        return logit
+
+
+def list_loss(logits: Tensor, labels: Tensor, sizes: Tensor) -> Tensor:
+    """Softmax cross-entropy inside each impression (ListNet, Cao et al. 2007) + binary cross-entropy.
+
+    `logits` and `labels` [N] lie impression by impression, `sizes` [I] candidates each. The first asks for
+    the right order, the second for calibrated probabilities; impressions without a positive have no first part.
+    """
+    taken = (labels > 0).to(logits.dtype)
+    calibration = F.binary_cross_entropy_with_logits(logits, taken)
+    inside = torch.arange(int(sizes.max()), device=logits.device)[None] < sizes[:, None]
+    listed = logits.new_full(inside.shape, float("-inf")).masked_scatter(inside, logits)
+    target = torch.zeros_like(inside, dtype=logits.dtype).masked_scatter(inside, labels)
+    total = target.sum(1)
+    chosen = total > 0
+    if not bool(chosen.any()):
+        return calibration
+    log_share = listed[chosen].log_softmax(dim=1).masked_fill(~inside[chosen], 0.0)
+    order = -(target[chosen] / total[chosen, None] * log_share).sum(1).mean()
+    return order + calibration

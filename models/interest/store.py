@@ -1,0 +1,66 @@
+"""Rows of different length kept on disk by content hash, so that no text is encoded twice.
+
+A shard is two files written once: `<name>.rows.npy` holds the rows end to end, `<name>.keys.npy` their keys
+and lengths. The keys are moved into place last, so that a shard is there wholly or not at all.
+"""
+
+import hashlib
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+_KEYS = np.dtype([("key", "S32"), ("length", "<i8")])
+
+
+def key(text: str) -> bytes:
+    """Content hash of a text."""
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:32].encode()
+
+
+class RowStore:
+    """Rows [length, width] by key. Without a folder it remembers only what this process put in."""
+
+    def __init__(self, folder: Path | None) -> None:
+        self._folder = folder
+        self._rows: dict[bytes, npt.NDArray[np.generic]] = {}
+        if folder is not None and folder.is_dir():
+            for keys in sorted(folder.glob("*.keys.npy")):
+                self._open(keys)
+
+    def _open(self, path: Path) -> None:
+        index = np.load(path, allow_pickle=False)
+        rows = np.load(
+            path.with_name(path.name.replace(".keys.", ".rows.")), mmap_mode="r", allow_pickle=False
+        )
+        ends = np.cumsum(index["length"])
+        for name, length, end in zip(
+            index["key"].tolist(), index["length"].tolist(), ends.tolist(), strict=True
+        ):
+            self._rows[name] = rows[end - length : end]
+
+    def missing(self, keys: Sequence[bytes]) -> list[int]:
+        """Positions of the keys that have no row yet."""
+        return [number for number, name in enumerate(keys) if name not in self._rows]
+
+    def get(self, name: bytes) -> npt.NDArray[np.generic]:
+        """Row of a key that is not missing."""
+        return self._rows[name]
+
+    def put(self, keys: Sequence[bytes], rows: Sequence[npt.NDArray[np.generic]]) -> None:
+        """Add rows; with a folder, as one new shard."""
+        if not keys:
+            return
+        self._rows.update(zip(keys, rows, strict=True))
+        if self._folder is None:
+            return
+        self._folder.mkdir(parents=True, exist_ok=True)
+        name = hashlib.sha256(b"".join(keys)).hexdigest()[:16]
+        index = np.array([(k, len(row)) for k, row in zip(keys, rows, strict=True)], dtype=_KEYS)
+        for kind, content in (("rows", np.concatenate(rows)), ("keys", index)):
+            partial = self._folder / f"{name}.{kind}.{os.getpid()}.partial"
+            with partial.open("wb") as file:
+                np.save(file, content, allow_pickle=False)
+            os.replace(partial, self._folder / f"{name}.{kind}.npy")

@@ -1,0 +1,65 @@
+"""Taste: what share of the like-worded items of a user's past was taken, as evidence for a candidate.
+
+A kernel regression (Nadaraya 1964, Watson 1964) with a learned metric over text vectors: past items count by
+how near their text lies to the candidate's, in several views of it (what it is about, how it is told), and fade
+with time. Attention has to learn to compare; this begins by comparing, so a few hundred lists teach it something.
+"""
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+PASSED = "passed"
+"""The one action that speaks against an item."""
+_PLACES = 48
+_SHARPNESS = (2.0, 3.0, 4.0, 8.0)
+"""One view of the texts each, to begin with."""
+_PRIOR = 0.15
+_PACE = 20.0
+"""A handful of scalars must move further in a slice's few steps than the decoder's learning rate lets weights."""
+
+
+class Taste(nn.Module):
+    """Log of a smoothed share, over its prior, one number a candidate."""
+
+    def __init__(self, actions: tuple[str, ...], text_width: int) -> None:
+        super().__init__()
+        self.views = len(_SHARPNESS)
+        self.metric = nn.Linear(text_width, self.views * _PLACES, bias=False)
+        nn.init.orthogonal_(self.metric.weight)
+        self.sharpness = _paced(torch.tensor(_SHARPNESS).log())
+        self.worth = _paced(torch.tensor([-4.0 if name == PASSED else 2.0 for name in actions]))
+        self.fading = _paced(torch.tensor(-3.0))
+        self.strength = _paced(torch.zeros(self.views))
+        self.prior = _paced(torch.tensor(math.log(_PRIOR / (1 - _PRIOR))))
+        self.weight = _paced(torch.full((self.views,), 0.4))
+
+    def place(self, normal: Tensor) -> Tensor:
+        """Unit vectors […, views, p] of normal text vectors […, d], one a view."""
+        return F.normalize(self.metric(normal).unflatten(-1, (self.views, _PLACES)), dim=-1)
+
+    def forward(
+        self, candidate: Tensor, past: Tensor, action: Tensor, allowed: Tensor, elapsed: Tensor
+    ) -> Tensor:
+        """Logits [S, M] of candidates [S, M, views, p], given past items [S, J, views, p] and actions [S, J].
+
+        `allowed` and `elapsed` [S, M, J] as in `Visible`.
+        """
+        faded = F.softplus(_PACE * self.fading) * elapsed
+        worth = (_PACE * self.worth).sigmoid()[action][:, None, :]
+        prior = (_PACE * self.prior).sigmoid()
+        logit = candidate.new_zeros(candidate.shape[:2])
+        for view in range(self.views):
+            near = candidate[:, :, view] @ past[:, :, view].transpose(-1, -2) - 1.0
+            mass = ((_PACE * self.sharpness[view]).exp() * near - faded).exp() * allowed
+            strength = F.softplus(_PACE * self.strength[view])
+            share = ((mass * worth).sum(-1) + strength * prior) / (mass.sum(-1) + strength)
+            logit = logit + _PACE * self.weight[view] * (share / prior).log()
+        return logit
+
+
+def _paced(value: Tensor) -> nn.Parameter:
+    """A parameter kept as `value / _PACE`."""
+    return nn.Parameter(value / _PACE)

@@ -1,0 +1,173 @@
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from models.interest.config import InterestConfig, InterestModelError
+from models.interest.scoring import advance, embed, score, score_live, start
+from models.interest.training import fine_tune
+from models.interest.version import InterestModel
+
+
+@pytest.fixture(scope="module")
+def model(tiny_encoder: str) -> InterestModel:
+    """Random weights everywhere, so that no term is silent."""
+    model = InterestModel(
+        InterestConfig(
+            encoder=tiny_encoder, tune="top:1", max_tokens=12, width=16, heads=2, window=8, layers=3
+        )
+    )
+    torch.manual_seed(4)
+    for parameter in model.decoder.parameters():
+        torch.nn.init.normal_(parameter, std=0.3)
+    model.decoder.standardise(torch.randn(20, 32))
+    return model
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_live_equals_batch_for_any_split(
+    model: InterestModel, random_texts, random_moments, seed: int
+) -> None:
+    texts = random_texts(20)
+    moments = random_moments(seed, users=4, longest=70, impressions=6)
+    vectors = embed(model, texts)
+    live = np.full(len(moments.candidate_item), np.nan)
+
+    for user in range(len(moments.user_start) - 1):
+        state, done = start(model), 0
+        own = np.flatnonzero(moments.impression_user == user)
+        for impression in own[np.argsort(moments.impression_prefix[own], kind="stable")]:
+            while done < moments.impression_prefix[impression]:
+                token = moments.user_start[user] + done
+                state = advance(
+                    model,
+                    state,
+                    vectors[moments.history_item[token]],
+                    model.config.actions[moments.history_action[token]],
+                    float(moments.history_at[token]),
+                )
+                done += 1
+            low, high = moments.impression_start[impression : impression + 2]
+            live[low:high] = score_live(
+                model,
+                state,
+                vectors[moments.candidate_item[low:high]],
+                float(moments.impression_at[impression]),
+            )
+
+    assert np.abs(live - score(model, texts, moments)).max() < 1e-4
+    assert np.ptp(live) > 0.1
+
+
+def test_a_live_state_stays_as_small_as_the_window(model: InterestModel, random_texts) -> None:
+    vector = embed(model, random_texts(1))[0]
+    state = start(model)
+
+    for second in range(30):
+        state = advance(model, state, vector, "click", 1.7e9 + second)
+
+    assert state.keys.shape == (3, 2, 8, 8)
+    assert len(state.at) == 8
+
+
+def test_an_unknown_action_is_refused(model: InterestModel, random_texts) -> None:
+    with pytest.raises(InterestModelError, match="known are passed, click"):
+        advance(model, start(model), embed(model, random_texts(1))[0], "purchase", 1.7e9)
+
+
+def test_scores_do_not_depend_on_the_order_of_impressions(
+    model: InterestModel, random_texts, random_moments
+) -> None:
+    moments = random_moments(4, users=8)
+    order = np.random.default_rng(1).permutation(len(moments.impression_user))
+    sizes = np.diff(moments.impression_start)
+    source = np.concatenate(
+        [np.arange(moments.impression_start[i], moments.impression_start[i + 1]) for i in order]
+    )
+    shuffled = replace(
+        moments,
+        impression_user=moments.impression_user[order],
+        impression_prefix=moments.impression_prefix[order],
+        impression_at=moments.impression_at[order],
+        impression_start=np.concatenate([[0], np.cumsum(sizes[order])]),
+        candidate_item=moments.candidate_item[source],
+        label=moments.label[source],
+    )
+
+    scores = score(model, random_texts(20), moments)
+
+    assert np.allclose(score(model, random_texts(20), shuffled), scores[source], atol=1e-6)
+
+
+def test_labels_are_not_looked_at(model: InterestModel, random_texts, random_moments) -> None:
+    moments = random_moments(5)
+
+    other = replace(moments, label=1 - moments.label)
+
+    assert np.array_equal(score(model, random_texts(20), other), score(model, random_texts(20), moments))
+
+
+def test_odd_texts_and_bare_users_are_scored(model: InterestModel, random_moments, tmp_path: Path) -> None:
+    odd = ["", "😀🎉", "Привет, мир", "日本語", "word " * 3000, "\ud800", "\x00", "a"] * 3
+    moments = random_moments(6, users=2, longest=1)
+    config = replace(model.config, epochs=1)
+
+    trained = fine_tune(odd, moments, config, start_from=None, checkpoint=tmp_path)
+
+    for fitted in (model, trained):
+        scores = score(fitted, odd, moments)
+        assert ((scores > 0) & (scores < 1)).all()
+
+
+def test_a_list_of_one_is_scored_like_any(
+    model: InterestModel, random_texts, random_moments, only_impression
+) -> None:
+    moments = random_moments(7)
+
+    scores = score(model, random_texts(20), only_impression(moments, 3, [0]))
+
+    assert scores == pytest.approx(
+        score(model, random_texts(20), moments)[moments.impression_start[[3]]], abs=1e-5
+    )
+
+
+def test_a_saved_version_scores_the_same(
+    random_texts, random_moments, model: InterestModel, tmp_path: Path
+) -> None:
+    texts, moments = random_texts(20), random_moments(8)
+    trained = fine_tune(
+        texts,
+        moments,
+        replace(model.config, epochs=1, encoder_rate=1e-2),
+        start_from=None,
+        checkpoint=tmp_path / "c",
+    )
+
+    trained.save(tmp_path / "v")
+    loaded = InterestModel.load(tmp_path / "v")
+
+    assert np.array_equal(score(loaded, texts, moments), score(trained, texts, moments))
+    assert loaded.config == trained.config
+    assert loaded.history == trained.history
+    untuned = InterestModel(trained.config).trained()
+    assert any(
+        not torch.equal(value, untuned[name])
+        for name, value in loaded.trained().items()
+        if "encoder." in name
+    )
+    assert (tmp_path / "v" / "tokenizer" / "tokenizer.json").exists()
+    assert not list((tmp_path / "v").rglob("*.bin"))
+
+
+def test_another_base_is_refused(model: InterestModel, other_encoder: str, tmp_path: Path) -> None:
+    model.save(tmp_path)
+
+    with pytest.raises(InterestModelError, match="give the same base, or fit anew"):
+        InterestModel.load(tmp_path, encoder=other_encoder)
+
+
+def test_a_folder_without_a_version_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InterestModelError, match="holds no interest model version"):
+        InterestModel.load(tmp_path)

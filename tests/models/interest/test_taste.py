@@ -1,0 +1,44 @@
+import pytest
+import torch
+
+from models.interest.taste import Taste
+
+ACTIONS = ("passed", "click", "share")
+
+
+@pytest.fixture
+def taste() -> Taste:
+    torch.manual_seed(1)
+    return Taste(ACTIONS, text_width=8)
+
+
+def evidence(taste: Taste, candidate: int, past: list[tuple[int, str, float]]) -> float:
+    """Taste for one of three unlike texts after (text, action, seconds ago)."""
+    places = taste.place(torch.eye(8)[:3] * 4.0)
+    with torch.no_grad():
+        result = taste(
+            places[[candidate]][None],
+            places[[text for text, _, _ in past]][None],
+            torch.tensor([[ACTIONS.index(action) for _, action, _ in past]], dtype=torch.long),
+            torch.ones(1, 1, len(past), dtype=torch.bool),
+            torch.tensor([[[seconds for _, _, seconds in past]]]).log1p().view(1, 1, len(past)),
+        )
+    return float(result)
+
+
+def test_no_past_is_no_evidence(taste: Taste) -> None:
+    assert evidence(taste, 0, []) == pytest.approx(0.0, abs=1e-6)
+
+
+def test_what_was_taken_speaks_for_its_like_and_what_was_passed_over_against(taste: Taste) -> None:
+    past = [(0, "click", 60.0), (1, "passed", 60.0)]
+
+    assert evidence(taste, 0, past) > evidence(taste, 2, past) > evidence(taste, 1, past)
+
+
+def test_every_action_but_passing_over_speaks_for_an_item(taste: Taste) -> None:
+    assert evidence(taste, 0, [(0, "share", 60.0)]) == evidence(taste, 0, [(0, "click", 60.0)]) > 0
+
+
+def test_evidence_fades(taste: Taste) -> None:
+    assert evidence(taste, 0, [(0, "click", 60.0)]) > evidence(taste, 0, [(0, "click", 6e7)]) > 0
