@@ -263,7 +263,8 @@ def as_markdown(project: Project) -> str:
     lines = [
         f"# Features of `{project.name}`",
         "",
-        f"{rows.height} columns, read strictly before each list. Written by `python -m features projects/{project.name}.toml`.",
+        f"{rows.height} columns, read strictly before each list. "
+        f"Written by `python -m features projects/{project.name}.toml`.",
     ]
     for (family,), members in rows.group_by("family", maintain_order=True):
         lines += ["", f"## {family}", "", "| column | meaning |", "|---|---|"]

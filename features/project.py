@@ -210,6 +210,8 @@ def load(path: Path, overrides: Iterable[str] = ()) -> Project:
         raise ProjectError(f"{path} is not valid TOML: {error}") from None
     for override in overrides:
         _apply(content, override)
+    if "folder" in content:
+        raise ProjectError(f"{path} is wrong:\n  folder: unknown key; it is where the file lies")
     try:
         return Project.model_validate({**content, "folder": path.resolve().parent})
     except ValidationError as error:

@@ -10,7 +10,7 @@ from urllib.parse import urlparse
 
 from features.errors import ProjectError
 from pipelines.deployment import Deployment
-from pipelines.settings import REPOSITORY
+from pipelines.settings import REPOSITORY, environment
 from pipelines.timetable import last_complete
 
 _QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
@@ -48,13 +48,6 @@ def serve(deployment: Deployment, host: str, say: Callable[[str], None]) -> None
     settings = deployment.settings
     deployment.registry.prepare()
     dagster, mlflow = urlparse(settings.dagster_url), urlparse(settings.mlflow_url)
-    environment = {
-        **os.environ,
-        "MOMENTRANK_PROJECT": str(settings.project),
-        "MOMENTRANK_SET": "\n".join(settings.overrides),
-        "MOMENTRANK_HOME": str(settings.home),
-        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
-    }
     commands = (
         [sys.executable, "-m", "dagster", "dev", "-w", str(REPOSITORY / "workspace.yaml"),
          "--host", host, "--port", str(dagster.port or 3000)],
@@ -65,7 +58,9 @@ def serve(deployment: Deployment, host: str, say: Callable[[str], None]) -> None
     say(f"Dagster  {settings.dagster_url}   assets, checks, runs, schedules")
     say(f"MLflow   {settings.mlflow_url}   model versions, metrics, reports")
     say("Ctrl-C stops both.")
-    servers = [subprocess.Popen(command, env=environment, start_new_session=True) for command in commands]
+    servers = [
+        subprocess.Popen(command, env=environment(settings), start_new_session=True) for command in commands
+    ]
     try:
         signal.signal(signal.SIGTERM, signal.default_int_handler)
         while all(server.poll() is None for server in servers):

@@ -159,6 +159,18 @@ def prepare(settings: Settings) -> None:
         os.environ.setdefault(name, value)
 
 
+def environment(settings: Settings) -> dict[str, str]:
+    """The environment of a process that serves this deployment: ours, and what `load` reads back as `settings`."""
+    return {
+        **os.environ,
+        "MOMENTRANK_HOME": str(settings.home),
+        "MOMENTRANK_PROJECT": str(settings.project),
+        "MOMENTRANK_SET": "\n".join(settings.overrides),
+        "MOMENTRANK_DATA": os.pathsep.join(str(folder) for folder in settings.data),
+        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+    }
+
+
 def initialise_dagster(settings: Settings) -> None:
     """Create or upgrade the tables of the Dagster instance, as `dagster instance migrate` does.
 

@@ -60,10 +60,14 @@ def last_complete(project: Project, now: datetime) -> str | None:
 def schedule(project: Project, job_name: str) -> dg.ScheduleDefinition:
     """Runs the newest complete slice as soon as its attribution window has closed; off until switched on."""
 
+    wait = timedelta(
+        minutes=-(-project.labels.attribution // timedelta(minutes=1))
+    )  # cron knows whole minutes
+
     @dg.schedule(
         name=f"{job_name}_every_slice",
         job_name=job_name,
-        cron_schedule=cron(project.slices.start + project.labels.attribution, project.slices.every),
+        cron_schedule=cron(project.slices.start + wait, project.slices.every),
         execution_timezone="UTC",
         description="The newest slice whose attribution window has closed.",
     )

@@ -30,7 +30,7 @@ TABLES = {
 )
 def ingest(
     context: dg.AssetExecutionContext, deployment: dg.ResourceParam[Deployment]
-) -> Iterator[dg.MaterializeResult]:
+) -> Iterator[dg.MaterializeResult[None]]:
     """Read the source's logs; keep what is well-formed, refuse the rest with a reason."""
     found = deployment.ingest()
     for slice in context.partition_keys:
