@@ -94,11 +94,12 @@ def _item_lines(articles: Articles) -> Iterator[_Line]:
         fields: dict[str, object] = {
             "title": prose.title,
             "body": prose.body,
-            "category": category.name,
-            "author": f"{category.name} desk {articles.author[number] + 1}",
             "length": float(articles.length[number]),
             "published_at": str(published),
         }
+        if articles.filed[number]:
+            fields["category"] = category.name
+            fields["author"] = f"{category.name} desk {articles.author[number] + 1}"
         if articles.tagged[number]:
             fields["tags"] = list(prose.tags)
         yield _item_line(f"n-{number:05d}-1", number, published, fields)

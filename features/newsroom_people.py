@@ -23,7 +23,7 @@ DAY = 24 * HOUR
 
 CATEGORY = 9.5
 STORYLINE = 3.5
-STYLE = 4.0
+STYLE = 3.6
 CATEGORY_SPREAD, STORYLINE_SPREAD, STYLE_SPREAD = 0.12, 0.3, 0.3
 """Dirichlet concentrations of a taste: the smaller, the more it keeps to one thing."""
 

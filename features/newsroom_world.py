@@ -36,6 +36,8 @@ CORRECTED = 0.03
 """Share of articles whose title is corrected later."""
 TAGGED = 0.4
 """Share of articles that have tags."""
+UNFILED = 0.12
+"""Share of articles that nobody has filed: their log names no category and no author, only their words do."""
 AUTHORS = 4
 """Authors of a category."""
 FOLLOW_UP = {"comment": (0.15, 8 * MINUTE), "share": (0.1, 4 * MINUTE)}
@@ -60,6 +62,7 @@ class Articles:
     corrected: Integers
     """When the title was corrected; 0 for never."""
     tagged: NDArray[np.bool_]
+    filed: NDArray[np.bool_]
     prose: tuple[Prose, ...]
 
 
@@ -132,6 +135,7 @@ def _publish(size: NewsroomWorld, beginning: int, random: np.random.Generator) -
         length=random.integers(30, 180, days.size) * 10,
         corrected=np.where(random.random(days.size) < CORRECTED, corrected, 0),
         tagged=random.random(days.size) < TAGGED,
+        filed=random.random(days.size) >= UNFILED,
         prose=tuple(
             compose(sections[c], sections[c].storylines[s], STYLES[k], random)
             for c, s, k in zip(category, storyline, style, strict=True)

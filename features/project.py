@@ -20,10 +20,10 @@ from features.slices import Duration, Section, Slices, parse_duration
 class NewsroomWorld(Section):
     """Size of the embedded, seeded world."""
 
-    days: int = Field(10, ge=2)
-    users: int = Field(200, ge=4)
+    days: int = Field(8, ge=2)
+    users: int = Field(160, ge=4)
     articles_a_day: int = Field(60, ge=10)
-    impressions_a_day: int = Field(800, ge=10)
+    impressions_a_day: int = Field(1100, ge=10)
     list_size: int = Field(20, ge=3)
 
 
@@ -113,17 +113,17 @@ class Interest(Section):
     """Name of the packaged encoder, a folder, or a hub name already in the local cache."""
     tune: str = Field("top:1", pattern=r"^(frozen|full|top:[1-9]\d*)$")
     max_tokens: int = Field(48, ge=4)
-    window: int = Field(64, ge=4)
+    window: int = Field(128, ge=4)
     """Past moments that a candidate attends to."""
     width: int = Field(96, ge=8)
-    layers: int = Field(2, ge=1)
+    layers: int = Field(1, ge=1)
     heads: int = Field(4, ge=1)
     epochs: int = Field(2, ge=1)
     impressions_per_step: int = Field(64, ge=1)
     texts_per_step: int = Field(64, ge=0)
     """Texts that carry gradient in one step; the others come from the cache."""
-    encoder_rate: float = Field(2e-5, gt=0)
-    decoder_rate: float = Field(1e-3, gt=0)
+    encoder_rate: float = Field(5e-5, gt=0)
+    decoder_rate: float = Field(3e-3, gt=0)
 
 
 class Ranker(Section):
@@ -133,7 +133,7 @@ class Ranker(Section):
     rounds: int = Field(400, ge=1)
     early_stopping: int = Field(40, ge=1)
     learning_rate: float = Field(0.05, gt=0)
-    leaves: int = Field(31, ge=2)
+    leaves: int = Field(15, ge=2)
     min_leaf: int = Field(50, ge=1)
     position_bias: bool = True
 

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from models.interest.checkpoint import Checkpoint
 from models.interest.config import InterestConfig, InterestModelError
-from models.interest.moments import Batch, MomentArrays, Segment, collate, gaps, segments
+from models.interest.moments import Batch, MomentArrays, Segment, by_length, collate, gaps, segments
 from models.interest.network import list_loss
 from models.interest.text import Row
 from models.interest.version import InterestModel
@@ -28,6 +28,7 @@ _LOWEST_RATE = 0.05
 _WEIGHT_DECAY = 0.01
 _GRADIENT_NORM = 1.0
 _LOG_POINTS = 50
+_TOKENS_PER_PASS = 2048
 _SHAPE = ("tune", "max_tokens", "window", "width", "layers", "heads", "actions")
 
 
@@ -126,11 +127,16 @@ class Fit:
         rate = _rate(step, steps)
         for group in self._optimiser.param_groups:
             group["lr"] = rate * group["peak"]
-        batch = collate(self._moments, chunk, self._gap, self._config)
-        local, vectors, encoded = self._text_vectors(batch, step)
-        logits = self._model.decoder(local, vectors)
-        labels = torch.from_numpy(self._moments.label[batch.candidate])
-        loss = list_loss(logits, labels, torch.from_numpy(batch.sizes))
+        # Segments of similar length pass together: padding all to the longest would double the work.
+        parts = [
+            collate(self._moments, part, self._gap, self._config)
+            for part in by_length(chunk, _TOKENS_PER_PASS)
+        ]
+        parts, vectors, encoded = self._text_vectors(parts, step)
+        logits = torch.cat([self._model.decoder(part, vectors) for part in parts])
+        labels = torch.from_numpy(self._moments.label[np.concatenate([part.candidate for part in parts])])
+        sizes = np.concatenate([part.sizes for part in parts])
+        loss = list_loss(logits, labels, torch.from_numpy(sizes))
         self._optimiser.zero_grad(set_to_none=True)
         torch.autograd.backward(loss)
         parameters = [p for group in self._optimiser.param_groups for p in group["params"]]
@@ -145,13 +151,14 @@ class Fit:
             "gradient_norm": float(norm),
             "learning_rate": rate * self._config.decoder_rate,
             "texts": encoded,
-            "impressions": len(batch.sizes),
+            "impressions": len(sizes),
         }
 
-    def _text_vectors(self, batch: Batch, step: int) -> tuple[Batch, Tensor, int]:
-        """The batch over its own distinct texts, their vectors [n, d], and how many carry gradient."""
-        present, place = torch.unique(batch.item, return_inverse=True)
-        local = replace(batch, item=place)
+    def _text_vectors(self, parts: list[Batch], step: int) -> tuple[list[Batch], Tensor, int]:
+        """The parts over their own distinct texts, those vectors [n, d], and how many carry gradient."""
+        present, place = torch.unique(torch.cat([part.item.flatten() for part in parts]), return_inverse=True)
+        places = place.split([part.item.numel() for part in parts])
+        local = [replace(part, item=own.view_as(part.item)) for part, own in zip(parts, places, strict=True)]
         vectors = self._vectors[present]
         if not self._tuned:
             return local, vectors, len(present)

@@ -45,4 +45,4 @@ def test_a_slice_is_complete_when_its_attribution_window_has_closed() -> None:
     assert last_complete(project, midnight + timedelta(minutes=29)) == "2026-01-05"
     assert last_complete(project, midnight + timedelta(minutes=30)) == "2026-01-06"
     assert last_complete(project, datetime(2026, 1, 5, 12, tzinfo=UTC)) is None
-    assert last_complete(project, datetime(2027, 1, 1, tzinfo=UTC)) == "2026-01-14"
+    assert last_complete(project, datetime(2027, 1, 1, tzinfo=UTC)) == "2026-01-12"
