@@ -119,8 +119,8 @@ class Interest(Section):
     layers: int = Field(1, ge=1)
     heads: int = Field(4, ge=1)
     epochs: int = Field(2, ge=1)
-    impressions_per_step: int = Field(64, ge=1)
-    texts_per_step: int = Field(64, ge=0)
+    impressions_per_step: int = Field(32, ge=1)
+    texts_per_step: int = Field(32, ge=0)
     """Texts that carry gradient in one step; the others come from the cache."""
     encoder_rate: float = Field(5e-5, gt=0)
     decoder_rate: float = Field(3e-3, gt=0)
