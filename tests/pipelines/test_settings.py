@@ -61,7 +61,7 @@ def test_logs_are_looked_for_in_the_named_folders_first(
         tmp_path / "b",
         tmp_path / "a",
         tmp_path.parent / "shared" / "data",
-        REPOSITORY.parent / "shared" / "data",
+        (REPOSITORY.parent / "shared" / "data").resolve(),
     )
 
 
