@@ -9,7 +9,6 @@ from rich.table import Table
 
 from features.errors import ModelError
 from features.events import Events
-from models.figures import scorer
 from pipelines.deployment import Deployment, Version
 from pipelines.reporting import judged, metrics_of
 
@@ -35,12 +34,17 @@ def inputs(out: Console, deployment: Deployment, events: Events) -> None:
 
 
 def quality(out: Console, figures: dict[str, Any], title: str) -> None:
-    """Each scorer's metrics with their intervals, best first."""
-    table = Table("scorer", *_METRICS, title=f"{title}: {figures['impressions']:,} lists judged")
+    """Each scorer's metrics, best first; the headline metric with its interval."""
+    headline, *others = _METRICS
+    table = Table(
+        "scorer", f"{headline} (interval)", *others, title=f"{title}: {figures['impressions']:,} lists judged"
+    )
     scorers = figures["scorers"]
-    for name in sorted(scorers, key=lambda s: -(scorers[s]["ndcg@10"]["mean"] or 0)):
-        cells = [_interval(scorers[name].get(metric)) for metric in _METRICS]
-        table.add_row(f"{name} [dim]{escape(scorer(name).label)}[/]", *cells)
+    for name in sorted(scorers, key=lambda s: -(scorers[s][headline]["mean"] or 0)):
+        measured = scorers[name]
+        table.add_row(
+            name, _interval(measured[headline]), *(_mean(measured.get(metric)) for metric in others)
+        )
     out.print(table)
 
 
@@ -104,7 +108,11 @@ def require_ranker(deployment: Deployment) -> Version:
     return serving
 
 
-def _interval(figure: dict[str, float | None] | None) -> str:
-    if figure is None or figure["mean"] is None:
+def _interval(figure: dict[str, float | None]) -> str:
+    if figure["mean"] is None:
         return "–"
-    return f"{figure['mean']:.3f} [dim]{figure['low']:.3f}…{figure['high']:.3f}[/]"
+    return f"{figure['mean']:.3f} ({figure['low']:.3f}–{figure['high']:.3f})"
+
+
+def _mean(figure: dict[str, float | None] | None) -> str:
+    return "–" if figure is None or figure["mean"] is None else f"{figure['mean']:.3f}"

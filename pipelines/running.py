@@ -32,6 +32,8 @@ def materialise(deployment: Deployment, since: str | None, until: str | None) ->
         raise ProjectError(
             f"no slice lies between --from {first} and --until {last}: see slices.start and slices.end"
         )
+    # Opened before anything else: minutes of work should not end at an address that is wrong.
+    deployment.registry.prepare()
     deployment.tell(f"{deployment.project.name}: slices {first} to {last}")
     with dg.DagsterInstance.get() as instance:
         job = define(deployment).resolve_job_def(JOB)
