@@ -156,6 +156,21 @@ def test_the_future_never_changes_the_past(ran: Deployment, tmp_path: Path) -> N
         assert other.lake.read(table, past).equals(ran.lake.read(table, past)), table
 
 
+def test_two_runs_with_one_seed_write_the_same_metrics(tmp_path: Path) -> None:
+    smaller = (
+        "source.newsroom.days=2",
+        "source.newsroom.impressions_a_day=80",
+        "slices.end=2026-01-07T00:00:00Z",
+    )
+    written = []
+    for name in ("one", "other"):
+        made = deployment(tmp_path / name, (*SMALL, *smaller))
+        materialise(made, None, None)
+        written.append((made.settings.report("newsroom") / "metrics.json").read_bytes())
+    assert written[0] == written[1]
+    assert json.loads(written[0])["impressions"] > 0
+
+
 def test_commands_rank_explain_and_evaluate(
     ran: Deployment, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

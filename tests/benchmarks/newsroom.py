@@ -14,8 +14,9 @@ from models.judging import SCORERS, SEGMENTS
 from pipelines.lake import Lake
 
 METRIC = "ndcg@10"
-FLOOR = 0.75
-"""Least share of the way that `full` must come over all judged slices."""
+FLOOR = 0.78
+"""Least share of the way for `full` over all judged slices; it comes 80 % where docs/benchmarks.md was measured,
+and another processor rounds differently."""
 
 
 def main(home: Path) -> int:
