@@ -191,6 +191,10 @@ def test_commands_rank_explain_and_evaluate(
     cut = ["--frozen-after", "2026-01-08T12:00:00Z", "--json", str(figures)]
     evaluated = runner.invoke(app, ["evaluate", str(NEWSROOM), *cut, *given], catch_exceptions=False)
 
+    still = tmp_path / "static.json"
+    cut = ["--frozen-after", "2026-01-08T12:00:00Z", "--static", "--json", str(still)]
+    static = runner.invoke(app, ["evaluate", str(NEWSROOM), *cut, *given], catch_exceptions=False)
+
     assert "broken_json" in checked.output
     assert ranked.exit_code == explained.exit_code == evaluated.exit_code == 0
     assert "│ 3 " in ranked.output
@@ -198,3 +202,9 @@ def test_commands_rank_explain_and_evaluate(
     found = json.loads(figures.read_text(encoding="utf-8"))
     assert found["impressions"] > 0
     assert 0 < found["scorers"]["full"]["ndcg@10"]["low"] <= found["scorers"]["full"]["ndcg@10"]["mean"] <= 1
+    # With the state stopped at the cut nothing is learnt from the judged half-day: same lists, other scores.
+    stopped = json.loads(still.read_text(encoding="utf-8"))
+    assert static.exit_code == 0
+    assert stopped["impressions"] == found["impressions"]
+    assert stopped["scorers"]["random"] == found["scorers"]["random"]
+    assert stopped["scorers"]["popularity"] != found["scorers"]["popularity"]
