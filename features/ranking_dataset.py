@@ -4,7 +4,6 @@ import polars as pl
 
 from features.errors import TableError
 from features.lists import relative
-from features.project import Project
 
 KEYS = ("impression_id", "item_id")
 INTEREST = "interest_score"
@@ -41,9 +40,3 @@ def feature_columns(dataset: pl.DataFrame) -> list[str]:
 def text_columns(columns: list[str]) -> list[str]:
     """Those of `columns` that come from text: the interest score, text similarities, and their forms."""
     return [name for name in columns if name.startswith(("text_", INTEREST))]
-
-
-def family(columns: list[str], catalogue: pl.DataFrame, project: Project) -> dict[str, str]:
-    """Feature → family, with `interest` for the interest score and its forms."""
-    known = dict(catalogue.select("name", "family").iter_rows())
-    return {name: known.get(name, "interest") for name in columns}

@@ -18,7 +18,6 @@ def publish(
     slice: str,
     frame: pl.DataFrame,
     metadata: dict[str, Any] | None = None,
-    asset: str | None = None,
 ) -> None:
     """Replace one slice of a table and attach row count, columns, a preview and `metadata` to its partition."""
     written = deployment.lake.write(table, slice, frame)
@@ -32,7 +31,7 @@ def publish(
             "table_version": written.version,
             **(metadata or {}),
         },
-        asset_key=asset or table,
+        asset_key=table,
         partition_key=slice,
     )
     deployment.tell(f"{table} {slice}: {frame.height:,} rows")

@@ -1,12 +1,10 @@
 from datetime import UTC, datetime
-from types import SimpleNamespace
 
 import polars as pl
 import pytest
 
-from features.catalogue import catalogue
 from features.errors import TableError
-from features.ranking_dataset import assemble, family, feature_columns, text_columns
+from features.ranking_dataset import assemble, feature_columns, text_columns
 
 AT = datetime(2026, 1, 5, 12, tzinfo=UTC)
 KEYS = {"impression_id": ["r", "r", "q"], "item_id": ["a", "b", "a"]}
@@ -79,11 +77,3 @@ def test_text_columns_are_what_the_ablation_takes_away() -> None:
     columns = ["item_ctr_1d", "text_taste", "text_taste_z", "interest_score", "interest_score_z", "item_text"]
 
     assert text_columns(columns) == ["text_taste", "text_taste_z", "interest_score", "interest_score_z"]
-
-
-def test_families(toy: SimpleNamespace) -> None:
-    project = toy.project()
-
-    found = family(["item_ctr_1h", "text_taste_z", "interest_score_z"], catalogue(project), project)
-
-    assert found == {"item_ctr_1h": "item", "text_taste_z": "text", "interest_score_z": "interest"}
