@@ -11,6 +11,8 @@ from datetime import datetime
 
 import polars as pl
 
+from features.point_in_time import known_before
+
 _LN2 = math.log(2)
 
 
@@ -88,22 +90,11 @@ def read(
         .with_columns(pl.col(counter.columns).cum_sum().over(counter.keys))
         .unique([*counter.keys, "at"], keep="last", maintain_order=True)
         .rename({name: f"{name}:slice" for name in counter.columns})
-        .sort("at", maintain_order=True)
     )
     since_start = (pl.col("as_of") - pl.lit(since)).dt.total_microseconds() / 1e6
+    distinct = moments.select(*counter.keys, "as_of").unique().sort("as_of", *counter.keys)
     return (
-        moments.select(*counter.keys, "as_of")
-        .unique()
-        .sort("as_of", *counter.keys)
-        .join_asof(
-            running,
-            left_on="as_of",
-            right_on="at",
-            by=list(counter.keys),
-            strategy="backward",
-            allow_exact_matches=False,
-            check_sortedness=False,
-        )
+        known_before(distinct, running, "as_of", "at", by=counter.keys)
         .join(totals, on=list(counter.keys), how="left", nulls_equal=False)
         .select(
             *counter.keys,

@@ -4,6 +4,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from features.point_in_time import known_before
 from features.state import PASSED, see
 
 COLUMNS = (
@@ -86,22 +87,13 @@ def _history(
     """
     positions = past.with_row_index("position")
     starts = positions.group_by("user_id").agg(start=pl.col("position").min())
-    bounds = (
-        lists.select("user_id", "as_of")
-        .with_row_index("list")
-        .sort("as_of")
-        .join_asof(
-            positions.select("user_id", "known_at", "position").sort("known_at", "position"),
-            left_on="as_of",
-            right_on="known_at",
-            by="user_id",
-            strategy="backward",
-            allow_exact_matches=False,
-            check_sortedness=False,
-        )
-        .join(starts, on="user_id", how="left")
-        .sort("list")
-    )
+    bounds = known_before(
+        lists.select("user_id", "as_of"),
+        positions.select("user_id", "known_at", "position"),
+        "as_of",
+        "known_at",
+        by="user_id",
+    ).join(starts, on="user_id", how="left", maintain_order="left")
     last = bounds["position"].cast(pl.Int64).fill_null(-1).to_numpy()
     start = bounds["start"].cast(pl.Int64).fill_null(0).to_numpy()
     place = last[:, None] - np.arange(recent)[::-1][None, :]

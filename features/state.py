@@ -13,6 +13,7 @@ import polars as pl
 
 from features.decay import Counter
 from features.decay import advance as advance_counter
+from features.point_in_time import known_before
 from features.project import Project
 from features.schemas import Items, Moments
 
@@ -137,22 +138,8 @@ def versions(state: MomentState, events: SliceEvents) -> pl.DataFrame:
 
 def see(rows: pl.DataFrame, versions: pl.DataFrame, at: str) -> pl.DataFrame:
     """Adds `version`, the row number in `versions` of the item version known strictly before column `at`."""
-    numbered = versions.select("item_id", "known_at").with_row_index("version").sort("known_at")
-    return (
-        rows.with_row_index("__row")
-        .sort(at)
-        .join_asof(
-            numbered,
-            left_on=at,
-            right_on="known_at",
-            by="item_id",
-            strategy="backward",
-            allow_exact_matches=False,
-            check_sortedness=False,
-        )
-        .sort("__row")
-        .drop("__row", "known_at", strict=False)
-    )
+    numbered = versions.select("item_id", "known_at").with_row_index("version")
+    return known_before(rows, numbered, at, "known_at", by="item_id").drop("known_at", strict=False)
 
 
 def attribute_values(versions: pl.DataFrame) -> pl.DataFrame:

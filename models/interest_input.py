@@ -13,6 +13,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from features.point_in_time import known_before
 from features.project import Project
 from features.state import PASSED, MomentState, SliceEvents, exposed, leave, see, stream, versions
 
@@ -128,22 +129,9 @@ def interest_input(
 
 def _prefixes(lists: pl.DataFrame, moments: pl.DataFrame, users: pl.DataFrame) -> pl.DataFrame:
     """Adds `user` and `prefix`: how many of the user's moments were known before the list."""
-    numbered = moments.select(
-        "user_id", "known_at", prefix=pl.int_range(1, pl.len() + 1).over("user_id")
-    ).sort("known_at", "prefix")
+    numbered = moments.select("user_id", "known_at", prefix=pl.int_range(1, pl.len() + 1).over("user_id"))
     return (
-        lists.with_row_index("list")
-        .sort("shown_at")
-        .join_asof(
-            numbered,
-            left_on="shown_at",
-            right_on="known_at",
-            by="user_id",
-            strategy="backward",
-            allow_exact_matches=False,
-            check_sortedness=False,
-        )
-        .sort("list")
+        known_before(lists, numbered, "shown_at", "known_at", by="user_id")
         .with_columns(pl.col("prefix").fill_null(0))
         .join(users.with_row_index("user"), on="user_id", maintain_order="left")
     )

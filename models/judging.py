@@ -3,17 +3,28 @@
 import polars as pl
 
 from features.project import Project
-from features.ranking_dataset import INTEREST
+from features.ranking_dataset import INTEREST, feature_columns, text_columns
 from features.state import MomentState
 from models import baselines
 from models.evaluation import Judgement, judge
-from models.ranker import Ranker
+from models.ranker import Ranker, fit
 
 SCORERS = ("full", "behaviour_only", "text_only", *baselines.BASELINES)
 """The ranker, the ranker without text, the interest score alone, and what learns nothing."""
 
 SEGMENTS = {"new_users": pl.col("new_user"), "new_items": pl.col("new_item")}
 """Users first met, and items first shown, in the judged stretch."""
+
+
+def fit_rankers(dataset: pl.DataFrame, project: Project) -> tuple[Ranker, Ranker]:
+    """The ranker on every feature of `dataset`, and its ablation without text. Raises as `ranker.fit` does."""
+    columns = feature_columns(dataset)
+    without_text = [name for name in columns if name not in text_columns(columns)]
+    full, behaviour_only = (
+        fit(dataset, chosen, project.ranker, project.labels, project.seed)
+        for chosen in (columns, without_text)
+    )
+    return full, behaviour_only
 
 
 def score_slice(
