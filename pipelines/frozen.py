@@ -19,11 +19,11 @@ from features.behaviour import read_features
 from features.errors import ProjectError
 from features.events import Events
 from features.labels import attribute
-from features.ranking_dataset import assemble, feature_columns, text_columns
+from features.ranking_dataset import assemble
 from features.state import MomentState, SliceEvents, advance, start
 from models.interest_input import interest_config, interest_input, interest_scores, item_vectors
-from models.judging import judge_slice, score_slice
-from models.ranker import Ranker, fit
+from models.judging import fit_rankers, judge_slice, score_slice
+from models.ranker import Ranker
 from pipelines.deployment import Deployment
 
 
@@ -64,8 +64,9 @@ def evaluate_frozen(deployment: Deployment, frozen_after: datetime, static: bool
     work = Path(mkdtemp(prefix="frozen-", dir=deployment.settings.checkpoints))
     try:
         datasets = [_learn(bench, slice, until, work / slice) for slice, until in earlier]
-        columns = feature_columns(datasets[-1])
-        rankers = _fit(bench, pl.concat(datasets[-bench.project.ranker.window :], how="diagonal"), columns)
+        with bench.stage("ranker"):
+            window = datasets[-bench.project.ranker.window :]
+            rankers = fit_rankers(pl.concat(window, how="diagonal"), bench.project)
         known = bench.state
         scored = [_score(bench, until, rankers, known, static) for _, until in later]
     finally:
@@ -81,7 +82,7 @@ def evaluate_frozen(deployment: Deployment, frozen_after: datetime, static: bool
             "frozen_after": frozen_after.isoformat(),
             "static": static,
             "interest": f"fitted on {len(earlier)} slices until {bench.fitted_until}",
-            "ranker": f"{len(columns)} features, {rankers[0].info['best_iteration']} rounds",
+            "ranker": f"{len(rankers[0].columns)} features, {rankers[0].info['best_iteration']} rounds",
         },
         "seconds": bench.seconds,
     }
@@ -120,12 +121,12 @@ def _until(bench: _Bench, until: datetime) -> SliceEvents:
     )
 
 
-def _dataset(bench: _Bench, events: SliceEvents, labels: pl.DataFrame) -> pl.DataFrame:
+def _dataset(bench: _Bench, state: MomentState, events: SliceEvents, labels: pl.DataFrame) -> pl.DataFrame:
     project = bench.project
     with bench.stage("features"):
-        table = read_features(bench.state, events, project, bench.vectors)
+        table = read_features(state, events, project, bench.vectors)
     with bench.stage("interest_scores"):
-        given = interest_input(bench.state, events, project)
+        given = interest_input(state, events, project)
         scores = interest_scores(given, bench.version, bench.fitted_until, bench.deployment.settings.cache)
     return assemble(labels, table, scores)
 
@@ -136,7 +137,7 @@ def _learn(bench: _Bench, slice: str, until: datetime, place: Path) -> pl.DataFr
 
     events = _until(bench, until)
     labels = attribute(events.impressions, bench.found.interactions.drop("slice"), bench.project.labels)
-    dataset = _dataset(bench, events, labels).with_columns(slice=pl.lit(slice))
+    dataset = _dataset(bench, bench.state, events, labels).with_columns(slice=pl.lit(slice))
     if labels["clicked"].any():
         with bench.stage("interest_model"):
             given = interest_input(bench.state, events, bench.project, labels)
@@ -156,17 +157,6 @@ def _learn(bench: _Bench, slice: str, until: datetime, place: Path) -> pl.DataFr
     return dataset
 
 
-def _fit(bench: _Bench, dataset: pl.DataFrame, columns: list[str]) -> tuple[Ranker, Ranker]:
-    project = bench.project
-    without_text = [name for name in columns if name not in text_columns(columns)]
-    with bench.stage("ranker"):
-        full, behaviour_only = (
-            fit(dataset, chosen, project.ranker, project.labels, project.seed)
-            for chosen in (columns, without_text)
-        )
-    return full, behaviour_only
-
-
 def _score(
     bench: _Bench, until: datetime, rankers: tuple[Ranker, Ranker], known: MomentState, static: bool
 ) -> pl.DataFrame:
@@ -176,18 +166,10 @@ def _score(
     if static:
         # Shown all at the instant itself, nothing of the judged period comes strictly before.
         shown = events.impressions.with_columns(shown_at=pl.lit(known.at, pl.Datetime("us", "UTC")))
-        events = SliceEvents(events.items.clear(), shown, events.interactions.clear())
-        dataset = _dataset_at(bench, known, events, labels)
+        alone = SliceEvents(events.items.clear(), shown, events.interactions.clear())
+        dataset = _dataset(bench, known, alone, labels)
     else:
-        dataset = _dataset(bench, events, labels)
+        dataset = _dataset(bench, bench.state, events, labels)
     with bench.stage("moment_state"):
-        bench.state = advance(bench.state, _until(bench, until), until, bench.project)
+        bench.state = advance(bench.state, events, until, bench.project)
     return score_slice(dataset, *rankers, known, bench.project)
-
-
-def _dataset_at(bench: _Bench, known: MomentState, events: SliceEvents, labels: pl.DataFrame) -> pl.DataFrame:
-    advanced, bench.state = bench.state, known
-    try:
-        return _dataset(bench, events, labels)
-    finally:
-        bench.state = advanced

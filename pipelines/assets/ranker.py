@@ -4,11 +4,10 @@ import dagster as dg
 import polars as pl
 
 from features.errors import ModelError
-from features.ranking_dataset import assemble, feature_columns, text_columns
+from features.ranking_dataset import assemble
 from models import figures
-from models.judging import SCORERS, judge_slice, promotion_values, score_slice
+from models.judging import SCORERS, fit_rankers, judge_slice, promotion_values, score_slice
 from models.promotion import decide
-from models.ranker import fit
 from pipelines.deployment import Deployment
 from pipelines.publish import picture, publish
 from pipelines.reporting import with_family
@@ -46,13 +45,8 @@ def ranker(context: dg.AssetExecutionContext, deployment: dg.ResourceParam[Deplo
     for slice in context.partition_keys:
         window = deployment.window(slice, "ranking_dataset")
         dataset = deployment.lake.read("ranking_dataset", window)
-        columns = feature_columns(dataset)
-        without_text = [name for name in columns if name not in text_columns(columns)]
         try:
-            full, behaviour_only = (
-                fit(dataset, chosen, project.ranker, project.labels, project.seed)
-                for chosen in (columns, without_text)
-            )
+            full, behaviour_only = fit_rankers(dataset, project)
         except ModelError as error:
             context.log.warning(f"no ranker for {slice}: {error}")
             context.add_asset_metadata({"skipped": str(error)}, partition_key=slice)
@@ -75,7 +69,7 @@ def ranker(context: dg.AssetExecutionContext, deployment: dg.ResourceParam[Deplo
         context.add_asset_metadata(
             {
                 "version": version,
-                "features": len(columns),
+                "features": len(full.columns),
                 "rounds": full.info["best_iteration"],
                 "validation_ndcg_at_10": full.info["validation_ndcg@10"],
                 "importance": picture(figures.importance_figure(with_family(full.importance(), project))),
