@@ -1,24 +1,29 @@
 """The features of each candidate, read from the moment state just before its impression."""
 
-import polars as pl
+from collections.abc import Iterator
+from datetime import datetime
+from typing import Literal
 
-from features.catalogue import features
-from features.decay import read
+import polars as pl
+import polars.selectors as cs
+
+from features.advance import advance
+from features.catalogue import catalogue, features
+from features.decay import answer, read
+from features.facts import Facts
 from features.lists import relative
+from features.moments import moments
 from features.project import Project
+from features.sessions import sessions
+from features.similarity import COLUMNS as TEXT_COLUMNS
 from features.similarity import text_similarity
-from features.state import (
-    MomentState,
-    SliceEvents,
-    attribute_values,
-    count,
-    counters,
-    exposed,
-    leave,
-    see,
-    stream,
-    versions,
-)
+from features.state import MomentState, SliceEvents, counters
+
+ROWS_AT_ONCE = 2_000_000
+"""Candidates read in one go; a busier slice is read in stretches, advancing a state of its own between them."""
+
+_BY_VALUE = ("attribute", "user_attribute", "context", "item_context", "list")
+"""Grains that a candidate meets once a value: their numbers are summed over its values."""
 
 
 def read_features(
@@ -27,86 +32,202 @@ def read_features(
     """Features of every candidate of the slice's impressions, in the order shown.
 
     `state` holds what was known before the slice; `events` what became known within it; a row uses only what
-    was known strictly before its impression. Returns impression_id, item_id and one Float32 column a feature.
+    was known strictly before its impression. `vectors`: `schemas.ItemVectors`. Returns impression_id, item_id and
+    one Float32 column for each name of the project's `catalogue`.
     """
-    seen = versions(state, events)
-    queries = see(
-        exposed(events.impressions).rename({"shown_at": "as_of"}).with_columns(everything=pl.lit("")),
-        seen,
-        "as_of",
-    )
-    facts = count(state, events, project)
-    declared = features(project)
-    frame = _with_counters(queries, state, facts, project)
-    frame = _with_attribute_counters(frame, attribute_values(seen), state, facts, project)
-    frame = _with_items(frame, seen, project)
-    moments = stream(state, leave(state, events, project), events, project)
-    texts = text_similarity(queries, moments, seen, vectors, project.features.recent)
-    read_out = pl.concat([frame, texts], how="horizontal").select(
-        "impression_id", "item_id", *(f.value.cast(pl.Float32).alias(f.name) for f in declared)
-    )
-    return relative(read_out, [f.name for f in declared if f.compared])
+    names = catalogue(project)["name"].to_list()
+    columns = [(form, f) for form in project.features.relative for f in features(project) if f.compared]
+    compared: dict[str, list[str]] = {
+        form: [f.name for other, f in columns if other == form and f"{f.name}_{form}" in names]
+        for form in project.features.relative
+    }
+    wanted = {*names, *(name for bases in compared.values() for name in bases)}
+    read_out = []
+    for before, part in _stretches(state, events, project):
+        wide = relative(measure(before, part, project, vectors, wanted), compared)
+        read_out.append(wide.select("impression_id", "item_id", pl.col(names).cast(pl.Float32)))
+    return pl.concat(read_out)
 
 
-def _with_counters(
-    queries: pl.DataFrame, state: MomentState, facts: dict[str, pl.DataFrame], project: Project
-) -> pl.DataFrame:
-    frame = queries
-    for grain, counter in counters(project).items():
-        if "attribute" in counter.keys:
-            continue
-        values = read(state.totals[grain], facts[grain], queries, counter, state.at)
-        names = {name: f"{grain}:{name}" for name in (*counter.columns, "last_at")}
-        frame = frame.join(
-            values.rename(names), on=[*counter.keys, "as_of"], how="left", maintain_order="left"
-        )
-    return frame
-
-
-def _with_attribute_counters(
-    frame: pl.DataFrame,
-    values: pl.DataFrame,
+def measure(
     state: MomentState,
-    facts: dict[str, pl.DataFrame],
+    events: SliceEvents,
     project: Project,
+    vectors: pl.DataFrame,
+    wanted: set[str],
 ) -> pl.DataFrame:
-    """Adds `{grain}:{attribute}:{counter}`: sums over the candidate's values of an attribute, 0 over none."""
-    frame = frame.with_row_index("row")
-    valued = frame.select("row", "user_id", "as_of", "version").join(values, on="version")
-    for grain, counter in counters(project).items():
-        if "attribute" not in counter.keys:
-            continue
-        totals = valued.join(
-            read(state.totals[grain], facts[grain], valued, counter, state.at), on=[*counter.keys, "as_of"]
-        )
-        sums = (
-            totals.sort("row", "attribute", "value")
-            .group_by("row", maintain_order=True)
-            .agg(
-                pl.col(c).filter(pl.col("attribute") == a).sum().alias(f"{grain}:{a}:{c}")
-                for a in project.items.categorical
-                for c in counter.columns
-            )
-        )
-        frame = frame.join(sums, on="row", how="left", maintain_order="left").with_columns(
-            pl.col(sums.columns[1:]).fill_null(0.0)
-        )
-    return frame.drop("row")
-
-
-def _with_items(frame: pl.DataFrame, seen: pl.DataFrame, project: Project) -> pl.DataFrame:
-    numbers = pl.col("numbers").list
-    described = seen.with_row_index("version").select(
-        "version",
-        *(
-            numbers.eval(
-                pl.when(pl.element().struct.field("name") == name).then(pl.element().struct.field("value"))
-            )
-            .list.drop_nulls()
-            .list.first()
-            .alias(f"number:{name}")
-            for name in project.items.numeric
-        ),
-        born_at=pl.coalesce("published_at", "known_at"),
+    """impression_id, item_id and the `wanted` of `features(project)` in full precision, row for row as shown."""
+    facts = Facts(state, events, project)
+    chosen = [feature for feature in features(project) if feature.name in wanted]
+    needed = {name for feature in chosen for name in feature.value.meta.root_names()}
+    pieces = [
+        facts.shown.select("impression_id", "item_id", "version"),
+        _of_lists(facts, needed)[facts.shown["list"]],
+        *(_counted(facts, grain, needed) for grain in ("item", "user_item")),
+        *(_of_values(facts, grain, needed) for grain in _BY_VALUE if _named(needed, grain)),
+        *_of_texts(facts, needed, vectors),
+    ]
+    frame = pl.concat(pieces, how="horizontal").join(
+        _of_versions(facts, needed), on="version", how="left", maintain_order="left"
     )
-    return frame.join(described, on="version", how="left", maintain_order="left")
+    return frame.select("impression_id", "item_id", *(f.value.alias(f.name) for f in chosen))
+
+
+def _named(needed: set[str], prefix: str) -> set[str]:
+    """Those of the needed columns that stand under a prefix, without it."""
+    return {name.removeprefix(f"{prefix}:") for name in needed if name.startswith(f"{prefix}:")}
+
+
+def _counted(facts: Facts, grain: str, needed: set[str]) -> pl.DataFrame:
+    """`{grain}:{counter}` of each list or candidate, as far as needed."""
+    wanted = _named(needed, grain)
+    if not wanted:
+        return pl.DataFrame()
+    counter = counters(facts.project)[grain]
+    found = answer(facts.state.totals[grain], facts.of(grain), counter, facts.state.at, wanted)
+    return _prefixed(found, grain)
+
+
+def _prefixed(found: pl.DataFrame, prefix: str) -> pl.DataFrame:
+    return found.rename({name: f"{prefix}:{name}" for name in found.columns})
+
+
+def _of_lists(facts: Facts, needed: set[str]) -> pl.DataFrame:
+    """What is the same for all of a list, a row a list: time, size, counts of the user, their session and tastes."""
+    lists = facts.lists
+    pieces = [lists.select("list", "as_of", "size")]
+    pieces += [_counted(facts, grain, needed) for grain in ("everything", "user")]
+    if _named(needed, "session"):
+        pieces.append(_prefixed(sessions(facts), "session"))
+    pieces += _tastes(facts, lists, needed)
+    return pl.concat(pieces, how="horizontal")
+
+
+def _tastes(facts: Facts, lists: pl.DataFrame, needed: set[str]) -> Iterator[pl.DataFrame]:
+    """`taste:{attribute}:{counter}`, a row a list: how the user's clicks fall on each attribute's values."""
+    names = [name for name in facts.project.items.categorical if _named(needed, f"taste:{name}")]
+    if names:
+        asked = pl.concat([lists.with_columns(attribute=pl.lit(name)) for name in names])
+        counter = counters(facts.project)["taste"]
+        found = read(
+            facts.state.totals["taste"],
+            facts.of("taste"),
+            asked,
+            counter,
+            facts.state.at,
+        )
+        for place, name in enumerate(names):
+            yield _prefixed(found.slice(place * lists.height, lists.height), f"taste:{name}")
+
+
+def _of_values(facts: Facts, grain: str, needed: set[str]) -> pl.DataFrame:
+    """`{grain}:{attribute}:{counter}`, a row a candidate: sums over its values of the attribute, 0 over none.
+
+    Beside the counters: `taken`, its values that were ever clicked; the latest of instants.
+    """
+    by: Literal["attribute", "context"] = "context" if "context" in grain else "attribute"
+    asking = facts.asking(by)
+    declared = facts.project.context if by == "context" else facts.project.items
+    wanted = {name.partition(":")[2] for name in _named(needed, grain)}
+    if grain == "list":
+        found = _sharing(asking, facts.shown["list"])
+    else:
+        counted = wanted - {"taken"} | ({"clicks_all"} if "taken" in wanted else set())
+        counter = counters(facts.project)[grain]
+        found = answer(facts.state.totals[grain], facts.of(grain), counter, facts.state.at, counted)
+    if "taken" in wanted:
+        found = found.with_columns(taken=(pl.col("clicks_all") > 0).cast(pl.Float64))
+    told = pl.concat([asking.select("candidate", by), found.select(wanted)], how="horizontal")
+    pieces = [
+        _prefixed(
+            _per_candidate(told.filter(pl.col(by) == name).drop(by), facts),
+            f"{grain}:{name}",
+        )
+        for name in declared.categorical
+    ]
+    return pl.concat(pieces, how="horizontal")
+
+
+def _per_candidate(valued: pl.DataFrame, facts: Facts) -> pl.DataFrame:
+    """Sums of numbers and the latest of instants, a row a candidate; 0 and null where it has no value."""
+    candidates = facts.shown.select(candidate=pl.int_range(pl.len()))
+    if (valued["candidate"] == valued["candidate"].shift(1)).any():
+        valued = valued.group_by("candidate", maintain_order=True).agg(cs.float().sum(), cs.datetime().max())
+    found = candidates.join(valued, on="candidate", how="left", maintain_order="left").drop("candidate")
+    return found.with_columns(cs.float().fill_null(0.0))
+
+
+def _sharing(asking: pl.DataFrame, lists: pl.Series) -> pl.DataFrame:
+    """Of each candidate's value: how many of the list have it, and its part in the list's count of values."""
+    named, value = (pl.col(name).to_physical().cast(pl.UInt64) for name in ("attribute", "value"))
+    # One integer for list, attribute and value: counting by three columns takes several times as long.
+    number = (pl.col("list").cast(pl.UInt64) * (named.max() + 1) + named) * (value.max() + 1) + value
+    key = asking.with_columns(list=lists[asking["candidate"]]).select(key=number)
+    shared = pl.len().over("key").cast(pl.Float64)
+    return key.select(shared=shared, distinct=1.0 / shared)
+
+
+def _of_versions(facts: Facts, needed: set[str]) -> pl.DataFrame:
+    """What each item version says: declared numbers, age, words, values of each attribute."""
+    counts = facts.values.group_by("version", "attribute").len()
+    numbers = _prefixed(facts.numbers.drop("version"), "number")
+    described = facts.versions.with_row_index("version").select(
+        "version",
+        *numbers.get_columns(),
+        born_at=pl.coalesce("published_at", "known_at"),
+        title_words=pl.col("title").str.count_matches(r"\S+").cast(pl.Float64),
+        body_words=pl.col("body").fill_null("").str.count_matches(r"\S+").cast(pl.Float64),
+    )
+    for name in _named(needed, "values"):
+        own = counts.filter(pl.col("attribute") == name).select(
+            "version", pl.col("len").alias(f"values:{name}")
+        )
+        described = described.join(own, on="version", how="left", maintain_order="left").with_columns(
+            pl.col(f"values:{name}").fill_null(0).cast(pl.Float64)
+        )
+    return described
+
+
+def _of_texts(facts: Facts, needed: set[str], vectors: pl.DataFrame) -> Iterator[pl.DataFrame]:
+    if not needed.isdisjoint(TEXT_COLUMNS):
+        past, declared = (
+            moments(facts.state, facts.events, facts.project),
+            facts.project.features,
+        )
+        yield text_similarity(
+            facts.shown,
+            past,
+            facts.versions,
+            vectors,
+            declared.recent,
+            declared.forget_after,
+        )
+
+
+def _stretches(
+    state: MomentState, events: SliceEvents, project: Project
+) -> Iterator[tuple[MomentState, SliceEvents]]:
+    """The events cut by time into stretches of about ROWS_AT_ONCE candidates, each with the state before it."""
+    sizes = events.impressions.sort("shown_at").select(
+        "shown_at", size=pl.col("candidates").list.len().cum_sum()
+    )
+    busy = sizes.with_columns(stretch=(pl.col("size") - 1) // ROWS_AT_ONCE)
+    cuts = busy.group_by("stretch").agg(pl.col("shown_at").min()).sort("stretch")["shown_at"].unique().sort()
+    rest = events
+    for until in cuts[1:]:
+        part, rest = _cut(rest, until)
+        yield state, part
+        state = advance(state, part, until, project)
+    yield state, rest
+
+
+def _cut(events: SliceEvents, at: datetime) -> tuple[SliceEvents, SliceEvents]:
+    tables = (
+        (events.items, "known_at"),
+        (events.impressions, "shown_at"),
+        (events.interactions, "known_at"),
+    )
+    return (
+        SliceEvents(*(table.filter(pl.col(column) < at) for table, column in tables)),
+        SliceEvents(*(table.filter(pl.col(column) >= at) for table, column in tables)),
+    )

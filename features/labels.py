@@ -1,6 +1,6 @@
 """Interactions → graded label of each candidate, inside the attribution window."""
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import polars as pl
 
@@ -39,6 +39,25 @@ def attribute(impressions: pl.DataFrame, interactions: pl.DataFrame, labels: Lab
         .select(schemas.Candidates.column_names())
         .sort("impression_id", "position")
     )
+
+
+def restated(
+    impressions: pl.DataFrame, interactions: pl.DataFrame, since: datetime, labels: Labels
+) -> list[str]:
+    """Keys of the slices before `since` whose labels change by what became known from `since` on, in order.
+
+    `impressions` have their `slice`; those from `since` on are passed over, for their labels are yet to be written.
+    `interactions` are all that are known now. Where nothing came late, or too late to count, no slice is named.
+    """
+    late = interactions.filter(pl.col("known_at") >= since)
+    unnamed = late.filter(pl.col("impression_id").is_null())
+    meant = pl.col("impression_id").is_in(late["impression_id"].drop_nulls().unique().implode())
+    theirs = pl.col("user_id").is_in(unnamed["user_id"].unique().implode())
+    touched = impressions.filter((pl.col("shown_at") < since) & (meant | theirs))
+    before = attribute(touched, interactions.filter(pl.col("known_at") < since), labels)
+    after = attribute(touched, interactions, labels)
+    changed = after.filter(after["label"] != before["label"])
+    return touched.join(changed, on="impression_id", how="semi")["slice"].unique().sort().to_list()
 
 
 def _within(pairs: pl.DataFrame, attribution: timedelta) -> pl.DataFrame:

@@ -81,10 +81,26 @@ class ItemFields(Section):
     categorical: tuple[str, ...] = ()
 
 
+class Context(Section):
+    """Facts about the occasion of a list: fields of the log's impressions."""
+
+    categorical: tuple[str, ...] = ()
+
+
 class Features(Section):
     """What the moment state counts and what is read from it."""
 
     half_lives: tuple[str, ...] = ("1h", "6h", "1d", "7d", "none")
+    select: tuple[str, ...] = ("*",)
+    """Names or patterns of the columns wanted, `!` before those unwanted; of all that match, the last decides."""
+    relative: tuple[Literal["z", "rank", "share", "best"], ...] = ("z",)
+    """Forms in which a candidate's value is set against the list's others."""
+    valued: tuple[str, ...] = ()
+    """Interaction kinds whose value is averaged: seconds of `dwell`, stars of a `rating`."""
+    session_gap: Duration = timedelta(minutes=30)
+    """A list shown later than this after the one before begins a new session."""
+    forget_after: Duration = timedelta(days=90)
+    """What nothing touched for so long is forgotten: it keeps the state small."""
     prior_strength: float = Field(10.0, gt=0)
     """Exposures' worth of the prior rate in a smoothed rate."""
     recent: int = Field(20, ge=1)
@@ -111,19 +127,38 @@ class Interest(Section):
 
     encoder: str = "all-MiniLM-L6-v2"
     """Name of the packaged encoder, a folder, or a hub name already in the local cache."""
-    tune: str = Field("top:1", pattern=r"^(frozen|full|top:[1-9]\d*)$")
+    tune: str = Field("top:1", pattern=r"^(frozen|full|lora|adalora|top:[1-9]\d*)$")
+    rank: int = Field(8, ge=1)
+    """Rank of the adapters of `lora` and `adalora`."""
     max_tokens: int = Field(48, ge=4)
     window: int = Field(128, ge=4)
     """Past moments that a candidate attends to."""
     width: int = Field(96, ge=8)
     layers: int = Field(1, ge=1)
     heads: int = Field(4, ge=1)
+    attributes: bool = True
+    """Whether items are also read by their declared attribute values."""
+    numbers: bool = True
+    """Whether items are also read by their declared numbers."""
+    ids: bool = True
+    """Whether items are also read by their id."""
+    id_dropout: float = Field(0.2, ge=0, lt=1)
+    """Share of items whose id is hidden in a training step, so that a new item falls back on the rest."""
     epochs: int = Field(2, ge=1)
     impressions_per_step: int = Field(32, ge=1)
+    accumulate: int = Field(1, ge=1)
+    """Passes of `impressions_per_step` whose gradients make one step."""
     texts_per_step: int = Field(32, ge=0)
-    """Texts that carry gradient in one step; the others come from the cache."""
+    """Texts that carry gradient in one pass; the others come from the cache."""
     encoder_rate: float = Field(5e-5, gt=0)
     decoder_rate: float = Field(3e-3, gt=0)
+    blend: float = Field(0.5, gt=0, le=1)
+    """How far a slice moves the model from the version before towards what the slice alone would make of it."""
+    holdout: float = Field(0.0, ge=0, lt=1)
+    """Share of a slice's lists, the latest, that are watched instead of fitted; the best epoch is kept."""
+    patience: int = Field(1, ge=1)
+    """Epochs without a lower held-out loss after which a fit with a holdout ends."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
 
 
 class Ranker(Section):
@@ -167,6 +202,7 @@ class Project(Section):
     slices: Slices
     labels: Labels = Labels()
     items: ItemFields = ItemFields()
+    context: Context = Context()
     features: Features = Features()
     interest: Interest = Interest()
     ranker: Ranker = Ranker()

@@ -24,7 +24,7 @@ def assemble(candidates: pl.DataFrame, features: pl.DataFrame, scores: pl.DataFr
             )
     return (
         candidates.join(features, on=KEYS, how="left", maintain_order="left")
-        .join(relative(scores, [INTEREST]), on=KEYS, how="left", maintain_order="left")
+        .join(relative(scores, {"z": [INTEREST]}), on=KEYS, how="left", maintain_order="left")
         .sort("as_of", "impression_id", "position")
     )
 

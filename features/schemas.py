@@ -34,6 +34,8 @@ class Impressions(dy.Schema):
     user_id = dy.String(nullable=False, min_length=1)
     shown_at = _instant()
     session_id = dy.String(nullable=True)
+    context = dy.List(dy.Struct({"name": dy.String(), "value": dy.String()}), nullable=False)
+    """Declared facts about the occasion (`surface`, `device`…), one entry a value."""
     candidates = dy.List(
         dy.Struct({"item_id": dy.String(), "position": dy.Int32()}), nullable=False, min_length=1
     )

@@ -1,11 +1,14 @@
 """How near a candidate's text is to what the user lately took and passed over."""
 
+from datetime import timedelta
+
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from features.moments import PASSED
 from features.point_in_time import known_before
-from features.state import PASSED, see
+from features.versions import see
 
 COLUMNS = (
     "text_clicked_mean",
@@ -13,17 +16,23 @@ COLUMNS = (
     "text_clicked_last",
     "text_passed_mean",
     "text_passed_max",
+    "text_passed_last",
 )
 _BATCH = 512  # impressions at a time: a few hundred MB at 300 candidates of 384 numbers
 
 
 def text_similarity(
-    queries: pl.DataFrame, moments: pl.DataFrame, versions: pl.DataFrame, vectors: pl.DataFrame, recent: int
+    queries: pl.DataFrame,
+    moments: pl.DataFrame,
+    versions: pl.DataFrame,
+    vectors: pl.DataFrame,
+    recent: int,
+    forget: timedelta,
 ) -> pl.DataFrame:
     """Cosine similarities of each candidate to the user's last `recent` taken and passed-over items.
 
     `queries`: impression_id, user_id, item_id, as_of, version (row of `versions`, or null). `moments`:
-    `schemas.Moments` sorted by (user_id, known_at); only those known before `as_of` are read. `vectors`:
+    `schemas.Moments` sorted by (user_id, known_at); only those known in [as_of − `forget`, as_of) are read. `vectors`:
     `schemas.ItemVectors`. Returns the `COLUMNS`, Float32, row for row; null where there is no text or past.
     """
     matrix = _matrix(versions, vectors)
@@ -31,12 +40,12 @@ def text_similarity(
     lists = rows.group_by("impression_id", "user_id", "as_of", maintain_order=True).agg("row", "version")
     is_passed = pl.col("action") == PASSED
     taken, passed = (
-        _similarities(lists, _history(lists, moments.filter(which), versions, recent), matrix)
+        _similarities(lists, _history(lists, moments.filter(which), versions, recent, forget), matrix)
         for which in (~is_passed, is_passed)
     )
     values = np.full((queries.height, len(COLUMNS)), np.nan, np.float32)
     order = lists["row"].explode().to_numpy()
-    values[order] = np.column_stack([taken, passed[:, :2]])
+    values[order] = np.column_stack([taken, passed])
     return pl.DataFrame(values, schema=list(COLUMNS), orient="row").fill_nan(None)
 
 
@@ -79,7 +88,7 @@ def _similarities(
 
 
 def _history(
-    lists: pl.DataFrame, past: pl.DataFrame, versions: pl.DataFrame, recent: int
+    lists: pl.DataFrame, past: pl.DataFrame, versions: pl.DataFrame, recent: int, forget: timedelta
 ) -> NDArray[np.int64]:
     """Item versions of each impression's last `recent` moments, right-aligned, -1 where there are fewer.
 
@@ -101,9 +110,12 @@ def _history(
     remembered = pl.DataFrame(
         {
             "item_id": past["item_id"].gather(place[held]),
+            "since": past["known_at"].gather(place[held]),
             "as_of": bounds["as_of"].gather(np.nonzero(held)[0]),
         }
     )
     history = np.full(held.shape, -1)
-    history[held] = see(remembered, versions, "as_of")["version"].cast(pl.Int64).fill_null(-1).to_numpy()
+    lately = pl.col("as_of") - pl.col("since") <= forget
+    seen = see(remembered, versions, "as_of").select(pl.when(lately).then("version")).to_series()
+    history[held] = seen.cast(pl.Int64).fill_null(-1).to_numpy()
     return history

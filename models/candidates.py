@@ -6,9 +6,10 @@ from datetime import datetime
 import numpy as np
 import polars as pl
 
+from features.moments import PASSED
 from features.project import Project
 from features.schemas import Impressions
-from features.state import PASSED, MomentState
+from features.state import MomentState
 from models.ranking import top
 
 
@@ -36,6 +37,7 @@ def draw(
             user_id="user_id",
             shown_at=pl.lit(at, pl.Datetime("us", "UTC")),
             session_id=pl.lit(None, pl.String),
+            context=pl.lit([], Impressions.create_empty().schema["context"]),
             candidates="candidates",
         )
     )

@@ -94,7 +94,9 @@ class Deployment:
         _, end = self.project.slices.window(slice)
         names = start(self.project).tables()
         return restore(
-            end, {name: self.lake.read(f"{STATE}/{name}", [slice]).drop("slice") for name in names}
+            end,
+            {name: self.lake.read(f"{STATE}/{name}", [slice]).drop("slice") for name in names},
+            self.project,
         )
 
     def vectors(self, until: str) -> pl.DataFrame:

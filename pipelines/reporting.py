@@ -8,8 +8,8 @@ from typing import Any
 import polars as pl
 
 from features.catalogue import catalogue
+from features.moments import PASSED
 from features.project import Project
-from features.state import PASSED
 from models.evaluation import Judgement, calibration
 from models.judging import judge_slice
 from models.report import RankedList, ReportData

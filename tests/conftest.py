@@ -10,15 +10,17 @@ import pytest
 from hypothesis import strategies as st
 
 from features import schemas
+from features.advance import advance
 from features.behaviour import read_features
 from features.project import Project
-from features.state import MomentState, SliceEvents, advance, start
+from features.state import MomentState, SliceEvents, start
 
 START = datetime(2026, 1, 5, tzinfo=UTC)
 END = START + timedelta(hours=12)
 STEP = timedelta(minutes=10)
 MICROSECOND = timedelta(microseconds=1)
-DIRECTIONS = ([1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.6, 0.8, 0.0], [0.0, 0.6, -0.8], [-1.0, 0.0, 0.0])
+DIRECTIONS = ([1, 0, 0, 0], [0, 1, 0, 0], [0.5, 0.5, 0.5, 0.5], [0.5, -0.5, -0.5, 0.5], [-1, 0, 0, 0])
+"""Of unit length, with products that Float32 holds exactly: rounding must not look like a difference."""
 
 
 def at(minutes: float, microseconds: int = 0) -> datetime:
@@ -56,7 +58,7 @@ def item(item_id: str, known_at: datetime, title: str = "", **said: Any) -> tupl
         item_id,
         known_at,
         title or f"about {item_id}",
-        None,
+        said.get("body"),
         said.get("published_at"),
         attributes,
         numbers,
@@ -67,21 +69,26 @@ def items(*rows: tuple[Any, ...]) -> pl.DataFrame:
     return _table(rows, schemas.Items)
 
 
-def impressions(*rows: tuple[str, str, datetime, Iterable[str]]) -> pl.DataFrame:
-    """From (impression_id, user_id, shown_at, item ids in the order shown)."""
-    shown = (
-        (name, user, when, None, [{"item_id": i, "position": n} for n, i in enumerate(ids, 1)])
-        for name, user, when, ids in rows
-    )
+def impressions(*rows: tuple[Any, ...]) -> pl.DataFrame:
+    """From (impression_id, user_id, shown_at, item ids in the order shown) and, where it is told, a dict of more.
+
+    `session`; `surface`, values of a fact of the occasion; `first`, the position of the first item.
+    """
+    shown = []
+    for name, user, when, ids, *told in rows:
+        more = told[0] if told else {}
+        occasion = [{"name": "surface", "value": value} for value in more.get("surface", ())]
+        candidates = [{"item_id": i, "position": n} for n, i in enumerate(ids, more.get("first", 1))]
+        shown.append((name, user, when, more.get("session"), occasion, candidates))
     return _table(shown, schemas.Impressions)
 
 
 def interactions(*rows: tuple[Any, ...]) -> pl.DataFrame:
-    """From (user_id, item_id, kind, happened_at) and, where it came late, known_at."""
-    done = (
-        (str(n), None, user, item_id, kind, None, when, late[0] if late else when)
-        for n, (user, item_id, kind, when, *late) in enumerate(rows)
-    )
+    """From (user_id, item_id, kind, happened_at) and, where it came late, known_at, and, where it has one, value."""
+    done = []
+    for n, (user, item_id, kind, when, *more) in enumerate(rows):
+        late, value = (*more, None, None)[:2]
+        done.append((str(n), None, user, item_id, kind, value, when, late or when))
     return _table(done, schemas.Interactions)
 
 
@@ -93,6 +100,12 @@ def vectors(versions: pl.DataFrame) -> pl.DataFrame:
         if title[-1] in "01234"
     ]
     return _table(rows, schemas.ItemVectors)
+
+
+def instants(events: SliceEvents) -> list[datetime]:
+    """When anything became known after the start, in order."""
+    tables = ((events.items, "known_at"), (events.impressions, "shown_at"), (events.interactions, "known_at"))
+    return sorted({when for table, column in tables for when in table[column] if when > START})
 
 
 def between(events: SliceEvents, since: datetime, until: datetime) -> SliceEvents:
@@ -122,8 +135,23 @@ def walk(
 
 
 @st.composite
-def worlds(draw: st.DrawFn) -> SliceEvents:
-    """Ties of instants, neighbours one microsecond apart, late arrivals, unknown items, lists of one."""
+def projects(draw: st.DrawFn) -> Project:
+    """Ways to declare the toy: half-lives, forgetting, breaks, valued kinds, occasions; every relative form."""
+    return project(
+        features={
+            "half_lives": draw(st.sampled_from([("1h", "none"), ("30m", "4h", "none"), ("none",)])),
+            "forget_after": draw(st.sampled_from(["90d", "2h", "40m"])),
+            "session_gap": draw(st.sampled_from(["10m", "30m", "3h"])),
+            "valued": draw(st.sampled_from([(), ("view",)])),
+            "relative": ("z", "rank", "share", "best"),
+        },
+        context={"categorical": draw(st.sampled_from([(), ("surface",)]))},
+    )
+
+
+@st.composite
+def worlds(draw: st.DrawFn, lists: int = 10) -> SliceEvents:
+    """Ties of instants, neighbours one microsecond apart, late arrivals, repeats, unknown items, lists of one."""
     jitter = st.sampled_from([0, 0, 0, 0, -1, 1])
     instants = st.builds(lambda n, m: START + n * STEP + m * MICROSECOND, st.integers(1, 30), jitter)
     users = [f"u{n}" for n in range(draw(st.integers(2, 5)))]
@@ -131,6 +159,7 @@ def worlds(draw: st.DrawFn) -> SliceEvents:
     said = st.fixed_dictionaries(
         {
             "title": st.sampled_from([f"text {n}" for n in range(6)]),
+            "body": st.sampled_from([None, "", "of three words"]),
             "category": st.sampled_from(["a", "b", None]),
             "tags": st.lists(st.sampled_from(["x", "y", "z"]), unique=True, max_size=2),
             "length": st.sampled_from([None, 1.0, 2.5]),
@@ -141,37 +170,43 @@ def worlds(draw: st.DrawFn) -> SliceEvents:
     described = [
         item(item_id, known_at, **draw(said))
         for item_id in ids
-        for known_at in draw(st.lists(st.one_of(before, before, instants), unique=True, max_size=2))
+        for known_at in draw(st.lists(st.one_of(before, before, instants), unique=True, max_size=3))
     ]
+    told = st.fixed_dictionaries(
+        {
+            "session": st.sampled_from([None, None, "s", "t"]),
+            "surface": st.sampled_from([(), ("home",), ("home", "mail")]),
+            "first": st.sampled_from([1, 1, 1, 98]),
+        }
+    )
+    listed = st.lists(st.sampled_from(ids), unique=True, min_size=1, max_size=5)
     shown = draw(
-        st.lists(
-            st.tuples(
-                st.sampled_from(users),
-                instants,
-                st.lists(st.sampled_from(ids), unique=True, min_size=1, max_size=5),
-            ),
-            min_size=1,
-            max_size=10,
-        )
+        st.lists(st.tuples(st.sampled_from(users), instants, listed, told), min_size=1, max_size=lists)
     )
     kinds = st.sampled_from(["click", "click", "comment", "view"])
+    values = st.sampled_from([None, 1.0, 30.5])
     minutes = st.sampled_from([0, 5, 10, 20, 25])
     late = st.sampled_from([0, 0, 10, 70])
     answers = draw(
-        st.lists(st.tuples(st.integers(0, 9), st.integers(0, 4), kinds, minutes, jitter, late), max_size=10)
+        st.lists(
+            st.tuples(st.integers(0, 9), st.integers(0, 4), kinds, minutes, jitter, late, values),
+            max_size=lists,
+        )
     )
     done = []
-    for n, place, kind, after, micros, delay in answers:
-        user, when, listed = shown[n % len(shown)]
+    for n, place, kind, after, micros, delay, value in answers:
+        user, when, items_shown, _ = shown[n % len(shown)]
         happened = when + timedelta(minutes=after, microseconds=max(micros, 0))
-        done.append((user, listed[place % len(listed)], kind, happened, happened + timedelta(minutes=delay)))
+        known_at = happened + timedelta(minutes=delay)
+        done.append((user, items_shown[place % len(items_shown)], kind, happened, known_at, value))
     strays = draw(
         st.lists(st.tuples(st.sampled_from(users), st.sampled_from(ids), kinds, instants), max_size=3)
     )
+    repeated = done[: draw(st.integers(0, 2))]
     return SliceEvents(
         items(*described),
         impressions(*((f"r{n}", *row) for n, row in enumerate(shown))),
-        interactions(*done, *strays),
+        interactions(*done, *strays, *repeated),
     )
 
 
@@ -190,7 +225,9 @@ def toy() -> SimpleNamespace:
         impressions=impressions,
         interactions=interactions,
         vectors=vectors,
+        instants=instants,
         between=between,
         walk=walk,
         worlds=worlds,
+        projects=projects,
     )

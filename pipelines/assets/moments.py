@@ -2,8 +2,8 @@
 
 import dagster as dg
 
+from features.advance import advance
 from features.behaviour import read_features
-from features.state import advance
 from pipelines.deployment import STATE, Deployment
 from pipelines.publish import publish
 from pipelines.timetable import ONE_RUN, before

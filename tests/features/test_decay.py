@@ -1,3 +1,4 @@
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import polars as pl
@@ -48,7 +49,7 @@ def test_only_what_was_known_strictly_before_counts() -> None:
     at = SINCE + HOUR
     asked = moments(("a", at), ("a", at + MICROSECOND))
 
-    found = read(NOTHING, facts(("a", at, 1.0)), asked, COUNTER, SINCE).sort("as_of")
+    found = read(NOTHING, facts(("a", at, 1.0)), asked, COUNTER, SINCE)
 
     assert found["clicks_all"].to_list() == [0.0, 1.0]
     assert found["last_at"].to_list() == [None, at]
@@ -57,15 +58,69 @@ def test_only_what_was_known_strictly_before_counts() -> None:
 def test_an_unknown_key_has_zeros_and_no_last_instant() -> None:
     found = read(NOTHING, facts(("a", SINCE, 1.0)), moments(("b", SINCE + HOUR)), COUNTER, SINCE)
 
-    assert found.row(0) == ("b", SINCE + HOUR, 0.0, 0.0, None)
+    assert found.row(0) == (0.0, 0.0, None, None)
 
 
-def test_read_answers_each_distinct_question_once() -> None:
-    asked = moments(("a", SINCE + HOUR), ("a", SINCE + HOUR), ("b", SINCE + HOUR))
+def test_read_answers_row_for_row_whatever_the_order_and_however_often_it_is_asked() -> None:
+    new = facts(("a", SINCE, 1.0), ("b", SINCE, 2.0))
+    asked = moments(("b", SINCE + HOUR), ("a", SINCE + 2 * HOUR), ("c", SINCE), ("b", SINCE + HOUR))
 
-    found = read(NOTHING, facts(), asked, COUNTER, SINCE)
+    found = read(NOTHING, new, asked, COUNTER, SINCE)
 
-    assert sorted(found["item_id"]) == ["a", "b"]
+    assert found["clicks_1h"].to_list() == pytest.approx([1.0, 0.25, 0.0, 1.0])
+    assert found["clicks_all"].to_list() == [2.0, 1.0, 0.0, 2.0]
+
+
+def test_read_returns_only_what_is_wanted() -> None:
+    asked = moments(("a", SINCE + HOUR))
+
+    found = read(NOTHING, facts(("a", SINCE, 1.0)), asked, COUNTER, SINCE, {"clicks_all", "clicked_at"})
+
+    assert found.to_dicts() == [{"clicks_all": 1.0, "clicked_at": SINCE}]
+
+
+def test_the_last_click_is_told_apart_from_the_last_fact() -> None:
+    new = facts(("a", SINCE, 1.0), ("a", SINCE + HOUR, 0.0))
+
+    found = read(NOTHING, new, moments(("a", SINCE + 2 * HOUR)), COUNTER, SINCE)
+    later = advance(NOTHING, new, COUNTER, SINCE, SINCE + 2 * HOUR)
+
+    for told in (found, later):
+        assert told.select("last_at", "clicked_at").row(0) == (SINCE + HOUR, SINCE)
+
+
+def test_a_huge_value_of_one_key_does_not_blur_anothers() -> None:
+    counter = Counter(("item_id",), ("views_value",), (("none", None),))
+    huge = facts(("a", SINCE, 1e15), ("b", SINCE, 0.1), ("b", SINCE + HOUR, 0.2), ("c", SINCE, 1e15))
+    huge = huge.rename({"clicks": "views_value"})
+    nothing = counter.empty(pl.DataFrame(schema={"item_id": pl.String}))
+
+    found = read(nothing, huge, moments(("b", SINCE + 2 * HOUR)), counter, SINCE)
+
+    assert found["views_value_all"].item() == pytest.approx(0.3, rel=1e-12)
+
+
+def test_an_entry_is_forgotten_once_nothing_touched_it_for_longer_than_declared() -> None:
+    counter = replace(COUNTER, forget=HOUR)
+    new = facts(("a", SINCE, 1.0), ("b", SINCE, 1.0), ("b", SINCE + HOUR, 1.0))
+    asked = moments(("a", SINCE + HOUR), ("a", SINCE + HOUR + MICROSECOND), ("b", SINCE + 2 * HOUR))
+
+    found = read(NOTHING, new, asked, counter, SINCE)
+    kept = advance(NOTHING, new, counter, SINCE, SINCE + HOUR + MICROSECOND)
+
+    assert found["clicks_all"].to_list() == [1.0, 0.0, 2.0]
+    assert found["last_at"].to_list() == [SINCE, None, SINCE + HOUR]
+    assert kept["item_id"].to_list() == ["b"]
+
+
+def test_what_was_forgotten_begins_anew() -> None:
+    counter = replace(COUNTER, forget=HOUR)
+    again = SINCE + 3 * HOUR
+    new = facts(("a", SINCE, 1.0), ("a", again, 1.0))
+    asked = moments(("a", again), ("a", again + MICROSECOND))
+
+    assert read(NOTHING, new, asked, counter, SINCE)["clicks_all"].to_list() == [0.0, 1.0]
+    assert advance(NOTHING, new, counter, SINCE, again + HOUR)["clicks_all"].to_list() == [1.0]
 
 
 def test_advance_keeps_one_row_a_key_in_order_and_when_it_last_was() -> None:
@@ -91,27 +146,36 @@ def test_a_thousand_half_lives_in_one_slice_stay_exact() -> None:
     assert advance(NOTHING, new, COUNTER, SINCE, end)["clicks_1h"].item() == pytest.approx(0.25, rel=1e-12)
 
 
-@settings(max_examples=30, deadline=None, derandomize=True)
+@settings(max_examples=60, deadline=None, derandomize=True)
 @given(
     happened=st.lists(st.tuples(st.sampled_from("ab"), st.integers(0, 600)), max_size=12),
-    cut=st.integers(1, 599),
+    cuts=st.sets(st.integers(1, 599), max_size=3),
     asked=st.integers(0, 600),
+    forget=st.sampled_from([None, 60, 100]),
+    many=st.booleans(),
 )
 def test_advancing_then_reading_is_the_sum_by_definition(
-    happened: list[tuple[str, int]], cut: int, asked: int
+    happened: list[tuple[str, int]], cuts: set[int], asked: int, forget: int | None, many: bool
 ) -> None:
     minute = timedelta(minutes=1)
+    counter = replace(COUNTER, forget=None if forget is None else forget * minute)
     new = facts(*((key, SINCE + n * minute, 1.0) for key, n in happened))
-    middle, as_of = SINCE + cut * minute, SINCE + max(asked, cut) * minute
-    early = pl.col("at") < middle
-    totals = advance(NOTHING, new.filter(early), COUNTER, SINCE, middle)
+    totals, since, as_of = NOTHING, SINCE, SINCE + asked * minute
+    for until in (SINCE + cut * minute for cut in sorted(cuts) if cut <= asked):
+        part = new.filter(pl.col("at").is_between(since, until, closed="left"))
+        totals, since = advance(totals, part, counter, since, until), until
+    questions = moments(("a", as_of), ("b", as_of), *([("c", as_of)] * 60 if many else []))
 
-    found = read(totals, new.filter(~early), moments(("a", as_of), ("b", as_of)), COUNTER, middle).sort(
-        "item_id"
-    )
+    found = read(totals, new.filter(pl.col("at") >= since), questions, counter, since)
 
     for key, of_key in (("a", found.row(0, named=True)), ("b", found.row(1, named=True))):
-        known = [SINCE + n * minute for name, n in happened if name == key and SINCE + n * minute < as_of]
+        known: list[datetime] = []
+        before = sorted(SINCE + n * minute for name, n in happened if name == key)
+        for at in (*(at for at in before if at < as_of), as_of):
+            if known and counter.forget is not None and at - known[-1] > counter.forget:
+                known = []
+            if at < as_of:
+                known.append(at)
         assert of_key["clicks_1h"] == pytest.approx(
             sum(0.5 ** ((as_of - at) / HOUR) for at in known), rel=1e-9
         )

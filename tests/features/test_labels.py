@@ -2,9 +2,12 @@ from datetime import UTC, datetime, timedelta
 
 import polars as pl
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from features import labels, schemas
 from features.project import Labels
+from features.slices import Slices
 
 AT = datetime(2026, 1, 6, 12, tzinfo=UTC)
 MINUTE = timedelta(minutes=1)
@@ -13,7 +16,7 @@ LABELS = Labels.model_validate({"gains": {"click": 1.0, "share": 3.0}, "attribut
 
 def impressions(*shown: tuple[str, datetime]) -> pl.DataFrame:
     candidates = [{"item_id": "b", "position": 1}, {"item_id": "a", "position": 2}]
-    rows = [(name, "u", at, None, candidates) for name, at in shown]
+    rows: list[tuple[object, ...]] = [(name, "u", at, None, [], candidates) for name, at in shown]
     return pl.DataFrame(rows, schema=schemas.Impressions.create_empty().schema, orient="row")
 
 
@@ -90,3 +93,71 @@ def test_no_interactions_at_all_give_zeros() -> None:
     frame = labels.attribute(impressions(("r", AT)), interactions(), LABELS)
 
     assert frame["label"].to_list() == [0.0, 0.0]
+
+
+SLICES = Slices.model_validate({"start": AT - timedelta(hours=12), "every": "1h"})
+SINCE = AT + timedelta(hours=2)
+
+
+def sliced(*shown: tuple[str, datetime]) -> pl.DataFrame:
+    frame = impressions(*shown)
+    return frame.with_columns(slice=pl.Series([SLICES.key(at) for at in frame["shown_at"]], dtype=pl.String))
+
+
+def arriving(frame: pl.DataFrame, *known_at: datetime) -> pl.DataFrame:
+    return frame.with_columns(pl.Series("known_at", known_at, frame.schema["known_at"]))
+
+
+@pytest.mark.parametrize(
+    ("late", "keys"),
+    [
+        (("r", "a", "share", AT + MINUTE), ["2026-01-06-12:00"]),
+        ((None, "a", "share", AT + MINUTE), ["2026-01-06-12:00"]),
+        (("r", "a", "click", AT + MINUTE), []),
+        (("r", "b", "click", AT + MINUTE), ["2026-01-06-12:00"]),
+        (("r", "a", "share", AT + timedelta(hours=1)), []),
+        (("r", "a", "view", AT + MINUTE), []),
+        (("later", "a", "click", SINCE + MINUTE), []),
+    ],
+)
+def test_a_slice_is_restated_where_something_late_is_worth_more(
+    late: tuple[str | None, str, str, datetime], keys: list[str]
+) -> None:
+    known = interactions(("r", "a", "click", AT), late)
+
+    found = labels.restated(
+        sliced(("r", AT), ("later", SINCE)), arriving(known, AT, SINCE + 2 * MINUTE), SINCE, LABELS
+    )
+
+    assert found == keys
+
+
+_FACTS = st.tuples(
+    st.sampled_from([None, "r0", "r1", "r2", "r3"]),
+    st.sampled_from(["a", "b", "c"]),
+    st.sampled_from(["click", "share", "view"]),
+    st.integers(0, 150),
+    st.integers(0, 150),
+)
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    shown=st.lists(st.integers(0, 150), min_size=1, max_size=4),
+    facts=st.lists(_FACTS, min_size=1, max_size=8),
+)
+def test_late_interactions_change_the_labels_of_the_restated_slices_and_of_no_others(
+    shown: list[int], facts: list[tuple[str | None, str, str, int, int]]
+) -> None:
+    lists = sliced(*((f"r{number}", AT + minutes * MINUTE) for number, minutes in enumerate(shown)))
+    happened = [(name, item, kind, AT + minutes * MINUTE) for name, item, kind, minutes, _ in facts]
+    known_at = [at + facts[number][-1] * MINUTE for number, (*_, at) in enumerate(happened)]
+    done = arriving(interactions(*happened), *known_at)
+
+    found = labels.restated(lists, done, SINCE, LABELS)
+
+    in_time = done.filter(pl.col("known_at") < SINCE)
+    for (key,), there in lists.filter(pl.col("shown_at") < SINCE).group_by("slice"):
+        before, after = (labels.attribute(there, known, LABELS) for known in (in_time, done))
+        assert after.equals(before) == (key not in found)
+    assert all(key < SLICES.key(SINCE) for key in found)

@@ -8,7 +8,7 @@ def z(
     values: list[float | None], lists: list[str] | None = None, dtype: type[pl.DataType] = pl.Float32
 ) -> list[float]:
     frame = pl.DataFrame({"impression_id": lists or ["r"] * len(values), "x": pl.Series(values, dtype=dtype)})
-    return relative(frame, ["x"])["x_z"].to_list()
+    return relative(frame, {"z": ["x"]})["x_z"].to_list()
 
 
 def test_z_counts_standard_deviations_above_the_mean_of_the_list() -> None:
@@ -35,8 +35,53 @@ def test_a_missing_value_stays_missing_and_is_no_part_of_the_mean() -> None:
 
 
 def test_the_forms_are_float32_columns_beside_the_old_ones() -> None:
-    frame = relative(pl.DataFrame({"impression_id": ["r"], "x": [1.0], "y": [2.0]}), ["x", "y"])
+    frame = pl.DataFrame({"impression_id": ["r"], "x": [1.0], "y": [2.0]})
 
-    assert frame.columns == ["impression_id", "x", "y", "x_z", "y_z"]
-    assert frame["x_z"].dtype == pl.Float32
-    assert list(FORMS) == ["z"]
+    wide = relative(frame, {"z": ["x", "y"], "best": ["y"]})
+
+    assert wide.columns == ["impression_id", "x", "y", "x_z", "y_z", "y_best"]
+    assert set(wide.dtypes[3:]) == {pl.Float32}
+    assert relative(frame, {"z": []}).equals(frame)
+    assert set(FORMS) == {"z", "rank", "share", "best"}
+
+
+@pytest.mark.parametrize(
+    ("form", "values", "expected"),
+    [
+        ("rank", [3.0, 1.0, 3.0, None, 2.0], [1.0, 4.0, 1.0, None, 3.0]),
+        ("share", [3.0, 1.0, None], [0.75, 0.25, None]),
+        ("share", [0.0, 0.0], [0.0, 0.0]),
+        ("share", [-3.0, 1.0], [0.0, 0.0]),
+        ("best", [3.0, 1.0, None], [0.0, -2.0, None]),
+        ("best", [None], [None]),
+        ("rank", [5.0], [1.0]),
+    ],
+)
+def test_a_value_is_placed_shared_and_set_beside_the_best(
+    form: str, values: list[float | None], expected: list[float | None]
+) -> None:
+    frame = pl.DataFrame({"impression_id": ["r"] * len(values), "x": pl.Series(values, dtype=pl.Float64)})
+
+    assert relative(frame, {form: ["x"]})[f"x_{form}"].to_list() == expected
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_every_form_is_told_list_by_list_wherever_rows_stand(form: str) -> None:
+    one, other = [1.0, 2.0, 4.0], [10.0, 30.0, 20.0]
+    together = pl.DataFrame(
+        {"impression_id": ["r", "q"] * 3, "x": [v for pair in zip(one, other, strict=True) for v in pair]}
+    )
+
+    found = relative(together, {form: ["x"]})[f"x_{form}"].to_list()
+
+    alone = [
+        relative(pl.DataFrame({"impression_id": "r", "x": values}), {form: ["x"]}) for values in (one, other)
+    ]
+    assert found[::2] == alone[0][f"x_{form}"].to_list()
+    assert found[1::2] == alone[1][f"x_{form}"].to_list()
+
+
+def test_rounding_does_not_part_equals_in_rank() -> None:
+    frame = pl.DataFrame({"impression_id": ["r"] * 3, "x": [0.1 + 0.2, 0.3, 0.4]})
+
+    assert relative(frame, {"rank": ["x"]})["x_rank"].to_list() == [2.0, 2.0, 1.0]

@@ -100,7 +100,7 @@ def test_a_wrong_value_is_named_with_what_was_expected(file: Path, override: str
         ("ranker.leafs=3", "ranker.leafs: unknown key; did you mean 'leaves'?"),
         ('source.newsroom.user="x"', "source.newsroom.user: unknown key; did you mean 'users'?"),
         ('source.tables={shape = "lists", clickd = "x"}', "unknown key; did you mean 'clicked'?"),
-        ("zzz=1", "zzz: unknown key; known keys: features, interest"),
+        ("zzz=1", "zzz: unknown key; known keys: context, features, interest"),
         ("promotion.zzz=1", "known keys: confidence, margin, metric, min_gain, resamples"),
     ],
 )

@@ -1,3 +1,4 @@
+from datetime import timedelta
 from types import SimpleNamespace
 
 import numpy as np
@@ -5,9 +6,11 @@ import polars as pl
 import pytest
 
 from features import similarity
+from features.moments import PASSED
 from features.schemas import Moments
 from features.similarity import COLUMNS, text_similarity
-from features.state import PASSED, SliceEvents, see
+from features.state import SliceEvents
+from features.versions import see
 
 EAST, NORTH, BETWEEN, WEST = 0, 1, 2, 4
 """Texts by the direction of their vector; 5 has none."""
@@ -25,6 +28,7 @@ def likeness(
     past: list[tuple[str, str, float]],
     shown: tuple[str, ...] = ("east",),
     recent: int = 20,
+    forget: timedelta = timedelta(days=90),
 ) -> list[dict[str, float | None]]:
     """Of each item shown to `u` at minute 60; the past is (item, action, minute)."""
     moments = pl.DataFrame(
@@ -42,7 +46,9 @@ def likeness(
         },
         orient="row",
     )
-    found = text_similarity(see(queries, versions, "as_of"), moments, versions, toy.vectors(versions), recent)
+    found = text_similarity(
+        see(queries, versions, "as_of"), moments, versions, toy.vectors(versions), recent, forget
+    )
     assert found.columns == list(COLUMNS)
     assert set(found.dtypes) == {pl.Float32}
     return found.to_dicts()
@@ -55,9 +61,9 @@ def test_mean_greatest_and_last_likeness_to_what_was_taken(
 
     (found,) = likeness(toy, versions, past)
 
-    assert found["text_clicked_mean"] == pytest.approx((1 - 1 + 0.6) / 3)
+    assert found["text_clicked_mean"] == pytest.approx((1 - 1 + 0.5) / 3)
     assert found["text_clicked_max"] == pytest.approx(1.0)
-    assert found["text_clicked_last"] == pytest.approx(0.6)
+    assert found["text_clicked_last"] == pytest.approx(0.5)
     assert found["text_passed_mean"] is None
 
 
@@ -66,7 +72,7 @@ def test_what_was_passed_over_is_kept_apart(toy: SimpleNamespace, versions: pl.D
 
     assert found["text_passed_mean"] == pytest.approx(0.5)
     assert found["text_passed_max"] == pytest.approx(1.0)
-    assert found["text_clicked_max"] == pytest.approx(0.6)
+    assert found["text_clicked_max"] == pytest.approx(0.5)
 
 
 def test_only_the_newest_are_read(toy: SimpleNamespace, versions: pl.DataFrame) -> None:
@@ -76,6 +82,15 @@ def test_only_the_newest_are_read(toy: SimpleNamespace, versions: pl.DataFrame) 
 
     assert found["text_clicked_max"] == pytest.approx(0.0)
     assert found["text_clicked_mean"] == pytest.approx(-0.5)
+
+
+def test_what_is_long_ago_is_not_read(toy: SimpleNamespace, versions: pl.DataFrame) -> None:
+    past = [("east", "click", 29), ("north", "click", 30), ("north", PASSED, 10)]
+
+    (found,) = likeness(toy, versions, past, forget=timedelta(minutes=30))
+
+    assert found["text_clicked_max"] == pytest.approx(0.0)
+    assert found["text_passed_last"] is None
 
 
 def test_what_becomes_known_at_the_instant_is_not_read(toy: SimpleNamespace, versions: pl.DataFrame) -> None:

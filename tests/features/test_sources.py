@@ -107,7 +107,8 @@ def test_every_reader_gives_the_same_columns(tmp_path: Path, log: Log) -> None:
     assert raw.interactions.height >= 36
     assert raw.rejects.is_empty()
     assert set(raw.impressions["source"]) == {name}
-    assert raw.impressions["raw"].str.len_bytes().min() > 0
+    first = 2 if header else 1
+    assert raw.quote(raw.impressions)["raw"].to_list() == [rows[n - first] for n in raw.impressions["line"]]
 
 
 def test_every_readers_rows_pass_the_schemas_and_earn_labels(tmp_path: Path, log: Log) -> None:
@@ -163,9 +164,9 @@ def test_every_reader_keeps_the_past_when_rows_are_appended(tmp_path: Path, log:
     before = sources.read(setting, [write(tmp_path, name, (header + "\n".join(rows[:half])).encode())])
     after = sources.read(setting, [write(tmp_path, name, (header + "\n".join(rows)).encode())])
 
-    for table in ("impressions", "interactions"):
-        past = getattr(after, table).join(getattr(before, table), on=["source", "line", "raw"], how="semi")
-        order = pl.col("line", "raw")
+    for table, key in (("impressions", "impression_id"), ("interactions", "interaction_id")):
+        past = getattr(after, table).join(getattr(before, table), on=["source", "line", key], how="semi")
+        order = pl.col("line", key)
         assert past.sort(order).equals(getattr(before, table).sort(order))
 
 
