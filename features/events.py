@@ -45,7 +45,7 @@ def build(raw: RawEvents, project: Project, now: datetime) -> Events:
     items, bad_items = _items(raw.items, slices, now)
     impressions, bad_impressions = _impressions(raw.impressions, slices, now)
     interactions, bad_interactions = _interactions(raw.interactions, impressions, slices, now)
-    refused = pl.concat([raw.rejects, *bad_items, *bad_impressions, *bad_interactions])
+    refused = raw.quote(pl.concat([raw.rejects, *bad_items, *bad_impressions, *bad_interactions]))
     kept = {"items": items, "impressions": impressions, "interactions": interactions}
     rejects = _place_rejects(refused, raw, slices, now)
     events = Events(
@@ -104,14 +104,16 @@ def _interactions(
     ]
     kept, rejects = refuse(frame, rules, at="known_at")
     lists = impressions.select("impression_id", owner="user_id", shown=_ids_shown())
-    beside = kept.join(lists, on="impression_id", how="left", maintain_order="left")
-    shown = pl.col("shown").list.contains(pl.col("item_id"))
-    kept, misplaced = refuse(
-        beside,
-        [("item_not_shown", ~shown), ("user_mismatch", pl.col("owner") != pl.col("user_id"))],
-        at="known_at",
+    named = kept.select("impression_id", "user_id", "item_id")
+    named = named.join(lists, on="impression_id", how="left", maintain_order="left")
+    # Whole rows are not taken along the join: that would copy every list shown.
+    flaws = named.select(
+        item_not_shown=~pl.col("shown").list.contains(pl.col("item_id")),
+        user_mismatch=pl.col("owner") != pl.col("user_id"),
     )
-    kept, repeats = _once(kept.drop("owner", "shown"), "known_at", "interaction_id")
+    found = [(flaw, pl.col(flaw)) for flaw in flaws.columns]
+    kept, misplaced = refuse(kept.hstack(flaws), found, at="known_at")
+    kept, repeats = _once(kept.drop(flaws.columns), "known_at", "interaction_id")
     return kept, [rejects, misplaced, repeats]
 
 
@@ -125,9 +127,11 @@ def _out_of_time(column: str, slices: Slices, now: datetime) -> list[Rule]:
 
 def _once(frame: pl.DataFrame, time: str, key: str) -> tuple[pl.DataFrame, pl.DataFrame]:
     """The first row of each id, and the others as rejects. Item versions are one fact per item and instant."""
-    ordered = frame.sort(time, "source", "line")
     fact = pl.struct(key, time) if key == "item_id" else pl.col(key)
-    return refuse(ordered, [("duplicate_id", ~fact.is_first_distinct())], at=time)
+    several = frame.with_row_index("row").filter(fact.is_duplicated()).sort(time, "source", "line")
+    repeats = several.filter(~fact.is_first_distinct())["row"]
+    is_repeat = pl.repeat(False, frame.height, eager=True).scatter(repeats, True)
+    return refuse(frame, [("duplicate_id", pl.lit(is_repeat))], at=time)
 
 
 def _ids_shown() -> pl.Expr:
@@ -138,25 +142,30 @@ def _without_repeats(frame: pl.DataFrame) -> pl.DataFrame:
     """Lists whose items are named once and have ids; nearly all are so already and stay untouched."""
     ids = _ids_shown()
     flawed = (ids.list.n_unique() < ids.list.len()) | ids.list.contains("") | ids.list.contains(None)
-    marked = frame.with_row_index("row").with_columns(flawed=flawed.fill_null(False))
+    flaws = frame.select(flawed.fill_null(False)).to_series()
+    if not flaws.any():
+        return frame
     item = pl.element().struct.field("item_id")
     clean = pl.element().filter(item.is_first_distinct() & (item != "").fill_null(False))
-    mended = marked.filter("flawed").with_columns(pl.col("candidates").list.eval(clean))
-    return pl.concat([marked.filter(~pl.col("flawed")), mended]).sort("row").drop("row", "flawed")
+    mended = frame.filter(flaws).with_columns(pl.col("candidates").list.eval(clean))
+    return pl.concat([frame.filter(~flaws), mended])
 
 
-def _slice_of(instant: pl.Expr, slices: Slices) -> pl.Expr:
-    """Key of the slice that holds an instant; of the first slice, for what came before it."""
-    start = pl.lit(slices.start).cast(INSTANT).dt.epoch("us")
+def _slice_of(instants: pl.Series, slices: Slices) -> pl.Series:
+    """Keys of the slices that hold the instants; of the first slice, for what came before it."""
+    start: int = pl.Series([slices.start], dtype=INSTANT).dt.epoch("us").item()
     every = slices.every // MOMENT
-    steps = ((instant.dt.epoch("us") - start) // every).clip(lower_bound=0)
-    return (start + steps * every).cast(INSTANT).dt.strftime(slices.key_format).alias("slice")
+    steps = ((instants.dt.epoch("us") - start) // every).clip(lower_bound=0)
+    step = steps.unique()
+    keys = (step * every + start).cast(INSTANT).dt.strftime(slices.key_format)
+    return steps.replace_strict(step, keys, return_dtype=pl.String).alias("slice")
 
 
 def _table(frame: pl.DataFrame, time: str, key: str, schema: type[dy.Schema], slices: Slices) -> pl.DataFrame:
-    sliced = frame.drop(_PLACE).with_columns(_slice_of(pl.col(time), slices)).sort("slice", time, key)
-    schema.validate(sliced.drop("slice"))
-    return sliced
+    order = frame.select(pl.arg_sort_by(time, key)).to_series()
+    rows = frame.drop(_PLACE) if order.is_sorted() else frame.drop(_PLACE)[order]
+    schema.validate(rows)
+    return rows.with_columns(_slice_of(rows[time], slices))
 
 
 def _place_rejects(refused: pl.DataFrame, raw: RawEvents, slices: Slices, now: datetime) -> pl.DataFrame:
@@ -175,7 +184,7 @@ def _place_rejects(refused: pl.DataFrame, raw: RawEvents, slices: Slices, now: d
         before = pl.concat(times).filter(readable).rename({"at": "before"}).sort("line", "before")
         rejects = rejects.join_asof(before, on="line", by="source", check_sortedness=False)
         rejects = rejects.with_columns(at=pl.coalesce("at", "before"))
-    at = pl.col("at").fill_null(slices.start).clip(slices.start, last)
+    at = rejects.select(pl.col("at").fill_null(slices.start).clip(slices.start, last)).to_series()
     columns = [name for name in SCHEMAS["rejects"].names() if name != "at"]
     return (
         rejects.with_columns(_slice_of(at, slices))

@@ -1,19 +1,42 @@
 """Files and folders of a log → lines of text; broken gz tails and bytes that are no text become rejects."""
 
+import codecs
+import io
 import os
 import zlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 import polars as pl
 
 from features.errors import SourceError
+from features.sources.ahead import work_ahead
 from features.sources.raw import SCHEMAS
 
 _GZIP = b"\x1f\x8b"
 _GZIP_WBITS = 31
 _PIECE = 1 << 16
+_BLOCK = 1 << 23
+"""Bytes that are split into lines at a time: what a reader needs beside its result grows with this."""
+_SOMETHING = r"[^\s\x1c-\x1f]"
+_ROWS = pl.Schema({"source": pl.String, "line": pl.Int64, "raw": pl.String})
+
+
+class _BrokenGzip(Exception):
+    """What was read before is sound; nothing after it is."""
+
+
+@dataclass(frozen=True)
+class Block:
+    """Some megabytes of a file, without the last line's end; not `whole` where a broken gz ends within a line."""
+
+    source: str
+    first: int
+    """Number of the first line, from 1."""
+    content: bytes
+    whole: bool = True
 
 
 @dataclass(frozen=True)
@@ -66,53 +89,114 @@ def find(paths: Sequence[Path], suffixes: Sequence[str]) -> list[tuple[str, Path
 
 
 def read_lines(path: Path, source: str) -> Lines:
-    """Text lines of a gz or plain file.
-
-    A broken gz keeps every whole line before the break; what comes after is one reject, `truncated_gzip`.
-    A line that is not UTF-8 is rejected alone, as `invalid_utf8`.
-    """
-    content, broken = read_bytes(path)
-    numbers, texts, bad = _decode(content)
-    rejects: list[tuple[str, int, str, str]] = [(source, line, "invalid_utf8", text) for line, text in bad]
-    if broken:
-        tail_line = content.count(b"\n") + 1
-        tail = content.rpartition(b"\n")[2].decode(errors="replace")
-        if numbers and numbers[-1] == tail_line:
-            numbers.pop()
-            texts.pop()
-        rejects = [row for row in rejects if row[1] != tail_line]
-        rejects.append((source, tail_line, "truncated_gzip", tail))
-    rows = pl.DataFrame({"line": numbers, "raw": texts}, schema={"line": pl.Int64, "raw": pl.String})
-    schema = SCHEMAS["rejects"]
+    """The lines of a gz or plain file, all at once: see `cut` and `split`."""
+    blocks = list(work_ahead(split, cut(path, source)))
     return Lines(
-        rows=rows.select(pl.lit(source).alias("source"), "line", "raw"),
-        rejects=pl.DataFrame([(*row, None) for row in rejects], schema=schema, orient="row"),
+        rows=pl.concat([_ROWS.to_frame(), *(block.rows for block in blocks)]),
+        rejects=pl.concat([SCHEMAS["rejects"].to_frame(), *(block.rejects for block in blocks)]),
     )
+
+
+def cut(path: Path, source: str) -> Iterator[Block]:
+    """A gz or plain file in blocks of whole lines; then, of a broken gz, what stands before the break."""
+    first, whole = 1, True
+    kept: list[bytes] = []
+    size = 0
+    try:
+        for piece in _read_pieces(path):
+            size += len(piece)
+            end = piece.rfind(b"\n")
+            if size < _BLOCK or end < 0:
+                kept.append(piece)
+                continue
+            content = b"".join([*kept, memoryview(piece)[:end]])
+            yield Block(source, first, content)
+            first += content.count(b"\n") + 1
+            kept = [piece[end + 1 :]]
+            size = len(kept[0])
+    except _BrokenGzip:
+        whole = False
+    content, newline, rest = b"".join(kept).rpartition(b"\n")
+    if newline:
+        yield Block(source, first, content)
+        first += content.count(b"\n") + 1
+    if rest or not whole:
+        yield Block(source, first, rest, whole)
+
+
+def split(block: Block) -> Lines:
+    """The lines of a block.
+
+    The piece of a line before the break of a gz is one reject, `truncated_gzip`; a line that is not UTF-8 is
+    rejected alone, as `invalid_utf8`.
+    """
+    if not block.whole:
+        return Lines(_ROWS.to_frame(), _rejects(block, "truncated_gzip", [(0, block.content)]))
+    content = block.content.removeprefix(codecs.BOM_UTF8) if block.first == 1 else block.content
+    bad: list[tuple[int, bytes]] = []
+    try:
+        rows = _read_texts(content, block.first)
+    except pl.exceptions.ComputeError:
+        texts = content.split(b"\n")
+        bad = [(place, text) for place, text in enumerate(texts) if not _is_text(text)]
+        for place, _ in bad:
+            texts[place] = b""
+        rows = _read_texts(b"\n".join(texts), block.first)
+    rows = rows.filter(pl.col("raw").str.contains(_SOMETHING))
+    rows = rows.select(pl.lit(block.source).alias("source"), pl.col("line").cast(pl.Int64), "raw")
+    return Lines(rows, _rejects(block, "invalid_utf8", bad))
+
+
+def quote_lines(path: Path, lines: pl.Series) -> pl.DataFrame:
+    """The texts of some lines, `line` and `raw`, read once more."""
+    wanted = pl.col("line").is_in(lines.implode())
+    quoted = work_ahead(lambda block: split(block).rows.filter(wanted).select("line", "raw"), cut(path, ""))
+    return pl.concat([_ROWS.to_frame().select("line", "raw"), *quoted])
 
 
 def read_bytes(path: Path) -> tuple[bytes, bool]:
     """Content of a plain or gz file (told by its first bytes), and whether the gz broke before its end."""
-    content = path.read_bytes()
-    if not content.startswith(_GZIP):
-        return content, False
-    pieces: list[bytes] = []
-    while content:
+    kept: list[bytes] = []
+    try:
+        for piece in _read_pieces(path):
+            kept.append(piece)
+    except _BrokenGzip:
+        return b"".join(kept), True
+    return b"".join(kept), False
+
+
+def _read_pieces(path: Path) -> Iterator[bytes]:
+    """Content of a file, gz unpacked. Raises _BrokenGzip where that cannot go on."""
+    with path.open("rb") as file:
+        head = file.read(len(_GZIP))
+        file.seek(0)
+        yield from _unzip(file) if head == _GZIP else iter(lambda: file.read(_BLOCK), b"")
+
+
+def _unzip(file: BinaryIO) -> Iterator[bytes]:
+    packed = file.read(_PIECE)
+    while packed:
         member = zlib.decompressobj(wbits=_GZIP_WBITS)
-        for start in range(0, len(content), _PIECE):
+        while not member.eof:
             before = member.copy()
             try:
-                pieces.append(member.decompress(content[start : start + _PIECE]))
+                yield member.decompress(packed)
             except zlib.error:
-                pieces.append(_salvage(before, content[start : start + _PIECE]))
-                return b"".join(pieces), True
-            if member.eof:
-                break
-        if not member.eof:
-            return b"".join(pieces), True
-        content = (member.unused_data + content[start + _PIECE :]).lstrip(b"\0")
-        if content and not content.startswith(_GZIP):
-            return b"".join(pieces), True
-    return b"".join(pieces), False
+                yield _salvage(before, packed)
+                raise _BrokenGzip from None
+            if not member.eof and not (packed := file.read(_PIECE)):
+                raise _BrokenGzip
+        packed = _next_member(member.unused_data, file)
+
+
+def _next_member(packed: bytes, file: BinaryIO) -> bytes:
+    """The beginning of the next gz in a file of several, behind the zeros that may stand between them."""
+    packed = packed.lstrip(b"\0")
+    while len(packed) < len(_GZIP) and (more := file.read(_PIECE)):
+        packed = (packed + more).lstrip(b"\0")
+    if packed and not packed.startswith(_GZIP):
+        raise _BrokenGzip
+    return packed
 
 
 def _salvage(member: "zlib._Decompress", piece: bytes) -> bytes:
@@ -126,26 +210,24 @@ def _salvage(member: "zlib._Decompress", piece: bytes) -> bytes:
     return b"".join(kept)
 
 
-def _decode(content: bytes) -> tuple[list[int], list[str], list[tuple[int, str]]]:
-    """Line numbers and texts of the lines that hold something, and the lines that are not UTF-8."""
-    content = content.removeprefix(b"\xef\xbb\xbf")
-    numbers: list[int] = []
-    texts: list[str] = []
-    bad: list[tuple[int, str]] = []
+def _read_texts(content: bytes, first: int) -> pl.DataFrame:
+    return pl.read_lines(io.BytesIO(content), name="raw", row_index_name="line", row_index_offset=first)
+
+
+def _is_text(line: bytes) -> bool:
     try:
-        lines: list[str | bytes] = list(content.decode().split("\n"))
+        line.decode()
     except UnicodeDecodeError:
-        lines = list(content.split(b"\n"))
-    for number, line in enumerate(lines, start=1):
-        try:
-            text = line if isinstance(line, str) else line.decode()
-        except UnicodeDecodeError:
-            bad.append((number, line.decode(errors="replace") if isinstance(line, bytes) else line))
-            continue
-        if text and not text.isspace():
-            numbers.append(number)
-            texts.append(text.rstrip("\r"))
-    return numbers, texts, bad
+        return False
+    return True
+
+
+def _rejects(block: Block, reason: str, lines: list[tuple[int, bytes]]) -> pl.DataFrame:
+    rows = [
+        (block.source, block.first + place, reason, text.decode(errors="replace"), None)
+        for place, text in lines
+    ]
+    return pl.DataFrame(rows, schema=SCHEMAS["rejects"], orient="row")
 
 
 def _has_suffix(path: Path, suffixes: Sequence[str]) -> bool:

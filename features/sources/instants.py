@@ -30,6 +30,14 @@ def read_instants(values: pl.Series) -> pl.Series:
 
 
 def _from_text(texts: pl.Series) -> pl.Series:
+    whole = texts.cast(pl.Int64, strict=False)
+    epochs = _from_epoch(whole.cast(pl.Float64))
+    if whole.null_count() == texts.null_count():
+        return epochs
+    return epochs.zip_with(whole.is_not_null(), _from_other_text(texts))
+
+
+def _from_other_text(texts: pl.Series) -> pl.Series:
     is_number = texts.str.contains(_NUMBER).fill_null(False)
     epochs = _from_epoch(texts.set(~is_number, None).cast(pl.Float64, strict=False))
     written = texts.set(is_number, None)

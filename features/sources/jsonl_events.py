@@ -1,128 +1,99 @@
 """Metarank's event format: JSON lines of `item`, `ranking` and `interaction` events.
 
-Interactions and rankings, which are nearly all of a log, are decoded a chunk at a time by polars. A chunk
-with a line that polars cannot decode is halved until that line stands nearly alone; such lines, and items
-(whose fields may be anything), are read one by one. Both ways give the same rows.
+Lines are decoded by polars, thousands at a time; what polars cannot decode is read line by line. Both ways
+give the same rows.
 """
 
 import json
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
 
 import polars as pl
 
 from features.project import Project
-from features.sources.files import find, read_lines
+from features.sources.ahead import work_ahead
+from features.sources.files import Block, cut, find, quote_lines, split
 from features.sources.instants import read_instants
-from features.sources.items import item_rows, text_of
+from features.sources.items import (
+    FIELD,
+    TEXTS,
+    item_rows,
+    named_values,
+    names_of,
+    only,
+    pick_fields,
+    text_of,
+    texts_of,
+)
+from features.sources.json_texts import decode
 from features.sources.raw import RawEvents, absent, gather, numbered, refuse
 
 SUFFIXES = (".jsonl", ".jsonl.gz", ".ndjson", ".ndjson.gz", ".json", ".json.gz")
 
 _TEXTS = ("event", "id", "item", "user", "session", "ranking", "type", "timestamp", "known_at", "value")
-_FIELDS = pl.List(pl.Struct({"name": pl.String, "value": pl.String}))
+_EITHER = ("known_at", "value")
+"""Keys of an interaction that may stand among its fields instead."""
 _WIRE = pl.Struct(
     {
         **dict.fromkeys(_TEXTS, pl.String),
         "items": pl.List(pl.Struct({"id": pl.String})),
-        "fields": _FIELDS,
+        "fields": pl.List(pl.Struct({"name": pl.String, "value": TEXTS})),
     }
 )
-_ROW = pl.Schema(
-    {"source": pl.String, "line": pl.Int64, "raw": pl.String, **dict.fromkeys(_TEXTS, pl.String)}
-    | {"items": pl.List(pl.String), "problem": pl.String}
-)
-_CHUNK = 2048
-_ALONE = 16
-_FAST = r'"event"\s*:\s*"(?:interaction|ranking)"'
-_SURROGATE = r"(?i)\\ud[89a-f]"
-"""Escapes that may be half a character: polars reads them as NUL, so they go the slow way."""
+_PLACE = pl.Schema({"source": pl.String, "line": pl.Int64, "raw": pl.String})
+_ROW = pl.Schema({**_PLACE, **_WIRE.to_schema(), "problem": pl.String})
 
 
 def read(project: Project, paths: Sequence[Path]) -> RawEvents:
     """Read events from files or folders. Each line becomes one item, impression, interaction or reject.
 
     An interaction is known at its `known_at` (a key or a field), else `source.known_after` after it happened.
+    A field's value may be a list; where one value is wanted, a list of one is that value.
     Raises SourceError where there is no file to read.
     """
-    pieces: list[RawEvents] = []
-    for source, path in find(paths, SUFFIXES):
-        lines = read_lines(path, source)
-        fast = pl.col("raw").str.contains(_FAST) & ~pl.col("raw").str.contains(_SURROGATE)
-        likely = lines.rows.filter(fast)
-        decoded: list[pl.DataFrame] = []
-        slow = [lines.rows.filter(~fast)]
-        for start in range(0, likely.height, _CHUNK):
-            _decode(likely.slice(start, _CHUNK), decoded, slow)
-        rows, items, fields = _parse(pl.concat(slow))
-        pieces.append(_sort_out(pl.concat([*decoded, rows]), items, fields, project))
-        pieces.append(gather(rejects=[lines.rejects]))
+    found = find(paths, SUFFIXES)
+    blocks = (block for source, path in found for block in cut(path, source))
+    pieces = list(work_ahead(partial(_sort_out, project), blocks))
     return gather(
         items=[piece.items for piece in pieces],
         impressions=[piece.impressions for piece in pieces],
         interactions=[piece.interactions for piece in pieces],
         rejects=[piece.rejects for piece in pieces],
+        quotes={source: partial(quote_lines, path) for source, path in found},
     )
 
 
-def _decode(chunk: pl.DataFrame, decoded: list[pl.DataFrame], slow: list[pl.DataFrame]) -> None:
-    """Decode a chunk in one go; where a line stops it, halve it; few lines are left to the slow way."""
-    try:
-        wire = chunk.with_columns(chunk["raw"].str.json_decode(_WIRE).alias("wire")).unnest("wire")
-    except pl.exceptions.ComputeError:
-        if chunk.height <= _ALONE:
-            slow.append(chunk)
-            return
-        half = chunk.height // 2
-        _decode(chunk.head(half), decoded, slow)
-        _decode(chunk.slice(half), decoded, slow)
-        return
-    expected = pl.col("event").is_in(["interaction", "ranking"]).fill_null(False)
-    slow.append(wire.filter(~expected).select(chunk.columns))
-    wire = _with_fields(wire.filter(expected))
-    items = pl.col("items").list.eval(pl.element().struct.field("id"))
-    decoded.append(wire.with_columns(items, problem=pl.lit(None, pl.String)).select(_ROW.names()).cast(_ROW))
+def _read_rows(lines: pl.DataFrame) -> pl.DataFrame:
+    """Lines with what is in them, in the columns of `_ROW`; `problem` says why nothing is."""
+    values, read = decode(lines["raw"], _WIRE)
+    decoded = lines.filter(read).hstack(values.struct.unnest().get_columns())
+    decoded = decoded.with_columns(problem=pl.lit(None, pl.String)).select(_ROW.names())
+    return pl.concat([decoded, _parse(lines.filter(~read))])
 
 
-def _with_fields(wire: pl.DataFrame) -> pl.DataFrame:
-    """`known_at` and `value` may stand among the event's fields: taken from there where there is no key."""
-    wire = wire.with_row_index("row")
-    fields = wire.filter(pl.col("fields").list.len() > 0).select("row", "fields")
-    named = fields.explode("fields").unnest("fields").filter(pl.col("name").is_in(["known_at", "value"]))
-    for name in ("known_at", "value"):
-        found = named.filter(pl.col("name") == name).unique("row", keep="first", maintain_order=True)
-        wire = wire.join(found.select("row", pl.col("value").alias("found")), on="row", how="left")
-        wire = wire.with_columns(pl.coalesce(name, "found").alias(name)).drop("found")
-    return wire.drop("row")
-
-
-def _parse(lines: pl.DataFrame) -> tuple[pl.DataFrame, list[bool], list[dict[str, Any]]]:
-    """Read lines one by one → their rows, which of them are items, and each item's fields by name."""
+def _parse(lines: pl.DataFrame) -> pl.DataFrame:
+    """Read lines one by one."""
     rows: list[tuple[Any, ...]] = []
-    is_item: list[bool] = []
-    item_fields: list[dict[str, Any]] = []
-    for source, line, raw in lines.select("source", "line", "raw").iter_rows():
+    for source, line, raw in lines.iter_rows():
         event, problem = _load(raw)
-        fields: dict[str, Any] = {}
+        fields, problem = _fields(event, problem)
         if problem is None:
-            fields, problem = _fields(event)
-        if problem is None and event.get("event") != "item":
-            event = {name: fields.get(name) for name in ("known_at", "value")} | _present(event)
-        texts = [text_of(event.get(name)) for name in _TEXTS]
-        if problem is None:
-            problem = _misfit(event)
+            wrong = (name for name in _TEXTS if isinstance(event.get(name), list | dict))
+            problem = next((f"bad_field:{name}" for name in wrong), None)
         items, problem = _shown(event, problem)
-        rows.append((source, line, raw, *texts, items, problem))
-        is_item.append(problem is None and event.get("event") == "item")
-        if is_item[-1]:
-            item_fields.append(fields)
-    return pl.DataFrame(rows, schema=_ROW, orient="row"), is_item, item_fields
+        texts = [text_of(event.get(name)) for name in _TEXTS]
+        rows.append((source, line, raw, *texts, items, fields, problem))
+    return pl.DataFrame(rows, schema=_ROW, orient="row")
 
 
 def _load(raw: str) -> tuple[dict[str, Any], str | None]:
     try:
-        event = json.loads(raw, parse_constant=_refuse_constant)
+        # Of a key that is there twice, polars takes the first.
+        event = json.loads(
+            raw, parse_constant=_refuse_constant, object_pairs_hook=lambda pairs: dict(reversed(pairs))
+        )
         if "\\u" in raw:
             json.dumps(event, ensure_ascii=False).encode()
     except (ValueError, RecursionError):
@@ -134,26 +105,17 @@ def _refuse_constant(text: str) -> NoReturn:
     raise ValueError(f"{text} is not JSON")
 
 
-def _fields(event: dict[str, Any]) -> tuple[dict[str, Any], str | None]:
+def _fields(event: dict[str, Any], problem: str | None) -> tuple[list[dict[str, Any]] | None, str | None]:
     fields = event.get("fields")
-    if fields is None:
-        return {}, None
+    if problem is not None or fields is None:
+        return None, problem
     if not isinstance(fields, list) or not all(field is None or isinstance(field, dict) for field in fields):
-        return {}, "bad_field:fields"
-    named = [field for field in fields if field and isinstance(field.get("name"), str)]
-    return {field["name"]: field.get("value") for field in reversed(named)}, None
+        return None, "bad_field:fields"
+    named = [(text_of(field.get("name")), texts_of(field.get("value"))) for field in fields if field]
+    return [{"name": name, "value": value} for name, value in named], None
 
 
-def _present(event: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in event.items() if value is not None}
-
-
-def _misfit(event: dict[str, Any]) -> str | None:
-    wrong = (name for name in _TEXTS if isinstance(event.get(name), list | dict))
-    return next((f"bad_field:{name}" for name in wrong), None)
-
-
-def _shown(event: dict[str, Any], problem: str | None) -> tuple[list[str | None] | None, str | None]:
+def _shown(event: dict[str, Any], problem: str | None) -> tuple[list[dict[str, Any]] | None, str | None]:
     items = event.get("items")
     if problem is not None or items is None or event.get("event") != "ranking":
         return None, problem
@@ -162,39 +124,22 @@ def _shown(event: dict[str, Any], problem: str | None) -> tuple[list[str | None]
     ids = [item.get("id") if item else None for item in items]
     if any(isinstance(item_id, list | dict) for item_id in ids):
         return None, "bad_field:items"
-    return [text_of(item_id) for item_id in ids], None
+    return [{"id": text_of(item_id)} for item_id in ids], None
 
 
-def _sort_out(
-    rows: pl.DataFrame, is_item: list[bool], item_fields: list[dict[str, Any]], project: Project
-) -> RawEvents:
-    """Rows of the wire → items, impressions, interactions, and rejects for what no table can hold."""
-    happened, known = (read_instants(rows[name]) for name in ("timestamp", "known_at"))
-    item_row = [None] * (rows.height - len(is_item)) + _count(is_item)
-    rows = rows.with_columns(
-        at=happened,
-        known=pl.coalesce(known, happened + project.source.known_after),
-        bad_known=pl.Series(known.is_null()) & ~absent("known_at"),
-        item_row=pl.Series(item_row, dtype=pl.Int64),
-    )
-    event, problem = pl.col("event"), pl.col("problem")
-    known_events = ["item", "ranking", "interaction"]
-    kept, rejects = refuse(
-        rows,
-        [
-            (problem, problem.is_not_null()),
-            ("missing_field:event", absent("event")),
-            (pl.format("unknown_event:{}", event), ~event.is_in(known_events)),
-            ("bad_timestamp", pl.col("at").is_null() & ~absent("timestamp")),
-            ("bad_timestamp:known_at", (event == "interaction") & pl.col("bad_known")),
-        ],
-        at="at",
-    )
+def _sort_out(project: Project, block: Block) -> RawEvents:
+    """A block's lines → items, impressions, interactions, and rejects for what no table can hold."""
+    lines = split(block)
+    kept, rejects = _judge(_read_rows(lines.rows), project)
+    # Their texts are quoted when they are asked for.
+    kept = kept.with_columns(raw=pl.lit(None, pl.String))
+    event = pl.col("event")
     items = kept.filter(event == "item").select(
-        "source", "line", "raw", "item_row", item_id="item", known_at="at"
+        "source", "line", "raw", "fields", item_id="item", known_at="at"
     )
-    fields = [item_fields[row] for row in items["item_row"]]
-    impressions = kept.filter(event == "ranking").select(
+    rankings = kept.filter(event == "ranking")
+    context = project.context.categorical
+    impressions = rankings.hstack(pick_fields(rankings["fields"], context)).select(
         "source",
         "line",
         "raw",
@@ -202,7 +147,8 @@ def _sort_out(
         user_id="user",
         shown_at="at",
         session_id="session",
-        candidates=numbered(pl.col("items")),
+        context=named_values(context),
+        candidates=numbered(pl.col("items").list.eval(pl.element().struct.field("id"))),
     )
     interactions = kept.filter(event == "interaction").select(
         "source",
@@ -217,14 +163,36 @@ def _sort_out(
         happened_at="at",
         known_at="known",
     )
-    return gather([item_rows(items, fields, project.items)], [impressions], [interactions], [rejects])
+    described = items.hstack(pick_fields(items["fields"], names_of(project.items)))
+    return gather(
+        [item_rows(described, project.items)], [impressions], [interactions], [lines.rejects, rejects]
+    )
 
 
-def _count(flags: list[bool]) -> list[int | None]:
-    """For each True its number, from 0."""
-    seen = 0
-    numbers: list[int | None] = []
-    for flag in flags:
-        numbers.append(seen if flag else None)
-        seen += flag
-    return numbers
+def _judge(rows: pl.DataFrame, project: Project) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Rows with their instants, `at` and `known`, and those that no table can hold."""
+    rows = rows.hstack(pick_fields(rows["fields"], _EITHER))
+    rows = rows.with_columns(pl.coalesce(name, only(name)) for name in _EITHER)
+    happened, known = (read_instants(rows[name]) for name in ("timestamp", "known_at"))
+    event, problem = pl.col("event"), pl.col("problem")
+    return refuse(
+        rows.with_columns(
+            at=happened,
+            known=pl.coalesce(known, happened + project.source.known_after),
+            bad_known=known.is_null() & rows["known_at"].fill_null("").ne(""),
+        ),
+        [
+            (problem, problem.is_not_null()),
+            *((f"bad_field:{name}", event.ne_missing("item") & _is_unclear(name)) for name in _EITHER),
+            ("missing_field:event", absent("event")),
+            (pl.format("unknown_event:{}", event), ~event.is_in(["item", "ranking", "interaction"])),
+            ("bad_timestamp", pl.col("at").is_null() & ~absent("timestamp")),
+            ("bad_timestamp:known_at", (event == "interaction") & pl.col("bad_known")),
+        ],
+        at="at",
+    )
+
+
+def _is_unclear(name: str) -> pl.Expr:
+    """Whether a field says several things, or nothing, where no key says it."""
+    return pl.col(name).is_null() & (pl.col(FIELD + name).list.len() != 1)

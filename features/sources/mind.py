@@ -18,8 +18,9 @@ import polars as pl
 from features.errors import SourceError
 from features.project import Project
 from features.sources.files import find, read_lines
-from features.sources.items import before_everything, item_rows
-from features.sources.raw import INSTANT, RawEvents, absent, gather, numbered, refuse
+from features.sources.items import FIELD, TEXTS, before_everything, item_rows, text_of
+from features.sources.json_texts import decode_each
+from features.sources.raw import INSTANT, RawEvents, absent, gather, no_context, numbered, refuse
 
 CLICK_DELAY = timedelta(seconds=1)
 """From a list shown to its clicks: MIND has no click times."""
@@ -35,6 +36,7 @@ _NEWS_COLUMNS = (
     "title_entities",
     "abstract_entities",
 )
+_ENTITIES = pl.List(pl.Struct({"Label": pl.String}))
 _TIME = "%m/%d/%Y %I:%M:%S %p"
 
 
@@ -58,7 +60,9 @@ def read(project: Project, paths: Sequence[Path]) -> RawEvents:
         lists.append(_lists(path, source, f"{part}/" if len(names) > 1 else "", rejects))
     items = [_news(path, source, project, rejects) for source, path in files if path.name == _NEWS]
     shown = pl.concat(lists)
-    impressions = shown.with_columns(session_id=pl.lit(None), candidates=numbered(pl.col("items")))
+    impressions = shown.with_columns(
+        no_context(), session_id=pl.lit(None), candidates=numbered(pl.col("items"))
+    )
     interactions = [_clicks(shown, project), _histories(shown, project)]
     return gather(items, [impressions], interactions, rejects)
 
@@ -164,26 +168,33 @@ def _histories(shown: pl.DataFrame, project: Project) -> pl.DataFrame:
 
 def _news(path: Path, source: str, project: Project, rejects: list[pl.DataFrame]) -> pl.DataFrame:
     rows = _columns(path, source, len(_NEWS_COLUMNS), rejects)
-    fields: list[dict[str, Any]] = []
-    for cells in rows["cells"].to_list():
-        row: dict[str, Any] = dict(zip(_NEWS_COLUMNS, cells, strict=True))
-        row["entities"] = [*_labels(row["title_entities"]), *_labels(row["abstract_entities"])]
-        row["title"] = row["title"] or None
-        fields.append(row)
-    place = rows.select(
-        "source",
-        "line",
-        "raw",
-        item_id=pl.col("cells").list.first(),
+    cells = {name: pl.col("cells").list.get(n) for n, name in enumerate(_NEWS_COLUMNS)}
+    fields = {name: pl.concat_list(cell) for name, cell in cells.items()}
+    fields["title"] = pl.when(cells["title"] != "").then(fields["title"])
+    labels = rows.select(
+        pl.concat_list(
+            cells[name].map_batches(_labels, TEXTS) for name in ("title_entities", "abstract_entities")
+        )
+    ).to_series()
+    rows = rows.with_columns(
+        labels.alias(FIELD + "entities"),
+        *(values.alias(FIELD + name) for name, values in fields.items()),
+        item_id=cells["item_id"],
         known_at=pl.lit(before_everything(project)).cast(INSTANT),
     )
-    return item_rows(place, fields, project.items)
+    return item_rows(rows, project.items)
 
 
-def _labels(entities: str) -> list[str]:
-    """Labels of the entities in a JSON cell; a cell that is no such JSON has none."""
+def _labels(cells: pl.Series) -> pl.Series:
+    """Labels of the entities in JSON cells; a cell that is no such JSON has none."""
+    entities = decode_each(cells.set(cells == "", None), _ENTITIES, _read_entities)
+    labels = pl.col("entities").list.eval(pl.element().struct.field("Label")).fill_null([])
+    return pl.DataFrame({"entities": entities}).select(labels).to_series()
+
+
+def _read_entities(cell: str) -> list[dict[str, Any]] | None:
     try:
-        found = json.loads(entities or "[]")
+        found = json.loads(cell)
     except ValueError:
-        return []
-    return [entity["Label"] for entity in found if isinstance(entity, dict) and "Label" in entity]
+        return None
+    return [{"Label": text_of(entity.get("Label"))} for entity in found if isinstance(entity, dict)]

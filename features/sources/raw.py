@@ -1,7 +1,7 @@
 """What a reader hands over: rows in the project's words, not yet judged, each with the place it came from."""
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import polars as pl
 
@@ -23,23 +23,45 @@ Rule = tuple[str | pl.Expr, pl.Expr]
 """A reason (or the expression that names it), and the condition under which a row is refused for it."""
 
 
+Quote = Callable[[pl.Series], pl.DataFrame]
+"""Line numbers → `line`, `raw`: the rows as they came, read once more."""
+
+
 @dataclass(frozen=True)
 class RawEvents:
     """Rows as read: the columns of the schemas, any of which may be null, plus `source`, `line`, `raw`.
 
     `rejects` are the rows that no table could hold (broken text, an instant that is none), with `at`: the
-    row's own time where it is readable.
+    row's own time where it is readable. Where `raw` is null, `quotes` has it under the row's source: texts of
+    rows that are kept would only take up memory.
     """
 
     items: pl.DataFrame
     impressions: pl.DataFrame
     interactions: pl.DataFrame
     rejects: pl.DataFrame
+    quotes: Mapping[str, Quote] = field(default_factory=dict)
 
     @property
     def height(self) -> int:
         """Rows in all four tables."""
-        return sum(getattr(self, field.name).height for field in fields(self))
+        tables = (self.items, self.impressions, self.interactions, self.rejects)
+        return sum(table.height for table in tables)
+
+    def quote(self, rejects: pl.DataFrame) -> pl.DataFrame:
+        """The same rejects with their `raw`, cut at 4,000 characters."""
+        wanted = rejects.filter(pl.col("raw").is_null()).group_by("source").agg(pl.col("line").unique())
+        found = [
+            self.quotes[source](lines).select(pl.lit(source).alias("source"), "line", quoted="raw")
+            for source, lines in zip(wanted["source"], wanted["line"], strict=True)
+            if source in self.quotes
+        ]
+        if found:
+            quoted = pl.concat(found)
+            rejects = rejects.join(quoted, on=["source", "line"], how="left", maintain_order="left")
+            rejects = rejects.with_columns(pl.coalesce("raw", "quoted").alias("raw")).drop("quoted")
+        # A file may have been replaced since.
+        return rejects.with_columns(pl.col("raw").fill_null("").str.head(RAW_LENGTH))
 
 
 def gather(
@@ -47,13 +69,15 @@ def gather(
     impressions: Sequence[pl.DataFrame] = (),
     interactions: Sequence[pl.DataFrame] = (),
     rejects: Sequence[pl.DataFrame] = (),
+    quotes: Mapping[str, Quote] | None = None,
 ) -> RawEvents:
-    """Put a reader's pieces together: known columns in known order, `raw` cut at 4,000 characters."""
+    """Put a reader's pieces together: known columns in known order."""
     return RawEvents(
         items=_stack("items", items),
         impressions=_stack("impressions", impressions),
         interactions=_stack("interactions", interactions),
         rejects=_stack("rejects", rejects),
+        quotes=quotes or {},
     )
 
 
@@ -65,15 +89,23 @@ def refuse(
     A rejected row carries the reason of the first rule it breaks and, from the column `at`, its time.
     A condition that is null (it could not be decided) does not refuse.
     """
-    reason = pl.coalesce(
-        pl.when(condition).then(pl.lit(text) if isinstance(text, str) else text) for text, condition in rules
+    reasons, conditions = zip(*rules, strict=True)
+    broken = frame.select(
+        condition.fill_null(False).alias(f"rule:{n}") for n, condition in enumerate(conditions)
     )
-    judged = frame.with_columns(reason.alias("reason"))
+    refused = broken.select(pl.any_horizontal(pl.all())).to_series()
     when = pl.col(at) if at else pl.lit(None)
-    rejects = judged.filter(pl.col("reason").is_not_null()).select(
-        "source", "line", "reason", "raw", when.cast(INSTANT).alias("at")
+    rejects = pl.concat([frame.filter(refused), broken.filter(refused)], how="horizontal").select(
+        "source",
+        "line",
+        pl.coalesce(
+            pl.when(f"rule:{n}").then(pl.lit(reason) if isinstance(reason, str) else reason)
+            for n, reason in enumerate(reasons)
+        ).alias("reason"),
+        "raw",
+        when.cast(INSTANT).alias("at"),
     )
-    return judged.filter(pl.col("reason").is_null()).drop("reason"), rejects
+    return (frame if rejects.is_empty() else frame.filter(~refused)), rejects
 
 
 def absent(column: str) -> pl.Expr:
@@ -91,10 +123,13 @@ def numbered(lists: pl.Expr) -> pl.Expr:
     )
 
 
+def no_context() -> pl.Expr:
+    """The context of lists of which nothing is known."""
+    return pl.lit([], SCHEMAS["impressions"]["context"]).alias("context")
+
+
 def _stack(table: str, pieces: Sequence[pl.DataFrame]) -> pl.DataFrame:
     schema = SCHEMAS[table]
     if not pieces:
         return schema.to_frame()
-    rows = pl.concat([piece.select(schema.names()).cast(schema) for piece in pieces])
-    short = pl.when(pl.col("raw").str.len_bytes() > RAW_LENGTH).then(pl.col("raw").str.head(RAW_LENGTH))
-    return rows.with_columns(short.otherwise(pl.col("raw")).alias("raw"))
+    return pl.concat([piece.select(schema.names()).cast(schema) for piece in pieces])

@@ -4,6 +4,8 @@ import csv
 import io
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,7 @@ import polars as pl
 from features.errors import SourceError
 from features.sources.files import find, read_bytes, read_lines
 from features.sources.items import text_of
-from features.sources.raw import SCHEMAS
+from features.sources.raw import SCHEMAS, Quote
 
 _CSV = (".csv", ".tsv", ".csv.gz", ".tsv.gz")
 _JSONL = (".jsonl", ".jsonl.gz", ".ndjson", ".ndjson.gz")
@@ -22,50 +24,74 @@ _LINE, _RAW = "__line", "__raw"
 """Names that no log's column has."""
 
 
+@dataclass(frozen=True)
+class Tables:
+    """What was read: a frame a file that has rows, and the rows that are none."""
+
+    frames: list[pl.DataFrame] = field(default_factory=list)
+    """`source, line, raw` and the columns asked for."""
+    rejects: list[pl.DataFrame] = field(default_factory=list)
+    quotes: dict[str, Quote] = field(default_factory=dict)
+    """Of the sources whose `raw` is null."""
+
+
 def read_tables(
-    paths: Sequence[Path], columns: dict[str, str], optional: dict[str, str] | None = None
-) -> tuple[list[pl.DataFrame], list[pl.DataFrame]]:
-    """Frames of `source, line, raw` and the columns asked for, one a file that has rows; and the rejects.
+    paths: Sequence[Path], columns: dict[str, str], optional: dict[str, str], *, quoted: bool = True
+) -> Tables:
+    """Read the columns asked for; with `quoted`, each row's `raw`, else that of Parquet files is null.
 
     `columns`: what a column is called here → what it is called in the file; `optional` ones may be missing.
     Cells of CSV and JSON lines are text (a JSON list or object stays JSON), those of Parquet have their types.
     A line is a row's number, headers counted. Raises SourceError for an unreadable file or a missing column.
     """
-    frames: list[pl.DataFrame] = []
-    rejects: list[pl.DataFrame] = []
+    tables = Tables()
     for source, path in find(paths, (*_CSV, *_JSONL, *_PARQUET)):
         name = path.name.lower()
         if name.endswith(_PARQUET):
-            frame = _read_parquet(path)
-        elif name.endswith(_JSONL):
-            frame, broken = _read_json_lines(path, source)
-            rejects.append(broken)
+            rows = _scan_parquet(path, quoted)
+            tables.quotes[source] = partial(_quote_rows, path)
         else:
-            frame, broken = _read_csv(path, source)
-            rejects.append(broken)
-        if frame.is_empty():
-            continue
-        missing = [column for column in columns.values() if column not in frame.columns]
-        if missing:
-            found = ", ".join(column for column in frame.columns if column not in (_LINE, _RAW))
-            raise SourceError(
-                f"{path} has no column {missing[0]!r}, only {found}: "
-                'name its columns in [source.tables] and [items] (title = "" where items have no title)'
-            )
-        present = {key: name for key, name in (optional or {}).items() if name in frame.columns}
-        picked = [pl.col(column).alias(key) for key, column in {**columns, **present}.items()]
-        place = [pl.lit(source).alias("source"), pl.col(_LINE).cast(pl.Int64).alias("line")]
-        frames.append(frame.select(*place, pl.col(_RAW).alias("raw"), *picked))
-    return frames, rejects
+            read = _read_json_lines if name.endswith(_JSONL) else _read_csv
+            frame, broken = read(path, source)
+            tables.rejects.append(broken)
+            rows = frame.lazy()
+        try:
+            frame = _pick(rows, source, path, columns, optional)
+        except (pl.exceptions.PolarsError, OSError) as error:
+            raise SourceError(f"{path} is not a readable Parquet file: {error}") from None
+        if not frame.is_empty():
+            tables.frames.append(frame)
+    return tables
 
 
-def _read_parquet(path: Path) -> pl.DataFrame:
-    try:
-        frame = pl.read_parquet(path)
-    except (pl.exceptions.PolarsError, OSError) as error:
-        raise SourceError(f"{path} is not a readable Parquet file: {error}") from None
-    raw = pl.struct(pl.all()).struct.json_encode().alias(_RAW)
-    return frame.with_columns(raw).with_row_index(_LINE, offset=1)
+def _scan_parquet(path: Path, quoted: bool) -> pl.LazyFrame:
+    raw = pl.struct(pl.all()).struct.json_encode() if quoted else pl.lit(None, pl.String)
+    return pl.scan_parquet(path).with_columns(raw.alias(_RAW)).with_row_index(_LINE, offset=1)
+
+
+def _quote_rows(path: Path, lines: pl.Series) -> pl.DataFrame:
+    """Some rows of a Parquet file, as JSON."""
+    wanted = pl.col(_LINE).is_in(lines.implode())
+    rows = _scan_parquet(path, quoted=True).filter(wanted)
+    return rows.select(pl.col(_LINE).cast(pl.Int64).alias("line"), pl.col(_RAW).alias("raw")).collect()
+
+
+def _pick(
+    rows: pl.LazyFrame, source: str, path: Path, columns: dict[str, str], optional: dict[str, str]
+) -> pl.DataFrame:
+    found = [name for name in rows.collect_schema().names() if name not in (_LINE, _RAW)]
+    if not found:
+        return pl.DataFrame()
+    missing = [column for column in columns.values() if column not in found]
+    if missing:
+        raise SourceError(
+            f"{path} has no column {missing[0]!r}, only {', '.join(found)}: "
+            'name its columns in [source.tables] and [items] (title = "" where items have no title)'
+        )
+    present = {key: name for key, name in optional.items() if name in found}
+    picked = [pl.col(column).alias(key) for key, column in {**columns, **present}.items()]
+    place = [pl.lit(source).alias("source"), pl.col(_LINE).cast(pl.Int64).alias("line")]
+    return rows.select(*place, pl.col(_RAW).alias("raw"), *picked).collect()
 
 
 def _read_json_lines(path: Path, source: str) -> tuple[pl.DataFrame, pl.DataFrame]:
@@ -113,7 +139,7 @@ def _read_csv(path: Path, source: str) -> tuple[pl.DataFrame, pl.DataFrame]:
         frame = _read_rows(content, separator, source, broken)
     rejects = pl.DataFrame(broken, schema=SCHEMAS["rejects"], orient="row")
     if frame.is_empty():
-        return frame, rejects
+        return pl.DataFrame(), rejects
     if _LINE not in frame.columns:
         frame = frame.with_row_index(_LINE, offset=2)
     raw = pl.concat_str(pl.all().exclude(_LINE).fill_null(""), separator=separator).alias(_RAW)

@@ -12,24 +12,27 @@ and is known at `known_at` where that column is mapped, else `source.known_after
 `items_path`, or are ids alone; a categorical cell there holds a value, a JSON list, or values parted by `|`.
 """
 
-import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import polars as pl
 
 from features.errors import SourceError
 from features.project import Project, TableMapping
+from features.sources.ahead import work_ahead
+from features.sources.cells import read_texts, read_values
 from features.sources.files import resolve
 from features.sources.instants import read_instants
-from features.sources.items import before_everything, item_rows, text_of
-from features.sources.raw import INSTANT, SCHEMAS, RawEvents, absent, gather, numbered, refuse
+from features.sources.items import FIELD, before_everything, item_rows, named_values, names_of
+from features.sources.raw import INSTANT, SCHEMAS, RawEvents, gather, numbered, refuse
 from features.sources.sampling import draw_lists
 from features.sources.table_files import read_tables
+from features.sources.table_rows import judge
 
-_FIELD = "field:"
-"""Before an item's fields, whose names are the log's own and might be ours as well."""
+_PIECE_ROWS = 1 << 14
+_PIECES = 16
+"""A log is worked on in pieces of a sixteenth, but of no fewer rows than these."""
 
 
 def read(project: Project, paths: Sequence[Path]) -> RawEvents:
@@ -45,27 +48,66 @@ def read(project: Project, paths: Sequence[Path]) -> RawEvents:
             f"shape {mapping.shape!r} needs source.tables.clicked: name the column of what was taken"
         )
     items, item_rejects = _items(project, mapping, paths)
-    frames, broken = read_tables(paths, _log_columns(mapping))
-    judged = [_judge(frame, project, mapping) for frame in frames]
-    rejects = [*item_rejects, *broken, *(refused for _, refused in judged)]
-    if not judged:
+    context = project.context.categorical
+    found = read_tables(paths, _log_columns(mapping), {FIELD + name: name for name in context}, quoted=False)
+    pieces = (piece for frame in found.frames for piece in _pieces(frame))
+    parts = list(work_ahead(lambda piece: _read_part(piece, project, mapping), pieces))
+    rejects = [*item_rejects, *found.rejects, *(part.rejects for part in parts)]
+    if not parts:
         return gather([items], rejects=rejects)
-    log = pl.concat([rows for rows, _ in judged])
-    if mapping.shape == "lists":
-        return gather([items], [_impressions(log)], [_taken_in_lists(log, mapping)], rejects)
-    taken = log if mapping.shape == "interactions" else log.filter(pl.col("grade") > mapping.threshold)
-    interactions = _interactions(taken, mapping)
-    if mapping.shape == "candidates":
-        log = log.group_by("impression_id", maintain_order=True).agg(
-            pl.col("source", "line", "raw", "user_id", "at", "session_id").first(), items=pl.col("item_id")
-        )
-    elif mapping.shape == "ratings":
-        log = log.with_columns(items=pl.concat_list("item_id"))
-    else:
+    log = pl.concat([part.log for part in parts])
+    if mapping.shape == "interactions":
         rows = log.select("known", "at", key="impression_id", item="item_id")
         known = items.select("item_id", "known_at").drop_nulls()
         log = log.with_columns(draw_lists(rows, known, mapping.sampled, project.seed))
-    return gather([items], [_impressions(log)], [interactions], rejects)
+    elif mapping.shape == "candidates":
+        log = _merge(log)
+    candidates = numbered(pl.col("items")).alias("candidates")
+    impressions = log.rename({"at": "shown_at"}).with_columns(candidates, context=named_values(context))
+    return gather([items], [impressions], [part.interactions for part in parts], rejects, found.quotes)
+
+
+@dataclass(frozen=True)
+class _Part:
+    """Some rows of the log: as impressions, with the ids shown in `items` (in shape `interactions` still
+    `item_id`, for lists are drawn from the whole log), and as interactions.
+    """
+
+    log: pl.DataFrame
+    interactions: pl.DataFrame
+    rejects: pl.DataFrame
+
+
+def _pieces(frame: pl.DataFrame) -> Iterator[pl.DataFrame]:
+    return frame.iter_slices(max(_PIECE_ROWS, frame.height // _PIECES))
+
+
+def _read_part(piece: pl.DataFrame, project: Project, mapping: TableMapping) -> _Part:
+    log, rejects = judge(piece, project, mapping)
+    if mapping.shape == "lists":
+        return _Part(log.drop("taken"), _taken_in_lists(log, mapping), rejects)
+    graded = mapping.shape != "interactions"
+    taken = log.filter(pl.col("grade") > mapping.threshold) if graded else log
+    if mapping.shape == "ratings":
+        log = log.with_columns(items=pl.concat_list("item_id"))
+    elif mapping.shape == "candidates":
+        log = _fold(log)
+    return _Part(log, _interactions(taken, mapping), rejects)
+
+
+def _fold(log: pl.DataFrame) -> pl.DataFrame:
+    """Neighbouring rows of one impression → one row, with the ids shown in `items`."""
+    first = pl.all().exclude("run", "item_id", "grade", "known").first()
+    runs = log.with_columns(run=log["impression_id"].rle_id().set_sorted())
+    return runs.group_by("run", maintain_order=True).agg(first, items="item_id").drop("run")
+
+
+def _merge(lists: pl.DataFrame) -> pl.DataFrame:
+    """One row an impression, though its rows stood apart."""
+    if lists["impression_id"].n_unique() == lists.height:
+        return lists
+    first = pl.all().exclude("impression_id", "items").first()
+    return lists.group_by("impression_id", maintain_order=True).agg(first, pl.col("items").explode())
 
 
 def _log_columns(mapping: TableMapping) -> dict[str, str]:
@@ -81,105 +123,11 @@ def _log_columns(mapping: TableMapping) -> dict[str, str]:
     return {key: column for key, column in named.items() if column is not None}
 
 
-def _judge(frame: pl.DataFrame, project: Project, mapping: TableMapping) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """Cells in our types (`impression_id, user_id, session_id, at, known`, then `items, taken`, or `item_id` and,
-    where there is one, `grade`), and the rows whose cells are none.
-    """
-    at = read_instants(frame["time"])
-    unread = pl.Series("time_unread", at.is_null() & frame["time"].is_not_null())
-    columns = [_ids(frame["user"]).alias("user_id"), at.alias("at"), unread]
-    known = (
-        read_instants(frame["known_at"]) if "known_at" in frame.columns else pl.Series([None], dtype=INSTANT)
-    )
-    known = known if len(known) == frame.height else known.new_from_index(0, frame.height)
-    columns.append(known.alias("known"))
-    session = (
-        frame["session"] if "session" in frame.columns else pl.Series([None]).new_from_index(0, frame.height)
-    )
-    columns.append(_ids(session).alias("session_id"))
-    rules = [
-        ("missing_field:user", absent("user_id")),
-        ("bad_timestamp", pl.col("time_unread")),
-        ("missing_field:timestamp", pl.col("at").is_null()),
-    ]
-    if "known_at" in frame.columns:
-        rules.append(("bad_timestamp:known_at", pl.col("known").is_null() & pl.col("known_at").is_not_null()))
-    moment = pl.format("{}@{}", "user_id", pl.col("at").dt.epoch("us"))
-    if mapping.shape == "lists":
-        columns += [_id_lists(frame["item"]).alias("items"), _id_lists(frame["clicked"]).alias("taken")]
-        rules += [
-            ("missing_field:items", pl.col("item").is_null()),
-            ("bad_list:items", pl.col("items").is_null()),
-            ("empty_list", pl.col("items").list.len() == 0),
-            ("bad_list:clicked", pl.col("taken").is_null() & pl.col("clicked").is_not_null()),
-        ]
-    else:
-        columns.append(_ids(frame["item"]).alias("item_id"))
-        rules.append(("missing_field:item", absent("item_id")))
-        moment = moment if mapping.shape == "candidates" else pl.format("{}:{}", moment, "item_id")
-    if mapping.shape in ("candidates", "ratings"):
-        columns.append(frame["clicked"].cast(pl.Float64, strict=False).alias("grade"))
-        rules += [
-            ("missing_field:clicked", pl.col("clicked").is_null()),
-            ("bad_number:clicked", pl.col("grade").is_null() | pl.col("grade").is_nan()),
-        ]
-    if mapping.impression is not None:
-        columns.append(_ids(frame["impression"]).alias("impression_id"))
-        rules.append(("missing_field:id", absent("impression_id")))
-    cells = frame.with_columns(columns)
-    kept, rejects = refuse(cells, rules, at="at")
-    if mapping.impression is None:
-        kept = kept.with_columns(moment.alias("impression_id"))
-    known_at = pl.coalesce("known", pl.col("at") + project.source.known_after)
-    return kept.drop(set(frame.columns) - {"source", "line", "raw"}).with_columns(known=known_at), rejects
-
-
-def _ids(values: pl.Series) -> pl.Series:
-    """Ids as text; whole floats (a column of integers with gaps) without their fraction."""
-    if values.dtype.is_float():
-        whole = values.cast(pl.Int64, strict=False)
-        return whole.cast(pl.String).zip_with((whole == values).fill_null(False), values.cast(pl.String))
-    return values.cast(pl.String)
-
-
-def _id_lists(values: pl.Series) -> pl.Series:
-    """Lists of ids from real lists, JSON lists or text parted by spaces; null where a JSON list is broken."""
-    if isinstance(values.dtype, pl.List | pl.Array):
-        return values.cast(pl.List(pl.String))
-    texts = values.cast(pl.String).str.strip_chars()
-    is_json = texts.str.starts_with("[").fill_null(False)
-    lists = texts.str.extract_all(r"\S+")
-    if not is_json.any():
-        return lists
-    read = pl.Series([_json_list(text) for text in texts.filter(is_json)], dtype=pl.List(pl.String))
-    rows = pl.DataFrame({"at": is_json.arg_true(), "read": read})
-    every = (
-        lists.alias("list")
-        .to_frame()
-        .with_row_index("at")
-        .join(rows, on="at", how="left", maintain_order="left")
-    )
-    return every.with_columns(is_json.alias("is_json")).select(
-        pl.when("is_json").then("read").otherwise("list").alias(values.name)
-    )[values.name]
-
-
-def _json_list(text: str) -> list[str | None] | None:
-    try:
-        read = json.loads(text)
-    except ValueError:
-        return None
-    return [text_of(item) for item in read]
-
-
-def _impressions(log: pl.DataFrame) -> pl.DataFrame:
-    candidates = numbered(pl.col("items")).alias("candidates")
-    return log.rename({"at": "shown_at"}).with_columns(candidates)
-
-
 def _taken_in_lists(log: pl.DataFrame, mapping: TableMapping) -> pl.DataFrame:
-    taken = log.with_columns(pl.col("taken").list.drop_nulls().list.unique(maintain_order=True))
-    taken = taken.filter(pl.col("taken").list.len() > 0).explode("taken").rename({"taken": "item_id"})
+    taken = log.filter(pl.col("taken").list.len() > 0).select(
+        pl.all().exclude("items", "taken"), item_id=pl.col("taken").list.unique(maintain_order=True)
+    )
+    taken = taken.explode("item_id").drop_nulls("item_id")
     return _interactions(taken.with_columns(raw="item_id"), mapping)
 
 
@@ -215,33 +163,25 @@ def _items(
     ]
     found = [path for name in wanted for path in resolve(name, folders)]
     declared = project.items
-    named = [declared.title, declared.published_at, *declared.numeric, *declared.categorical]
-    needed = {"item_id": mapping.item_key} | {_FIELD + name: name for name in named if name}
+    needed = {"item_id": mapping.item_key}
     if mapping.item_at is not None:
         needed["known_at"] = mapping.item_at
     # The body has a default name, which a log may well lack; all else was named on purpose.
-    frames, rejects = read_tables(found, needed, {_FIELD + declared.body: declared.body})
+    named = {FIELD + name: name for name in names_of(declared)}
+    body = {FIELD + declared.body: named.pop(FIELD + declared.body)} if declared.body else {}
+    read = read_tables(found, {**needed, **named}, body)
+    rejects = read.rejects
     pieces: list[pl.DataFrame] = []
-    for frame in frames:
+    for frame in read.frames:
         first = pl.Series("known_at", [before_everything(project)], INSTANT).new_from_index(0, frame.height)
         known = read_instants(frame["known_at"]) if mapping.item_at else first
-        rows = frame.with_columns(_ids(frame["item_id"]), known.alias("known_at"))
+        fields = [
+            read_values(frame[FIELD + name], parted=name in declared.categorical)
+            for name in names_of(declared)
+            if FIELD + name in frame.columns
+        ]
+        rows = frame.with_columns(read_texts(frame["item_id"]), known.alias("known_at"), *fields)
         kept, refused = refuse(rows, [("bad_timestamp", pl.col("known_at").is_null())])
         rejects.append(refused)
-        cells = kept.select(pl.col(f"^{_FIELD}.*$").name.map(lambda name: name.removeprefix(_FIELD)))
-        fields = [{name: _value(cell) for name, cell in row.items()} for row in cells.iter_rows(named=True)]
-        for row in fields:
-            row.update({name: _values(row[name]) for name in declared.categorical})
-        place = kept.select("item_id", "known_at", "source", "line", "raw")
-        pieces.append(item_rows(place, fields, declared))
+        pieces.append(item_rows(kept, declared))
     return (pl.concat(pieces) if pieces else SCHEMAS["items"].to_frame()), rejects
-
-
-def _value(cell: Any) -> Any:
-    return cell.isoformat() if hasattr(cell, "isoformat") else cell
-
-
-def _values(cell: Any) -> Any:
-    if not isinstance(cell, str):
-        return cell
-    return _json_list(cell) if cell.startswith("[") else cell.split("|")

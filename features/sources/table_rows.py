@@ -1,0 +1,64 @@
+"""Rows of a mapped table → our types; rows whose cells are none are refused."""
+
+import polars as pl
+
+from features.project import Project, TableMapping
+from features.sources.cells import read_lists, read_texts, read_values
+from features.sources.instants import read_instants
+from features.sources.items import FIELD
+from features.sources.raw import INSTANT, absent, refuse
+
+
+def judge(frame: pl.DataFrame, project: Project, mapping: TableMapping) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Cells in our types (`impression_id, user_id, session_id, at, known`, then `items, taken`, or `item_id` and,
+    where there is one, `grade`), and the rows whose cells are none.
+    """
+    at = read_instants(frame["time"])
+    unread = pl.Series("time_unread", at.is_null() & frame["time"].is_not_null())
+    columns = [read_texts(frame["user"]).alias("user_id"), at.alias("at"), unread]
+    no_instant, no_cell = (pl.repeat(None, frame.height, dtype=d, eager=True) for d in (INSTANT, pl.String))
+    columns.append(read_instants(frame.get_column("known_at", default=no_instant)).alias("known"))
+    columns.append(read_texts(frame.get_column("session", default=no_cell)).alias("session_id"))
+    columns += [
+        read_values(frame.get_column(name, default=no_cell), parted=True).alias(name)
+        for name in (FIELD + name for name in project.context.categorical)
+    ]
+    rules = [
+        ("missing_field:user", absent("user_id")),
+        ("bad_timestamp", pl.col("time_unread")),
+        ("missing_field:timestamp", pl.col("at").is_null()),
+    ]
+    if "known_at" in frame.columns:
+        rules.append(("bad_timestamp:known_at", pl.col("known").is_null() & pl.col("known_at").is_not_null()))
+    moment = pl.format("{}@{}", "user_id", pl.col("at").dt.epoch("us"))
+    if mapping.shape == "lists":
+        columns += [
+            read_lists(frame[name], r"\s").alias(key)
+            for name, key in (("item", "items"), ("clicked", "taken"))
+        ]
+        rules += [
+            ("missing_field:items", pl.col("item").is_null()),
+            ("bad_list:items", pl.col("items").is_null()),
+            ("empty_list", pl.col("items").list.len() == 0),
+            ("bad_list:clicked", pl.col("taken").is_null() & pl.col("clicked").is_not_null()),
+        ]
+    else:
+        columns.append(read_texts(frame["item"]).alias("item_id"))
+        rules.append(("missing_field:item", absent("item_id")))
+        moment = moment if mapping.shape == "candidates" else pl.format("{}:{}", moment, "item_id")
+    if mapping.shape in ("candidates", "ratings"):
+        columns.append(frame["clicked"].cast(pl.Float64, strict=False).alias("grade"))
+        rules += [
+            ("missing_field:clicked", pl.col("clicked").is_null()),
+            ("bad_number:clicked", pl.col("grade").is_null() | pl.col("grade").is_nan()),
+        ]
+    if mapping.impression is not None:
+        columns.append(read_texts(frame["impression"]).alias("impression_id"))
+        rules.append(("missing_field:id", absent("impression_id")))
+    cells = frame.with_columns(columns)
+    kept, rejects = refuse(cells, rules, at="at")
+    if mapping.impression is None:
+        kept = kept.with_columns(moment.alias("impression_id"))
+    known_at = pl.coalesce("known", pl.col("at") + project.source.known_after)
+    used = [name for name in frame.columns if name not in ("source", "line", "raw") and FIELD not in name]
+    return kept.drop(used).with_columns(known=known_at), rejects
