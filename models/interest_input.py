@@ -3,8 +3,8 @@
 The interest room knows arrays only, so that it runs where Polars does not. It is imported where it is used.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,22 +13,29 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from features.moments import PASSED, exposed
+from features.moments import moments as moments_of
 from features.point_in_time import known_before
 from features.project import Project
-from features.state import PASSED, MomentState, SliceEvents, exposed, leave, see, stream, versions
+from features.state import MomentState, SliceEvents
+from features.versions import see, versions
 
 if TYPE_CHECKING:
     from models.interest.config import InterestConfig
+    from models.interest.items import ItemArrays
     from models.interest.moments import MomentArrays
 
 
 @dataclass(frozen=True)
 class InterestInput:
-    """What one slice hands to the interest model; `keys` name the rows of its candidates, in order."""
+    """What one slice hands to the interest model, and whose rows its arrays are."""
 
-    texts: list[str]
+    items: "ItemArrays"
     moments: "MomentArrays"
     keys: pl.DataFrame
+    """`impression_id, item_id` of each candidate, in order."""
+    past: pl.DataFrame
+    """`item_id, action` of each moment of the histories, in order."""
 
 
 def actions(project: Project) -> tuple[str, ...]:
@@ -40,7 +47,9 @@ def interest_config(project: Project) -> "InterestConfig":
     """The project's `[interest]` section as the interest room takes it."""
     from models.interest.config import InterestConfig
 
-    return InterestConfig(**project.interest.model_dump(), actions=actions(project), seed=project.seed)
+    section = project.interest.model_dump()
+    section["numbers"] = project.items.numeric if project.interest.numbers else ()
+    return InterestConfig(**section, actions=actions(project), seed=project.seed)
 
 
 def item_vectors(items: pl.DataFrame, project: Project, cache: Path) -> pl.DataFrame:
@@ -64,7 +73,7 @@ def interest_scores(
         from models.interest.scoring import score
         from models.interest.version import InterestModel
 
-        values = score(InterestModel.load(version), given.texts, given.moments, cache)
+        values = score(InterestModel.load(version), given.items, given.moments, cache)
     return given.keys.with_columns(
         interest_score=pl.Series(values).fill_nan(None),
         interest_slice=pl.lit(fitted_until, pl.String),
@@ -81,11 +90,11 @@ def interest_input(
 ) -> InterestInput:
     """The slice's impressions with each user's moments known before them.
 
-    `labels`: impression_id, item_id, label; without it labels are 0. Text 0 is the empty text of unknown items.
+    `labels`: impression_id, item_id, label; without it labels are 0.
     """
     from models.interest.moments import MomentArrays
 
-    seen = versions(state, events)
+    seen = versions(state.items, events.items)
     shown = exposed(events.impressions).sort("user_id", "shown_at", "impression_id", "position")
     candidates = see(shown, seen, "shown_at")
     if labels is not None:
@@ -96,17 +105,22 @@ def interest_input(
             maintain_order="left",
         )
     users = candidates.select("user_id").unique(maintain_order=True)
-    moments = stream(state, leave(state, events, project), events, project).join(
+    moments = moments_of(state, events, project).join(
         users.with_row_index("user"), on="user_id", maintain_order="left"
     )
     moments = moments.sort("user", "known_at", maintain_order=True)
     lists = candidates.group_by("user_id", "impression_id", "shown_at", maintain_order=True).agg(pl.len())
     lists = _prefixes(lists, moments, users)
-    texts, text_of_version = _texts(seen)
+    past = moments.select("item_id", version=_latest(moments, seen, state.at))
+    rows = pl.concat([past, candidates.select("item_id", "version")])
+    items = rows.unique(maintain_order=True)
+    place = rows.join(
+        items.with_row_index("place"), on=["item_id", "version"], nulls_equal=True, maintain_order="left"
+    )["place"].to_numpy()
     return InterestInput(
-        texts=texts,
+        items=item_arrays(items, seen, project),
         moments=MomentArrays(
-            history_item=_text_index(_latest(moments, seen, state.at), text_of_version),
+            history_item=place[: past.height].astype(np.int64),
             history_action=_codes(moments["action"], actions(project)),
             history_at=_seconds(moments["known_at"]),
             user_start=_starts(
@@ -118,12 +132,13 @@ def interest_input(
             impression_prefix=lists["prefix"].to_numpy().astype(np.int64),
             impression_at=_seconds(lists["shown_at"]),
             impression_start=_starts(lists["len"]),
-            candidate_item=_text_index(candidates["version"], text_of_version),
+            candidate_item=place[past.height :].astype(np.int64),
             label=candidates["label"].fill_null(0.0).to_numpy().astype(np.float32)
             if labels is not None
             else np.zeros(candidates.height, np.float32),
         ),
         keys=candidates.select("impression_id", "item_id"),
+        past=moments.select("item_id", "action"),
     )
 
 
@@ -153,17 +168,56 @@ def _latest(moments: pl.DataFrame, seen: pl.DataFrame, since: datetime) -> pl.Se
     return pl.select(pl.coalesce(at, fallback)).to_series()
 
 
-def _texts(seen: pl.DataFrame) -> tuple[list[str], NDArray[np.int64]]:
-    """Distinct texts (0 is the empty one), and the text of each version; a last entry for "no version"."""
-    texts = [""] + [text_of(title, body) for title, body in seen.select("title", "body").iter_rows()]
-    distinct = list(dict.fromkeys(texts))
-    place = {text: i for i, text in enumerate(distinct)}
-    return distinct, np.array([place[text] for text in (*texts[1:], "")], np.int64)
+def item_arrays(items: pl.DataFrame, seen: pl.DataFrame, project: Project) -> "ItemArrays":
+    """Items (`item_id`, `version`: a row of `seen`, or null where nothing was said of it yet) as arrays."""
+    from models.interest.items import ItemArrays, attribute_code, id_code
+
+    numbered = seen.with_row_index("version").join(
+        items.select("version").drop_nulls(), on="version", how="semi", maintain_order="left"
+    )
+    told = items.join(numbered.drop("item_id"), on="version", how="left", maintain_order="left")
+    texts = [text_of(title, body) for title, body in told.select("title", "body").iter_rows()]
+    read = ItemArrays.of_texts(texts)
+    values = (
+        told.select("attributes")
+        .with_row_index("item")
+        .explode("attributes", empty_as_null=False, keep_nulls=False)
+        .select("item", pl.col("attributes").struct.unnest())
+        .unique(maintain_order=True)
+        .select("item", value=pl.format("{}={}", "name", "value"))
+    )
+    return replace(
+        read,
+        attribute_start=_starts(_lengths(values["item"], told.height)),
+        attribute=_hashed(values["value"], attribute_code),
+        number=_numbers(told, project.items.numeric),
+        id=_hashed(told["item_id"], id_code),
+    )
 
 
-def _text_index(version: pl.Series, text_of_version: NDArray[np.int64]) -> NDArray[np.int64]:
-    rows = version.cast(pl.Int64).fill_null(len(text_of_version) - 1).to_numpy()
-    return np.take(text_of_version, rows)
+def _lengths(owner: pl.Series, count: int) -> pl.Series:
+    return pl.Series(np.bincount(owner.to_numpy(), minlength=count)[:count])
+
+
+def _hashed(values: pl.Series, code: Callable[[str], int]) -> NDArray[np.int64]:
+    known = {value: code(value) for value in values.unique().to_list()}
+    return np.array([known[value] for value in values.to_list()], np.int64)
+
+
+def _numbers(told: pl.DataFrame, names: Sequence[str]) -> NDArray[np.float32]:
+    """[N, F] declared numbers of items, NaN where an item has none."""
+    result = np.full((told.height, len(names)), np.nan, np.float32)
+    facts = (
+        told.select("numbers")
+        .with_row_index("item")
+        .explode("numbers", empty_as_null=False, keep_nulls=False)
+        .select("item", pl.col("numbers").struct.unnest())
+        .filter(pl.col("name").is_in(names))
+    )
+    column = {name: number for number, name in enumerate(names)}
+    for item, name, value in facts.iter_rows():
+        result[item, column[name]] = np.nan if value is None else value
+    return result
 
 
 def _codes(action: pl.Series, vocabulary: Sequence[str]) -> NDArray[np.int64]:

@@ -17,7 +17,7 @@ from typing import Any, Literal
 import polars as pl
 
 from features.errors import ModelError
-from models import tracking
+from models import registered, tracking
 from models.ranker import Ranker, load
 
 Kind = Literal["ranker", "interest"]
@@ -25,6 +25,9 @@ Values = Sequence[tuple[str, float, int]]
 
 CHAMPION = "champion"
 CHALLENGER = "challenger"
+
+_SERVING = "models.interest.serving"
+_SERVED_WITH = ("torch", "transformers", "safetensors", "numpy", "pandas")
 
 
 @dataclass(frozen=True)
@@ -73,7 +76,9 @@ class Registry:
         rows = tracking.example_rows(ranker, example)
         tags = {**tags, "slice": slice, "dagster_run": dagster_run}
         values = tracking.measures(metrics)
-        log_model = partial(_log_booster, ranker.booster, rows)
+        outputs = ranker.booster.predict(rows)
+        model = {"name": "ranker", "lgb_model": ranker.booster}
+        log_model = partial(_log_model, "lightgbm", ("lightgbm", "pandas"), rows, outputs, model)
         with tracking.ranker_folders(ranker, figures or {}, ablations or {}) as folders:
             return self._register("ranker", tags, values, params, folders, log_model)
 
@@ -84,61 +89,67 @@ class Registry:
         dagster_run: str,
         metrics: Mapping[str, float | None],
         tags: Mapping[str, object],
+        params: Mapping[str, object],
+        example: Sequence[Mapping[str, Any]],
         curves: Sequence[Mapping[str, Any]] = (),
     ) -> str:
         """Log and register the interest model saved in `folder` as `challenger`; returns its version.
 
-        `curves` holds one mapping a training step: `step`, and what was measured at it. A retry (same
-        slice, same Dagster run) returns the version that is there.
+        `params` is its configuration, `example` a few rows as `models.interest.serving` takes them, `curves`
+        one mapping a training step: `step`, and what was measured at it. A retry (same slice, same Dagster
+        run) returns the version that is there.
         """
         tags = {**tags, "slice": slice, "dagster_run": dagster_run}
         values = tracking.measures(metrics, curves)
-        return self._register("interest", tags, values, {}, {"interest": folder}, None)
+        rows, outputs = tracking.served_rows(example)
+        model = {"name": "interest", "loader_module": _SERVING, "data_path": str(folder)}
+        log_model = partial(_log_model, "pyfunc", _SERVED_WITH, rows, outputs, model)
+        return self._register("interest", tags, values, params, {}, log_model)
 
     def load_ranker(self, version_or_alias: str, ablation: str | None = None) -> Ranker:
         """The ranker of a version (`"3"`) or an alias (`"champion"`), or an ablation kept beside it."""
         with self._connected() as client:
-            found = self._get(client, "ranker", version_or_alias)
+            found = registered.find(client, self.name("ranker"), version_or_alias)
             return load(Path(client.download_artifacts(found.run_id, ablation or "bundle")))
 
     def interest_folder(self, version_or_alias: str) -> Path:
         """Local folder with an interest model's files; downloaded where the artifacts are remote."""
         with self._connected() as client:
-            found = self._get(client, "interest", version_or_alias)
-            return Path(client.download_artifacts(found.run_id, "interest"))
+            found = registered.find(client, self.name("interest"), version_or_alias)
+            return Path(_download(f"models:/{found.name}/{found.version}"))
 
     def version_for(self, kind: Kind, slice: str) -> str | None:
         """The newest version fitted for a slice, or None."""
         with self._connected() as client:
-            found = self._search(client, kind, f"and tags.slice = '{slice}'")
+            found = registered.search(client, self.name(kind), f"and tags.slice = '{slice}'")
             return str(found[0].version) if found else None
 
     def versions(self, kind: Kind) -> list[dict[str, Any]]:
         """All versions, oldest first: `version, slice, aliases, tags, metrics`."""
         with self._connected() as client:
-            found = self._search(client, kind, limit=100_000)
-            aliases = self._aliases(client, kind)
+            found = registered.search(client, self.name(kind), limit=100_000)
+            aliases = registered.aliases(client, self.name(kind))
             runs = client.search_runs(
                 [self._experiment_id(client)], f"tags.kind = '{kind}'", max_results=50_000
             )
         metrics = {run.info.run_id: run.data.metrics for run in runs}
-        return [tracking.row(one, aliases, metrics.get(one.run_id, {})) for one in reversed(found)]
+        return [registered.row(one, aliases, metrics.get(one.run_id, {})) for one in reversed(found)]
 
     def tag(self, kind: Kind, version: str, key: str, value: object) -> None:
         """Set one tag of a version."""
         with self._connected() as client:
-            self._get(client, kind, version)
+            registered.find(client, self.name(kind), version)
             client.set_model_version_tag(self.name(kind), version, key, str(value))
 
     def alias(self, kind: Kind, alias: str) -> str | None:
         """The version an alias points to, or None."""
         with self._connected() as client:
-            return self._aliases(client, kind).get(alias)
+            return registered.aliases(client, self.name(kind)).get(alias)
 
     def set_alias(self, kind: Kind, alias: str, version: str) -> None:
         """Point an alias to a version."""
         with self._connected() as client:
-            self._get(client, kind, version)
+            registered.find(client, self.name(kind), version)
             client.set_registered_model_alias(self.name(kind), alias, version)
 
     def promote(self, version: str) -> None:
@@ -154,7 +165,7 @@ class Registry:
     def rollback(self) -> str:
         """Make the previous champion the champion again; returns its version. Can be repeated."""
         with self._connected() as client:
-            champion = self._get(client, "ranker", CHAMPION)
+            champion = registered.find(client, self.name("ranker"), CHAMPION)
         previous = champion.tags.get("previous_champion")
         if not previous:
             raise ModelError(
@@ -184,27 +195,27 @@ class Registry:
         values: Values,
         params: Mapping[str, object],
         folders: Mapping[str, Path],
-        log_model: Callable[[], str] | None,
+        log_model: Callable[[], str],
     ) -> str:
-        """Log a run, then its version: what `log_model` logs, else the folder named like `kind`."""
+        """Log a run with its folders and the model that `log_model` logs, then its version."""
         texts = {key: str(value) for key, value in tags.items()}
         same = f"and tags.slice = '{texts['slice']}' and tags.dagster_run = '{texts['dagster_run']}'"
         with self._connected() as client:
-            if found := self._search(client, kind, same):
+            if found := registered.search(client, self.name(kind), same):
                 made = found[0]
             else:
                 with self._run(client, kind, texts) as run:
                     _log(client, run, values, params)
                     for place, folder in folders.items():
                         client.log_artifacts(run, str(folder), place)
-                    model = log_model() if log_model else None
-                    home = client.get_run(run).info.artifact_uri
-                    source = f"models:/{model}" if model else f"{home}/{kind}"
+                    model = log_model()
                     if not client.search_registered_models(f"name = '{self.name(kind)}'"):
                         client.create_registered_model(self.name(kind))
-                    made = client.create_model_version(self.name(kind), source, run, texts, model_id=model)
+                    made = client.create_model_version(
+                        self.name(kind), f"models:/{model}", run, texts, model_id=model
+                    )
             # A late retry of an old slice does not take the alias from a newer version.
-            if int(made.version) > int(self._aliases(client, kind).get(CHALLENGER, 0)):
+            if int(made.version) > int(registered.aliases(client, self.name(kind)).get(CHALLENGER, 0)):
                 client.set_registered_model_alias(self.name(kind), CHALLENGER, str(made.version))
             return str(made.version)
 
@@ -226,27 +237,6 @@ class Registry:
         if found:
             return str(found.experiment_id)
         return str(client.create_experiment(self.project, artifact_location=self.artifact_location))
-
-    def _search(self, client: Any, kind: Kind, where: str = "", limit: int = 1) -> list[Any]:
-        """Versions, newest first."""
-        query = f"name = '{self.name(kind)}' {where}"
-        return list(client.search_model_versions(query, limit, ["version_number DESC"]))
-
-    def _aliases(self, client: Any, kind: Kind) -> dict[str, str]:
-        found = client.search_registered_models(f"name = '{self.name(kind)}'")
-        return {alias: str(version) for alias, version in found[0].aliases.items()} if found else {}
-
-    def _get(self, client: Any, kind: Kind, version_or_alias: str) -> Any:
-        version = self._aliases(client, kind).get(version_or_alias, version_or_alias)
-        found = self._search(client, kind, f"and version_number = {version}") if version.isdigit() else []
-        if not found:
-            newest = self._search(client, kind)
-            known = f"its versions go up to {newest[0].version}" if newest else "it has no version yet"
-            raise ModelError(
-                f"{self.name(kind)} has no version or alias {version_or_alias!r}: {known}. "
-                f"`momentrank run` registers one a slice"
-            )
-        return found[0]
 
     @contextmanager
     def _connected(self, first: bool = False) -> Iterator[Any]:
@@ -277,6 +267,14 @@ def _upgrade(database: str) -> None:
     engine.dispose()
 
 
+def _download(model: str) -> str:
+    """Local folder with a generic model's own files."""
+    import mlflow
+
+    data = mlflow.models.get_model_info(model).flavors["python_function"]["data"]
+    return str(mlflow.artifacts.download_artifacts(f"{model}/{data}"))
+
+
 def _log(client: Any, run: str, values: Values, params: Mapping[str, object]) -> None:
     from mlflow.entities import Metric, Param
 
@@ -287,14 +285,15 @@ def _log(client: Any, run: str, values: Values, params: Mapping[str, object]) ->
         client.log_batch(run, metrics=points[start : start + 1000])
 
 
-def _log_booster(booster: Any, rows: Any) -> str:
-    """Log the booster for plain MLflow, with signature and example; returns the logged model's id."""
+def _log_model(flavour: str, needs: Sequence[str], rows: Any, outputs: Any, model: Mapping[str, Any]) -> str:
+    """Log a model for plain MLflow, with signature and example rows; returns the logged model's id."""
     import mlflow
 
-    signature = mlflow.models.infer_signature(rows, booster.predict(rows))
-    # Named: inferring them imports the model in a process of its own, ten seconds a version.
-    needs = [f"{name}=={importlib.metadata.version(name)}" for name in ("lightgbm", "pandas")]
-    logged = mlflow.lightgbm.log_model(
-        booster, name="ranker", signature=signature, input_example=rows, pip_requirements=needs
+    signature = mlflow.models.infer_signature(rows, outputs)
+    # Named: inferring them imports the model in a process of its own, ten seconds a version. A local build
+    # (`2.13.0+cpu`) is on no index.
+    pinned = [f"{name}=={importlib.metadata.version(name).partition('+')[0]}" for name in needs]
+    logged = getattr(mlflow, flavour).log_model(
+        signature=signature, input_example=rows, pip_requirements=pinned, **model
     )
     return str(logged.model_id)

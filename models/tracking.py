@@ -89,6 +89,18 @@ def example_rows(ranker: Ranker, example: pl.DataFrame) -> Any:
     return example.select(pl.col(ranker.columns).cast(pl.Float64)).to_pandas()
 
 
+def served_rows(example: Sequence[Mapping[str, Any]]) -> tuple[Any, list[list[float]]]:
+    """Example rows of an interest model as the pandas frame that MLflow's signatures know, and answers to them.
+
+    The answers show the form alone: a number a candidate, a list a row.
+    """
+    import pandas
+
+    return pandas.DataFrame([dict(row) for row in example]), [
+        [0.0] * len(row["candidates"]) for row in example
+    ]
+
+
 def measures(
     metrics: Mapping[str, float | None], curves: Sequence[Mapping[str, Any]] = ()
 ) -> list[tuple[str, float, int]]:
@@ -103,15 +115,3 @@ def measures(
         for name, value in row.items()
         if name != "step" and value is not None
     ]
-
-
-def row(version: Any, aliases: Mapping[str, str], metrics: Mapping[str, float]) -> dict[str, Any]:
-    """One registered version as `version, slice, aliases, tags, metrics`, metrics by their own names."""
-    number = str(version.version)
-    return {
-        "version": number,
-        "slice": version.tags.get("slice"),
-        "aliases": sorted(alias for alias, target in aliases.items() if target == number),
-        "tags": dict(version.tags),
-        "metrics": {name.replace("_at_", "@"): value for name, value in metrics.items()},
-    }

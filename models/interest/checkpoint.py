@@ -3,6 +3,7 @@
 import json
 import os
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,19 @@ from torch import Tensor
 from models.interest.version import InterestModel
 
 _EVERY_SECONDS = 30.0
+
+
+@dataclass(frozen=True)
+class Standing:
+    """What a fit needs to go on, beside the weights and the optimiser."""
+
+    step: int
+    """Steps done."""
+    history: list[dict[str, float]]
+    vectors: Tensor
+    """The cache of text vectors."""
+    best: dict[str, Tensor]
+    """The best weights by held-out loss, if any were held out."""
 
 
 class Checkpoint:
@@ -29,30 +43,27 @@ class Checkpoint:
         """Whether the last one is old enough for a new one."""
         return time.monotonic() - self._written >= _EVERY_SECONDS
 
-    def save(
-        self,
-        model: InterestModel,
-        optimiser: torch.optim.Optimizer,
-        vectors: Tensor,
-        step: int,
-        history: list[dict[str, float]],
-    ) -> None:
-        """Replace the checkpoint. `vectors` is the cache of text vectors, `step` the number of steps done."""
+    def save(self, model: InterestModel, optimiser: torch.optim.Optimizer, standing: Standing) -> None:
+        """Replace the checkpoint."""
         tensors = {f"model.{name}": value for name, value in model.trained().items()}
-        tensors["vectors"] = vectors
+        tensors |= {f"best.{name}": value for name, value in standing.best.items()}
+        tensors |= {f"encoder.{name}": value for name, value in model.encoder.allocation().items()}
+        tensors["vectors"] = standing.vectors
         for number, state in optimiser.state_dict()["state"].items():
             tensors |= {f"optimiser.{number}.{name}": value for name, value in state.items()}
-        facts = {"identity": self._identity, "step": str(step), "history": json.dumps(history)}
+        facts = {
+            "identity": self._identity,
+            "step": str(standing.step),
+            "history": json.dumps(standing.history),
+        }
         self._path.parent.mkdir(parents=True, exist_ok=True)
         partial = self._path.with_suffix(".partial")
         save_file({n: v.detach().contiguous().cpu() for n, v in tensors.items()}, partial, metadata=facts)
         os.replace(partial, self._path)
         self._written = time.monotonic()
 
-    def restore(
-        self, model: InterestModel, optimiser: torch.optim.Optimizer
-    ) -> tuple[int, list[dict[str, float]], Tensor] | None:
-        """Steps done, loss history and vector cache; None if there is no checkpoint of this very fit."""
+    def restore(self, model: InterestModel, optimiser: torch.optim.Optimizer) -> Standing | None:
+        """Put weights and optimiser back; None if there is no checkpoint of this very fit."""
         try:
             with safe_open(self._path, framework="pt") as file:
                 facts = file.metadata() or {}
@@ -62,12 +73,18 @@ class Checkpoint:
         except (OSError, SafetensorError):
             return None
         model.restore(_under(tensors, "model."))
+        model.encoder.resume(_under(tensors, "encoder."))
         states: dict[int, dict[str, Any]] = {}
         for name, value in _under(tensors, "optimiser.").items():
             number, _, field = name.partition(".")
             states.setdefault(int(number), {})[field] = value
         optimiser.load_state_dict({"state": states, "param_groups": optimiser.state_dict()["param_groups"]})
-        return int(facts["step"]), json.loads(facts["history"]), tensors["vectors"]
+        return Standing(
+            step=int(facts["step"]),
+            history=json.loads(facts["history"]),
+            vectors=tensors["vectors"].to(model.device),
+            best=_under(tensors, "best."),
+        )
 
     def remove(self) -> None:
         """The fit is finished: nothing to resume."""

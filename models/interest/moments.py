@@ -7,7 +7,8 @@ can reach it. This is the only place that cuts a history.
 
 import hashlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +16,7 @@ import torch
 from torch import Tensor
 
 from models.interest.config import InterestConfig, InterestModelError
+from models.interest.items import ItemArrays, inside
 
 IMPRESSIONS_PER_SEGMENT = 8
 """More would attend over ever longer histories of which each impression sees a window only."""
@@ -25,7 +27,7 @@ class MomentArrays:
     """H history tokens of U users, ordered by user and time, and I impressions with C candidates in all."""
 
     history_item: npt.NDArray[np.int64]
-    """[H] index into the texts."""
+    """[H] index into the items."""
     history_action: npt.NDArray[np.int64]
     """[H] index into `InterestConfig.actions`."""
     history_at: npt.NDArray[np.float64]
@@ -41,11 +43,11 @@ class MomentArrays:
     impression_start: npt.NDArray[np.int64]
     """[I+1] an impression's candidates are `impression_start[i]:impression_start[i+1]`."""
     candidate_item: npt.NDArray[np.int64]
-    """[C] index into the texts."""
+    """[C] index into the items."""
     label: npt.NDArray[np.float32]
     """[C] graded relevance, 0 or more."""
 
-    def check(self, texts: int, actions: int) -> None:
+    def check(self, items: int, actions: int) -> None:
         """Raise InterestModelError unless every index points at something that exists."""
         users = len(self.user_start) - 1
         length = np.diff(self.user_start)
@@ -61,10 +63,10 @@ class MomentArrays:
             "candidate arrays differ in length": len(self.candidate_item)
             == len(self.label)
             == int(self.impression_start[-1]),
-            "an item index is outside the texts": _inside(self.history_item, texts)
-            and _inside(self.candidate_item, texts),
-            "an action index is outside the vocabulary": _inside(self.history_action, actions),
-            "an impression's user is unknown": _inside(self.impression_user, users),
+            "an item index is outside the items": inside(self.history_item, items)
+            and inside(self.candidate_item, items),
+            "an action index is outside the vocabulary": inside(self.history_action, actions),
+            "an impression's user is unknown": inside(self.impression_user, users),
         }
         broken = [sentence for sentence, holds in rules.items() if not holds]
         if (
@@ -78,16 +80,28 @@ class MomentArrays:
         if broken:
             raise InterestModelError(f"the moment arrays are inconsistent: {'; '.join(broken)}")
 
+    def only(self, impressions: npt.NDArray[np.int64]) -> "MomentArrays":
+        """The same histories with some of the impressions."""
+        sizes = np.diff(self.impression_start)[impressions]
+        start = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
+        within = np.arange(start[-1]) - np.repeat(start[:-1], sizes)
+        candidates = np.repeat(self.impression_start[impressions], sizes) + within
+        return replace(
+            self,
+            impression_user=self.impression_user[impressions],
+            impression_prefix=self.impression_prefix[impressions],
+            impression_at=self.impression_at[impressions],
+            impression_start=start,
+            candidate_item=self.candidate_item[candidates],
+            label=self.label[candidates],
+        )
+
     def digest(self) -> str:
         """Hash of the contents."""
         content = hashlib.sha256()
         for field in fields(self):
             content.update(np.ascontiguousarray(getattr(self, field.name)).tobytes())
         return content.hexdigest()
-
-
-def _inside(index: npt.NDArray[np.int64], size: int) -> bool:
-    return not len(index) or bool(index.min() >= 0 and index.max() < size)
 
 
 @dataclass(frozen=True)
@@ -137,12 +151,27 @@ def segments(moments: MomentArrays, config: InterestConfig) -> list[Segment]:
     return result
 
 
+def used_items(
+    items: ItemArrays, moments: MomentArrays, config: InterestConfig
+) -> tuple[ItemArrays, MomentArrays]:
+    """The items that can influence a score, and the arrays pointing at them."""
+    reached = np.zeros(len(moments.history_item), dtype=bool)
+    for segment in segments(moments, config):
+        reached[segment.start : segment.stop] = True
+    used = np.unique(np.concatenate([moments.history_item[reached], moments.candidate_item]))
+    place = np.zeros(len(items), dtype=np.int64)
+    place[used] = np.arange(len(used))
+    return items.pick(used), replace(
+        moments, history_item=place[moments.history_item], candidate_item=place[moments.candidate_item]
+    )
+
+
 @dataclass(frozen=True)
 class Batch:
     """S segments padded to J history and M candidate tokens; `T = J + M`, history first."""
 
     item: Tensor
-    """[S, T] index into the texts."""
+    """[S, T] index into the items."""
     action: Tensor
     """[S, T] action of a history token; the size of the vocabulary for a candidate."""
     gap: Tensor
@@ -161,6 +190,11 @@ class Batch:
     """[N] its index in the moment arrays; ordered by impression."""
     sizes: npt.NDArray[np.int64]
     """Candidates of each impression, in the order of `candidate`."""
+
+    def to(self, device: torch.device) -> "Batch":
+        """The tensors on a device; what only indexes the moment arrays stays."""
+        tensors: dict[str, Any] = {n: v.to(device) for n, v in vars(self).items() if isinstance(v, Tensor)}
+        return replace(self, **tensors)
 
 
 def gaps(moments: MomentArrays) -> npt.NDArray[np.float32]:

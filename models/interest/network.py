@@ -1,6 +1,6 @@
 """The moment decoder: a user's past tokens and appended candidates → one logit a candidate.
 
-A token is an item's text vector + what the user did + the time since the token before. In each layer a token
+A token is the item as it reads + what the user did + the time since the token before. In each layer a token
 attends to itself, to the last `window` history tokens before it and to a learned resting place, so attention
 is never empty and a candidate never sees another. Nothing depends on absolute position: distance and elapsed
 time enter as a learned bias (cf. ALiBi, Press et al. 2022), which is what lets a key/value cache slide.
@@ -14,8 +14,9 @@ from torch.nn import functional as F
 
 from models.interest.config import InterestConfig
 from models.interest.moments import Batch
-from models.interest.taste import Taste
+from models.interest.reader import ItemReader, Reading
 
+_DROPOUT = 0.1
 _GAP_BUCKETS = 26
 """Powers of two of a second: up to about a year."""
 
@@ -30,6 +31,8 @@ class Visible:
     """[S, T, J] log(1 + tokens between)."""
     elapsed: Tensor
     """[S, T, J] log(1 + seconds between)."""
+    presence: Tensor | None = None
+    """[S, J] how much of each key is there, where an explanation asks what it brings; else all of it."""
 
     @classmethod
     def between(cls, prefix: Tensor, at: Tensor, order: Tensor, key_at: Tensor, window: int) -> "Visible":
@@ -71,6 +74,8 @@ class Attention(nn.Module):
             self.by_distance[:, None, None] * seen.distance[:, None]
             + self.by_time[:, None, None] * seen.elapsed[:, None]
         )
+        if seen.presence is not None:
+            bias = bias + seen.presence.log()[:, None, None]
         past = (query @ keys.transpose(-1, -2) + bias).masked_fill(~seen.allowed[:, None], float("-inf"))
         rest = torch.einsum("shtd,hd->sht", query, self.rest_key)[..., None]
         itself = (query * key).sum(-1, keepdim=True)
@@ -114,57 +119,35 @@ class Layer(nn.Module):
 class MomentDecoder(nn.Module):
     """Tokens, layers and the score head."""
 
-    centre: Tensor
-    spread: Tensor
-
-    def __init__(self, config: InterestConfig, text_width: int, dropout: float = 0.1) -> None:
+    def __init__(self, config: InterestConfig, text_width: int) -> None:
         super().__init__()
         width = config.width
         self.config = config
-        self.register_buffer("centre", torch.zeros(text_width))
-        self.register_buffer("spread", torch.zeros(()))
-        self.text = nn.Linear(text_width, width)
+        self.items = ItemReader(config, text_width, _DROPOUT)
         self.action = nn.Embedding(len(config.actions) + 1, width)
         self.gap = nn.Embedding(_GAP_BUCKETS + 2, width)
-        self.layers = nn.ModuleList(Layer(width, config.heads, dropout) for _ in range(config.layers))
+        self.layers = nn.ModuleList(Layer(width, config.heads, _DROPOUT) for _ in range(config.layers))
         self.last = nn.LayerNorm(width)
         self.newcomer = nn.Parameter(torch.zeros(width))
-        self.user = nn.Linear(width, text_width)
-        self.item = nn.Sequential(
-            nn.Linear(text_width, 2 * width), nn.GELU(), nn.Dropout(dropout), nn.Linear(2 * width, 1)
-        )
+        self.user = nn.Linear(width, self.items.facets)
         self.match = nn.Sequential(
-            nn.Linear(width, width), nn.GELU(), nn.Dropout(dropout), nn.Linear(width, 1)
+            nn.Linear(width, width), nn.GELU(), nn.Dropout(_DROPOUT), nn.Linear(width, 1)
         )
-        self.taste = Taste(config.actions, text_width)
         nn.init.normal_(self.action.weight, std=0.5)
         nn.init.normal_(self.gap.weight, std=0.1)
         nn.init.zeros_(self.user.weight)
 
-    def standardise(self, vectors: Tensor) -> None:
-        """Fix the centre and spread of text vectors from those of the first fit; later calls do nothing."""
-        if float(self.spread) > 0 or not len(vectors):
-            return
-        self.centre.copy_(vectors.mean(0))
-        self.spread.copy_((vectors - vectors.mean(0)).square().mean().sqrt().clamp_min(1e-4))
-
-    def normal(self, vectors: Tensor) -> Tensor:
-        """Text vectors about 0 with unit spread: raw ones share most of their length."""
-        return (vectors - self.centre) / self.spread.clamp_min(1e-4)
-
-    def tokens(self, text: Tensor, action: Tensor, gap: Tensor) -> Tensor:
-        """[…, width] from projected texts […, width], actions […] and seconds since the token before […]."""
+    def tokens(self, item: Tensor, action: Tensor, gap: Tensor) -> Tensor:
+        """[…, width] from read items […, width], actions […] and seconds since the token before […]."""
         bucket = (gap.clamp_min(0.0) + 1.0).log2().floor().long().clamp_max(_GAP_BUCKETS) + 1
         bucket = torch.where(gap < 0, torch.zeros_like(bucket), bucket)
-        result: Tensor = text + self.action(action) + self.gap(bucket)
+        result: Tensor = item + self.action(action) + self.gap(bucket)
         return result
 
-    def forward(self, batch: Batch, vectors: Tensor) -> Tensor:
-        """Logits [N] of the batch's candidates; `vectors` [texts, d] are indexed by `batch.item`."""
+    def forward(self, batch: Batch, items: Reading) -> Tensor:
+        """Logits [N] of the batch's candidates; `batch.item` indexes `items`."""
         history = batch.history
-        normal = self.normal(vectors)
-        # Texts are projected before they are spread over the tokens: there are far fewer of them.
-        x = self.tokens(self.text(normal)[batch.item], batch.action, batch.gap)
+        x = self.tokens(items.token[batch.item], batch.action, batch.gap)
         order = torch.arange(history, device=x.device)
         seen = Visible.between(batch.prefix, batch.at, order, batch.at[:, :history], self.config.window)
         for layer in self.layers:
@@ -174,24 +157,24 @@ class MomentDecoder(nn.Module):
         states = torch.cat([self.newcomer.expand(len(x), 1, -1), x[:, :history]], dim=1)
         state = states[batch.row, batch.prefix[batch.row, place]]
         chosen = batch.item[batch.row, place]
-        likely = self._taste(batch, self.taste.place(normal), seen)[batch.row, batch.column]
-        return self.head(x[batch.row, place], state, normal[chosen], self.item(normal)[chosen], likely)
+        likely = self._taste(batch, items.place, seen)[batch.row, batch.column]
+        return self.head(x[batch.row, place], state, items.facets[chosen], items.appeal[chosen], likely)
 
     def _taste(self, batch: Batch, places: Tensor, seen: Visible) -> Tensor:
         """Logits [S, M] of what each user took and passed over of the candidate's kind."""
         past, shown = batch.item[:, : batch.history], batch.item[:, batch.history :]
         action = batch.action[:, : batch.history]
         allowed, elapsed = seen.allowed[:, batch.history :], seen.elapsed[:, batch.history :]
-        taste: Tensor = self.taste(places[shown], places[past], action, allowed, elapsed)
+        taste: Tensor = self.items.taste(places[shown], places[past], action, allowed, elapsed)
         return taste
 
-    def head(self, output: Tensor, state: Tensor, text: Tensor, appeal: Tensor, taste: Tensor) -> Tensor:
+    def head(self, output: Tensor, state: Tensor, facets: Tensor, appeal: Tensor, taste: Tensor) -> Tensor:
         """Logits [N]: what the candidate drew from the past, its nearness to the user, its appeal, their taste.
 
-        `output` [N, width], `state` [N or 1, width], `text` [N, d] normal vectors, `appeal` [N, 1], `taste` [N].
+        `output` [N, width], `state` [N or 1, width], `facets` [N, d + k], `appeal` and `taste` [N].
         """
-        near = (self.user(state) * text).sum(-1) * text.shape[-1] ** -0.5
-        logit: Tensor = self.match(output).squeeze(-1) + near + appeal.squeeze(-1) + taste
+        near = (self.user(state) * facets).sum(-1) * facets.shape[-1] ** -0.5
+        logit: Tensor = self.match(output).squeeze(-1) + near + appeal + taste
         return logit
 
 

@@ -4,7 +4,6 @@ A live state keeps each layer's keys and values of the last `window` history tok
 from the arrays. Both give the same score (within 1e-4 in float32) for any split of a history into moments.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,10 +12,10 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from models.interest.config import InterestModelError
-from models.interest.moments import MomentArrays, by_length, collate, gaps, segments
+from models.interest.items import Embedded, ItemArrays
+from models.interest.moments import MomentArrays, by_length, collate, gaps, segments, used_items
 from models.interest.network import Visible
-from models.interest.training import used_texts
+from models.interest.reader import Reading
 from models.interest.version import InterestModel
 
 _TOKENS_PER_BATCH = 16_384
@@ -24,22 +23,23 @@ _NEVER = -1.0
 
 
 def score(
-    model: InterestModel, texts: Sequence[str], moments: MomentArrays, cache: Path | None = None
+    model: InterestModel, items: ItemArrays, moments: MomentArrays, cache: Path | None = None
 ) -> npt.NDArray[np.float32]:
     """Probability in (0, 1) of each candidate, [C]; labels are not looked at."""
-    moments.check(len(texts), len(model.config.actions))
+    items.check(model.config)
+    moments.check(len(items), len(model.config.actions))
     result = np.zeros(len(moments.candidate_item), dtype=np.float32)
     pieces = [s for s in segments(moments, model.config) if s.candidates]
     if not pieces:
         return result
-    texts, moments = used_texts(texts, moments, model.config)
-    vectors = model.encoder.vectors(model.encoder.prepare(texts, cache))
+    items, moments = used_items(items, moments, model.config)
     gap = gaps(moments)
-    model.decoder.eval()
+    decoder = model.decoder.eval()
     with torch.inference_mode():
+        read = decoder.items(embed(model, items, cache))
         for chunk in by_length(pieces, _TOKENS_PER_BATCH):
-            batch = collate(moments, chunk, gap, model.config)
-            result[batch.candidate] = _probability(model.decoder(batch, vectors))
+            batch = collate(moments, chunk, gap, model.config).to(model.device)
+            result[batch.candidate] = _probability(decoder(batch, read))
     return result
 
 
@@ -54,7 +54,7 @@ class LiveState:
     at: Tensor
     """[n] epoch seconds of those tokens, float64."""
     places: Tensor
-    """[n, views, p] their texts as `Taste` places them."""
+    """[n, views, p] those items as `Taste` places them."""
     actions: Tensor
     """[n] what was done, as index into the vocabulary."""
     output: Tensor
@@ -63,72 +63,70 @@ class LiveState:
 
 def start(model: InterestModel) -> LiveState:
     """State of a user with no past."""
-    config = model.config
-    empty = torch.zeros(config.layers, config.heads, 0, config.width // config.heads)
-    decoder = model.decoder
+    config, device = model.config, model.device
+    empty = torch.zeros(config.layers, config.heads, 0, config.width // config.heads, device=device)
     return LiveState(
         keys=empty,
         values=empty,
-        at=torch.zeros(0, dtype=torch.float64),
-        places=decoder.taste.place(torch.zeros(0, decoder.text.in_features)),
-        actions=torch.zeros(0, dtype=torch.long),
-        output=decoder.newcomer.detach(),
+        at=torch.zeros(0, dtype=torch.float64, device=device),
+        places=torch.zeros(0, *model.decoder.items.taste.shape, device=device),
+        actions=torch.zeros(0, dtype=torch.long, device=device),
+        output=model.decoder.newcomer.detach(),
     )
 
 
-def embed(model: InterestModel, texts: Sequence[str], cache: Path | None = None) -> Tensor:
-    """Vectors [n, d] of texts, for `advance` and `score_live`; keep them, an item needs its own only once."""
-    return model.encoder.vectors(model.encoder.prepare(texts, cache))
+def embed(model: InterestModel, items: ItemArrays, cache: Path | None = None) -> Embedded:
+    """Items as `advance` and `score_live` take them; keep them, an item needs its own only once."""
+    items.check(model.config)
+    return items.tensors(model.encoder.vectors(model.encoder.prepare(items.texts, cache)))
 
 
-def advance(model: InterestModel, state: LiveState, vector: Tensor, action: str, at: float) -> LiveState:
-    """State after the user did `action`, at `at` (epoch seconds), to the item with text `vector` [d]."""
-    if action not in model.config.actions:
-        raise InterestModelError(
-            f"action {action!r} is not in the vocabulary: known are {', '.join(model.config.actions)}"
-        )
-    code = model.config.actions.index(action)
+def advance(model: InterestModel, state: LiveState, item: Embedded, action: str, at: float) -> LiveState:
+    """State after the user did `action`, at `at` (epoch seconds), to `item`, a bundle of one."""
+    code = model.config.action_code(action)
     with torch.inference_mode():
-        output, keys, values, _ = _decode(model, state, vector[None], code, at)
-        place = model.decoder.taste.place(model.decoder.normal(vector[None]))
+        read = model.decoder.eval().items(item)
+        output, keys, values, _ = _decode(model, state, read, code, at)
     window = model.config.window
     return LiveState(
         keys=torch.cat([state.keys, keys], dim=2)[:, :, -window:],
         values=torch.cat([state.values, values], dim=2)[:, :, -window:],
-        at=torch.cat([state.at, torch.tensor([at], dtype=torch.float64)])[-window:],
-        places=torch.cat([state.places, place])[-window:],
-        actions=torch.cat([state.actions, torch.tensor([code])])[-window:],
+        at=torch.cat([state.at, state.at.new_tensor([at])])[-window:],
+        places=torch.cat([state.places, read.place])[-window:],
+        actions=torch.cat([state.actions, state.actions.new_tensor([code])])[-window:],
         output=output[0],
     )
 
 
-def score_live(model: InterestModel, state: LiveState, vectors: Tensor, at: float) -> npt.NDArray[np.float32]:
-    """Probabilities [n] of candidates with text `vectors` [n, d] shown at `at` (epoch seconds)."""
-    decoder = model.decoder
-    if not len(vectors):
+def score_live(model: InterestModel, state: LiveState, items: Embedded, at: float) -> npt.NDArray[np.float32]:
+    """Probabilities [n] of candidates `items` (n of them) shown at `at` (epoch seconds)."""
+    decoder = model.decoder.eval()
+    if not len(items):
         return np.zeros(0, dtype=np.float32)
     with torch.inference_mode():
-        output, _, _, seen = _decode(model, state, vectors, len(model.config.actions), at)
-        text = decoder.normal(vectors)
-        places = decoder.taste.place(text)[None]
-        taste = decoder.taste(places, state.places[None], state.actions[None], seen.allowed, seen.elapsed)[0]
-        return _probability(decoder.head(output, state.output[None], text, decoder.item(text), taste))
+        read = decoder.items(items)
+        output, _, _, seen = _decode(model, state, read, len(model.config.actions), at)
+        past = state.places[None], state.actions[None]
+        taste = decoder.items.taste(read.place[None], *past, seen.allowed, seen.elapsed)[0]
+        return _probability(decoder.head(output, state.output[None], read.facets, read.appeal, taste))
 
 
 def _decode(
-    model: InterestModel, state: LiveState, vectors: Tensor, action: int, at: float
+    model: InterestModel, state: LiveState, read: Reading, action: int, at: float
 ) -> tuple[Tensor, Tensor, Tensor, Visible]:
     """Outputs [n, width] of n tokens, side by side after the state; their keys and values in each layer."""
-    decoder = model.decoder.eval()
-    count, past = len(vectors), len(state.at)
+    decoder, device = model.decoder, model.device
+    count, past = len(read.token), len(state.at)
     gap = max(at - float(state.at[-1]), 0.0) if past else _NEVER
     x = decoder.tokens(
-        decoder.text(decoder.normal(vectors)), torch.full((count,), action), torch.full((count,), gap)
+        read.token,
+        torch.full((count,), action, device=device),
+        torch.full((count,), gap, device=device),
     )[None]
     seen = Visible.between(
-        torch.full((1, count), past),
-        torch.full((1, count), at, dtype=torch.float64),
-        torch.arange(past),
+        torch.full((1, count), past, device=device),
+        torch.full((1, count), at, dtype=torch.float64, device=device),
+        torch.arange(past, device=device),
         state.at[None],
         model.config.window,
     )

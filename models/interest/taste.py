@@ -2,7 +2,8 @@
 
 A kernel regression (Nadaraya 1964, Watson 1964) with a learned metric over text vectors: past items count by
 how near their text lies to the candidate's, in several views of it (what it is about, how it is told), and fade
-with time. Attention has to learn to compare; this begins by comparing, so a few hundred lists teach it something.
+with time. Shared attribute values make one more view. Attention has to learn to compare; this begins by
+comparing, so a few hundred lists teach it something.
 """
 
 import math
@@ -16,6 +17,7 @@ PASSED = "passed"
 _PLACES = 48
 _SHARPNESS = (2.0, 3.0, 4.0, 8.0)
 """One view of the texts each, to begin with."""
+_ATTRIBUTE_SHARPNESS = 4.0
 _PRIOR = 0.15
 _PACE = 20.0
 """A handful of scalars must move further in a slice's few steps than the decoder's learning rate lets weights."""
@@ -24,21 +26,30 @@ _PACE = 20.0
 class Taste(nn.Module):
     """Log of a smoothed share, over its prior, one number a candidate."""
 
-    def __init__(self, actions: tuple[str, ...], text_width: int) -> None:
+    def __init__(self, actions: tuple[str, ...], text_width: int, attributes: int = 0) -> None:
+        """`attributes`: buckets of attribute codes, 0 for a taste by text alone."""
         super().__init__()
-        self.views = len(_SHARPNESS)
-        self.metric = nn.Linear(text_width, self.views * _PLACES, bias=False)
+        self.metric = nn.Linear(text_width, len(_SHARPNESS) * _PLACES, bias=False)
         nn.init.orthogonal_(self.metric.weight)
-        self.sharpness = _paced(torch.tensor(_SHARPNESS).log())
+        # Random directions: the nearness of two bags of values is about the share of values they have in common.
+        self.attribute = nn.Embedding(attributes, _PLACES, padding_idx=0) if attributes else None
+        sharpness = (*_SHARPNESS, _ATTRIBUTE_SHARPNESS) if attributes else _SHARPNESS
+        self.views = len(sharpness)
+        self.shape = (self.views, _PLACES)
+        self.sharpness = _paced(torch.tensor(sharpness).log())
         self.worth = _paced(torch.tensor([-4.0 if name == PASSED else 2.0 for name in actions]))
         self.fading = _paced(torch.tensor(-3.0))
         self.strength = _paced(torch.zeros(self.views))
         self.prior = _paced(torch.tensor(math.log(_PRIOR / (1 - _PRIOR))))
         self.weight = _paced(torch.full((self.views,), 0.4))
 
-    def place(self, normal: Tensor) -> Tensor:
-        """Unit vectors […, views, p] of normal text vectors […, d], one a view."""
-        return F.normalize(self.metric(normal).unflatten(-1, (self.views, _PLACES)), dim=-1)
+    def place(self, normal: Tensor, attribute: Tensor) -> Tensor:
+        """Unit vectors [n, views, p], one a view, of normal text vectors [n, d] and attribute codes [n, k]."""
+        places = self.metric(normal).unflatten(-1, (len(_SHARPNESS), _PLACES))
+        if self.attribute is not None:
+            bag = F.embedding_bag(attribute, self.attribute.weight, mode="sum", padding_idx=0)
+            places = torch.cat([places, bag[:, None]], dim=1)
+        return F.normalize(places, dim=-1)
 
     def forward(
         self, candidate: Tensor, past: Tensor, action: Tensor, allowed: Tensor, elapsed: Tensor

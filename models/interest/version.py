@@ -11,10 +11,11 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from models.interest.config import InterestConfig, InterestModelError
+from models.interest.device import find_device
 from models.interest.network import MomentDecoder
 from models.interest.text import TextEncoder
 
-_FORMAT = 1
+_FORMAT = 2
 
 
 class InterestModel:
@@ -23,11 +24,19 @@ class InterestModel:
     def __init__(self, config: InterestConfig) -> None:
         """A fresh model: the encoder as it comes, the decoder seeded."""
         self.config = config
-        self.encoder = TextEncoder(config.encoder, config.tune, config.max_tokens)
+        self.device = find_device(config.device)
+        self.encoder = TextEncoder(
+            config.encoder,
+            config.tune,
+            config.max_tokens,
+            rank=config.rank,
+            seed=config.seed,
+            device=self.device,
+        )
         with torch.random.fork_rng():
             torch.manual_seed(config.seed)
             self.decoder = MomentDecoder(config, self.encoder.width)
-        self.decoder.eval()
+        self.decoder.to(self.device).eval()
         self.history: list[dict[str, float]] = []
 
     def trained(self) -> dict[str, Tensor]:
@@ -45,6 +54,11 @@ class InterestModel:
         with torch.no_grad():
             for name, value in own.items():
                 value.copy_(weights[name])
+
+    def go_on(self, config: InterestConfig) -> None:
+        """Take up a configuration of the same shape, to be fitted further."""
+        self.config = self.decoder.config = self.decoder.items.config = config
+        self.history = []
 
     def save(self, folder: Path) -> None:
         """Write safetensors, tokenizer and JSON into `folder`."""
@@ -65,19 +79,30 @@ class InterestModel:
         (folder / "config.json").write_text(json.dumps(description, indent=1), encoding="utf-8")
 
     @classmethod
-    def load(cls, folder: Path, encoder: str | None = None) -> "InterestModel":
+    def load(cls, folder: Path, encoder: str | None = None, device: str | None = None) -> "InterestModel":
         """Read a version. `encoder` names the base where it lies elsewhere than when the version was saved.
+
+        Without a `device` it goes where the configuration says; one fitted on CUDA also loads without it.
 
         Raises InterestModelError if the folder holds no version, or one that was trained over another base.
         """
         try:
             description: dict[str, Any] = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-            config = InterestConfig.from_dict(
-                {**description["config"], **({"encoder": encoder} if encoder else {})}
-            )
-            base = description["base"]
+            found = description["format"]
+            if found == _FORMAT:
+                saved = description["config"]
+                place = device or ("cpu" if saved["device"] == "cpu" else "auto")
+                config = InterestConfig.from_dict(
+                    saved | {"device": place} | ({"encoder": encoder} if encoder else {})
+                )
+                base = description["base"]
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise InterestModelError(f"{folder} holds no interest model version: {error}") from None
+        if found != _FORMAT:
+            raise InterestModelError(
+                f"the interest model version in {folder} has format {found}, this release reads {_FORMAT}: fit anew "
+                "(momentrank run with a fresh registry), or go back to the release that wrote it"
+            )
         model = cls(config)
         if model.encoder.hash != base["hash"]:
             raise InterestModelError(

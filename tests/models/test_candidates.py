@@ -6,7 +6,8 @@ import pytest
 
 from features.project import Project
 from features.schemas import Impressions
-from features.state import MomentState, SliceEvents, advance, start
+from features.advance import advance
+from features.state import MomentState, SliceEvents, start
 from models.candidates import draw
 
 

@@ -6,9 +6,12 @@ import numpy as np
 import polars as pl
 import pytest
 
+from features.advance import advance
+from features.moments import PASSED
 from features.project import Project
 from features.schemas import InterestScores
-from features.state import PASSED, SliceEvents, advance, start
+from features.state import SliceEvents, start
+from models.interest.items import attribute_code, id_code
 from models.interest_input import (
     InterestInput,
     actions,
@@ -46,14 +49,15 @@ def events(toy: SimpleNamespace) -> SliceEvents:
 def read(given: InterestInput) -> dict[str, Any]:
     """Impression → (visible past as (text, action), candidates' texts)."""
     m = given.moments
+    text = [given.items.texts[number] for number in given.items.text]
     found = {}
     for n, name in enumerate(given.keys["impression_id"].unique(maintain_order=True)):
         first = int(m.user_start[m.impression_user[n]])
         past = range(first, first + int(m.impression_prefix[n]))
         shown = range(int(m.impression_start[n]), int(m.impression_start[n + 1]))
         found[name] = (
-            [(given.texts[m.history_item[t]], int(m.history_action[t])) for t in past],
-            [given.texts[m.candidate_item[t]] for t in shown],
+            [(text[m.history_item[t]], int(m.history_action[t])) for t in past],
+            [text[m.candidate_item[t]] for t in shown],
         )
     return found
 
@@ -67,9 +71,9 @@ def test_the_project_section_is_the_configuration(project: Project) -> None:
 
     assert config.actions == actions(project)
     assert config.seed == project.seed
-    assert {
-        name: getattr(config, name) for name in project.interest.model_dump()
-    } == project.interest.model_dump()
+    section = project.interest.model_dump(exclude={"numbers"})
+    assert {name: getattr(config, name) for name in section} == section
+    assert config.numbers == project.items.numeric
 
 
 @pytest.mark.parametrize(
@@ -93,9 +97,8 @@ def test_candidates_and_past_read_as_they_read_then(project: Project, events: Sl
 def test_the_arrays_are_consistent_and_keys_name_their_rows(project: Project, events: SliceEvents) -> None:
     given = interest_input(start(project), events, project)
 
-    given.moments.check(len(given.texts), len(actions(project)))
-    assert given.texts[0] == ""
-    assert len(set(given.texts)) == len(given.texts)
+    given.items.check(interest_config(project))
+    given.moments.check(len(given.items), len(actions(project)))
     assert given.keys.rows() == [
         ("r1", "a"),
         ("r1", "b"),
@@ -149,8 +152,8 @@ def test_a_slice_without_impressions_is_empty(toy: SimpleNamespace, project: Pro
 
     given = interest_input(start(project), nothing, project)
 
-    given.moments.check(1, len(actions(project)))
-    assert given.texts == [""]
+    given.moments.check(0, len(actions(project)))
+    assert len(given.items) == 0
     assert given.keys.is_empty()
 
 
@@ -164,3 +167,21 @@ def test_without_a_version_every_candidate_has_a_null_score(
     InterestScores.validate(found)
     assert found.select("impression_id", "item_id").equals(given.keys)
     assert found["interest_score"].null_count() == found["interest_slice"].null_count() == found.height
+
+
+def test_items_carry_what_was_declared_of_them(toy: SimpleNamespace, project: Project) -> None:
+    told = SliceEvents(
+        toy.items(
+            toy.item("a", toy.START, category="x", tags=["y", "z"], length=3.0), toy.item("b", toy.START)
+        ),
+        toy.impressions(("r", "u", toy.at(60), ["b", "unknown", "a"])),
+        toy.interactions(),
+    )
+
+    items = interest_input(start(project), told, project).items
+
+    assert items.id.tolist() == [id_code("b"), id_code("unknown"), id_code("a")]
+    assert np.diff(items.attribute_start).tolist() == [0, 0, 3]
+    assert sorted(items.attribute) == sorted(map(attribute_code, ["category=x", "tags=y", "tags=z"]))
+    assert np.isnan(items.number[:2]).all()
+    assert items.number[2].tolist() == [3.0]

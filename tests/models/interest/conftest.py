@@ -7,8 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from models.interest.items import ItemArrays
 from models.interest.moments import MomentArrays
-from models.interest.text import find_encoder
+from models.interest.pretrained import find_encoder
 
 WORDS = ("river", "stone", "cloud", "engine", "market", "garden", "violin", "rocket", "harbour", "winter")
 
@@ -18,8 +19,22 @@ def _random_texts(count: int) -> list[str]:
     return [" ".join(rng.choice(WORDS, size=rng.integers(3, 9))) + f" {n}" for n in range(count)]
 
 
+def _random_items(count: int) -> ItemArrays:
+    """Items with some of: attribute values, numbers, an id, a text of their own."""
+    rng = np.random.default_rng(6)
+    sizes = rng.integers(0, 4, size=count)
+    items = ItemArrays.of_texts(_random_texts(count))
+    return replace(
+        items,
+        attribute_start=np.concatenate([[0], np.cumsum(sizes)]),
+        attribute=rng.integers(1, 9, size=int(sizes.sum())),
+        number=np.where(rng.random((count, 2)) < 0.3, np.nan, rng.normal(size=(count, 2))).astype(np.float32),
+        id=np.where(rng.random(count) < 0.2, 0, np.arange(1, count + 1)),
+    )
+
+
 def _random_moments(
-    seed: int, users: int = 6, texts: int = 20, longest: int = 40, impressions: int = 4, actions: int = 2
+    seed: int, users: int = 6, items: int = 20, longest: int = 40, impressions: int = 4, actions: int = 2
 ) -> MomentArrays:
     """Users with histories of 0…longest tokens and impressions of 1…6 candidates anywhere in them."""
     rng = np.random.default_rng(seed)
@@ -32,7 +47,7 @@ def _random_moments(
     sizes = rng.integers(1, 7, size=len(user))
     total = int(start[-1])
     return MomentArrays(
-        history_item=rng.integers(0, texts, size=total),
+        history_item=rng.integers(0, items, size=total),
         history_action=rng.integers(0, actions, size=total),
         history_at=np.concatenate(at) + 1.7e9,
         user_start=start,
@@ -40,7 +55,7 @@ def _random_moments(
         impression_prefix=prefix,
         impression_at=np.array(seen) + rng.uniform(0, 100, size=len(user)) + 1.7e9,
         impression_start=np.concatenate([[0], np.cumsum(sizes)]),
-        candidate_item=rng.integers(0, texts, size=int(sizes.sum())),
+        candidate_item=rng.integers(0, items, size=int(sizes.sum())),
         label=rng.integers(0, 2, size=int(sizes.sum())).astype(np.float32),
     )
 
@@ -62,7 +77,7 @@ def _only_impression(moments: MomentArrays, number: int, candidates: list[int]) 
 
 def _checkerboard(
     seed: int, users: int = 60, lists: int = 4, first_user: int = 0
-) -> tuple[list[str], MomentArrays]:
+) -> tuple[ItemArrays, MomentArrays]:
     """Two groups of people and two kinds of text: each group takes one kind and passes over the other.
 
     Groups are equally large, so that nothing but a person's own past tells what they take.
@@ -95,7 +110,7 @@ def _checkerboard(
             action += taken.astype(int).tolist()
             at += [when + 30.0] * len(chosen)
         start.append(len(item))
-    return texts, MomentArrays(
+    return ItemArrays.of_texts(texts), MomentArrays(
         history_item=np.array(item),
         history_action=np.array(action),
         history_at=np.array(at),
@@ -148,6 +163,11 @@ def random_texts() -> Callable[..., list[str]]:
 
 
 @pytest.fixture(scope="session")
+def random_items() -> Callable[..., ItemArrays]:
+    return _random_items
+
+
+@pytest.fixture(scope="session")
 def random_moments() -> Callable[..., MomentArrays]:
     return _random_moments
 
@@ -158,7 +178,7 @@ def only_impression() -> Callable[..., MomentArrays]:
 
 
 @pytest.fixture(scope="session")
-def checkerboard() -> Callable[..., tuple[list[str], MomentArrays]]:
+def checkerboard() -> Callable[..., tuple[ItemArrays, MomentArrays]]:
     return _checkerboard
 
 

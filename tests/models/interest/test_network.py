@@ -8,28 +8,26 @@ from models.interest.config import InterestConfig, InterestModelError
 from models.interest.moments import collate, gaps, segments
 from models.interest.network import MomentDecoder, list_loss
 
-CONFIG = InterestConfig(width=16, heads=2, layers=2, window=8)
+CONFIG = InterestConfig(width=16, heads=2, layers=2, window=8, numbers=("price", "length"))
 
 
 @pytest.fixture(scope="module")
-def decoder() -> MomentDecoder:
+def decoder(random_items) -> MomentDecoder:
     """Random weights everywhere, so that no term is silent."""
     torch.manual_seed(3)
     network = MomentDecoder(CONFIG, text_width=12).eval()
     for parameter in network.parameters():
         torch.nn.init.normal_(parameter, std=0.3)
-    network.standardise(torch.randn(20, 12))
+    network.embedded = random_items(20).tensors(torch.nn.functional.normalize(torch.randn(20, 12), dim=1))
+    network.items.standardise(network.embedded)
     return network
 
 
 def logits(decoder: MomentDecoder, moments, config: InterestConfig = CONFIG) -> np.ndarray:
-    vectors = torch.nn.functional.normalize(
-        torch.randn(20, 12, generator=torch.Generator().manual_seed(1)), dim=1
-    )
     result = np.full(len(moments.candidate_item), np.nan)
     with torch.no_grad():
         batch = collate(moments, segments(moments, config), gaps(moments), config)
-        result[batch.candidate] = decoder(batch, vectors)
+        result[batch.candidate] = decoder(batch, decoder.items(decoder.embedded))
     return result
 
 
@@ -114,7 +112,7 @@ def test_list_loss_is_the_formula() -> None:
 @pytest.mark.parametrize(
     ("field", "change", "sentence"),
     [
-        ("candidate_item", lambda a: a + 99, "outside the texts"),
+        ("candidate_item", lambda a: a + 99, "outside the items"),
         ("history_action", lambda a: a + 2, "outside the vocabulary"),
         ("impression_prefix", lambda a: a + 999, "more history"),
         ("impression_user", lambda a: a + 999, "user is unknown"),
@@ -125,7 +123,7 @@ def test_arrays_that_contradict_each_other_are_refused(random_moments, field, ch
     moments = random_moments(7)
 
     with pytest.raises(InterestModelError, match=sentence):
-        replace(moments, **{field: change(getattr(moments, field))}).check(texts=20, actions=2)
+        replace(moments, **{field: change(getattr(moments, field))}).check(items=20, actions=2)
 
 
 @pytest.mark.parametrize("wrong", [{"tune": "most"}, {"width": 10, "heads": 4}, {"actions": ()}])

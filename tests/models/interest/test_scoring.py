@@ -6,33 +6,42 @@ import pytest
 import torch
 
 from models.interest.config import InterestConfig, InterestModelError
+from models.interest.items import ItemArrays
 from models.interest.scoring import advance, embed, score, score_live, start
 from models.interest.training import fine_tune
 from models.interest.version import InterestModel
 
 
 @pytest.fixture(scope="module")
-def model(tiny_encoder: str) -> InterestModel:
+def model(tiny_encoder: str, random_items) -> InterestModel:
     """Random weights everywhere, so that no term is silent."""
     model = InterestModel(
         InterestConfig(
-            encoder=tiny_encoder, tune="top:1", max_tokens=12, width=16, heads=2, window=8, layers=3
+            encoder=tiny_encoder,
+            tune="top:1",
+            max_tokens=12,
+            width=16,
+            heads=2,
+            window=8,
+            layers=3,
+            numbers=("price", "length"),
         )
     )
     torch.manual_seed(4)
     for parameter in model.decoder.parameters():
         torch.nn.init.normal_(parameter, std=0.3)
-    model.decoder.standardise(torch.randn(20, 32))
+    items = random_items(20)
+    model.decoder.items.standardise(items.tensors(torch.randn(20, 32)))
     return model
 
 
 @pytest.mark.parametrize("seed", [1, 2, 3])
 def test_live_equals_batch_for_any_split(
-    model: InterestModel, random_texts, random_moments, seed: int
+    model: InterestModel, random_items, random_moments, seed: int
 ) -> None:
-    texts = random_texts(20)
+    items = random_items(20)
     moments = random_moments(seed, users=4, longest=70, impressions=6)
-    vectors = embed(model, texts)
+    embedded = embed(model, items)
     live = np.full(len(moments.candidate_item), np.nan)
 
     for user in range(len(moments.user_start) - 1):
@@ -44,7 +53,7 @@ def test_live_equals_batch_for_any_split(
                 state = advance(
                     model,
                     state,
-                    vectors[moments.history_item[token]],
+                    embedded[int(moments.history_item[token])],
                     model.config.actions[moments.history_action[token]],
                     float(moments.history_at[token]),
                 )
@@ -53,32 +62,32 @@ def test_live_equals_batch_for_any_split(
             live[low:high] = score_live(
                 model,
                 state,
-                vectors[moments.candidate_item[low:high]],
+                embedded[moments.candidate_item[low:high]],
                 float(moments.impression_at[impression]),
             )
 
-    assert np.abs(live - score(model, texts, moments)).max() < 1e-4
+    assert np.abs(live - score(model, items, moments)).max() < 1e-4
     assert np.ptp(live) > 0.1
 
 
-def test_a_live_state_stays_as_small_as_the_window(model: InterestModel, random_texts) -> None:
-    vector = embed(model, random_texts(1))[0]
+def test_a_live_state_stays_as_small_as_the_window(model: InterestModel, random_items) -> None:
+    item = embed(model, random_items(20))[0]
     state = start(model)
 
     for second in range(30):
-        state = advance(model, state, vector, "click", 1.7e9 + second)
+        state = advance(model, state, item, "click", 1.7e9 + second)
 
     assert state.keys.shape == (3, 2, 8, 8)
     assert len(state.at) == 8
 
 
-def test_an_unknown_action_is_refused(model: InterestModel, random_texts) -> None:
+def test_an_unknown_action_is_refused(model: InterestModel, random_items) -> None:
     with pytest.raises(InterestModelError, match="known are passed, click"):
-        advance(model, start(model), embed(model, random_texts(1))[0], "purchase", 1.7e9)
+        advance(model, start(model), embed(model, random_items(20))[0], "purchase", 1.7e9)
 
 
 def test_scores_do_not_depend_on_the_order_of_impressions(
-    model: InterestModel, random_texts, random_moments
+    model: InterestModel, random_items, random_moments
 ) -> None:
     moments = random_moments(4, users=8)
     order = np.random.default_rng(1).permutation(len(moments.impression_user))
@@ -96,21 +105,22 @@ def test_scores_do_not_depend_on_the_order_of_impressions(
         label=moments.label[source],
     )
 
-    scores = score(model, random_texts(20), moments)
+    scores = score(model, random_items(20), moments)
 
-    assert np.allclose(score(model, random_texts(20), shuffled), scores[source], atol=1e-6)
+    assert np.allclose(score(model, random_items(20), shuffled), scores[source], atol=1e-6)
 
 
-def test_labels_are_not_looked_at(model: InterestModel, random_texts, random_moments) -> None:
+def test_labels_are_not_looked_at(model: InterestModel, random_items, random_moments) -> None:
     moments = random_moments(5)
 
     other = replace(moments, label=1 - moments.label)
 
-    assert np.array_equal(score(model, random_texts(20), other), score(model, random_texts(20), moments))
+    assert np.array_equal(score(model, random_items(20), other), score(model, random_items(20), moments))
 
 
 def test_odd_texts_and_bare_users_are_scored(model: InterestModel, random_moments, tmp_path: Path) -> None:
-    odd = ["", "😀🎉", "Привет, мир", "日本語", "word " * 3000, "\ud800", "\x00", "a"] * 3
+    texts = ["", "😀🎉", "Привет, мир", "日本語", "word " * 3000, "\ud800", "\x00", "a"] * 3
+    odd = replace(ItemArrays.of_texts(texts), number=np.full((len(texts), 2), np.nan, np.float32))
     moments = random_moments(6, users=2, longest=1)
     config = replace(model.config, epochs=1)
 
@@ -122,23 +132,23 @@ def test_odd_texts_and_bare_users_are_scored(model: InterestModel, random_moment
 
 
 def test_a_list_of_one_is_scored_like_any(
-    model: InterestModel, random_texts, random_moments, only_impression
+    model: InterestModel, random_items, random_moments, only_impression
 ) -> None:
     moments = random_moments(7)
 
-    scores = score(model, random_texts(20), only_impression(moments, 3, [0]))
+    scores = score(model, random_items(20), only_impression(moments, 3, [0]))
 
     assert scores == pytest.approx(
-        score(model, random_texts(20), moments)[moments.impression_start[[3]]], abs=1e-5
+        score(model, random_items(20), moments)[moments.impression_start[[3]]], abs=1e-5
     )
 
 
 def test_a_saved_version_scores_the_same(
-    random_texts, random_moments, model: InterestModel, tmp_path: Path
+    random_items, random_moments, model: InterestModel, tmp_path: Path
 ) -> None:
-    texts, moments = random_texts(20), random_moments(8)
+    items, moments = random_items(20), random_moments(8)
     trained = fine_tune(
-        texts,
+        items,
         moments,
         replace(model.config, epochs=1, encoder_rate=1e-2),
         start_from=None,
@@ -148,7 +158,7 @@ def test_a_saved_version_scores_the_same(
     trained.save(tmp_path / "v")
     loaded = InterestModel.load(tmp_path / "v")
 
-    assert np.array_equal(score(loaded, texts, moments), score(trained, texts, moments))
+    assert np.array_equal(score(loaded, items, moments), score(trained, items, moments))
     assert loaded.config == trained.config
     assert loaded.history == trained.history
     untuned = InterestModel(trained.config).trained()
@@ -171,3 +181,34 @@ def test_another_base_is_refused(model: InterestModel, other_encoder: str, tmp_p
 def test_a_folder_without_a_version_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InterestModelError, match="holds no interest model version"):
         InterestModel.load(tmp_path)
+
+
+def test_a_version_of_another_format_is_refused(model: InterestModel, tmp_path: Path) -> None:
+    model.save(tmp_path)
+    path = tmp_path / "config.json"
+    path.write_text(path.read_text().replace('"format": 2', '"format": 1'))
+
+    with pytest.raises(InterestModelError, match="has format 1, this release reads 2: fit anew"):
+        InterestModel.load(tmp_path)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="what is tested is the lack of CUDA")
+def test_a_version_fitted_on_cuda_loads_without_it_but_none_is_fitted(
+    model: InterestModel, tmp_path: Path
+) -> None:
+    model.save(tmp_path)
+    path = tmp_path / "config.json"
+    path.write_text(path.read_text().replace('"device": "auto"', '"device": "cuda"'))
+
+    assert InterestModel.load(tmp_path).device.type == "cpu"
+    with pytest.raises(InterestModelError, match="finds no CUDA device"):
+        InterestModel(replace(model.config, device="cuda"))
+
+
+def test_items_without_any_text_are_scored(model: InterestModel, random_items, random_moments) -> None:
+    silent = replace(random_items(20), texts=[""], text=np.zeros(20, dtype=np.int64))
+
+    scores = score(model, silent, random_moments(9))
+
+    assert ((scores > 0) & (scores < 1)).all()
+    assert np.ptp(scores) > 0.01

@@ -14,7 +14,7 @@ def taste() -> Taste:
 
 def evidence(taste: Taste, candidate: int, past: list[tuple[int, str, float]]) -> float:
     """Taste for one of three unlike texts after (text, action, seconds ago)."""
-    places = taste.place(torch.eye(8)[:3] * 4.0)
+    places = taste.place(torch.eye(8)[:3] * 4.0, torch.zeros(3, 1, dtype=torch.long))
     with torch.no_grad():
         result = taste(
             places[[candidate]][None],
@@ -42,3 +42,27 @@ def test_every_action_but_passing_over_speaks_for_an_item(taste: Taste) -> None:
 
 def test_evidence_fades(taste: Taste) -> None:
     assert evidence(taste, 0, [(0, "click", 60.0)]) > evidence(taste, 0, [(0, "click", 6e7)]) > 0
+
+
+def test_shared_attribute_values_are_evidence_whatever_the_texts() -> None:
+    torch.manual_seed(1)
+    taste = Taste(ACTIONS, text_width=8, attributes=100)
+    codes = torch.tensor([[5, 6], [5, 6], [7, 8], [0, 0]])
+    places = taste.place(torch.eye(8)[:4] * 4.0, codes)
+
+    with torch.no_grad():
+        alike, unlike, unknown = (
+            float(
+                taste(
+                    places[[candidate]][None],
+                    places[[0]][None],
+                    torch.tensor([[1]]),
+                    torch.ones(1, 1, 1, dtype=torch.bool),
+                    torch.full((1, 1, 1), 60.0).log1p(),
+                )
+            )
+            for candidate in (1, 2, 3)
+        )
+
+    assert alike > unlike + 0.1
+    assert alike > unknown

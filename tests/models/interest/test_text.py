@@ -1,13 +1,55 @@
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from models.interest.config import InterestModelError
+from models.interest.pretrained import find_encoder
 from models.interest.store import RowStore, key
 from models.interest.text import TextEncoder, frozen_vectors
 
 ODD = ["", " ", "😀🎉", "Привет, мир", "日本語の記事", "\ud800 broken", "word " * 5000]
+WAYS = ["frozen", "top:1", "top:3", "lora", "adalora", "full"]
+
+
+def _padded_vectors(folder: str, texts: list[str], max_tokens: int) -> np.ndarray:
+    """Mean over tokens as the model cards give it: one padded batch, no autocast."""
+    from transformers import AutoModel, AutoTokenizer
+
+    encoded = AutoTokenizer.from_pretrained(folder)(
+        texts, truncation=True, max_length=max_tokens, padding=True, return_tensors="pt"
+    )
+    with torch.inference_mode():
+        hidden = AutoModel.from_pretrained(folder).eval()(**encoded).last_hidden_state
+    weight = encoded["attention_mask"][..., None]
+    mean = (hidden * weight).sum(1) / weight.sum(1)
+    return torch.nn.functional.normalize(mean, dim=-1).numpy()
+
+
+@pytest.fixture(scope="session")
+def foreign_encoder(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], str]:
+    """A tiny random encoder of another architecture, with the packaged tokenizer."""
+    from transformers import AutoConfig, AutoModel, AutoTokenizer
+
+    shape = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
+    distil = {"dim": 32, "n_layers": 2, "n_heads": 2, "hidden_dim": 64}
+
+    def make(kind: str) -> str:
+        folder = tmp_path_factory.mktemp(kind)
+        config = AutoConfig.for_model(kind, vocab_size=30522, **(distil if kind == "distilbert" else shape))
+        with torch.random.fork_rng():
+            torch.manual_seed(3)
+            model = AutoModel.from_config(config)
+            for weight in model.parameters():
+                # As they come, position embeddings are too faint for a wrong position to show.
+                weight.data.mul_(3.0)
+        model.save_pretrained(folder)
+        AutoTokenizer.from_pretrained(find_encoder("all-MiniLM-L6-v2")).save_pretrained(folder)
+        return str(folder)
+
+    return make
 
 
 def test_odd_texts_give_finite_unit_vectors() -> None:
@@ -27,33 +69,70 @@ def test_no_texts_give_no_vectors() -> None:
     assert frozen_vectors([]).shape == (0, 384)
 
 
-@pytest.mark.parametrize("tune", ["frozen", "top:1", "top:3", "full"])
-def test_every_mode_begins_as_the_untuned_encoder(tiny_encoder: str, random_texts, tune: str) -> None:
-    texts = [*random_texts(10), ""]
-    frozen = TextEncoder(tiny_encoder, "frozen", 16, bf16=False)
-    encoder = TextEncoder(tiny_encoder, tune, 16, bf16=False)
+@pytest.mark.parametrize("tune", WAYS)
+def test_every_mode_begins_as_the_padded_untuned_encoder(tiny_encoder: str, random_texts, tune: str) -> None:
+    texts = [*random_texts(10), "", "word " * 30]
+    encoder = TextEncoder(tiny_encoder, tune, 16, device="cpu", bf16=False)
 
-    vectors = encoder.vectors(encoder.prepare(texts))
+    vectors = encoder.vectors(encoder.prepare(texts)).numpy()
 
-    assert np.allclose(vectors, frozen.vectors(frozen.prepare(texts)), atol=2e-3)
+    assert np.allclose(vectors, _padded_vectors(tiny_encoder, texts, 16), atol=2e-3)
 
 
-def test_a_text_has_the_same_vector_in_any_company(tiny_encoder: str, random_texts) -> None:
+@pytest.mark.parametrize("kind", ["roberta", "electra", "mpnet", "distilbert"])
+def test_encoders_of_other_architectures_are_read_as_they_are(
+    foreign_encoder, random_texts, kind: str
+) -> None:
+    folder, texts = foreign_encoder(kind), random_texts(10)
+    encoder = TextEncoder(folder, "frozen", 16, device="cpu", bf16=False)
+
+    vectors = encoder.vectors(encoder.prepare(texts)).numpy()
+
+    assert np.allclose(vectors, _padded_vectors(folder, texts, 16), atol=1e-4)
+
+
+def test_layers_that_need_more_than_hidden_states_cannot_be_tuned_alone(foreign_encoder) -> None:
+    with pytest.raises(InterestModelError, match="has 0 such layers"):
+        TextEncoder(foreign_encoder("mpnet"), "top:1", device="cpu")
+
+
+@pytest.mark.parametrize("tune", WAYS)
+def test_a_text_has_the_same_vector_in_any_company(tiny_encoder: str, random_texts, tune: str) -> None:
     texts = random_texts(50)
-    encoder = TextEncoder(tiny_encoder, "top:1", 16)
+    encoder = TextEncoder(tiny_encoder, tune, 16)
 
-    together = encoder.vectors(encoder.prepare(texts))
-    alone = encoder.vectors(encoder.prepare([texts[7]]))
+    together = encoder.vectors(encoder.prepare(texts)).cpu()
+    alone = encoder.vectors(encoder.prepare([texts[7]])).cpu()
 
     assert np.array_equal(together[7], alone[0])
+
+
+@pytest.mark.parametrize("tune", WAYS[1:])
+def test_training_moves_what_is_tuned_and_nothing_else(tiny_encoder: str, random_texts, tune: str) -> None:
+    encoder = TextEncoder(tiny_encoder, tune, 16, device="cpu")
+    rows = encoder.prepare(random_texts(6))
+    before = {name: value.clone() for name, value in encoder.base.state_dict().items()}
+    tuned = encoder.tuned_parameters()
+    optimiser = torch.optim.SGD(tuned.values(), lr=0.1)
+
+    for _ in range(2):
+        optimiser.zero_grad()
+        encoder(rows)[:, 0].sum().backward()
+        optimiser.step()
+
+    changed = {
+        name for name, value in encoder.base.state_dict().items() if not torch.equal(value, before[name])
+    }
+    assert changed
+    assert changed <= tuned.keys()
 
 
 def test_a_cached_text_is_not_encoded_again(tiny_encoder: str, tmp_path: Path, monkeypatch) -> None:
     first = TextEncoder(tiny_encoder, "top:2", 16).prepare(["one", "two", "one"], tmp_path)
     encoder = TextEncoder(tiny_encoder, "top:2", 16)
     seen: list[int] = []
-    original = encoder._hidden
-    monkeypatch.setattr(encoder, "_hidden", lambda ids: seen.append(len(ids)) or original(ids))
+    original = encoder._embed
+    monkeypatch.setattr(encoder, "_embed", lambda ids: seen.append(len(ids)) or original(ids))
 
     known = encoder.prepare(["two", "one"], tmp_path)
     assert seen == []
@@ -62,6 +141,13 @@ def test_a_cached_text_is_not_encoded_again(tiny_encoder: str, tmp_path: Path, m
     assert len(seen) == 1
     assert np.array_equal(known[0], first[1])
     assert np.array_equal(known[1], first[0])
+
+
+def test_the_hash_is_that_of_the_base_whatever_is_tuned(tiny_encoder: str, other_encoder: str) -> None:
+    hashes = {TextEncoder(tiny_encoder, tune, 16).hash for tune in WAYS}
+
+    assert len(hashes) == 1
+    assert TextEncoder(other_encoder, "lora", 16).hash not in hashes
 
 
 def test_an_unfinished_shard_is_not_read(tmp_path: Path) -> None:

@@ -1,0 +1,243 @@
+"""How fast and how right the interest model is on this machine.
+
+`python -m models.interest.benchmark FOLDER` reads arrays that `arrays.save_arrays` wrote; `--synthetic` draws some.
+Needs torch, transformers and numpy alone; without a GPU it prints the processor's figures. Throughput is of real
+tokens: packs have no padding. The share of the card's peak counts the encoder's matrix products only.
+"""
+
+import argparse
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from transformers import BertConfig, BertModel, BertTokenizer
+
+from models.interest.arrays import load_arrays
+from models.interest.config import InterestConfig
+from models.interest.device import find_device
+from models.interest.items import ItemArrays
+from models.interest.moments import MomentArrays
+from models.interest.scoring import score
+from models.interest.text import TextEncoder
+from models.interest.training import fine_tune
+from models.interest.version import InterestModel
+
+RANDOM = "bert-base"
+"""An encoder of BERT's base size with random weights: throughput does not depend on what they say."""
+PEAK = {
+    "B200": 2250, "GH200": 989, "H200": 989, "H100 PCIe": 756, "H100 NVL": 835, "H100": 989,
+    "A100": 312, "L40S": 362, "L4": 121, "RTX 4090": 165,
+}  # fmt: skip
+"""Dense bf16 TFLOP/s that makers state, by what the card's name holds; the first that fits counts."""
+_WORDS = 8_000
+_TOLERANCE = 0.02
+"""Between probabilities on CPU and CUDA, which round bf16 differently."""
+_TIMED = 5
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Print the report; 1 if CPU and CUDA disagree."""
+    asked = _parse(arguments)
+    with tempfile.TemporaryDirectory() as name:
+        work = Path(name)
+        items, moments, config = synthetic(asked.lists) if asked.synthetic else load_arrays(asked.folder)
+        device = find_device(asked.device)
+        encoder = asked.encoder or (RANDOM if device.type == "cuda" else config.encoder)
+        config = replace(
+            config,
+            encoder=str(random_encoder(work / "encoder")) if encoder == RANDOM else encoder,
+            tune=asked.tune or ("full" if device.type == "cuda" else config.tune),
+            texts_per_step=asked.texts,
+            device=device.type,
+            epochs=1,
+            holdout=0.0,
+        )
+        card = torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU"
+        print(
+            f"{card}, torch {torch.__version__}, {torch.get_num_threads()} threads; {encoder}, {config.tune}"
+        )
+        print(f"{len(items.texts):,} texts, {len(moments.impression_user):,} lists\n")
+        model = _time_fit(items, moments, config, work)
+        _time_encoder(model, items.texts, asked.texts, _peak(card))
+        return _compare(model, items, moments, work)
+
+
+def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("folder", nargs="?", type=Path, help="arrays written by arrays.save_arrays")
+    parser.add_argument("--synthetic", action="store_true", help="seeded arrays instead of a folder's")
+    parser.add_argument("--lists", type=int, default=512, help="synthetic lists")
+    parser.add_argument("--encoder", help=f"as in the configuration, or {RANDOM} (the default on CUDA)")
+    parser.add_argument("--tune", help="as in the configuration; full by default on CUDA")
+    parser.add_argument("--texts", type=int, default=64, help="texts with gradient a step; try 1024 on a GPU")
+    parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"))
+    asked = parser.parse_args(arguments)
+    if (asked.folder is None) != asked.synthetic:
+        parser.error("name a folder or give --synthetic, one of the two")
+    return asked
+
+
+def synthetic(lists: int, seed: int = 1) -> tuple[ItemArrays, MomentArrays, InterestConfig]:
+    """Seeded texts of 4 to 40 words, a quarter as many users as lists with 0 to 100 moments, 24 candidates a list."""
+    rng = np.random.default_rng(seed)
+    lengths = np.clip(rng.normal(16, 8, 2_000).astype(int), 4, 40)
+    texts = [" ".join(f"w{word}" for word in rng.integers(_WORDS, size=length)) for length in lengths]
+    past = rng.integers(0, 101, size=max(1, lists // 4))
+    start = np.concatenate([[0], np.cumsum(past)])
+    user = rng.integers(len(past), size=lists)
+    return (
+        ItemArrays.of_texts(texts),
+        MomentArrays(
+            history_item=rng.integers(len(texts), size=start[-1]),
+            history_action=rng.integers(2, size=start[-1]),
+            history_at=1.7e9 + np.concatenate([60.0 * np.arange(n) for n in past]),
+            user_start=start,
+            impression_user=user,
+            impression_prefix=past[user],
+            impression_at=np.full(lists, 1.7e9 + 86_400),
+            impression_start=24 * np.arange(lists + 1),
+            candidate_item=rng.integers(len(texts), size=24 * lists),
+            label=(rng.random(24 * lists) < 0.15).astype(np.float32),
+        ),
+        InterestConfig(),
+    )
+
+
+def random_encoder(folder: Path, **shape: int) -> Path:
+    """A BERT of base size (or another `shape`) with random weights, whose tokens are whole words."""
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *(f"w{n}" for n in range(_WORDS))]
+    with torch.random.fork_rng():
+        torch.manual_seed(1)
+        BertModel(BertConfig(**shape)).save_pretrained(folder)
+    BertTokenizer(vocab={word: place for place, word in enumerate(words)}).save_pretrained(folder)
+    return folder
+
+
+def _time_fit(items: ItemArrays, moments: MomentArrays, config: InterestConfig, work: Path) -> InterestModel:
+    """Fit one epoch; print its throughput and what its last steps spent their time on."""
+    steps: list[dict[str, float]] = []
+    began = time.perf_counter()
+    model = fine_tune(
+        items,
+        moments,
+        config,
+        start_from=None,
+        checkpoint=work / "fit",
+        progress=steps.append,
+        cache=work / "cache",
+    )
+    seconds = time.perf_counter() - began
+    warm = steps[len(steps) // 2 :]
+    print("| fit | |\n|---|---:|")
+    print(f"| all, with loading and preparing | {seconds:.1f} s |")
+    for name in ("impressions_per_second", "texts_per_second"):
+        print(f"| {name.replace('_', ' ')} (median step) | {np.median([s[name] for s in warm]):,.1f} |")
+    few = moments.only(np.arange(min(len(moments.impression_user), 4 * config.impressions_per_step)))
+    _print_profile(
+        lambda: fine_tune(
+            items, few, config, start_from=None, checkpoint=work / "profile", cache=work / "cache"
+        )
+    )
+    return model
+
+
+def _print_profile(call: Callable[[], object]) -> None:
+    """Where the time of a call goes: the operations with the largest own time."""
+    with torch.profiler.profile() as profile:
+        call()
+    cuda = torch.cuda.is_available()
+    own = {
+        event.key: event.self_device_time_total if cuda else event.self_cpu_time_total
+        for event in profile.key_averages()
+    }
+    total = max(sum(own.values()), 1e-9)
+    print(f"\n| operation (of a short fit, on the {'GPU' if cuda else 'CPU'}) | share |\n|---|---:|")
+    for name, spent in sorted(own.items(), key=lambda pair: -pair[1])[:10]:
+        print(f"| {name[:60]} | {spent / total:.0%} |")
+
+
+def _time_encoder(model: InterestModel, texts: list[str], many: int, peak: float | None) -> None:
+    """Texts and tokens a second through the encoder alone, and the share of the card's peak."""
+    encoder = model.encoder
+    rows = encoder.prepare(texts)
+    lengths = [len(ids) for ids in encoder.tokenise(texts)]
+    weights = {
+        name: module.weight
+        for name, module in encoder.base.named_modules()
+        if isinstance(module, torch.nn.Linear) and not name.startswith("pooler")
+    }
+    every = sum(weight.numel() for weight in weights.values())
+    trained = sum(weight.numel() for weight in weights.values() if weight.requires_grad)
+    passed = trained if encoder.tune.startswith("top:") else every
+    chosen = list(range(min(many or len(rows), len(rows))))
+
+    def learn() -> None:
+        encoder(rows[: len(chosen)]).sum().backward()
+
+    # A token takes 2 operations a weight forward, 2 for the gradient that is passed on, 2 for the weight's own.
+    ways: list[tuple[str, Callable[[], object], list[int], int]] = [
+        ("texts → vectors, all layers", lambda: encoder.vectors(encoder.prepare(texts)), lengths, 2 * every)
+    ]
+    if trained:
+        ways.append(("forward and backward", learn, lengths[: len(chosen)], 4 * passed + 2 * trained))
+    print("\n| encoder | texts/s | tokens/s | TFLOP/s | of peak |\n|---|---:|---:|---:|---:|")
+    for name, call, tokens, operations in ways:
+        seconds = _seconds(call, encoder.device)
+        speed = sum(tokens) * operations / seconds / 1e12
+        share = f"{speed / peak:.0%}" if peak else "peak unknown"
+        print(
+            f"| {name} | {len(tokens) / seconds:,.0f} | {sum(tokens) / seconds:,.0f} | {speed:.2f} | {share} |"
+        )
+
+
+def _seconds(call: Callable[[], object], device: torch.device) -> float:
+    """Median of some calls after two that warm up."""
+    spent = []
+    for _ in range(2 + _TIMED):
+        began = time.perf_counter()
+        call()
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        spent.append(time.perf_counter() - began)
+    return float(np.median(spent[2:]))
+
+
+def _compare(model: InterestModel, items: ItemArrays, moments: MomentArrays, work: Path) -> int:
+    """Print how far bf16 is from float32 here, and CUDA from the CPU; 1 if that is too far."""
+    texts = items.texts[:256]
+    exact, fast = (
+        encoder.vectors(encoder.prepare(texts))
+        for encoder in (
+            TextEncoder(model.config.encoder, device=model.device, bf16=bf16) for bf16 in (False, True)
+        )
+    )
+    print(
+        f"\n| correctness | |\n|---|---:|\n| least cosine, bf16 to float32 | {(exact * fast).sum(1).min():.5f} |"
+    )
+    if model.device.type == "cpu":
+        print("| CPU and CUDA | no CUDA used |")
+        return 0
+    few = moments.only(np.arange(min(64, len(moments.impression_user))))
+    model.save(work / "version")
+    scores = [
+        score(InterestModel.load(work / "version", device=name), items, few) for name in ("cpu", "cuda")
+    ]
+    apart = float(np.abs(scores[0] - scores[1]).max())
+    print(f"| largest difference of a score, CPU and CUDA (allowed: {_TOLERANCE}) | {apart:.5f} |")
+    return int(apart > _TOLERANCE)
+
+
+def _peak(card: str) -> float | None:
+    """TFLOP/s."""
+    return next((float(peak) for name, peak in PEAK.items() if name in card), None)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

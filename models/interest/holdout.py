@@ -1,0 +1,78 @@
+"""Impressions held out of a fit: what the loss on them says about when to stop, and about calibration."""
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from models.interest.items import Embedded
+from models.interest.moments import MomentArrays, by_length, collate, gaps, segments
+from models.interest.network import list_loss
+from models.interest.version import InterestModel
+
+_TOKENS_PER_PASS = 8192
+_BINS = 10
+
+
+def split(moments: MomentArrays, share: float) -> tuple[MomentArrays, MomentArrays]:
+    """(what is fitted, what is watched): the latest `share` of the impressions is watched."""
+    order = np.argsort(moments.impression_at, kind="stable")
+    fitted = len(order) - round(share * len(order))
+    return moments.only(np.sort(order[:fitted])), moments.only(np.sort(order[fitted:]))
+
+
+class Watch:
+    """Held-out impressions, and the best weights so far by their loss."""
+
+    def __init__(self, model: InterestModel, moments: MomentArrays) -> None:
+        self._model, self._moments = model, moments
+        self._pieces = [s for s in segments(moments, model.config) if s.candidates]
+        self._gap = gaps(moments)
+        self.losses: list[float] = []
+        """Loss after each epoch."""
+        self.best: dict[str, Tensor] = {}
+        """`InterestModel.trained` after the best of them; empty without a holdout."""
+
+    @property
+    def needed(self) -> bool:
+        """Whether anything was held out."""
+        return bool(self._pieces)
+
+    @property
+    def over(self) -> bool:
+        """Whether the last epochs brought nothing, so that the fit should end."""
+        if not self.losses:
+            return False
+        return len(self.losses) - 1 - int(np.argmin(self.losses)) >= self._model.config.patience
+
+    def look(self, items: Embedded) -> dict[str, float]:
+        """Held-out loss and calibration error under the present weights; nothing without a holdout."""
+        if not self.needed:
+            return {}
+        logits, labels = [], []
+        losses: list[tuple[float, int]] = []
+        decoder = self._model.decoder.eval()
+        with torch.no_grad():
+            read = decoder.items(items)
+            for chunk in by_length(self._pieces, _TOKENS_PER_PASS):
+                batch = collate(self._moments, chunk, self._gap, self._model.config).to(self._model.device)
+                label = torch.from_numpy(self._moments.label[batch.candidate])
+                logit = decoder(batch, read).cpu()
+                losses.append(
+                    (float(list_loss(logit, label, torch.from_numpy(batch.sizes))), len(batch.sizes))
+                )
+                logits.append(logit.sigmoid().numpy())
+                labels.append(label.numpy() > 0)
+        loss = float(np.average([value for value, _ in losses], weights=[size for _, size in losses]))
+        if not self.losses or loss < min(self.losses):
+            self.best = {name: value.detach().cpu().clone() for name, value in self._model.trained().items()}
+        self.losses.append(loss)
+        error = calibration_error(np.concatenate(logits), np.concatenate(labels))
+        return {"held_out_loss": loss, "held_out_calibration_error": error}
+
+
+def calibration_error(probability: npt.NDArray[np.float32], taken: npt.NDArray[np.bool_]) -> float:
+    """Expected calibration error: |mean probability − share taken| over ten equal bins, weighted by their size."""
+    place = np.minimum((probability * _BINS).astype(int), _BINS - 1)
+    gap = np.bincount(place, weights=probability - taken, minlength=_BINS)
+    return float(np.abs(gap).sum() / max(len(place), 1))

@@ -1,0 +1,145 @@
+"""Texts of different length laid end to end, so that no layer of the encoder computes padding.
+
+Linear layers, norms and activations see real tokens only. Attention sees each text by itself: on CUDA through
+kernels for varying length, elsewhere by laying queries, keys and values out as a rectangle for that one product.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.nn.attention.varlen import varlen_attn
+from transformers import AttentionInterface
+
+ATTENTION = "packed"
+"""Name of `attend` among the attention implementations of transformers."""
+_LENGTH_STEP = 8
+"""Texts come in few widths."""
+
+
+@dataclass(frozen=True)
+class Pack:
+    """n texts of T tokens in all."""
+
+    ends: Tensor
+    """[n+1] text i is tokens `ends[i]:ends[i+1]`; int32."""
+    owner: Tensor
+    """[T] text of each token."""
+    position: Tensor
+    """[T] place of each token in its text."""
+    real: Tensor
+    """[n, L] which places of the rectangle hold a token."""
+    width: int
+    """L: the longest text, rounded up."""
+
+    @classmethod
+    def of(cls, lengths: Sequence[int], device: torch.device) -> "Pack":
+        """Texts of these lengths."""
+        sizes = np.asarray(lengths, dtype=np.int64)
+        ends = np.concatenate([[0], np.cumsum(sizes)])
+        owner = np.repeat(np.arange(len(sizes)), sizes)
+        width = _padded(int(sizes.max()))
+        return cls(
+            ends=torch.from_numpy(ends.astype(np.int32)).to(device),
+            owner=torch.from_numpy(owner).to(device),
+            position=torch.from_numpy(np.arange(ends[-1]) - ends[owner]).to(device),
+            real=torch.from_numpy(np.arange(width) < sizes[:, None]).to(device),
+            width=width,
+        )
+
+    def spread(self, tokens: Tensor) -> Tensor:
+        """[n, L, …] from [T, …], with zeros for padding."""
+        empty = tokens.new_zeros(self.real.numel(), *tokens.shape[1:])
+        filled = empty.index_copy(0, self._place, tokens)
+        return filled.view(*self.real.shape, *tokens.shape[1:])
+
+    def gather(self, rectangle: Tensor) -> Tensor:
+        """Inverse of `spread`."""
+        return rectangle.flatten(0, 1).index_select(0, self._place)
+
+    @property
+    def _place(self) -> Tensor:
+        return self.owner * self.width + self.position
+
+    def mean(self, hidden: Tensor) -> Tensor:
+        """Unit vectors [n, d]: the mean over each text's tokens of `hidden` [T, d], in float32."""
+        sums = hidden.new_zeros(len(self.real), hidden.shape[-1], dtype=torch.float32)
+        sums = sums.index_add(0, self.owner, hidden.float())
+        return F.normalize(sums / self.ends.diff()[:, None], dim=-1)
+
+
+def attend(
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    mask: Tensor | None,
+    scaling: float | None = None,
+    *,
+    pack: Pack,
+    **_: Any,
+) -> tuple[Tensor, None]:
+    """Attention inside each text of a pack: `query`, `key`, `value` [1, heads, T, d] → [1, T, heads, d]."""
+    q, k, v = (part[0].transpose(0, 1) for part in (query, key, value))
+    if _has_varlen(q):
+        flash: Any = varlen_attn(q, k, v, pack.ends, pack.ends, pack.width, pack.width, scale=scaling)
+        return flash[None], None
+    q, k, v = (pack.spread(part).transpose(1, 2) for part in (q, k, v))
+    seen = pack.real[:, None, None]
+    if q.requires_grad and not q.is_cuda:
+        # On short texts the fused kernel's backward makes a whole training step take twice as long.
+        scale = q.shape[-1] ** -0.5 if scaling is None else scaling
+        weight = (q @ k.transpose(-1, -2) * scale).masked_fill(~seen, float("-inf")).softmax(-1)
+        mixed = weight.to(v.dtype) @ v
+    else:
+        mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=seen, scale=scaling)
+    return pack.gather(mixed.transpose(1, 2))[None], None
+
+
+AttentionInterface.register(ATTENTION, attend)
+
+
+def _has_varlen(query: Tensor) -> bool:
+    """Flash attention takes half precision from Ampere on."""
+    return (
+        query.is_cuda
+        and query.dtype in (torch.bfloat16, torch.float16)
+        and torch.cuda.get_device_capability(query.device) >= (8, 0)
+    )
+
+
+def packs(
+    lengths: Sequence[int], tokens: int, *, padding: bool = False
+) -> Iterator[tuple[list[int], list[int]]]:
+    """Positions of texts that pass together, and lengths of filler texts that bring them to `tokens` in all.
+
+    They are of one width, so that neither the matrix products nor the attention of a text change their shape with
+    its company, for other shapes are rounded differently. With `padding` every text counts as long as the width.
+    """
+    groups: dict[int, list[int]] = {}
+    for number, length in enumerate(lengths):
+        groups.setdefault(_padded(length), []).append(number)
+    for width, group in sorted(groups.items()):
+        chosen: list[int] = []
+        left = tokens
+        for number in group:
+            size = width if padding else lengths[number]
+            if chosen and size > left:
+                yield chosen, _filler(left, width, padding)
+                chosen, left = [], tokens
+            chosen.append(number)
+            left -= size
+        yield chosen, _filler(left, width, padding)
+
+
+def _filler(left: int, width: int, padding: bool) -> list[int]:
+    whole, rest = divmod(max(left, 0), width)
+    return [width] * whole + [rest] * bool(rest and not padding)
+
+
+def _padded(length: int) -> int:
+    return -(-length // _LENGTH_STEP) * _LENGTH_STEP

@@ -1,0 +1,132 @@
+"""What the decoder reads of an item: its text vector, and beside it attribute values, numbers and id.
+
+What an id or an attribute value adds begins at nothing, so that one never learnt from is neutral. Ids are also
+hidden at random while training: what can be said without them must be, for that is all a new item has.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from models.interest.config import InterestConfig
+from models.interest.items import ATTRIBUTE_BUCKETS, ID_BUCKETS, Embedded
+from models.interest.taste import Taste
+
+_CODE_WIDTH = 24
+_BINS = 8
+
+
+@dataclass(frozen=True)
+class Reading:
+    """n items as the decoder uses them, read once however often they occur."""
+
+    token: Tensor
+    """[n, width] what a moment with the item adds to a token."""
+    facets: Tensor
+    """[n, d + k] what the user's state is compared with."""
+    appeal: Tensor
+    """[n] logit of the item for anybody."""
+    place: Tensor
+    """[n, views, p] where `Taste` puts it."""
+
+
+class ItemReader(nn.Module):
+    """Items → `Reading`."""
+
+    centre: Tensor
+    spread: Tensor
+    edges: Tensor
+
+    def __init__(self, config: InterestConfig, text_width: int, dropout: float) -> None:
+        super().__init__()
+        self.config = config
+        numbers = len(config.numbers)
+        self.register_buffer("centre", torch.zeros(text_width))
+        self.register_buffer("spread", torch.zeros(()))
+        self.register_buffer("edges", torch.zeros(numbers, _BINS + 1))
+        # The last column of a table is what the value adds to the item's appeal, the others are its facets.
+        self.attribute = _table(ATTRIBUTE_BUCKETS) if config.attributes else None
+        self.id = _table(ID_BUCKETS) if config.ids else None
+        codes = _CODE_WIDTH * (int(config.attributes) + int(config.ids))
+        beside = codes + numbers * (_BINS + 1)
+        self.facets = text_width + beside
+        self.text = nn.Linear(text_width, config.width)
+        self.beside = nn.Linear(beside, config.width, bias=False) if beside else None
+        self.appeal = nn.Sequential(
+            nn.Linear(self.facets, 2 * config.width),
+            nn.GELU(),
+            nn.Dropout(dropout),
+            nn.Linear(2 * config.width, 1),
+        )
+        self.taste = Taste(
+            config.actions, text_width, attributes=ATTRIBUTE_BUCKETS if config.attributes else 0
+        )
+
+    def tables(self) -> list[nn.Embedding]:
+        """The tables of codes, which begin at nothing."""
+        return [table for table in (self.attribute, self.id) if table is not None]
+
+    def standardise(self, items: Embedded) -> None:
+        """Fix the scales of text vectors and numbers from those of the first fit; later calls do nothing."""
+        if float(self.spread) > 0 or not len(items):
+            return
+        centred = items.text - items.text.mean(0)
+        self.centre.copy_(items.text.mean(0))
+        self.spread.copy_(centred.square().mean().sqrt().clamp_min(1e-4))
+        if len(self.edges):
+            shares = torch.linspace(0, 1, _BINS + 1, device=items.number.device)
+            self.edges.copy_(items.number.nanquantile(shares, dim=0).T.nan_to_num(0.0))
+
+    def forward(self, items: Embedded) -> Reading:
+        """Read items. In training, ids are hidden at random."""
+        # Raw text vectors share most of their length: they are read about 0 with unit spread.
+        text = (items.text - self.centre) / self.spread.clamp_min(1e-4)
+        parts, bias = self._beside(items)
+        beside = torch.cat([text[:, :0], *parts], dim=1)
+        facets = torch.cat([text, beside], dim=1)
+        token = self.text(text)
+        return Reading(
+            token=token if self.beside is None else token + self.beside(beside),
+            facets=facets,
+            appeal=self.appeal(facets).squeeze(-1) + bias,
+            place=self.taste.place(text, items.attribute),
+        )
+
+    def _beside(self, items: Embedded) -> tuple[list[Tensor], Tensor]:
+        """What stands beside the text, each [n, …], and what it adds to the appeal [n]."""
+        parts, bias = [], items.text.new_zeros(len(items))
+        if self.attribute is not None:
+            bag = F.embedding_bag(items.attribute, self.attribute.weight, mode="mean", padding_idx=0)
+            parts.append(bag[:, :-1])
+            bias = bias + bag[:, -1]
+        if self.id is not None:
+            own = self.id(items.id)
+            if self.training:
+                own = own * (torch.rand(len(own), 1, device=own.device) >= self.config.id_dropout)
+            parts.append(own[:, :-1])
+            bias = bias + own[:, -1]
+        if len(self.edges):
+            parts.append(self._numbers(items.number))
+        return parts, bias
+
+    def _numbers(self, number: Tensor) -> Tensor:
+        """[n, F·(bins + 1)]: how far a number fills each bin between quantiles, and whether it is missing.
+
+        Piecewise linear encoding (Gorishniy et al. 2022): it needs no guess at the number's unit or shape.
+        """
+        low, high = self.edges[:, :-1], self.edges[:, 1:]
+        value = number[..., None]
+        share = torch.where(
+            high > low, (value - low) / (high - low).clamp_min(1e-12), (value >= high).float()
+        )
+        missing = value.isnan()
+        filled = share.clamp(0.0, 1.0).masked_fill(missing, 0.0) - 0.5 * ~missing
+        return torch.cat([filled, missing.float()], dim=-1).flatten(1)
+
+
+def _table(buckets: int) -> nn.Embedding:
+    table = nn.Embedding(buckets, _CODE_WIDTH + 1, padding_idx=0)
+    nn.init.zeros_(table.weight)
+    return table

@@ -1,0 +1,94 @@
+"""A version behind MLflow's generic interface: rows of texts in, probabilities out. Knows no MLflow.
+
+MLflow finds this module by the name that a logged model carries, and calls `_load_pyfunc` with the version's
+folder: nothing is pickled. Items are read by their text alone, as one that nobody has met would be.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from models.interest.config import InterestConfig
+from models.interest.items import ItemArrays
+from models.interest.moments import MomentArrays
+from models.interest.scoring import score
+from models.interest.version import InterestModel
+
+
+class ServedInterest:
+    """A version that answers for any number of users at once."""
+
+    def __init__(self, model: InterestModel) -> None:
+        self._model = model
+
+    def predict(self, rows: Any, params: Mapping[str, Any] | None = None) -> list[list[float]]:
+        """Probability that the user takes each candidate: a list a row, in the order of its candidates.
+
+        `rows` is a pandas frame: `history`, a list of `{text, action, at}`; `candidates`, a list of texts;
+        and, where it is not the moment after all that, `at`. Instants are epoch seconds; what did not happen
+        strictly before `at` is not looked at. Raises InterestModelError for an action that was never declared.
+        """
+        requests = rows.to_dict("records")
+        items, moments = _arrays(requests, self._model.config)
+        scores = score(self._model, items, moments)
+        starts = moments.impression_start
+        return [scores[a:b].astype(float).tolist() for a, b in pairwise(starts)]
+
+
+def example(config: InterestConfig) -> list[dict[str, Any]]:
+    """Two requests, one of them with no past and no instant: what `predict` takes."""
+    past = {"text": "Storm closes the harbour", "action": config.actions[0], "at": 1_767_600_000.0}
+    return [
+        {
+            "history": [past],
+            "candidates": ["Ferries sail again after the storm", "Soup for cold evenings"],
+            "at": 1_767_600_060.0,
+        },
+        {"history": [], "candidates": ["Soup for cold evenings"], "at": None},
+    ]
+
+
+def _load_pyfunc(folder: str) -> ServedInterest:
+    """What MLflow calls, by this name."""
+    return ServedInterest(InterestModel.load(Path(folder)))
+
+
+def _arrays(requests: Sequence[Mapping[str, Any]], config: InterestConfig) -> tuple[ItemArrays, MomentArrays]:
+    """Each request as a user with one list."""
+    pasts = [sorted(request["history"], key=lambda moment: moment["at"]) for request in requests]
+    shown = [list(request["candidates"]) for request in requests]
+    instants = [_instant(request.get("at"), past) for request, past in zip(requests, pasts, strict=True)]
+    known = [
+        [moment for moment in past if moment["at"] < at] for past, at in zip(pasts, instants, strict=True)
+    ]
+    told = [moment for past in known for moment in past]
+    texts = [moment["text"] for moment in told] + [text for texts in shown for text in texts]
+    items = ItemArrays.of_texts(texts)
+    items = replace(items, number=np.full((len(items), len(config.numbers)), np.nan, dtype=np.float32))
+    return items, MomentArrays(
+        history_item=np.arange(len(told)),
+        history_action=np.array([config.action_code(moment["action"]) for moment in told], dtype=np.int64),
+        history_at=np.array([moment["at"] for moment in told], dtype=np.float64),
+        user_start=_starts(known),
+        impression_user=np.arange(len(requests)),
+        impression_prefix=np.array([len(past) for past in known], dtype=np.int64),
+        impression_at=np.array(instants, dtype=np.float64),
+        impression_start=_starts(shown),
+        candidate_item=np.arange(len(told), len(texts)),
+        label=np.zeros(len(texts) - len(told), dtype=np.float32),
+    )
+
+
+def _instant(at: float | None, past: Sequence[Mapping[str, Any]]) -> float:
+    """When a list is shown; a moment after everything, where a request does not say (pandas: NaN)."""
+    if at is None or np.isnan(at):
+        return float(np.nextafter(past[-1]["at"], np.inf)) if past else 0.0
+    return float(at)
+
+
+def _starts(parts: Sequence[Sequence[Any]]) -> np.ndarray[Any, np.dtype[np.int64]]:
+    return np.concatenate([[0], np.cumsum([len(part) for part in parts])]).astype(np.int64)

@@ -1,0 +1,64 @@
+"""What text adds, and how much of a figure is the luck of a seed: one judgement per seed, on the same lists."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from features.project import Project
+from models.evaluation import Judgement, difference
+from models.metrics import METRICS
+
+GAIN = "full - behaviour_only"
+"""Name, among the scorers, of what text adds to behaviour."""
+
+
+def gain(judgement: Judgement, project: Project) -> dict[str, dict[str, float]]:
+    """Metric → mean of (`full` − `behaviour_only`) and its paired interval over impressions."""
+    rule = project.promotion
+    return {
+        metric: difference(
+            judgement.values,
+            "full",
+            "behaviour_only",
+            metric,
+            seed=project.seed,
+            resamples=rule.resamples,
+            confidence=rule.confidence,
+        )._asdict()
+        for metric in METRICS
+    }
+
+
+def spread(judgements: Sequence[Judgement]) -> dict[str, dict[str, dict[str, Any]]]:
+    """Scorer (and `GAIN`) → metric → `mean` over seeds, standard `deviation`, and the `values` of each seed.
+
+    Judgements hold `full` and `behaviour_only`. Mean and deviation are None where a seed judged nothing, and
+    the deviation of a single seed is.
+    """
+    found = [judgement.as_json()["scorers"] for judgement in judgements]
+    values = {
+        scorer: {metric: [one[scorer][metric]["mean"] for one in found] for metric in METRICS}
+        for scorer in found[0]
+    }
+    values[GAIN] = {
+        metric: [
+            None if full is None or without is None else full - without
+            for full, without in zip(values["full"][metric], values["behaviour_only"][metric], strict=True)
+        ]
+        for metric in METRICS
+    }
+    return {
+        scorer: {metric: _over_seeds(each) for metric, each in metrics.items()}
+        for scorer, metrics in values.items()
+    }
+
+
+def _over_seeds(values: Sequence[float | None]) -> dict[str, Any]:
+    known = [value for value in values if value is not None]
+    complete = len(known) == len(values)
+    return {
+        "mean": float(np.mean(known)) if complete else None,
+        "deviation": float(np.std(known, ddof=1)) if complete and len(known) > 1 else None,
+        "values": list(values),
+    }
