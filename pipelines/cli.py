@@ -82,16 +82,29 @@ def evaluate(
     ],
     json_file: Annotated[Path | None, typer.Option("--json", help="Where to write the figures.")] = None,
     static: Annotated[bool, typer.Option(help="Stop the moment state at the instant too.")] = False,
+    new_items: Annotated[
+        float | None, typer.Option(help="This share of the items is new at the instant, and judged alone.")
+    ] = None,
+    seed: Annotated[
+        int | None, typer.Option(help="Of the fits and the new items; by default the project's.")
+    ] = None,
+    seeds: Annotated[int, typer.Option(min=1, help="Fit with this many seeds, the next ones too.")] = 1,
     overrides: Overrides = None,
 ) -> None:
     """Fit once, then judge every later list with models that stay as they are."""
     from pipelines.frozen import evaluate_frozen
 
-    deployment = _open(project, overrides)
-    figures = evaluate_frozen(deployment, _instant(frozen_after), static)
+    deployment, cut = _open(project, overrides), _instant(frozen_after)
+    first = deployment.project.seed if seed is None else seed
+    figures = evaluate_frozen(
+        deployment, cut, static=static, new_items=new_items, seeds=range(first, first + seeds)
+    )
     if json_file:
         json_file.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
     show.quality(out, figures, f"{deployment.project.name}, frozen after {frozen_after}")
+    show.gain(out, figures["gain"])
+    if "spread" in figures:
+        show.spread(out, figures["spread"], f"over {seeds} seeds, from {first}")
 
 
 @app.command()

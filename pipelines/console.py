@@ -9,10 +9,22 @@ from rich.table import Table
 
 from features.errors import ModelError
 from features.events import Events
+from models.metrics import METRICS
+from models.spread import GAIN
 from pipelines.deployment import Deployment, Version
 from pipelines.reporting import judged, metrics_of
 
-__all__ = ["escape", "explained", "inputs", "quality", "ranked", "require_ranker", "results"]
+__all__ = [
+    "escape",
+    "explained",
+    "gain",
+    "inputs",
+    "quality",
+    "ranked",
+    "require_ranker",
+    "results",
+    "spread",
+]
 
 _METRICS = ("ndcg@10", "ndcg@5", "mrr", "auc", "pooled_auc")
 
@@ -45,6 +57,21 @@ def quality(out: Console, figures: dict[str, Any], title: str) -> None:
         table.add_row(
             name, _interval(measured[headline]), *(_mean(measured.get(metric)) for metric in others)
         )
+    out.print(table)
+
+
+def gain(out: Console, figures: dict[str, Any]) -> None:
+    """What text adds to behaviour on the same lists."""
+    shown = (f"{name} {_interval(figures[name])}" for name in _METRICS if name in figures)
+    out.print(f"text adds to behaviour: {', '.join(shown)}", soft_wrap=True)
+
+
+def spread(out: Console, figures: dict[str, Any], title: str) -> None:
+    """Each scorer's mean over seeds and its standard deviation, best first, and what text adds."""
+    headline, metrics = _METRICS[0], [name for name in _METRICS if name in METRICS]
+    table = Table("scorer", *metrics, title=f"{title}: mean ± standard deviation")
+    for name in sorted(figures, key=lambda s: (s == GAIN, -(figures[s][headline]["mean"] or 0))):
+        table.add_row(name, *(_deviation(figures[name][metric]) for metric in metrics))
     out.print(table)
 
 
@@ -81,11 +108,13 @@ def ranked(out: Console, lists: pl.DataFrame, title: str) -> None:
     out.print(table)
 
 
+_ABOUT = ("rank", "title", "position", "clicked", "rank_score", "because")
+"""Columns of an explained list that are no family of features."""
+
+
 def explained(out: Console, rows: pl.DataFrame, title: str) -> None:
-    """One past list with what each family of features adds to each candidate's score."""
-    families = [
-        name for name in rows.columns if name not in ("rank", "title", "position", "clicked", "rank_score")
-    ]
+    """One past list with what each family of features adds to each candidate's score, and the past behind it."""
+    families = [name for name in rows.columns if name not in _ABOUT]
     table = Table("rank", "title", "shown at", "taken", "score", *families, title=title)
     for row in rows.iter_rows(named=True):
         table.add_row(
@@ -97,6 +126,12 @@ def explained(out: Console, rows: pl.DataFrame, title: str) -> None:
             *(f"{row[name]:+.2f}" for name in families),
         )
     out.print(table)
+    # Below, not beside: with the families the columns fill the width of a terminal.
+    told = rows.filter(pl.col("because").is_not_null())
+    if told.height:
+        out.print("What the text says to this user:")
+    for rank, name, past in told.select("rank", "title", "because").iter_rows():
+        out.print(f"  {rank:>2}  {escape(name)}: {escape(past)}", soft_wrap=True)
 
 
 def require_ranker(deployment: Deployment) -> Version:
@@ -112,6 +147,12 @@ def _interval(figure: dict[str, float | None]) -> str:
     if figure["mean"] is None:
         return "–"
     return f"{figure['mean']:.3f} ({figure['low']:.3f}–{figure['high']:.3f})"
+
+
+def _deviation(figure: dict[str, Any]) -> str:
+    if figure["mean"] is None or figure["deviation"] is None:
+        return "–"
+    return f"{figure['mean']:.4f} ± {figure['deviation']:.4f}"
 
 
 def _mean(figure: dict[str, float | None] | None) -> str:

@@ -1,11 +1,13 @@
 """Judge a project as papers do: fit on everything shown before an instant, then judge every list after it.
 
 Nothing of it is registered. The functions are the assets' own; only the loop is different: the models stop at
-the instant, while the moment state goes on advancing (strictly before each list), unless it is static.
+the instant, while the moment state goes on advancing (strictly before each list), unless it is static. Several
+seeds share one walk over the slices: what does not depend on a seed is computed once.
 """
 
 import shutil
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -15,20 +17,31 @@ from typing import Any
 
 import polars as pl
 
+from features.advance import advance
 from features.behaviour import read_features
 from features.errors import ProjectError
 from features.events import Events
 from features.labels import attribute
+from features.project import Project
 from features.ranking_dataset import assemble
-from features.state import MomentState, SliceEvents, advance, start
-from models.interest_input import interest_config, interest_input, interest_scores, item_vectors
-from models.judging import fit_rankers, judge_slice, score_slice
+from features.state import MomentState, SliceEvents, start
+from models.evaluation import Judgement
+from models.interest_input import (
+    InterestInput,
+    interest_config,
+    interest_input,
+    interest_scores,
+    item_vectors,
+)
+from models.judging import SEGMENTS, fit_rankers, judge_slice, score_slice
 from models.ranker import Ranker
+from models.spread import gain, spread
 from pipelines.deployment import Deployment
+from pipelines.holdout import hold_out
 
 
 class _Bench:
-    """What the walk over the slices carries along."""
+    """What the walk over the slices carries along, whatever the seed."""
 
     def __init__(self, deployment: Deployment, found: Events) -> None:
         self.deployment = deployment
@@ -36,8 +49,6 @@ class _Bench:
         self.found = found
         self.state: MomentState = start(deployment.project)
         self.vectors = pl.DataFrame()
-        self.version: Path | None = None
-        self.fitted_until: str | None = None
         self.seconds: dict[str, float] = {}
 
     @contextmanager
@@ -49,13 +60,38 @@ class _Bench:
         self.deployment.tell(f"{name}: {self.seconds[name]:.1f} s so far")
 
 
-def evaluate_frozen(deployment: Deployment, frozen_after: datetime, static: bool = False) -> dict[str, Any]:
-    """`{"impressions", "skipped", "scorers", "segments", "versions", "seconds"}` of the lists from `frozen_after` on.
+class _Fit:
+    """One seed's interest model as the walk goes on, and the stretches that its ranker will read."""
 
-    `static`: the moment state stops too, so nothing is learnt from the judged period.
+    def __init__(self, project: Project, seed: int, place: Path) -> None:
+        self.project = project.model_copy(update={"seed": seed})
+        self.place = place
+        self.version: Path | None = None
+        self.fitted_until: str | None = None
+        self.window: deque[pl.DataFrame] = deque(maxlen=project.ranker.window)
+
+
+def evaluate_frozen(
+    deployment: Deployment,
+    frozen_after: datetime,
+    *,
+    static: bool = False,
+    new_items: float | None = None,
+    seeds: Sequence[int] = (),
+) -> dict[str, Any]:
+    """Figures of the lists from `frozen_after` on, by models fitted with the first of `seeds` on what came before.
+
+    `static`: the moment state stops too, so nothing is learnt from the judged period. `new_items`: that share
+    of the items, drawn with the first seed, is unknown before the instant and alone in the lists after it.
+    Without `seeds` the project's own is used; with several, `spread` holds each scorer's mean over them.
+
+    Returns `{"impressions", "skipped", "scorers", "segments", "gain", "spread"?, "versions", "seconds"}`.
     """
     began = monotonic()
+    seeds = seeds or (deployment.project.seed,)
     found = deployment.ingest()
+    if new_items is not None:
+        found = hold_out(found, new_items, frozen_after, seeds[0])
     bench = _Bench(deployment, found)
     bench.seconds["ingest"] = round(monotonic() - began, 3)
     earlier, later = _stretches(bench, frozen_after)
@@ -63,29 +99,44 @@ def evaluate_frozen(deployment: Deployment, frozen_after: datetime, static: bool
         bench.vectors = item_vectors(found.items, bench.project, deployment.settings.cache)
     work = Path(mkdtemp(prefix="frozen-", dir=deployment.settings.checkpoints))
     try:
-        datasets = [_learn(bench, slice, until, work / slice) for slice, until in earlier]
+        fits = [_Fit(bench.project, seed, work / str(seed)) for seed in seeds]
+        for slice, until in earlier:
+            _learn(bench, fits, slice, until)
         with bench.stage("ranker"):
-            window = datasets[-bench.project.ranker.window :]
-            rankers = fit_rankers(pl.concat(window, how="diagonal"), bench.project)
+            rankers = [fit_rankers(pl.concat(fit.window, how="diagonal"), fit.project) for fit in fits]
         known = bench.state
-        scored = [_score(bench, until, rankers, known, static) for _, until in later]
+        scored = [_score(bench, fits, rankers, until, known, static) for _, until in later]
     finally:
         shutil.rmtree(work, ignore_errors=True)
     with bench.stage("evaluation"):
-        judgement = judge_slice(pl.concat(scored), bench.project)
+        judgements = [judge_slice(pl.concat(parts), bench.project) for parts in zip(*scored, strict=True)]
+        figures = _figures(judgements, bench.project)
     bench.seconds["all"] = round(monotonic() - began, 3)
+    full, _ = rankers[0]
     return {
-        **judgement.as_json(),
-        "skipped": judgement.skipped,
-        "segments": {name: judgement.as_json(name)["scorers"] for name in ("new_users", "new_items")},
+        **figures,
         "versions": {
             "frozen_after": frozen_after.isoformat(),
             "static": static,
-            "interest": f"fitted on {len(earlier)} slices until {bench.fitted_until}",
-            "ranker": f"{len(rankers[0].columns)} features, {rankers[0].info['best_iteration']} rounds",
+            "new_items": new_items,
+            "seeds": list(seeds),
+            "interest": f"fitted on {len(earlier)} slices until {fits[0].fitted_until}",
+            "ranker": f"{len(full.columns)} features, {full.info['best_iteration']} rounds",
         },
         "seconds": bench.seconds,
     }
+
+
+def _figures(judgements: Sequence[Judgement], project: Project) -> dict[str, Any]:
+    """The first seed's figures, with intervals over lists; over several seeds, means and deviations too."""
+    first = judgements[0]
+    figures = {
+        **first.as_json(),
+        "skipped": first.skipped,
+        "segments": {name: first.as_json(name)["scorers"] for name in SEGMENTS},
+        "gain": gain(first, project),
+    }
+    return figures | ({"spread": spread(judgements)} if len(judgements) > 1 else {})
 
 
 def _stretches(
@@ -121,55 +172,81 @@ def _until(bench: _Bench, until: datetime) -> SliceEvents:
     )
 
 
-def _dataset(bench: _Bench, state: MomentState, events: SliceEvents, labels: pl.DataFrame) -> pl.DataFrame:
-    project = bench.project
+def _read(
+    bench: _Bench, state: MomentState, events: SliceEvents, labels: pl.DataFrame | None = None
+) -> tuple[pl.DataFrame, InterestInput]:
+    """Features of a stretch, and what the interest model reads of it; labels only where it is to learn."""
     with bench.stage("features"):
-        table = read_features(state, events, project, bench.vectors)
+        features = read_features(state, events, bench.project, bench.vectors)
     with bench.stage("interest_scores"):
-        given = interest_input(state, events, project)
-        scores = interest_scores(given, bench.version, bench.fitted_until, bench.deployment.settings.cache)
-    return assemble(labels, table, scores)
+        return features, interest_input(state, events, bench.project, labels)
 
 
-def _learn(bench: _Bench, slice: str, until: datetime, place: Path) -> pl.DataFrame:
+def _dataset(
+    bench: _Bench, fit: _Fit, labels: pl.DataFrame, features: pl.DataFrame, given: InterestInput
+) -> pl.DataFrame:
+    """A stretch as this seed's ranker reads it."""
+    with bench.stage("interest_scores"):
+        scores = interest_scores(given, fit.version, fit.fitted_until, bench.deployment.settings.cache)
+    return assemble(labels, features, scores)
+
+
+def _labels(bench: _Bench, events: SliceEvents) -> pl.DataFrame:
+    return attribute(events.impressions, bench.found.interactions.drop("slice"), bench.project.labels)
+
+
+def _learn(bench: _Bench, fits: Sequence[_Fit], slice: str, until: datetime) -> None:
     """One stretch before the instant: score it, then learn from it, then remember it."""
-    from models.interest.training import fine_tune
-
     events = _until(bench, until)
-    labels = attribute(events.impressions, bench.found.interactions.drop("slice"), bench.project.labels)
-    dataset = _dataset(bench, bench.state, events, labels).with_columns(slice=pl.lit(slice))
-    if labels["clicked"].any():
-        with bench.stage("interest_model"):
-            given = interest_input(bench.state, events, bench.project, labels)
-            model = fine_tune(
-                given.texts,
-                given.moments,
-                interest_config(bench.project),
-                start_from=bench.version,
-                checkpoint=place / "training",
-                cache=bench.deployment.settings.cache,
-                progress=bench.deployment.watch(f"interest_model {slice}"),
-            )
-            model.save(place / "version")
-            bench.version, bench.fitted_until = place / "version", slice
+    labels = _labels(bench, events)
+    features, given = _read(bench, bench.state, events, labels)
+    for fit in fits:
+        dataset = _dataset(bench, fit, labels, features, given)
+        fit.window.append(dataset.with_columns(slice=pl.lit(slice)))
+        if labels["clicked"].any():
+            with bench.stage("interest_model"):
+                _fine_tune(bench, fit, given, slice)
     with bench.stage("moment_state"):
         bench.state = advance(bench.state, events, until, bench.project)
-    return dataset
+
+
+def _fine_tune(bench: _Bench, fit: _Fit, given: InterestInput, slice: str) -> None:
+    from models.interest.training import fine_tune
+
+    place = fit.place / slice
+    model = fine_tune(
+        given.items,
+        given.moments,
+        interest_config(fit.project),
+        start_from=fit.version,
+        checkpoint=place / "training",
+        cache=bench.deployment.settings.cache,
+        progress=bench.deployment.watch(f"interest_model {slice}, seed {fit.project.seed}"),
+    )
+    model.save(place / "version")
+    fit.version, fit.fitted_until = place / "version", slice
 
 
 def _score(
-    bench: _Bench, until: datetime, rankers: tuple[Ranker, Ranker], known: MomentState, static: bool
-) -> pl.DataFrame:
-    """One stretch after the instant under every scorer."""
+    bench: _Bench,
+    fits: Sequence[_Fit],
+    rankers: Sequence[tuple[Ranker, Ranker]],
+    until: datetime,
+    known: MomentState,
+    static: bool,
+) -> list[pl.DataFrame]:
+    """One stretch after the instant under every scorer, once a seed."""
     events = _until(bench, until)
-    labels = attribute(events.impressions, bench.found.interactions.drop("slice"), bench.project.labels)
+    labels = _labels(bench, events)
+    state, read = bench.state, events
     if static:
         # Shown all at the instant itself, nothing of the judged period comes strictly before.
         shown = events.impressions.with_columns(shown_at=pl.lit(known.at, pl.Datetime("us", "UTC")))
-        alone = SliceEvents(events.items.clear(), shown, events.interactions.clear())
-        dataset = _dataset(bench, known, alone, labels)
-    else:
-        dataset = _dataset(bench, bench.state, events, labels)
+        state, read = known, SliceEvents(events.items.clear(), shown, events.interactions.clear())
+    features, given = _read(bench, state, read)
     with bench.stage("moment_state"):
         bench.state = advance(bench.state, events, until, bench.project)
-    return score_slice(dataset, *rankers, known, bench.project)
+    return [
+        score_slice(_dataset(bench, fit, labels, features, given), *pair, known, fit.project)
+        for fit, pair in zip(fits, rankers, strict=True)
+    ]

@@ -5,6 +5,7 @@ import json
 import shutil
 from pathlib import Path
 
+import pandas
 import polars as pl
 import pytest
 from typer.testing import CliRunner
@@ -99,6 +100,16 @@ def test_versions_are_registered_and_one_serves_through_plain_mlflow(ran: Deploy
     served = model.predict(rows.select(pl.col(ours.columns).cast(pl.Float64)).to_pandas())
     assert served == pytest.approx(ours.score(rows).to_numpy())
 
+    interest = mlflow.pyfunc.load_model("models:/newsroom-interest@challenger")
+    past = [{"text": "The harbour reopens", "action": "click", "at": 1.0}]
+    request = {"history": past, "candidates": ["Ships return to the harbour", "A new soup"], "at": 2.0}
+    (scores,) = interest.predict(pandas.DataFrame([request]))
+    assert all(0 < score < 1 for score in scores)
+    assert scores[0] != scores[1]
+    run = mlflow.MlflowClient().get_run(interest.metadata.run_id)
+    assert run.data.params["tune"] == ran.project.interest.tune
+    assert {"loss", "learning_rate", "gradient_norm", "impressions_per_second"} <= set(run.data.metrics)
+
 
 def test_metrics_are_those_of_the_judged_lists(ran: Deployment) -> None:
     found = metrics(ran)
@@ -124,6 +135,7 @@ def test_each_listed_user_has_a_full_list_of_known_items(ran: Deployment) -> Non
         assert rows["item_id"].is_unique().all()
         assert rows.sort("rank")["rank_score"].is_sorted(descending=True)
     assert lists["title"].str.len_chars().min() > 0
+    assert lists["reasons"].str.contains("because of “").any()
 
 
 def test_a_rerun_of_a_slice_gives_the_same_tables(ran: Deployment) -> None:
@@ -177,7 +189,8 @@ def test_commands_rank_explain_and_evaluate(
     monkeypatch.setenv("MOMENTRANK_HOME", str(ran.settings.home))
     monkeypatch.setenv("COLUMNS", "200")
     runner, given = CliRunner(), [f"--set={one}" for one in SMALL]
-    impression = ran.lake.read("impressions", [SLICES[-1]])["impression_id"][0]
+    # The day's last list: its reader is likely to have a past.
+    impression = ran.lake.read("impressions", [SLICES[-1]]).sort("shown_at")["impression_id"][-1]
     user = ran.lake.read("ranked_lists", [SLICES[-1]])["user_id"][0]
 
     checked = runner.invoke(app, ["check", str(NEWSROOM), *given], catch_exceptions=False)
@@ -199,6 +212,7 @@ def test_commands_rank_explain_and_evaluate(
     assert ranked.exit_code == explained.exit_code == evaluated.exit_code == 0
     assert "│ 3 " in ranked.output
     assert "interest" in explained.output
+    assert "because of “" in explained.output
     found = json.loads(figures.read_text(encoding="utf-8"))
     assert found["impressions"] > 0
     assert 0 < found["scorers"]["full"]["ndcg@10"]["low"] <= found["scorers"]["full"]["ndcg@10"]["mean"] <= 1

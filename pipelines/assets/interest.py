@@ -32,6 +32,7 @@ def item_vectors(context: dg.AssetExecutionContext, deployment: dg.ResourceParam
 )
 def interest_model(context: dg.AssetExecutionContext, deployment: dg.ResourceParam[Deployment]) -> None:
     """The interest model after this slice: the previous version, fine-tuned on what people did in it."""
+    from models.interest.serving import example
     from models.interest.training import fine_tune
 
     project, registry = deployment.project, deployment.registry
@@ -44,7 +45,7 @@ def interest_model(context: dg.AssetExecutionContext, deployment: dg.ResourcePar
         previous = deployment.latest("interest", before=slice)
         place = deployment.settings.checkpoints / project.name / slice
         model = fine_tune(
-            given.texts,
+            given.items,
             given.moments,
             interest_config(project),
             start_from=registry.interest_folder(previous.version) if previous else None,
@@ -60,6 +61,8 @@ def interest_model(context: dg.AssetExecutionContext, deployment: dg.ResourcePar
             context.run.run_id,
             {"loss": last.get("loss")},
             deployment.table_versions(),
+            model.config.as_dict(),
+            example(model.config),
             model.history,
         )
         shutil.rmtree(place)
@@ -68,7 +71,7 @@ def interest_model(context: dg.AssetExecutionContext, deployment: dg.ResourcePar
                 "version": version,
                 "loss": last.get("loss", 0.0),
                 "impressions": len(given.moments.impression_at),
-                "texts": len(given.texts),
+                "texts": len(given.items.texts),
                 "mlflow": dg.MetadataValue.url(
                     registry.url("interest", version, deployment.settings.mlflow_url)
                 ),

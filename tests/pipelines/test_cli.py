@@ -1,13 +1,20 @@
 """What a person sees when something is wrong: one message that says what mends it, and no traceback."""
 
+import json
 import sys
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
+from typer.testing import CliRunner
 
+from models.spread import GAIN
 from pipelines import cli
 
 NEWSROOM = str(Path(__file__).parents[2] / "projects" / "newsroom.toml")
+
+NOON = "2026-01-06T12:00:00Z"
+SMALL = ("--set", "source.newsroom.days=2", "--set", "source.newsroom.impressions_a_day=20")
 
 
 @pytest.fixture(autouse=True)
@@ -33,6 +40,7 @@ def complaint(*words: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captu
         (["run", NEWSROOM, "--from", "yesterday"], "is not written as"),
         (["run", NEWSROOM, "--from", "2026-01-08", "--until", "2026-01-06"], "no slice lies between"),
         (["evaluate", NEWSROOM, "--frozen-after", "noon"], "is not an instant"),
+        (["evaluate", NEWSROOM, "--frozen-after", NOON, "--new-items", "30", *SMALL], "between 0 and 1"),
         (["rank", NEWSROOM, "--user", "u-00001"], "no ranker is registered yet"),
         (["rollback", NEWSROOM], "champion"),
     ],
@@ -68,3 +76,31 @@ def test_an_unreachable_tracking_server_stops_a_run_before_it_begins(
     message = complaint("run", NEWSROOM, monkeypatch=monkeypatch, capsys=capsys)
     assert "http://127.0.0.1:9" in message
     assert not (tmp_path / "home" / "lake").exists()
+
+
+def test_evaluate_hands_on_what_it_is_asked_and_shows_the_spread(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    interval = {"mean": 0.5, "low": 0.4, "high": 0.6}
+    added = {"mean": 0.05, "low": 0.02, "high": 0.08}
+    over_seeds = {"mean": 0.0123, "deviation": 0.0045, "values": [0.01, 0.02]}
+    metrics = ("ndcg@5", "ndcg@10", "mrr", "auc")
+    figures = {
+        "impressions": 7,
+        "scorers": {"full": dict.fromkeys(metrics, interval)},
+        "gain": dict.fromkeys(metrics, added),
+        "spread": {name: dict.fromkeys(metrics, over_seeds) for name in ("full", GAIN)},
+    }
+    evaluated = Mock(return_value=figures)
+    monkeypatch.setattr("pipelines.frozen.evaluate_frozen", evaluated)
+    asked = ["--new-items", "0.3", "--seed", "5", "--seeds", "2", "--json", str(tmp_path / "figures.json")]
+
+    found = CliRunner().invoke(
+        cli.app, ["evaluate", NEWSROOM, "--frozen-after", NOON, *asked], catch_exceptions=False
+    )
+
+    assert evaluated.call_args.kwargs == {"static": False, "new_items": 0.3, "seeds": range(5, 7)}
+    assert "auc 0.050 (0.020–0.080)" in found.output
+    assert "0.0123 ± 0.0045" in found.output
+    assert GAIN in found.output
+    assert json.loads((tmp_path / "figures.json").read_text()) == figures

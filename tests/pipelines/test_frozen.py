@@ -1,0 +1,99 @@
+"""Frozen evaluation on a tiny newsroom: new items are new, seeds share one walk, the state can be stopped."""
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+from unittest.mock import Mock
+
+import pytest
+
+from features.behaviour import read_features
+from features.errors import ProjectError
+from models.metrics import METRICS
+from models.spread import GAIN
+from pipelines import frozen
+from pipelines import settings as settings_of
+from pipelines.deployment import Deployment
+from pipelines.frozen import evaluate_frozen
+
+NEWSROOM = Path(__file__).parents[2] / "projects" / "newsroom.toml"
+CUT = datetime(2026, 1, 6, 12, tzinfo=UTC)
+TINY = (
+    "source.newsroom.days=2",
+    "source.newsroom.users=30",
+    "source.newsroom.articles_a_day=10",
+    "source.newsroom.impressions_a_day=90",
+    "source.newsroom.list_size=10",
+    "slices.end=2026-01-07T00:00:00Z",
+    'interest.tune="frozen"',
+    "interest.width=8",
+    "interest.heads=2",
+    "interest.window=8",
+    "interest.epochs=1",
+    "interest.max_tokens=8",
+    "ranker.rounds=5",
+    "ranker.min_leaf=5",
+    "promotion.resamples=100",
+)
+
+
+@pytest.fixture(scope="module")
+def deployment(tmp_path_factory: pytest.TempPathFactory) -> Deployment:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MOMENTRANK_HOME", str(tmp_path_factory.mktemp("home")))
+        patch.setenv("MOMENTRANK_PROJECT", str(NEWSROOM))
+        patch.setenv("MOMENTRANK_SET", "\n".join(TINY))
+        settings = settings_of.load()
+    settings_of.prepare(settings)
+    return Deployment(settings.open_project(), settings)
+
+
+@pytest.fixture(scope="module")
+def plain(deployment: Deployment) -> dict[str, Any]:
+    return evaluate_frozen(deployment, CUT)
+
+
+def test_seeds_share_one_walk_and_the_first_gives_the_figures(
+    deployment: Deployment, plain: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counted = Mock(wraps=read_features)
+    monkeypatch.setattr(frozen, "read_features", counted)
+
+    found = evaluate_frozen(deployment, CUT, seeds=(1, 2))
+
+    assert counted.call_count == 3  # two stretches before the instant, one after it
+    assert found["scorers"] == plain["scorers"]
+    assert found["gain"] == plain["gain"]
+    assert found["versions"]["seeds"] == [1, 2]
+    assert set(found["spread"]) == {*plain["scorers"], GAIN}
+    for metric in METRICS:
+        values = found["spread"]["full"][metric]["values"]
+        assert values[0] == plain["scorers"]["full"][metric]["mean"]
+    text = found["spread"]["text_only"]["auc"]
+    assert text["values"][0] != text["values"][1]
+    assert found["spread"]["popularity"]["auc"]["deviation"] == 0
+    assert "spread" not in plain
+
+
+def test_new_items_are_judged_alone_and_nobody_met_them(
+    deployment: Deployment, plain: dict[str, Any]
+) -> None:
+    found = evaluate_frozen(deployment, CUT, new_items=0.5)
+
+    assert found["versions"]["new_items"] == 0.5
+    assert 0 < found["impressions"] <= plain["impressions"]
+    # Every candidate is new, so the segment of new items is all there is.
+    assert found["segments"]["new_items"] == found["scorers"]
+    assert plain["segments"]["new_items"] != plain["scorers"]
+
+
+def test_with_the_state_stopped_new_items_are_all_alike_to_popularity(deployment: Deployment) -> None:
+    found = evaluate_frozen(deployment, CUT, new_items=0.5, static=True)
+
+    assert found["scorers"]["popularity"]["auc"]["mean"] == 0.5
+    assert found["scorers"]["full"]["auc"]["mean"] != 0.5
+
+
+def test_an_instant_with_nothing_before_it_is_refused(deployment: Deployment) -> None:
+    with pytest.raises(ProjectError, match="leaves nothing to fit on or nothing to judge"):
+        evaluate_frozen(deployment, datetime(2026, 1, 5, tzinfo=UTC), new_items=0.5)
