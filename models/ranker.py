@@ -31,7 +31,6 @@ _KEYS = ("slice", "impression_id", "item_id")
 _FORMAT = 1
 _BOOSTER = "booster.txt"
 _DESCRIPTION = "ranker.json"
-_HELD_OUT_SLICES = 0.1
 _HELD_OUT = 0.2
 
 
@@ -225,23 +224,15 @@ def _levels(label: pl.Series, labels: project.Labels) -> list[float]:
 
 
 def _held_out(usable: pl.DataFrame) -> pl.Series:
-    """Rows to stop early on: the last slices that hold a tenth of the impressions; of one slice, its last fifth.
-
-    A slice may be short or cut short, and the best round on a few dozen lists is chance.
-    """
+    """Rows to stop early on: the last slice, or the last fifth of the impressions if there is only one."""
     impressions = usable["impression_id"].n_unique()
     if impressions < 2:
         raise ModelError(
             f"{impressions} impressions have both a better and a worse candidate; a ranker needs at least 2, "
             "and hundreds to be any good: widen ranker.window or the slices"
         )
-    sizes = usable.group_by("slice").agg(pl.col("impression_id").n_unique()).sort("slice", descending=True)
-    if sizes.height > 1:
-        seen = sizes["impression_id"].cum_sum().to_numpy()
-        short = int((seen < _HELD_OUT_SLICES * impressions).sum())
-        # At least the first slice is learnt from.
-        held_out = sizes["slice"].head(min(short, sizes.height - 2) + 1)
-        return usable["slice"].is_in(held_out.implode())
+    if usable["slice"].n_unique() > 1:
+        return usable["slice"] == usable["slice"].max()
     require(usable, ("as_of",), "a ranker fitted on one slice")
     shown = usable.group_by("impression_id").agg(pl.col("as_of").min()).sort("as_of", "impression_id")
     last = shown["impression_id"].tail(max(1, int(impressions * _HELD_OUT)))
