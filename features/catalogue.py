@@ -55,8 +55,8 @@ def catalogue(project: Project) -> pl.DataFrame:
     repeated = {name for name in names if names.count(name) > 1}
     if repeated:
         raise ProjectError(
-            f"two features would be called {', '.join(sorted(repeated))}: rename the declared number or attribute "
-            "behind one of them in [items]"
+            f"two features would be called {', '.join(sorted(repeated))}: rename the declared number, attribute, "
+            "fact of the occasion or kind of interaction behind one of them"
         )
     every = pl.DataFrame(rows, schema=["name", "family", "meaning", "source"], orient="row")
     chosen = _select(names, project.features.select)

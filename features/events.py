@@ -158,7 +158,8 @@ def _slice_of(instants: pl.Series, slices: Slices) -> pl.Series:
     steps = ((instants.dt.epoch("us") - start) // every).clip(lower_bound=0)
     step = steps.unique()
     keys = (step * every + start).cast(INSTANT).dt.strftime(slices.key_format)
-    return steps.replace_strict(step, keys, return_dtype=pl.String).alias("slice")
+    # Polars leaves a series without rows as it is, numbers.
+    return steps.replace_strict(step, keys, return_dtype=pl.String).cast(pl.String).alias("slice")
 
 
 def _table(frame: pl.DataFrame, time: str, key: str, schema: type[dy.Schema], slices: Slices) -> pl.DataFrame:

@@ -19,7 +19,7 @@ from models.interest_input import InterestInput, interest_input
 
 KEYS = ["impression_id", "item_id"]
 quick = settings(
-    max_examples=25,
+    max_examples=12,
     deadline=None,
     derandomize=True,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],

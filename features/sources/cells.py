@@ -36,7 +36,8 @@ def read_lists(cells: pl.Series, separator: str) -> pl.Series:
     is_json = texts.str.starts_with("[").fill_null(False)
     if not is_json.any():
         return lists
-    return decode_each(texts.set(~is_json, None), TEXTS, _read_list).zip_with(is_json, lists)
+    decoded = decode_each(texts.set(~is_json, None), TEXTS, _read_list)
+    return decoded.zip_with(is_json, lists).alias(cells.name)
 
 
 def read_values(cells: pl.Series, *, parted: bool) -> pl.Series:

@@ -212,7 +212,7 @@ def relative(name: str, values: list[float]) -> list[float]:
 
 
 @settings(
-    max_examples=40,
+    max_examples=30,
     deadline=None,
     derandomize=True,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],

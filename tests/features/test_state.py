@@ -3,7 +3,7 @@ from types import SimpleNamespace
 import pytest
 
 from features.advance import advance
-from features.catalogue import features
+from features.catalogue import catalogue
 from features.errors import ProjectError
 from features.project import Project
 from features.state import MomentState, SliceEvents, counters, kinds_counted, restore, start
@@ -74,10 +74,10 @@ def test_a_kind_called_as_a_built_in_counter_is_refused_or_kept_apart(
 
     if kind == "exposure":
         with pytest.raises(ProjectError, match="item_exposures"):
-            features(project)
+            catalogue(project)
     else:
         assert "positions" in counters(project)["item"].quantities
-        assert len({f.name for f in features(project)}) == len(features(project))
+        assert catalogue(project)["name"].is_unique().all()
 
 
 def test_the_first_state_is_empty_and_at_the_first_slice(project: Project) -> None:

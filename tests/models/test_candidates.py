@@ -4,9 +4,9 @@ from typing import Any
 import polars as pl
 import pytest
 
+from features.advance import advance
 from features.project import Project
 from features.schemas import Impressions
-from features.advance import advance
 from features.state import MomentState, SliceEvents, start
 from models.candidates import draw
 

@@ -1,0 +1,67 @@
+"""What each family of features is worth: the ranker without it, on lists that came after its window.
+
+`python tests/benchmarks/families.py PROJECT [HOME] [--judged 1] [--seeds 1]` after `momentrank run PROJECT`. Fits on
+every slice but the last ones, judges those, and prints a Markdown table of nDCG@10 with paired intervals.
+"""
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+
+from features.catalogue import catalogue
+from features.project import Project, load
+from features.ranking_dataset import feature_columns
+from models.evaluation import difference, judge
+from models.ranker import fit
+from pipelines.lake import Lake
+
+METRIC = "ndcg@10"
+INTEREST = "interest"
+"""The columns that are no behaviour: the transformer's score and its list-relative form."""
+
+
+def families(columns: list[str], project: Project) -> dict[str, str]:
+    """Family of each column of a ranking dataset."""
+    declared = dict(catalogue(project).select("name", "family").iter_rows())
+    return {name: declared.get(name, INTEREST) for name in columns}
+
+
+def main(project: Project, home: Path, judged: int, seeds: int) -> None:
+    """Print the table."""
+    dataset = Lake(f"{home / 'lake'}/{project.name}").read("ranking_dataset")
+    slices = dataset["slice"].unique().sort()
+    later = pl.col("slice") >= slices[-judged]
+    window, after = dataset.filter(~later), dataset.filter(later)
+    columns = feature_columns(dataset)
+    family = families(columns, project)
+    names = list(dict.fromkeys(family.values()))
+    chosen = {"all": columns, "no text": [c for c in columns if family[c] not in ("text", INTEREST)]}
+    chosen |= {f"without {name}": [c for c in columns if family[c] != name] for name in names}
+    keys = ("impression_id", "user_id", "item_id", "position", "label", "clicked", "as_of")
+    scored = after.select(keys)
+    for name, some in chosen.items():
+        rankers = [fit(window, some, project.ranker, project.labels, project.seed + n) for n in range(seeds)]
+        mean = np.mean([ranker.score(after).to_numpy() for ranker in rankers], axis=0)
+        scored = scored.with_columns(pl.Series(name, mean))
+    values = judge(scored, list(chosen)).values
+    lists = values["impression_id"].n_unique()
+    print(f"{project.name}: {lists} lists of the last {judged} slices, mean score of {seeds} seeds\n")
+    print("| features | columns | nDCG@10 | less than all |\n|---|---|---|---|")
+    for name, some in chosen.items():
+        own = values.filter(scorer=name)[METRIC].mean()
+        lost = difference(values, "all", name, METRIC)
+        print(
+            f"| {name} | {len(some)} | {own:.4f} | {lost.mean:+.4f} ({lost.low:+.4f} to {lost.high:+.4f}) |"
+        )
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("project", type=Path)
+    parser.add_argument("home", type=Path, nargs="?", default=Path(".momentrank"))
+    parser.add_argument("--judged", type=int, default=1)
+    parser.add_argument("--seeds", type=int, default=1)
+    given = parser.parse_args()
+    main(load(given.project), given.home, given.judged, given.seeds)
