@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import polars as pl
 
 from features.families.feature import Feature
-from features.families.reading import BAYES, METARANK, click_rate, counted, hours, mean, span, suffix
+from features.families.reading import BAYES, METARANK, click_rate, counted, hours, less, mean, span, suffix
 from features.project import Project
 
 
@@ -32,7 +32,7 @@ def affinity_features(project: Project) -> Iterator[Feature]:
                 f"smoothed mean {name} of what the user took, {when}",
                 usual,
             )
-            gap = (pl.col(f"number:{name}") - usual).abs()
+            gap = less(pl.col(f"number:{name}"), usual).abs()
             yield Feature(f"user_{name}_gap{tail}", "affinity", f"how far the item's {name} is from that, {when}",
                           gap, "", True)  # fmt: skip
 
@@ -40,7 +40,7 @@ def affinity_features(project: Project) -> Iterator[Feature]:
 def _of(name: str, half_life: str, project: Project) -> Iterator[Feature]:
     grain, tail, when = f"user_attribute:{name}", suffix(half_life), span(half_life)
     clicks = counted(grain, "clicks", half_life)
-    passed = counted(grain, "exposures", half_life) - clicks
+    passed = less(counted(grain, "exposures", half_life), clicks)
     own = click_rate(grain, half_life, project, prior=click_rate("user", half_life, project))
     taken = counted("user", "clicks", half_life)
     yield Feature(f"user_{name}_clicks{tail}", "affinity", f"the user's takes of the item's {name}, {when}",

@@ -47,6 +47,12 @@ def over_expected(grain: str, half_life: str, project: Project) -> pl.Expr:
     return _smoothed(grain, "clicks", "expected", half_life, strength, pl.lit(1.0))
 
 
+def less(value: pl.Expr, other: pl.Expr) -> pl.Expr:
+    """value − other, and 0 where they differ by rounding only: a z-score would make something of it."""
+    difference = value - other
+    return pl.when(difference.abs() <= 1e-6 * value.abs()).then(0.0).otherwise(difference)
+
+
 def trend(grain: str, project: Project) -> pl.Expr:
     """Click rate at the shortest half-life over that at the longest."""
     shortest, longest = project.features.half_lives[0], project.features.half_lives[-1]

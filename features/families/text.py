@@ -5,6 +5,7 @@ from collections.abc import Iterator
 import polars as pl
 
 from features.families.feature import Feature
+from features.families.reading import less
 
 _SOURCE = "content profiles (Pazzani & Billsus 2007)"
 _MEANINGS = {
@@ -21,6 +22,6 @@ def text_features() -> Iterator[Feature]:
     """Cosine similarities of frozen text vectors."""
     for name, meaning in _MEANINGS.items():
         yield Feature(name, "text", meaning, pl.col(name), _SOURCE, True)
-    taste = pl.col("text_clicked_mean") - pl.col("text_passed_mean")
+    taste = less(pl.col("text_clicked_mean"), pl.col("text_passed_mean"))
     yield Feature("text_taste", "text", "likeness to what was taken, less likeness to what was passed over",
                   taste, "Rocchio 1971", True)  # fmt: skip
