@@ -259,7 +259,9 @@ def _code(stack: pl.DataFrame, keys: tuple[str, ...]) -> pl.Expr:
     codes = stack.select(_whole(pl.col(name), stack.schema[name]) for name in keys)
     code = codes.to_series(0)
     for name in keys[1:]:
-        # As digits of a number: 64 bits hold four billion users times four billion items.
+        # As digits of a number; where the digits would not fit into 64 bits, those so far are numbered anew.
+        if _size(code) * _size(codes[name]) >= 2**63:
+            code = code.rank("dense").cast(pl.UInt64)
         code = code * _size(codes[name]) + codes[name]
     return pl.lit(code)
 

@@ -104,12 +104,15 @@ def _interactions(
     ]
     kept, rejects = refuse(frame, rules, at="known_at")
     lists = impressions.select("impression_id", owner="user_id", shown=_ids_shown())
-    named = kept.select("impression_id", "user_id", "item_id")
-    named = named.join(lists, on="impression_id", how="left", maintain_order="left")
-    # Whole rows are not taken along the join: that would copy every list shown.
-    flaws = named.select(
-        item_not_shown=~pl.col("shown").list.contains(pl.col("item_id")),
-        user_mismatch=pl.col("owner") != pl.col("user_id"),
+    named = kept.lazy().select("impression_id", "user_id", "item_id")
+    # Streamed, and apart from the rows' other columns: the lists shown are never all beside the interactions.
+    flaws = (
+        named.join(lists.lazy(), on="impression_id", how="left", maintain_order="left")
+        .select(
+            item_not_shown=~pl.col("shown").list.contains(pl.col("item_id")),
+            user_mismatch=pl.col("owner") != pl.col("user_id"),
+        )
+        .collect(engine="streaming")
     )
     found = [(flaw, pl.col(flaw)) for flaw in flaws.columns]
     kept, misplaced = refuse(kept.hstack(flaws), found, at="known_at")

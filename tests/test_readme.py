@@ -6,6 +6,7 @@ from pathlib import Path
 
 from typer.main import get_command
 
+from features.catalogue import catalogue
 from features.project import Project
 from pipelines.cli import app
 
@@ -14,10 +15,13 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
 def test_its_project_file_is_valid() -> None:
-    (shown,) = re.findall(r"```toml\n(.*?)```", README, re.DOTALL)
-    project = Project.model_validate(tomllib.loads(shown))
+    shown = re.findall(r"```toml\n(.*?)```", README, re.DOTALL)
+    project = Project.model_validate(tomllib.loads("\n".join(shown)))
     assert project.source.tables is not None
     assert project.labels.gains["purchase"] == 10.0
+    columns = catalogue(project)["name"]
+    assert "item_surface_ctr_1h_rank" in columns
+    assert "hour" not in columns
 
 
 def test_its_commands_exist() -> None:

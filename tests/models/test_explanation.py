@@ -119,7 +119,7 @@ def told(
         toy.interactions(*(("u", name, "click", toy.at(n)) for n, name in enumerate(clicks, 1))),
     )
     given = interest_input(start(project), events, project)
-    found = because(given, version, items, Path())
+    found = because(given, version, items, (version or Path("unused")).parent / "cache")
     assert found.select("impression_id", "item_id").equals(given.keys)
     return dict(found.select("item_id", "because").iter_rows())
 
