@@ -112,7 +112,7 @@ def _interactions(
             item_not_shown=~pl.col("shown").list.contains(pl.col("item_id")),
             user_mismatch=pl.col("owner") != pl.col("user_id"),
         )
-        .collect(engine="streaming")
+        .collect()
     )
     found = [(flaw, pl.col(flaw)) for flaw in flaws.columns]
     kept, misplaced = refuse(kept.hstack(flaws), found, at="known_at")

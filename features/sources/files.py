@@ -18,7 +18,7 @@ from features.sources.raw import SCHEMAS
 _GZIP = b"\x1f\x8b"
 _GZIP_WBITS = 31
 _PIECE = 1 << 16
-_BLOCK = 1 << 23
+_BLOCK = 1 << 24
 """Bytes that are split into lines at a time: what a reader needs beside its result grows with this."""
 _SOMETHING = r"[^\s\x1c-\x1f]"
 _ROWS = pl.Schema({"source": pl.String, "line": pl.Int64, "raw": pl.String})
@@ -132,26 +132,22 @@ def split(block: Block) -> Lines:
     """
     if not block.whole:
         return Lines(_ROWS.to_frame(), _rejects(block, "truncated_gzip", [(0, block.content)]))
-    content = block.content.removeprefix(codecs.BOM_UTF8) if block.first == 1 else block.content
-    bad: list[tuple[int, bytes]] = []
-    try:
-        rows = _read_texts(content, block.first)
-    except pl.exceptions.ComputeError:
-        texts = content.split(b"\n")
-        bad = [(place, text) for place, text in enumerate(texts) if not _is_text(text)]
-        for place, _ in bad:
-            texts[place] = b""
-        rows = _read_texts(b"\n".join(texts), block.first)
-    rows = rows.filter(pl.col("raw").str.contains(_SOMETHING))
+    texts, bad = _read_texts(block)
+    rows = texts.with_row_index("line", offset=block.first).filter(pl.col("raw").str.contains(_SOMETHING))
     rows = rows.select(pl.lit(block.source).alias("source"), pl.col("line").cast(pl.Int64), "raw")
     return Lines(rows, _rejects(block, "invalid_utf8", bad))
 
 
 def quote_lines(path: Path, lines: pl.Series) -> pl.DataFrame:
     """The texts of some lines, `line` and `raw`, read once more."""
-    wanted = pl.col("line").is_in(lines.implode())
-    quoted = work_ahead(lambda block: split(block).rows.filter(wanted).select("line", "raw"), cut(path, ""))
-    return pl.concat([_ROWS.to_frame().select("line", "raw"), *quoted])
+
+    def quote(block: Block) -> pl.DataFrame:
+        texts, _ = _read_texts(block)
+        places = pl.col("line").is_between(block.first, block.first + texts.height, closed="left")
+        here = lines.to_frame("line").filter(places)
+        return here.hstack(texts[here["line"] - block.first])
+
+    return pl.concat([_ROWS.to_frame().select("line", "raw"), *work_ahead(quote, cut(path, ""))])
 
 
 def read_bytes(path: Path) -> tuple[bytes, bool]:
@@ -210,8 +206,17 @@ def _salvage(member: "zlib._Decompress", piece: bytes) -> bytes:
     return b"".join(kept)
 
 
-def _read_texts(content: bytes, first: int) -> pl.DataFrame:
-    return pl.read_lines(io.BytesIO(content), name="raw", row_index_name="line", row_index_offset=first)
+def _read_texts(block: Block) -> tuple[pl.DataFrame, list[tuple[int, bytes]]]:
+    """Every line of a block in a column, `raw`; in place of those that are no text, nothing: place and bytes."""
+    content = block.content.removeprefix(codecs.BOM_UTF8) if block.first == 1 else block.content
+    try:
+        return pl.read_lines(io.BytesIO(content), name="raw"), []
+    except pl.exceptions.ComputeError:
+        lines = content.split(b"\n")
+        bad = [(place, line) for place, line in enumerate(lines) if not _is_text(line)]
+        for place, _ in bad:
+            lines[place] = b""
+        return pl.read_lines(io.BytesIO(b"\n".join(lines)), name="raw"), bad
 
 
 def _is_text(line: bytes) -> bool:

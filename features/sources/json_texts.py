@@ -27,7 +27,9 @@ def decode(texts: pl.Series, dtype: pl.Struct | pl.List) -> tuple[pl.Series, pl.
     sound = texts.filter(read)
     chunks = [sound.slice(start, _CHUNK) for start in range(0, len(sound), _CHUNK)]
     pieces = [piece for chunk in chunks for piece in _decode(chunk, dtype)]
-    values = pl.concat([pl.Series([], dtype=dtype), *(p for p in pieces if isinstance(p, pl.Series))])
+    values = pl.concat(
+        [pl.Series([], dtype=dtype), *(p for p in pieces if isinstance(p, pl.Series))], rechunk=True
+    )
     if len(values) < len(sound):
         decoded = [pl.repeat(isinstance(p, pl.Series), _count(p), eager=True) for p in pieces]
         read = read.scatter(read.arg_true().filter(~pl.concat(decoded)), False)

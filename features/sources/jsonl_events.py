@@ -43,6 +43,8 @@ _WIRE = pl.Struct(
     }
 )
 _PLACE = pl.Schema({"source": pl.String, "line": pl.Int64, "raw": pl.String})
+_QUOTED = pl.lit(None, pl.String)
+"""In place of a kept row's text, which is quoted when it is asked for."""
 _ROW = pl.Schema({**_PLACE, **_WIRE.to_schema(), "problem": pl.String})
 
 
@@ -130,30 +132,72 @@ def _shown(event: dict[str, Any], problem: str | None) -> tuple[list[dict[str, A
 def _sort_out(project: Project, block: Block) -> RawEvents:
     """A block's lines → items, impressions, interactions, and rejects for what no table can hold."""
     lines = split(block)
-    kept, rejects = _judge(_read_rows(lines.rows), project)
-    # Their texts are quoted when they are asked for.
-    kept = kept.with_columns(raw=pl.lit(None, pl.String))
-    event = pl.col("event")
-    items = kept.filter(event == "item").select(
-        "source", "line", "raw", "fields", item_id="item", known_at="at"
+    rows, refused = _judge(_read_rows(lines.rows))
+    interactions, unclear = _interactions(_of(rows, "interaction"), project)
+    impressions = _impressions(_of(rows, "ranking"), project.context.categorical)
+    items = (
+        _of(rows, "item")
+        .select("source", "line", "fields", raw=_QUOTED, item_id="item", known_at="at")
+        .collect()
     )
-    rankings = kept.filter(event == "ranking")
-    context = project.context.categorical
-    impressions = rankings.hstack(pick_fields(rankings["fields"], context)).select(
+    described = items.hstack(pick_fields(items["fields"], names_of(project.items)))
+    rejects = [lines.rejects, refused, unclear]
+    return gather([item_rows(described, project.items)], [impressions], [interactions], rejects)
+
+
+def _judge(rows: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Rows with their instant, `at`, and those that are no event of ours."""
+    event, problem = pl.col("event"), pl.col("problem")
+    return refuse(
+        rows.with_columns(read_instants(rows["timestamp"]).alias("at")),
+        [
+            (problem, problem.is_not_null()),
+            ("missing_field:event", absent("event")),
+            (pl.lit("unknown_event:") + event, ~event.is_in(["item", "ranking", "interaction"])),
+            ("bad_timestamp", pl.col("at").is_null() & ~absent("timestamp")),
+        ],
+        at="at",
+    )
+
+
+def _of(rows: pl.DataFrame, event: str) -> pl.LazyFrame:
+    return rows.lazy().filter(pl.col("event") == event)
+
+
+def _impressions(rankings: pl.LazyFrame, context: Sequence[str]) -> pl.DataFrame:
+    rows = rankings.select(
         "source",
         "line",
-        "raw",
+        "fields",
+        raw=_QUOTED,
         impression_id="id",
         user_id="user",
         shown_at="at",
         session_id="session",
-        context=named_values(context),
         candidates=numbered(pl.col("items").list.eval(pl.element().struct.field("id"))),
+    ).collect()
+    return rows.hstack(pick_fields(rows["fields"], context)).with_columns(context=named_values(context))
+
+
+def _interactions(rows: pl.LazyFrame, project: Project) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Interactions, and those whose value or arrival cannot be read. Both may be a key or a field."""
+    done = rows.select(*_PLACE, *_TEXTS, "fields", "at").collect()
+    done = done.hstack(pick_fields(done["fields"], _EITHER))
+    done = done.with_columns(pl.coalesce(name, only(name)) for name in _EITHER)
+    known = read_instants(done["known_at"])
+    several = [pl.col(name).is_null() & (pl.col(FIELD + name).list.len() != 1) for name in _EITHER]
+    kept, rejects = refuse(
+        done.with_columns(known=known),
+        [
+            *((f"bad_field:{name}", unclear) for name, unclear in zip(_EITHER, several, strict=True)),
+            ("bad_timestamp:known_at", pl.col("known").is_null() & ~absent("known_at")),
+        ],
+        at="at",
     )
-    interactions = kept.filter(event == "interaction").select(
+    interactions = kept.select(
         "source",
         "line",
-        "raw",
+        raw=_QUOTED,
         interaction_id="id",
         impression_id=pl.when(~absent("ranking")).then("ranking"),
         user_id="user",
@@ -161,38 +205,6 @@ def _sort_out(project: Project, block: Block) -> RawEvents:
         kind="type",
         value=pl.col("value").cast(pl.Float64, strict=False),
         happened_at="at",
-        known_at="known",
+        known_at=pl.coalesce("known", pl.col("at") + project.source.known_after),
     )
-    described = items.hstack(pick_fields(items["fields"], names_of(project.items)))
-    return gather(
-        [item_rows(described, project.items)], [impressions], [interactions], [lines.rejects, rejects]
-    )
-
-
-def _judge(rows: pl.DataFrame, project: Project) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """Rows with their instants, `at` and `known`, and those that no table can hold."""
-    rows = rows.hstack(pick_fields(rows["fields"], _EITHER))
-    rows = rows.with_columns(pl.coalesce(name, only(name)) for name in _EITHER)
-    happened, known = (read_instants(rows[name]) for name in ("timestamp", "known_at"))
-    event, problem = pl.col("event"), pl.col("problem")
-    return refuse(
-        rows.with_columns(
-            at=happened,
-            known=pl.coalesce(known, happened + project.source.known_after),
-            bad_known=known.is_null() & rows["known_at"].fill_null("").ne(""),
-        ),
-        [
-            (problem, problem.is_not_null()),
-            *((f"bad_field:{name}", event.ne_missing("item") & _is_unclear(name)) for name in _EITHER),
-            ("missing_field:event", absent("event")),
-            (pl.format("unknown_event:{}", event), ~event.is_in(["item", "ranking", "interaction"])),
-            ("bad_timestamp", pl.col("at").is_null() & ~absent("timestamp")),
-            ("bad_timestamp:known_at", (event == "interaction") & pl.col("bad_known")),
-        ],
-        at="at",
-    )
-
-
-def _is_unclear(name: str) -> pl.Expr:
-    """Whether a field says several things, or nothing, where no key says it."""
-    return pl.col(name).is_null() & (pl.col(FIELD + name).list.len() != 1)
+    return interactions, rejects

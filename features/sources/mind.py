@@ -73,7 +73,8 @@ def _columns(path: Path, source: str, count: int, rejects: list[pl.DataFrame]) -
     split = lines.rows.with_columns(pl.col("raw").str.split("\t").alias("cells"))
     found = pl.col("cells").list.len()
     kept, broken = refuse(
-        split, [(pl.format(f"broken_row:{{}} columns, not {count}", found), found != count)]
+        split,
+        [(pl.concat_str(pl.lit("broken_row:"), found, pl.lit(f" columns, not {count}")), found != count)],
     )
     rejects += [lines.rejects, broken]
     return kept
@@ -156,7 +157,7 @@ def _histories(shown: pl.DataFrame, project: Project) -> pl.DataFrame:
         "line",
         "user_id",
         raw="history",
-        interaction_id=pl.format("{}/history/{}", "user_id", "k"),
+        interaction_id=pl.concat_str("user_id", "k", separator="/history/"),
         impression_id=pl.lit(None),
         item_id="history",
         kind=pl.lit("click"),

@@ -94,6 +94,8 @@ def refuse(
         condition.fill_null(False).alias(f"rule:{n}") for n, condition in enumerate(conditions)
     )
     refused = broken.select(pl.any_horizontal(pl.all())).to_series()
+    if not refused.any():
+        return frame, SCHEMAS["rejects"].to_frame()
     when = pl.col(at) if at else pl.lit(None)
     rejects = pl.concat([frame.filter(refused), broken.filter(refused)], how="horizontal").select(
         "source",
@@ -105,7 +107,7 @@ def refuse(
         "raw",
         when.cast(INSTANT).alias("at"),
     )
-    return (frame if rejects.is_empty() else frame.filter(~refused)), rejects
+    return frame.filter(~refused), rejects
 
 
 def absent(column: str) -> pl.Expr:

@@ -30,7 +30,7 @@ def judge(frame: pl.DataFrame, project: Project, mapping: TableMapping) -> tuple
     ]
     if "known_at" in frame.columns:
         rules.append(("bad_timestamp:known_at", pl.col("known").is_null() & pl.col("known_at").is_not_null()))
-    moment = pl.format("{}@{}", "user_id", pl.col("at").dt.epoch("us"))
+    moment = pl.concat_str("user_id", pl.col("at").dt.epoch("us"), separator="@")
     if mapping.shape == "lists":
         columns += [
             read_lists(frame[name], r"\s").alias(key)
@@ -45,7 +45,7 @@ def judge(frame: pl.DataFrame, project: Project, mapping: TableMapping) -> tuple
     else:
         columns.append(read_texts(frame["item"]).alias("item_id"))
         rules.append(("missing_field:item", absent("item_id")))
-        moment = moment if mapping.shape == "candidates" else pl.format("{}:{}", moment, "item_id")
+        moment = moment if mapping.shape == "candidates" else pl.concat_str(moment, "item_id", separator=":")
     if mapping.shape in ("candidates", "ratings"):
         columns.append(frame["clicked"].cast(pl.Float64, strict=False).alias("grade"))
         rules += [

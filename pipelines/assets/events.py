@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import dagster as dg
 import polars as pl
 
-from features.labels import attribute
+from features.labels import attribute, restated
 from features.schemas import Candidates, Impressions, Interactions, Items, Rejects
 from pipelines.deployment import Deployment
 from pipelines.publish import publish
@@ -32,18 +32,24 @@ def ingest(
     context: dg.AssetExecutionContext, deployment: dg.ResourceParam[Deployment]
 ) -> Iterator[dg.MaterializeResult[None]]:
     """Read the source's logs; keep what is well-formed, refuse the rest with a reason."""
-    found = deployment.ingest()
+    found, project = deployment.ingest(), deployment.project
+    begun, _ = project.slices.window(context.partition_keys[0])
+    late = restated(found.impressions, found.interactions, begun, project.labels)
+    if late:
+        deployment.tell(
+            f"ingest: late interactions change labels of {', '.join(late)}; materialise them again"
+        )
     for slice in context.partition_keys:
         here = pl.col("slice") == slice
         items, impressions, interactions, rejects = (
             table.filter(here).drop("slice")
             for table in (found.items, found.impressions, found.interactions, found.rejects)
         )
-        labelled = attribute(impressions, found.interactions.drop("slice"), deployment.project.labels)
+        labelled = attribute(impressions, found.interactions.drop("slice"), project.labels)
         publish(context, deployment, "items", slice, Items.validate(items))
         publish(context, deployment, "impressions", slice, Impressions.validate(impressions))
         publish(context, deployment, "interactions", slice, Interactions.validate(interactions))
-        rate = {"click_rate": labelled["clicked"].mean() or 0.0}
+        rate = {"click_rate": labelled["clicked"].mean() or 0.0, "late_slices": dg.MetadataValue.json(late)}
         publish(context, deployment, "candidates", slice, Candidates.validate(labelled), rate)
         reasons = rejects.group_by("reason").len().sort("reason")
         counts = {"reasons": dg.MetadataValue.json(dict(reasons.iter_rows()))}

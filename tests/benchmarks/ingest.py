@@ -1,0 +1,124 @@
+"""How fast logs become tables: read, judged, validated by schema and written to the lake, slice by slice.
+
+`python tests/benchmarks/ingest.py [--events N]` writes synthetic logs into a temporary folder, N events as JSON lines
+and 5 N candidate rows as Parquet in both shapes, and prints a Markdown table. Every way works on the same files in a
+process of its own: ours; DuckDB, with the same rules in SQL; and, for JSON lines, a plain Python loop. Each must keep
+the same rows, else the script exits 1. Ours also says why it refused a row; the others only leave it out.
+"""
+
+import argparse
+import json
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from ingest_logs import END, LOGS, START, write_logs
+from ingest_peers import Kept, with_duckdb, with_loop
+
+from features import events, sources
+from features.project import Project
+from pipelines.lake import Lake
+
+TABLES = ("items", "impressions", "interactions", "rejects")
+
+Way = Callable[[Path, Path], Kept]
+
+
+def main(count: int) -> int:
+    """Write the logs, run every way over them and print the table; the number of ways that kept other rows."""
+    differing = 0
+    print(
+        "| log | way | rows | seconds | of processors | rows/s | ours is | peak memory |\n"
+        "|---|---|---:|---:|---:|---:|---:|---:|"
+    )
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        rows = write_logs(folder, count)
+        for log, ways in WAYS.items():
+            ours: dict[str, Any] = {}
+            for way in ways:
+                if way == "DuckDB" and find_spec("duckdb") is None:
+                    print(f"| {log} | DuckDB | not installed | | | | | |")
+                    continue
+                found = _measure(log, way, folder)
+                ours = ours or found
+                differing += found["kept"] != ours["kept"]
+                if found["kept"] != ours["kept"]:
+                    print(f"{way} kept {found['kept']}, not {ours['kept']}", file=sys.stderr)
+                speed, ratio = rows[log] / found["seconds"], found["seconds"] / ours["seconds"]
+                print(
+                    f"| {log} | {way} | {rows[log]:,} | {found['seconds']:.2f} | {found['busy']:.2f} | "
+                    f"{speed:,.0f} | {ratio:.1f} × "
+                    f"| {found['gigabytes']:.1f} GB |",
+                    flush=True,
+                )
+    return differing
+
+
+def _measure(log: str, way: str, folder: Path) -> dict[str, Any]:
+    """Run one way in a process of its own, whose peak memory is then its own."""
+    command = [sys.executable, __file__, "--log", log, "--way", way, "--folder", str(folder)]
+    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
+
+
+def _run(log: str, way: str, folder: Path) -> None:
+    began, worked = time.perf_counter(), time.process_time()
+    kept = WAYS[log][way](folder / LOGS[log], folder / f"{log} {way}")
+    seconds, busy = time.perf_counter() - began, time.process_time() - worked
+    gigabytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
+    print(json.dumps({"seconds": seconds, "busy": busy, "gigabytes": gigabytes, "kept": kept}))
+
+
+def _ours(log: Path, out: Path) -> Kept:
+    """As the pipeline does it: `sources.read`, `events.build`, `Lake.write`; each table in a thread of its own."""
+    source: dict[str, Any] = {"format": "metarank", "path": log.name}
+    if log.suffix == ".parquet":
+        mapping = {"shape": log.stem, "at": "shown_at", "item": "items", "impression": "impression_id"}
+        source = {"format": "tables", "path": log.name, "tables": {**mapping, "clicked": "clicked"}}
+    project = Project.model_validate(
+        {
+            "name": "ingest",
+            "source": source,
+            "slices": {"start": START, "end": END},
+            "items": {"body": "body", "numeric": ["length"], "categorical": ["category", "tags"]},
+            "context": {"categorical": ["surface"]},
+        }
+    )
+    built = events.build(sources.read(project, [log]), project, END)
+
+    def write(table: str) -> None:
+        parts = getattr(built, table).partition_by("slice", as_dict=True, include_key=False)
+        for (slice,), rows in parts.items():
+            Lake(str(out)).write(table, slice, rows)
+
+    with ThreadPoolExecutor() as threads:
+        list(threads.map(write, TABLES))
+    return {name: getattr(built, name).height for name in TABLES[:3]}
+
+
+WAYS: dict[str, dict[str, Way]] = {
+    "events": {"ours": _ours, "Python loop": with_loop, "DuckDB": with_duckdb},
+    "lists": {"ours": _ours, "DuckDB": with_duckdb},
+    "candidates": {"ours": _ours, "DuckDB": with_duckdb},
+}
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--events", type=int, default=1_000_000, help="lines of the event log")
+    parser.add_argument("--log", choices=LOGS, help=argparse.SUPPRESS)
+    parser.add_argument("--way", help=argparse.SUPPRESS)
+    parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
+    given = parser.parse_args()
+    if given.way:
+        _run(given.log, given.way, given.folder)
+    else:
+        sys.exit(1 if main(given.events) else 0)
