@@ -5,8 +5,10 @@ is left out: neither is a reject, for the list itself is kept. Ids of items that
 so are interactions with impressions that no log holds.
 """
 
+import operator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
 
 import dataframely as dy
 import polars as pl
@@ -15,6 +17,7 @@ from features import schemas
 from features.errors import TableError
 from features.project import Project
 from features.slices import Slices
+from features.sources.ahead import work_ahead
 from features.sources.raw import INSTANT, SCHEMAS, RawEvents, Rule, absent, refuse
 
 MOMENT = timedelta(microseconds=1)
@@ -45,21 +48,20 @@ def build(raw: RawEvents, project: Project, now: datetime) -> Events:
     items, bad_items = _items(raw.items, slices, now)
     impressions, bad_impressions = _impressions(raw.impressions, slices, now)
     interactions, bad_interactions = _interactions(raw.interactions, impressions, slices, now)
-    refused = raw.quote(pl.concat([raw.rejects, *bad_items, *bad_impressions, *bad_interactions]))
-    kept = {"items": items, "impressions": impressions, "interactions": interactions}
-    rejects = _place_rejects(refused, raw, slices, now)
-    events = Events(
-        items=_table(items, "known_at", "item_id", schemas.Items, slices),
-        impressions=_table(impressions, "shown_at", "impression_id", schemas.Impressions, slices),
-        interactions=_table(interactions, "known_at", "interaction_id", schemas.Interactions, slices),
-        rejects=rejects,
+    refused = pl.concat([raw.rejects, *bad_items, *bad_impressions, *bad_interactions])
+    finish = (
+        partial(_place_rejects, refused, raw, slices, now),
+        partial(_table, items, "known_at", "item_id", schemas.Items, slices),
+        partial(_table, impressions, "shown_at", "impression_id", schemas.Impressions, slices),
+        partial(_table, interactions, "known_at", "interaction_id", schemas.Interactions, slices),
     )
-    rows_out = rejects.height + sum(frame.height for frame in kept.values())
+    rejects, items, impressions, interactions = work_ahead(operator.call, finish)
+    rows_out = sum(table.height for table in (items, impressions, interactions, rejects))
     if rows_out != raw.height:
         raise TableError(
             f"{raw.height} rows were read, but {rows_out} kept or rejected: report this as a defect"
         )
-    return events
+    return Events(items, impressions, interactions, rejects)
 
 
 def _items(frame: pl.DataFrame, slices: Slices, now: datetime) -> tuple[pl.DataFrame, list[pl.DataFrame]]:
@@ -144,8 +146,10 @@ def _ids_shown() -> pl.Expr:
 def _without_repeats(frame: pl.DataFrame) -> pl.DataFrame:
     """Lists whose items are named once and have ids; nearly all are so already and stay untouched."""
     ids = _ids_shown()
-    flawed = (ids.list.n_unique() < ids.list.len()) | ids.list.contains("") | ids.list.contains(None)
-    flaws = frame.select(flawed.fill_null(False)).to_series()
+    repeated = ids.list.n_unique() < ids.list.len()
+    flaws = frame.select(
+        (repeated | ids.list.contains("") | ids.list.contains(None)).fill_null(False)
+    ).to_series()
     if not flaws.any():
         return frame
     item = pl.element().struct.field("item_id")
@@ -183,7 +187,7 @@ def _place_rejects(refused: pl.DataFrame, raw: RawEvents, slices: Slices, now: d
     ]
     # A time after now says nothing where the timetable is open: its slice would change with every rerun.
     readable = pl.col("at").is_not_null() & ((pl.col("at") <= now) | pl.lit(slices.end is not None))
-    rejects = refused.sort("line").with_columns(at=pl.when(readable).then("at"))
+    rejects = raw.quote(refused).sort("line").with_columns(at=pl.when(readable).then("at"))
     if rejects["at"].null_count():
         before = pl.concat(times).filter(readable).rename({"at": "before"}).sort("line", "before")
         rejects = rejects.join_asof(before, on="line", by="source", check_sortedness=False)

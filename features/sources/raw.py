@@ -89,23 +89,20 @@ def refuse(
     A rejected row carries the reason of the first rule it breaks and, from the column `at`, its time.
     A condition that is null (it could not be decided) does not refuse.
     """
-    reasons, conditions = zip(*rules, strict=True)
-    broken = frame.select(
-        condition.fill_null(False).alias(f"rule:{n}") for n, condition in enumerate(conditions)
-    )
-    refused = broken.select(pl.any_horizontal(pl.all())).to_series()
-    if not refused.any():
+    rules = list(rules)
+    hits = frame.select(condition.any().alias(f"rule:{n}") for n, (_, condition) in enumerate(rules)).row(0)
+    broken = {f"rule:{n}": rule for n, (rule, hit) in enumerate(zip(rules, hits, strict=True)) if hit}
+    if not broken:
         return frame, SCHEMAS["rejects"].to_frame()
+    flags = frame.select(condition.fill_null(False).alias(flag) for flag, (_, condition) in broken.items())
+    refused = flags.select(pl.any_horizontal(pl.all())).to_series()
+    reason = pl.coalesce(
+        pl.when(flag).then(pl.lit(text) if isinstance(text, str) else text)
+        for flag, (text, _) in broken.items()
+    )
     when = pl.col(at) if at else pl.lit(None)
-    rejects = pl.concat([frame.filter(refused), broken.filter(refused)], how="horizontal").select(
-        "source",
-        "line",
-        pl.coalesce(
-            pl.when(f"rule:{n}").then(pl.lit(reason) if isinstance(reason, str) else reason)
-            for n, reason in enumerate(reasons)
-        ).alias("reason"),
-        "raw",
-        when.cast(INSTANT).alias("at"),
+    rejects = pl.concat([frame.filter(refused), flags.filter(refused)], how="horizontal").select(
+        "source", "line", reason.alias("reason"), "raw", when.cast(INSTANT).alias("at")
     )
     return frame.filter(~refused), rejects
 

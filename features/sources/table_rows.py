@@ -1,11 +1,14 @@
 """Rows of a mapped table → our types; rows whose cells are none are refused."""
 
+from collections.abc import Callable
+from functools import partial
+
 import polars as pl
 
 from features.project import Project, TableMapping
 from features.sources.cells import read_lists, read_texts, read_values
 from features.sources.instants import read_instants
-from features.sources.items import FIELD
+from features.sources.items import FIELD, TEXTS
 from features.sources.raw import INSTANT, absent, refuse
 
 
@@ -14,13 +17,12 @@ def judge(frame: pl.DataFrame, project: Project, mapping: TableMapping) -> tuple
     where there is one, `grade`), and the rows whose cells are none.
     """
     at = read_instants(frame["time"])
-    unread = pl.Series("time_unread", at.is_null() & frame["time"].is_not_null())
-    columns = [read_texts(frame["user"]).alias("user_id"), at.alias("at"), unread]
-    no_instant, no_cell = (pl.repeat(None, frame.height, dtype=d, eager=True) for d in (INSTANT, pl.String))
-    columns.append(read_instants(frame.get_column("known_at", default=no_instant)).alias("known"))
-    columns.append(read_texts(frame.get_column("session", default=no_cell)).alias("session_id"))
+    unread = (at.is_null() & frame["time"].is_not_null()).alias("time_unread")
+    columns: list[pl.Series | pl.Expr] = [read_texts(frame["user"]).alias("user_id"), at.alias("at"), unread]
+    columns.append(_read(frame, "known_at", read_instants, INSTANT).alias("known"))
+    columns.append(_read(frame, "session", read_texts, pl.String()).alias("session_id"))
     columns += [
-        read_values(frame.get_column(name, default=no_cell), parted=True).alias(name)
+        _read(frame, name, partial(read_values, parted=True), TEXTS).alias(name)
         for name in (FIELD + name for name in project.context.categorical)
     ]
     rules = [
@@ -57,8 +59,15 @@ def judge(frame: pl.DataFrame, project: Project, mapping: TableMapping) -> tuple
         rules.append(("missing_field:id", absent("impression_id")))
     cells = frame.with_columns(columns)
     kept, rejects = refuse(cells, rules, at="at")
-    if mapping.impression is None:
-        kept = kept.with_columns(moment.alias("impression_id"))
+    impression_id = pl.col("impression_id") if mapping.impression is not None else moment
     known_at = pl.coalesce("known", pl.col("at") + project.source.known_after)
     used = [name for name in frame.columns if name not in ("source", "line", "raw") and FIELD not in name]
-    return kept.drop(used).with_columns(known=known_at), rejects
+    rows = kept.lazy().with_columns(impression_id.alias("impression_id"), known_at.alias("known"))
+    return rows.drop(used).collect(), rejects
+
+
+def _read(
+    frame: pl.DataFrame, name: str, read: Callable[[pl.Series], pl.Series], dtype: pl.DataType
+) -> pl.Series | pl.Expr:
+    """A column's values; nulls, where the log has no such column."""
+    return read(frame[name]) if name in frame.columns else pl.lit(None, dtype)

@@ -14,7 +14,6 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -24,9 +23,10 @@ from ingest_peers import Kept, with_duckdb, with_loop
 
 from features import events, sources
 from features.project import Project
+from features.sources.ahead import work_ahead
 from pipelines.lake import Lake
 
-TABLES = ("items", "impressions", "interactions", "rejects")
+TABLES = ("impressions", "interactions", "items", "rejects")
 
 Way = Callable[[Path, Path], Kept]
 
@@ -95,13 +95,15 @@ def _ours(log: Path, out: Path) -> Kept:
     )
     built = events.build(sources.read(project, [log]), project, END)
 
-    def write(table: str) -> None:
-        parts = getattr(built, table).partition_by("slice", as_dict=True, include_key=False)
-        for (slice,), rows in parts.items():
-            Lake(str(out)).write(table, slice, rows)
-
-    with ThreadPoolExecutor() as threads:
-        list(threads.map(write, TABLES))
+    lake = Lake(str(out))
+    parts = [
+        (table, slice, rows)
+        for table in TABLES
+        for (slice,), rows in getattr(built, table)
+        .partition_by("slice", as_dict=True, include_key=False)
+        .items()
+    ]
+    list(work_ahead(lambda part: lake.write(*part), parts))
     return {name: getattr(built, name).height for name in TABLES[:3]}
 
 

@@ -44,7 +44,7 @@ def write_logs(folder: Path, count: int) -> dict[str, int]:
 
 
 def _lines(count: int) -> Iterator[str]:
-    """30 % rankings, 5 % item versions, the rest clicks on recent rankings; of a thousand lines two are faulty."""
+    """17 % rankings, 5 % items, and clicks on recent rankings, as in RankLens; of a thousand lines two are faulty."""
     draw = np.random.default_rng(1)
     kinds, faults = draw.random(count).tolist(), draw.random(count).tolist()
     starts, steps = draw.integers(0, CATALOGUE, count).tolist(), draw.integers(1, 2000, count).tolist()
@@ -53,7 +53,7 @@ def _lines(count: int) -> Iterator[str]:
     rankings: list[int] = []
     for n in range(count):
         at = f'"timestamp":"{first + int(n * every)}"'
-        if kinds[n] < 0.3 or not rankings:
+        if kinds[n] < 0.17 or not rankings:
             rankings.append(n)
             items = ",".join(
                 f'{{"id":"n-{(starts[n] + k * steps[n]) % CATALOGUE:05d}"}}' for k in range(LISTED)
@@ -62,7 +62,7 @@ def _lines(count: int) -> Iterator[str]:
                 f'{{"event":"ranking","id":"r-{n:07d}","user":"u-{users[n]:05d}","session":"s-{users[n]:05d}",'
                 f'{at},"fields":[{{"name":"surface","value":"home"}}],"items":[{items}]}}'
             )
-        elif kinds[n] < 0.35:
+        elif kinds[n] < 0.22:
             line = (
                 f'{{"event":"item","id":"e-{n:07d}","item":"n-{starts[n]:05d}",{at},"fields":['
                 f'{{"name":"title","value":"Rain over the western hills, day {n}"}},'
