@@ -5,7 +5,7 @@ from datetime import datetime, timedelta
 import polars as pl
 
 from features import schemas
-from features.project import Labels
+from features.sections import Labels
 
 
 def attribute(impressions: pl.DataFrame, interactions: pl.DataFrame, labels: Labels) -> pl.DataFrame:

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from features.newsroom_prose import STYLES, categories
-from features.project import NewsroomWorld
+from features.sections import NewsroomWorld
 
 Integers = NDArray[np.int64]
 Reals = NDArray[np.float64]

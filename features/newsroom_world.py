@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from features import newsroom_people as people
 from features.newsroom_people import DAY, HOUR, MINUTE, Integers, Reals, Visits
 from features.newsroom_prose import STYLES, Prose, categories, compose
-from features.project import NewsroomWorld
+from features.sections import NewsroomWorld
 
 BASE = -4.2
 STORYLINE_APPEAL, STYLE_APPEAL, OWN_QUALITY = 0.8, 0.6, 0.8

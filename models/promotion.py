@@ -20,7 +20,7 @@ from dataclasses import dataclass
 
 import polars as pl
 
-from features import project
+from features import sections
 from models.evaluation import ALL, Interval, difference
 
 MIN_IMPRESSIONS = 30
@@ -46,7 +46,7 @@ class Decision:
 
 def decide(
     values: pl.DataFrame,
-    config: project.Promotion,
+    config: sections.Promotion,
     seed: int,
     *,
     challenger: str = "challenger",
@@ -83,7 +83,7 @@ def _enough(judged: int) -> tuple[bool, str]:
     return True, f"{judged} impressions were judged."
 
 
-def _not_worse(gain: Interval, config: project.Promotion) -> list[tuple[bool, str]]:
+def _not_worse(gain: Interval, config: sections.Promotion) -> list[tuple[bool, str]]:
     floor = config.min_gain - config.margin
     enough, safe = gain.mean >= config.min_gain, gain.low > floor
     meaning = (

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from features import project
+from features import sections
 from features.errors import ModelError
 from models.ranking import require
 
@@ -100,8 +100,8 @@ def load(folder: Path) -> Ranker:
 def fit(
     dataset: pl.DataFrame,
     columns: Sequence[str],
-    config: project.Ranker,
-    labels: project.Labels,
+    config: sections.Ranker,
+    labels: sections.Labels,
     seed: int,
     *,
     progress: Progress | None = None,
@@ -143,7 +143,7 @@ def _train(
     parts: tuple[pl.DataFrame, pl.DataFrame | None],
     columns: Sequence[str],
     parameters: Mapping[str, Any],
-    config: project.Ranker,
+    config: sections.Ranker,
     levels: Sequence[float],
     rounds: int,
     progress: Progress | None,
@@ -190,7 +190,7 @@ def _dataset(
     )
 
 
-def _parameters(config: project.Ranker, levels: Sequence[float], seed: int) -> dict[str, Any]:
+def _parameters(config: sections.Ranker, levels: Sequence[float], seed: int) -> dict[str, Any]:
     return {
         "objective": "lambdarank",
         "metric": "ndcg",
@@ -211,7 +211,7 @@ def _parameters(config: project.Ranker, levels: Sequence[float], seed: int) -> d
     }
 
 
-def _levels(label: pl.Series, labels: project.Labels) -> list[float]:
+def _levels(label: pl.Series, labels: sections.Labels) -> list[float]:
     """Declared gains in order, 0 included: a label's place among them is its LightGBM level."""
     levels = sorted({0.0, *labels.gains.values()})
     unknown = sorted(set(label.unique().to_list()) - set(levels), key=str)

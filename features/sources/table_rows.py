@@ -5,7 +5,8 @@ from functools import partial
 
 import polars as pl
 
-from features.project import Project, TableMapping
+from features.project import Project
+from features.sections import TableMapping
 from features.sources.cells import read_lists, read_texts, read_values
 from features.sources.instants import read_instants
 from features.sources.items import FIELD, TEXTS

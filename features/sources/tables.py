@@ -19,7 +19,8 @@ from pathlib import Path
 import polars as pl
 
 from features.errors import SourceError
-from features.project import Project, TableMapping
+from features.project import Project
+from features.sections import TableMapping
 from features.sources.ahead import work_ahead
 from features.sources.cells import read_texts, read_values
 from features.sources.files import resolve

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from features import labels, schemas
-from features.project import Labels
+from features.sections import Labels
 from features.slices import Slices
 
 AT = datetime(2026, 1, 6, 12, tzinfo=UTC)

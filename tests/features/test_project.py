@@ -100,8 +100,11 @@ def test_a_wrong_value_is_named_with_what_was_expected(file: Path, override: str
         ("ranker.leafs=3", "ranker.leafs: unknown key; did you mean 'leaves'?"),
         ('source.newsroom.user="x"', "source.newsroom.user: unknown key; did you mean 'users'?"),
         ('source.tables={shape = "lists", clickd = "x"}', "unknown key; did you mean 'clicked'?"),
-        ("zzz=1", "zzz: unknown key; known keys: context, features, interest"),
-        ("promotion.zzz=1", "known keys: confidence, margin, metric, min_gain, resamples"),
+        ("zzz=1", "zzz: unknown key; known keys: context, evaluation, features"),
+        (
+            "promotion.zzz=1",
+            "known keys: calibration, confidence, guard, margin, metric, min_gain, resamples",
+        ),
     ],
 )
 def test_an_unknown_key_names_the_nearest_known_one(file: Path, override: str, said: str) -> None:

@@ -3,7 +3,7 @@ import polars as pl
 import pytest
 
 from features.errors import ModelError
-from features.project import Promotion
+from features.sections import Promotion
 from models.promotion import BASELINES, MIN_IMPRESSIONS, decide
 
 

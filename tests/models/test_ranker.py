@@ -8,8 +8,8 @@ import polars as pl
 import pytest
 
 from features.errors import ModelError, TableError
-from features.project import Labels
-from features.project import Ranker as Settings
+from features.sections import Labels
+from features.sections import Ranker as Settings
 from models.evaluation import difference, judge
 from models.ranker import Ranker, fit, load
 

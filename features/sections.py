@@ -1,0 +1,204 @@
+"""The sections of a project file, as frozen pydantic models. `features/project.py` puts them together."""
+
+from datetime import timedelta
+from itertools import pairwise
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from features.slices import Duration, Section, parse_duration
+
+
+class NewsroomWorld(Section):
+    """Size of the embedded, seeded world."""
+
+    days: int = Field(8, ge=2)
+    users: int = Field(160, ge=4)
+    articles_a_day: int = Field(60, ge=10)
+    impressions_a_day: int = Field(1100, ge=10)
+    list_size: int = Field(20, ge=3)
+
+
+class TableMapping(Section):
+    """Which column holds what, for logs in CSV, Parquet or JSON lines. See `features/sources/tables.py`."""
+
+    shape: Literal["lists", "candidates", "interactions", "ratings"]
+    user: str = "user_id"
+    at: str = "timestamp"
+    item: str = "item_id"
+    """Item of a row; in shape `lists`, the list column of items shown."""
+    clicked: str | None = None
+    """Shape `lists`: list column of items taken. `candidates`: 0/1 or a grade. `ratings`: the grade."""
+    impression: str | None = None
+    session: str | None = None
+    known_at: str | None = None
+    kind: str = "click"
+    """Kind of the interactions read from `clicked`."""
+    threshold: float = 0.0
+    """A grade above this is an interaction."""
+    sampled: int = Field(20, ge=1)
+    """Shape `interactions`: size of the candidate list drawn around each interaction."""
+    items_path: str | tuple[str, ...] | None = None
+    item_key: str = "item_id"
+    item_at: str | None = None
+    """When an item version became known; without it, before everything."""
+
+
+class Source(Section):
+    """Where the logs are and what wire format they have."""
+
+    format: Literal["metarank", "mind", "tables", "newsroom"]
+    path: str | tuple[str, ...] = ""
+    """Files or folders; relative ones are looked for beside the project file, then in the data folders."""
+    known_after: Duration = timedelta(0)
+    """Delay between an interaction and our knowing of it, for logs without an arrival time."""
+    newsroom: NewsroomWorld = NewsroomWorld()
+    tables: TableMapping | None = None
+
+
+class Labels(Section):
+    """What an interaction is worth, and for how long after a list was shown it counts."""
+
+    gains: dict[str, float] = Field(default={"click": 1.0}, min_length=1)
+    attribution: Duration = timedelta(minutes=30)
+
+
+class ItemFields(Section):
+    """Names of an item's fields in the log."""
+
+    title: str = "title"
+    body: str = "description"
+    published_at: str | None = None
+    numeric: tuple[str, ...] = ()
+    categorical: tuple[str, ...] = ()
+
+
+class Context(Section):
+    """Facts about the occasion of a list: fields of the log's impressions."""
+
+    categorical: tuple[str, ...] = ()
+
+
+class Features(Section):
+    """What the moment state counts and what is read from it."""
+
+    half_lives: tuple[str, ...] = ("1h", "6h", "1d", "7d", "none")
+    select: tuple[str, ...] = ("*",)
+    """Names or patterns of the columns wanted, `!` before those unwanted; of all that match, the last decides."""
+    relative: tuple[Literal["z", "rank", "share", "best"], ...] = ("z",)
+    """Forms in which a candidate's value is set against the list's others."""
+    valued: tuple[str, ...] = ()
+    """Interaction kinds whose value is averaged: seconds of `dwell`, stars of a `rating`."""
+    session_gap: Duration = timedelta(minutes=30)
+    """A list shown later than this after the one before begins a new session."""
+    forget_after: Duration = timedelta(days=90)
+    """What nothing touched for so long is forgotten: it keeps the state small."""
+    prior_strength: float = Field(10.0, gt=0)
+    """Exposures' worth of the prior rate in a smoothed rate."""
+    recent: int = Field(20, ge=1)
+    """Clicked and passed-over items whose text a candidate is compared with."""
+    passed_per_list: int = Field(8, ge=0)
+    """Items of a list, from its top, that are remembered as passed over when it is left."""
+    remembered: int = Field(128, ge=1)
+    """Moments of each user that the state keeps."""
+
+    @model_validator(mode="after")
+    def _known_half_lives(self) -> "Features":
+        seconds = [0.0, *(parse_duration(text).total_seconds() for text in self.half_lives[:-1])]
+        if self.half_lives[-1:] != ("none",) or any(b <= a for a, b in pairwise(seconds)):
+            raise ValueError('features.half_lives go from short to long and end with "none"')
+        return self
+
+    def seconds(self, half_life: str) -> float | None:
+        """Half-life in seconds; None for a counter that never forgets."""
+        return None if half_life == "none" else parse_duration(half_life).total_seconds()
+
+
+class Interest(Section):
+    """The text encoder, how much of it is tuned, and the moment decoder."""
+
+    encoder: str = "all-MiniLM-L6-v2"
+    """Name of the packaged encoder, a folder, or a hub name already in the local cache."""
+    tune: str = Field("top:1", pattern=r"^(frozen|full|lora|adalora|top:[1-9]\d*)$")
+    rank: int = Field(8, ge=1)
+    """Rank of the adapters of `lora` and `adalora`."""
+    max_tokens: int = Field(48, ge=4)
+    window: int = Field(128, ge=4)
+    """Past moments that a candidate attends to."""
+    width: int = Field(96, ge=8)
+    layers: int = Field(1, ge=1)
+    heads: int = Field(4, ge=1)
+    attributes: bool = True
+    """Whether items are also read by their declared attribute values."""
+    numbers: bool = True
+    """Whether items are also read by their declared numbers."""
+    ids: bool = True
+    """Whether items are also read by their id."""
+    id_dropout: float = Field(0.2, ge=0, lt=1)
+    """Share of items whose id is hidden in a training step, so that a new item falls back on the rest."""
+    epochs: int = Field(2, ge=1)
+    impressions_per_step: int = Field(32, ge=1)
+    accumulate: int = Field(1, ge=1)
+    """Passes of `impressions_per_step` whose gradients make one step."""
+    texts_per_step: int = Field(32, ge=0)
+    """Texts that carry gradient in one pass; the others come from the cache."""
+    encoder_rate: float = Field(5e-5, gt=0)
+    decoder_rate: float = Field(3e-3, gt=0)
+    blend: float = Field(0.5, gt=0, le=1)
+    """How far a slice moves the model from the version before towards what the slice alone would make of it."""
+    holdout: float = Field(0.0, ge=0, lt=1)
+    """Share of a slice's lists, the latest, that are watched instead of fitted; the best epoch is kept."""
+    patience: int = Field(1, ge=1)
+    """Epochs without a lower held-out loss after which a fit with a holdout ends."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+
+
+class Ranker(Section):
+    """LightGBM LambdaRank over a trailing window of slices."""
+
+    window: int = Field(7, ge=1)
+    rounds: int = Field(400, ge=1)
+    early_stopping: int = Field(40, ge=1)
+    learning_rate: float = Field(0.05, gt=0)
+    leaves: int = Field(15, ge=2)
+    min_leaf: int = Field(50, ge=1)
+    position_bias: bool = True
+    seeds: int = Field(1, ge=1)
+    """Boosters fitted with seeds of their own, whose scores are averaged."""
+    monotone: dict[str, Literal[-1, 1]] = Field(default={})
+    """Feature name or pattern → 1 where more of it may never lower a score, -1 where it may never raise one."""
+
+
+class Promotion(Section):
+    """When a challenger takes the champion's place."""
+
+    metric: Literal["ndcg@5", "ndcg@10", "mrr", "auc"] = "ndcg@10"
+    min_gain: float = 0.0
+    """The lower end of the interval of (challenger − champion) must be above `min_gain − margin`."""
+    margin: float = Field(0.005, ge=0)
+    confidence: float = Field(0.95, gt=0.5, lt=1)
+    resamples: int = Field(1000, ge=100)
+    guard: dict[str, Annotated[float, Field(ge=0)]] = Field(default={"new_users": 0.03, "new_items": 0.03})
+    """Segment → how far below the champion the challenger's mean may lie there."""
+    calibration: float = Field(0.05, gt=0)
+    """Most that a challenger's predicted click probability may lie off the click rate, on average."""
+
+
+class Evaluation(Section):
+    """Where a ranker's quality is looked at apart."""
+
+    largest: int = Field(4, ge=0)
+    """Values of each declared categorical attribute that are segments: those of the most candidates."""
+    hours: int = Field(6, ge=1, le=24)
+    """Hours of the day in a segment."""
+    few: int = Field(30, ge=1)
+    """A segment with fewer judged impressions is left out."""
+
+
+class Lists(Section):
+    """Top-K lists for active users."""
+
+    k: int = Field(10, ge=1)
+    pool: int = Field(100, ge=1)
+    users: int = Field(500, ge=1)
+    """At most this many active users get a list."""
