@@ -15,7 +15,12 @@ from features.versions import latest
 
 def advance(state: MomentState, events: SliceEvents, until: datetime, project: Project) -> MomentState:
     """The state at `until`, given the events known in [state.at, until)."""
-    facts = Facts(state, events, project)
+    return advanced(Facts(state, events, project), until)
+
+
+def advanced(facts: Facts, until: datetime) -> MomentState:
+    """`advance`, where the events are laid out already."""
+    state, events, project = facts.state, facts.events, facts.project
     answerable = pl.col("shown_at") >= until - project.labels.attribution
     return MomentState(
         at=until,

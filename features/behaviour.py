@@ -7,7 +7,7 @@ from typing import Literal
 import polars as pl
 import polars.selectors as cs
 
-from features.advance import advance
+from features.advance import advanced
 from features.catalogue import catalogue, features
 from features.decay import answer, read
 from features.facts import Facts
@@ -20,7 +20,7 @@ from features.similarity import text_similarity
 from features.state import MomentState, SliceEvents, counters
 
 ROWS_AT_ONCE = 2_000_000
-"""Candidates read in one go; a busier slice is read in stretches, advancing a state of its own between them."""
+"""Candidates read in one go; a busier slice is read in stretches, the state advanced between them."""
 
 _BY_VALUE = ("attribute", "user_attribute", "context", "item_context", "list")
 """Grains that a candidate meets once a value: their numbers are summed over its values."""
@@ -35,6 +35,24 @@ def read_features(
     was known strictly before its impression. `vectors`: `schemas.ItemVectors`. Returns impression_id, item_id and
     one Float32 column for each name of the project's `catalogue`.
     """
+    return pl.concat(frame for _, frame in _read(state, events, project, vectors))
+
+
+def read_and_advance(
+    state: MomentState, events: SliceEvents, until: datetime, project: Project, vectors: pl.DataFrame
+) -> tuple[pl.DataFrame, MomentState]:
+    """`read_features`, and what `advance` makes of the same events: they are laid out once for both."""
+    frames = []
+    for facts, frame in _read(state, events, project, vectors):
+        frames.append(frame)
+        last = facts
+    return pl.concat(frames), advanced(last, until)
+
+
+def _read(
+    state: MomentState, events: SliceEvents, project: Project, vectors: pl.DataFrame
+) -> Iterator[tuple[Facts, pl.DataFrame]]:
+    """Facts of each stretch of the events, and its features."""
     names = catalogue(project)["name"].to_list()
     columns = [(form, f) for form in project.features.relative for f in features(project) if f.compared]
     compared: dict[str, list[str]] = {
@@ -42,23 +60,14 @@ def read_features(
         for form in project.features.relative
     }
     wanted = {*names, *(name for bases in compared.values() for name in bases)}
-    read_out = []
-    for before, part in _stretches(state, events, project):
-        wide = relative(measure(before, part, project, vectors, wanted), compared)
-        read_out.append(wide.select("impression_id", "item_id", pl.col(names).cast(pl.Float32)))
-    return pl.concat(read_out)
+    for facts in _stretches(state, events, project):
+        wide = relative(measure(facts, vectors, wanted), compared)
+        yield facts, wide.select("impression_id", "item_id", pl.col(names).cast(pl.Float32))
 
 
-def measure(
-    state: MomentState,
-    events: SliceEvents,
-    project: Project,
-    vectors: pl.DataFrame,
-    wanted: set[str],
-) -> pl.DataFrame:
+def measure(facts: Facts, vectors: pl.DataFrame, wanted: set[str]) -> pl.DataFrame:
     """impression_id, item_id and the `wanted` of `features(project)` in full precision, row for row as shown."""
-    facts = Facts(state, events, project)
-    chosen = [feature for feature in features(project) if feature.name in wanted]
+    chosen = [feature for feature in features(facts.project) if feature.name in wanted]
     needed = {name for feature in chosen for name in feature.value.meta.root_names()}
     pieces = [
         facts.shown.select("impression_id", "item_id", "version"),
@@ -204,10 +213,8 @@ def _of_texts(facts: Facts, needed: set[str], vectors: pl.DataFrame) -> Iterator
         )
 
 
-def _stretches(
-    state: MomentState, events: SliceEvents, project: Project
-) -> Iterator[tuple[MomentState, SliceEvents]]:
-    """The events cut by time into stretches of about ROWS_AT_ONCE candidates, each with the state before it."""
+def _stretches(state: MomentState, events: SliceEvents, project: Project) -> Iterator[Facts]:
+    """The events, laid out in stretches of about ROWS_AT_ONCE candidates, each after the state before it."""
     sizes = events.impressions.sort("shown_at").select(
         "shown_at", size=pl.col("candidates").list.len().cum_sum()
     )
@@ -216,9 +223,10 @@ def _stretches(
     rest = events
     for until in cuts[1:]:
         part, rest = _cut(rest, until)
-        yield state, part
-        state = advance(state, part, until, project)
-    yield state, rest
+        facts = Facts(state, part, project)
+        yield facts
+        state = advanced(facts, until)
+    yield Facts(state, rest, project)
 
 
 def _cut(events: SliceEvents, at: datetime) -> tuple[SliceEvents, SliceEvents]:

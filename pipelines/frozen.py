@@ -17,8 +17,7 @@ from typing import Any
 
 import polars as pl
 
-from features.advance import advance
-from features.behaviour import read_features
+from features.behaviour import read_and_advance
 from features.errors import ProjectError
 from features.events import Events
 from features.labels import attribute
@@ -173,13 +172,17 @@ def _until(bench: _Bench, until: datetime) -> SliceEvents:
 
 
 def _read(
-    bench: _Bench, state: MomentState, events: SliceEvents, labels: pl.DataFrame | None = None
+    bench: _Bench, events: SliceEvents, until: datetime, labels: pl.DataFrame | None = None
 ) -> tuple[pl.DataFrame, InterestInput]:
-    """Features of a stretch, and what the interest model reads of it; labels only where it is to learn."""
+    """Features of a stretch, and what the interest model reads of it; labels only where it is to learn.
+
+    The state goes on to the stretch's end.
+    """
+    before = bench.state
     with bench.stage("features"):
-        features = read_features(state, events, bench.project, bench.vectors)
+        features, bench.state = read_and_advance(before, events, until, bench.project, bench.vectors)
     with bench.stage("interest_scores"):
-        return features, interest_input(state, events, bench.project, labels)
+        return features, interest_input(before, events, bench.project, labels)
 
 
 def _dataset(
@@ -199,15 +202,13 @@ def _learn(bench: _Bench, fits: Sequence[_Fit], slice: str, until: datetime) -> 
     """One stretch before the instant: score it, then learn from it, then remember it."""
     events = _until(bench, until)
     labels = _labels(bench, events)
-    features, given = _read(bench, bench.state, events, labels)
+    features, given = _read(bench, events, until, labels)
     for fit in fits:
         dataset = _dataset(bench, fit, labels, features, given)
         fit.window.append(dataset.with_columns(slice=pl.lit(slice)))
         if labels["clicked"].any():
             with bench.stage("interest_model"):
                 _fine_tune(bench, fit, given, slice)
-    with bench.stage("moment_state"):
-        bench.state = advance(bench.state, events, until, bench.project)
 
 
 def _fine_tune(bench: _Bench, fit: _Fit, given: InterestInput, slice: str) -> None:
@@ -238,14 +239,12 @@ def _score(
     """One stretch after the instant under every scorer, once a seed."""
     events = _until(bench, until)
     labels = _labels(bench, events)
-    state, read = bench.state, events
     if static:
         # Shown all at the instant itself, nothing of the judged period comes strictly before.
         shown = events.impressions.with_columns(shown_at=pl.lit(known.at, pl.Datetime("us", "UTC")))
-        state, read = known, SliceEvents(events.items.clear(), shown, events.interactions.clear())
-    features, given = _read(bench, state, read)
-    with bench.stage("moment_state"):
-        bench.state = advance(bench.state, events, until, bench.project)
+        bench.state = known
+        events = SliceEvents(events.items.clear(), shown, events.interactions.clear())
+    features, given = _read(bench, events, until)
     return [
         score_slice(_dataset(bench, fit, labels, features, given), *pair, known, fit.project)
         for fit, pair in zip(fits, rankers, strict=True)

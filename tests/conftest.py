@@ -10,8 +10,7 @@ import pytest
 from hypothesis import strategies as st
 
 from features import schemas
-from features.advance import advance
-from features.behaviour import read_features
+from features.behaviour import read_and_advance
 from features.project import Project
 from features.state import MomentState, SliceEvents, start
 
@@ -129,8 +128,8 @@ def walk(
     state, read = start(project), []
     for until in (*sorted(cuts), END):
         part = between(events, state.at, until)
-        read.append(read_features(state, part, project, vectors(events.items)))
-        state = advance(state, part, until, project)
+        features, state = read_and_advance(state, part, until, project, vectors(events.items))
+        read.append(features)
     return pl.concat(read).sort("impression_id", "item_id"), state
 
 

@@ -1,7 +1,7 @@
 """How fast features are read, beside the same columns from DuckDB and pandas, and whether a day goes on costing a day.
 
 `python tests/benchmarks/feature_columns.py [--rows 1000000 10000000] [--slices 5 50]` writes seeded logs into a
-temporary folder and prints Markdown tables. Ours goes day by day through `read_features` and `advance`, as the product
+temporary folder and prints Markdown tables. Ours goes day by day through `read_and_advance`, as the product
 does; the others (`feature_columns.sql`, `feature_columns_pandas.py`) take the whole log at once. Each way works in a
 process of its own, reads the same Parquet files, makes every column and adds it up; on a smaller log all columns
 are first compared cell by cell. Sizes above `--peers-to` are ours alone.
@@ -25,8 +25,7 @@ import numpy as np
 import polars as pl
 from feature_world import DAY, PEERS, PRODUCT, START, write_world
 
-from features.advance import advance
-from features.behaviour import read_features
+from features.behaviour import read_and_advance
 from features.catalogue import catalogue
 from features.project import Project
 from features.schemas import ItemVectors
@@ -194,8 +193,8 @@ def _days(folder: Path, declared: Project) -> Iterator[tuple[pl.DataFrame, Momen
     state = start(declared)
     for day in range(len(list(folder.glob("impressions-*.parquet")))):
         part = SliceEvents(*(pl.read_parquet(folder / f"{name}-{day:03d}.parquet") for name in PRODUCT))
-        frame = read_features(state, part, declared, ItemVectors.create_empty())
-        state = advance(state, part, START + (day + 1) * DAY, declared)
+        until, nothing = START + (day + 1) * DAY, ItemVectors.create_empty()
+        frame, state = read_and_advance(state, part, until, declared, nothing)
         yield frame, state
 
 

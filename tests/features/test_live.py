@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 
 from features import behaviour
 from features.advance import advance
-from features.behaviour import measure, read_features
+from features.behaviour import measure, read_and_advance, read_features
 from features.catalogue import catalogue, features
 from features.facts import Facts
 from features.project import Project
-from features.state import MomentState, SliceEvents, start
+from features.state import SliceEvents, start
 
 KEYS = ["impression_id", "item_id"]
 drawn = settings(
@@ -34,14 +34,14 @@ def test_a_live_request_reads_what_the_batch_read(toy: SimpleNamespace, data: st
     vectors = toy.vectors(world.items)
     names = [f.name for f in features(project)]
     state = start(project)
-    batch = measure(state, toy.between(world, toy.START, toy.END), project, vectors, set(names))
+    batch = measure(Facts(state, toy.between(world, toy.START, toy.END), project), vectors, set(names))
 
     live = []
     for now in toy.instants(world):
         state = advance(state, toy.between(world, state.at, now), now, project)
         for request in world.impressions.filter(pl.col("shown_at") == now).iter_slices(1):
             asked = SliceEvents(toy.items(), request, toy.interactions())
-            live.append(measure(state, asked, project, vectors, set(names)))
+            live.append(measure(Facts(state, asked, project), vectors, set(names)))
 
     found, expected = pl.concat(live).sort(KEYS), batch.sort(KEYS)
     assert found.select(KEYS).equals(expected.select(KEYS))
@@ -84,9 +84,9 @@ def test_a_busy_slice_is_cut_between_instants_and_never_within_one(
     monkeypatch.setattr(behaviour, "ROWS_AT_ONCE", 3)
     measured = behaviour.measure
 
-    def noted(state: MomentState, part: SliceEvents, *rest: Any) -> pl.DataFrame:
-        read.append((state.at, part.impressions["impression_id"].to_list()))
-        return measured(state, part, *rest)
+    def noted(facts: Facts, *rest: Any) -> pl.DataFrame:
+        read.append((facts.state.at, facts.events.impressions["impression_id"].to_list()))
+        return measured(facts, *rest)
 
     monkeypatch.setattr(behaviour, "measure", noted)
 
@@ -175,3 +175,19 @@ def test_a_project_without_attributes_and_numbers_has_features(toy: SimpleNamesp
 
     assert found["item_ctr_all"].to_list() == pytest.approx([0.05])
     assert not [name for name in found.columns if "category" in name]
+
+
+@settings(drawn, max_examples=10)
+@given(data=st.data())
+def test_reading_and_advancing_at_once_is_reading_and_advancing(
+    toy: SimpleNamespace, data: st.DataObject
+) -> None:
+    world: SliceEvents = data.draw(toy.worlds())
+    project: Project = data.draw(toy.projects())
+    events, vectors = toy.between(world, toy.START, toy.END), toy.vectors(world.items)
+
+    features, state = read_and_advance(start(project), events, toy.END, project, vectors)
+
+    assert features.equals(read_features(start(project), events, project, vectors))
+    apart = advance(start(project), events, toy.END, project)
+    assert all(state.tables()[name].equals(table) for name, table in apart.tables().items())

@@ -7,7 +7,7 @@ from unittest.mock import Mock
 
 import pytest
 
-from features.behaviour import read_features
+from features.behaviour import read_and_advance
 from features.errors import ProjectError
 from models.metrics import METRICS
 from models.spread import GAIN
@@ -56,8 +56,8 @@ def plain(deployment: Deployment) -> dict[str, Any]:
 def test_seeds_share_one_walk_and_the_first_gives_the_figures(
     deployment: Deployment, plain: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    counted = Mock(wraps=read_features)
-    monkeypatch.setattr(frozen, "read_features", counted)
+    counted = Mock(wraps=read_and_advance)
+    monkeypatch.setattr(frozen, "read_and_advance", counted)
 
     found = evaluate_frozen(deployment, CUT, seeds=(1, 2))
 
