@@ -9,6 +9,7 @@ from features.advance import advance
 from features.behaviour import read_and_advance, read_features
 from features.state import MomentState
 from pipelines.deployment import STATE, Deployment
+from pipelines.failures import steady
 from pipelines.publish import publish
 from pipelines.timetable import ONE_RUN, before
 
@@ -40,7 +41,9 @@ def _spec(name: str, description: str, *deps: str) -> dg.AssetSpec:
     ],
     can_subset=True,
     backfill_policy=ONE_RUN,
+    pool="writer",
 )
+@steady
 def moments(
     context: dg.AssetExecutionContext, deployment: dg.ResourceParam[Deployment]
 ) -> Iterator[dg.MaterializeResult[None]]:
@@ -63,8 +66,9 @@ def moments(
             table, state = read_and_advance(before_it, events, end, project, deployment.vectors(slice))
             _publish(context, deployment, slice, table)
             _keep(context, deployment, slice, state)
-    for name in sorted(chosen):
-        yield dg.MaterializeResult(asset_key=name)
+    for name in ("moment_state", "features"):  # to Dagster, the second depends on the first
+        if name in chosen:
+            yield dg.MaterializeResult(asset_key=name)
 
 
 def _keep(context: dg.AssetExecutionContext, deployment: Deployment, slice: str, state: MomentState) -> None:

@@ -1,0 +1,132 @@
+"""A small newsroom in a home of its own, run in a process of its own, and what differs between two homes."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from polars.testing import assert_frame_equal
+
+from pipelines.deployment import Deployment
+from pipelines.settings import load
+
+PROJECT = Path(__file__).parents[2] / "projects" / "newsroom.toml"
+SMALL = (
+    "source.newsroom.days=3",
+    "source.newsroom.users=30",
+    "source.newsroom.articles_a_day=12",
+    "source.newsroom.impressions_a_day=80",
+    "source.newsroom.list_size=8",
+    "slices.end=2026-01-08T00:00:00Z",
+    "interest.epochs=1",
+    "interest.max_tokens=16",
+    "ranker.rounds=20",
+    "ranker.early_stopping=5",
+    "promotion.resamples=200",
+    "lists.users=5",
+    "lists.pool=20",
+)
+SET_BACK = "2026-01-06T12:00:00+00:00"
+"""What the clock says where it was set back: half of the logs are still to come."""
+BY_VERSION = ("challenger", "champion_before", "promoted", "difference", "low", "high", "reasons")
+"""Columns of `promotion`: a rerun registers versions anew and meets another champion."""
+RESUMED = 1e-4
+"""A fit that was killed goes on from its checkpoint and ends within this of an undisturbed one."""
+_CLOCK = """
+from datetime import datetime
+from pipelines import deployment
+said = datetime.fromisoformat({clock!r})
+deployment.datetime = type("Clock", (datetime,), {{"now": classmethod(lambda kind, zone=None: said)}})
+"""
+_LARGEST_FILE = """
+import resource, signal
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)  # the write fails; the process is not ended
+resource.setrlimit(resource.RLIMIT_FSIZE, ({size}, {size}))
+"""
+_BEGIN = "from pipelines.cli import main; main()"
+
+
+@dataclass(frozen=True)
+class Home:
+    """Where one deployment keeps everything."""
+
+    folder: Path
+
+    @cached_property
+    def deployment(self) -> Deployment:
+        """This home's deployment, opened in this process."""
+        os.environ |= self._environment | {
+            "MOMENTRANK_PROJECT": str(PROJECT),
+            "MOMENTRANK_SET": "\n".join(SMALL),
+        }
+        settings = load()
+        return Deployment(settings.open_project(), settings)
+
+    @property
+    def _environment(self) -> dict[str, str]:
+        return {"MOMENTRANK_HOME": str(self.folder), "COLUMNS": "200"}
+
+    def start(self, *, clock: str | None = None, largest_file: int | None = None) -> subprocess.Popen[str]:
+        """`momentrank run`, which tells line by line what it does.
+
+        `clock`: what it takes for now. `largest_file`: bytes beyond which the system refuses to write to a file.
+        """
+
+        script = _BEGIN
+        if clock:
+            script = _CLOCK.format(clock=clock) + script
+        if largest_file:
+            script = _LARGEST_FILE.format(size=largest_file) + script
+        return subprocess.Popen(
+            [sys.executable, "-c", script, "run", str(PROJECT), *(f"--set={one}" for one in SMALL)],
+            env=os.environ | self._environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+
+    def run(self) -> tuple[int, str]:
+        """A run to its end: exit status, and the last that it told."""
+        running = self.start()
+        told = [*lines(running)]
+        return running.wait(), told[-1]
+
+    def tables(self) -> list[str]:
+        """Names of all tables of the lake."""
+        root = Path(self.deployment.lake.root)
+        return sorted(str(log.parent.relative_to(root)) for log in root.rglob("_delta_log"))
+
+    def unusable(self) -> Iterator[str]:
+        """Registered versions that cannot be loaded, or lack what a complete one has."""
+        registry = self.deployment.registry
+        for version in registry.versions("ranker"):
+            if not registry.load_ranker(version["version"]).columns or not version["tags"].get("dagster_run"):
+                yield f"ranker version {version['version']} is half-registered"
+        for version in registry.versions("interest"):
+            folder = registry.interest_folder(version["version"])
+            if not [*folder.glob("*.safetensors")] or not version["tags"].get("dagster_run"):
+                yield f"interest version {version['version']} is half-registered"
+
+
+def lines(running: subprocess.Popen[str]) -> Iterator[str]:
+    """What a run tells, as it tells it."""
+    assert running.stdout is not None
+    return (line.strip() for line in running.stdout if line.strip())
+
+
+def differences(home: Home, undisturbed: Home) -> list[str]:
+    """Where the tables of a home differ from undisturbed ones, and versions that cannot be used."""
+    ours, theirs = set(home.tables()), set(undisturbed.tables())
+    found = [f"table {name} is in one of them only" for name in sorted(ours ^ theirs)]
+    for name in sorted(ours & theirs):
+        here, there = (
+            one.deployment.lake.read(name).drop(BY_VERSION, strict=False) for one in (home, undisturbed)
+        )
+        try:
+            assert_frame_equal(here, there, rel_tol=RESUMED, abs_tol=RESUMED)
+        except AssertionError as apart:
+            found.append(f"{name}: {' '.join(str(apart).split())[:150]}")
+    return [*found, *home.unusable()]
