@@ -13,6 +13,7 @@ from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from features.errors import ProjectError
 from features.sections import (
+    Checks,
     Context,
     Evaluation,
     Features,
@@ -22,6 +23,7 @@ from features.sections import (
     Lists,
     Promotion,
     Ranker,
+    Retention,
     Source,
 )
 from features.slices import Section, Slices
@@ -43,6 +45,8 @@ class Project(Section):
     evaluation: Evaluation = Evaluation()
     promotion: Promotion = Promotion()
     lists: Lists = Lists()
+    checks: Checks = Checks()
+    retention: Retention = Retention()
     folder: Path = Path()
     """Where the project file lies; relative source paths start here."""
 
@@ -50,8 +54,20 @@ class Project(Section):
     def _source_is_complete(self) -> "Project":
         if self.source.format == "tables" and self.source.tables is None:
             raise ValueError('source.format = "tables" needs a [source.tables] section with a shape')
-        if self.source.format != "newsroom" and not self.source.path:
-            raise ValueError("source.path is missing: name the log's file or folder")
+        if self.source.format != "newsroom" and not (self.source.path or self.source.landing):
+            raise ValueError("source.path is missing: name the log's file or folder, or source.landing")
+        if self.source.format == "mind" and self.source.landing:
+            raise ValueError("source.landing: MIND's two files belong together and cannot arrive one by one")
+        return self
+
+    @model_validator(mode="after")
+    def _keeps_the_window(self) -> "Project":
+        keep, window = self.retention.keep, self.ranker.window * self.slices.every
+        if keep is not None and keep < window:
+            raise ValueError(
+                f"retention.keep: {keep} is shorter than the {window} that a ranker is fitted on; keep longer, "
+                "or lower ranker.window"
+            )
         return self
 
     @model_validator(mode="after")

@@ -52,6 +52,10 @@ class Source(Section):
     """Files or folders; relative ones are looked for beside the project file, then in the data folders."""
     known_after: Duration = timedelta(0)
     """Delay between an interaction and our knowing of it, for logs without an arrival time."""
+    landing: str = ""
+    """Folder, or URL of an object store's prefix, in which logs arrive; a relative one lies beside the project file."""
+    late: Duration = timedelta(days=2)
+    """How late what happened may become known, beyond `known_after`, and still change slices that were closed."""
     newsroom: NewsroomWorld = NewsroomWorld()
     tables: TableMapping | None = None
 
@@ -158,11 +162,19 @@ class Ranker(Section):
 
     window: int = Field(7, ge=1)
     rounds: int = Field(400, ge=1)
-    early_stopping: int = Field(40, ge=1)
+    early_stopping: int = Field(30, ge=1)
     learning_rate: float = Field(0.05, gt=0)
     leaves: int = Field(15, ge=2)
     min_leaf: int = Field(50, ge=1)
-    position_bias: bool = True
+    feature_fraction: float = Field(0.5, gt=0, le=1)
+    """Share of the columns, drawn anew, that each tree may split on."""
+    l2: float = Field(0.0, ge=0)
+    """Penalty on the square of what a leaf adds to a score."""
+    folds: int = Field(2, ge=1)
+    """Last slices that are held out in turn to choose the number of rounds; each costs about one fit more."""
+    position_bias: Literal["none", "learned", "propensity"] = "propensity"
+    """What takes up the clicks that a place draws in training: nothing, offsets that LightGBM learns beside the
+    trees, or `models/propensity.py`'s estimate from the log."""
     seeds: int = Field(1, ge=1)
     """Boosters fitted with seeds of their own, whose scores are averaged."""
     monotone: dict[str, Literal[-1, 1]] = Field(default={})
@@ -202,3 +214,47 @@ class Lists(Section):
     pool: int = Field(100, ge=1)
     users: int = Field(500, ge=1)
     """At most this many active users get a list."""
+
+
+class Checks(Section):
+    """From where on a slice is unusual, and what an unusual one does."""
+
+    level: dict[str, Literal["warn", "block", "off"]] = Field(default={})
+    """`table.check` → `warn` tells, `block` stops what comes after, `off` is not looked at."""
+    trailing: int = Field(14, ge=1)
+    """Slices before the newest with which it is compared."""
+    fewest: int = Field(3, ge=2)
+    """With fewer trailing slices than these nothing is called unusual."""
+    anomaly: float = Field(6.0, gt=0)
+    """Robust z-score of a slice's rows, or of its click rate, beyond which it is unusual."""
+    unknown_items: float = Field(0.05, ge=0, le=1)
+    """Most of the candidates that no log describes."""
+    no_text: float = Field(0.05, ge=0, le=1)
+    """Most of the item versions without any text."""
+    rejected: float = Field(0.05, ge=0, le=1)
+    """Most of a slice's rows that are refused."""
+    drift: float = Field(0.5, gt=0)
+    """Population stability index of a column, against the trailing slices, beyond which it may have drifted."""
+    times: float = Field(3.0, ge=1)
+    """It has, if the index is also this many times what it was for the slice before."""
+    text_drift: float = Field(0.2, gt=0, le=2)
+    """Cosine distance between the mean text vector of a slice and of the trailing ones."""
+    calibration: float = Field(0.05, gt=0, le=1)
+    """Most that the mean predicted click probability may lie off the click rate."""
+    requests: int = Field(3, ge=0)
+    """Past lists whose features are read again as a request would read them."""
+    difference: float = Field(1e-9, gt=0)
+    """Most that such a feature may differ, relative to its size where that is above 1."""
+    age: Duration = timedelta(0)
+    """How long after a slice could be run it may be missing; 0: a slice's length."""
+    shift: float = Field(6.0, gt=0)
+    """Standard deviations by which an attribute value's click rate leaves its trailing band."""
+    shown: int = Field(500, ge=1)
+    """Fewest exposures of a value in a slice for its click rate to be judged."""
+
+
+class Retention(Section):
+    """How long what is known of people is kept. See docs/privacy.md."""
+
+    keep: Duration | None = None
+    """Age from which slices of tables about people are deleted; without it they stay."""

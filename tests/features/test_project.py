@@ -48,7 +48,7 @@ def test_a_project_knows_its_folder_and_stays_as_it_is(file: Path) -> None:
     [
         ("seed=7", None, 7),
         ("ranker.leaves=15", "ranker", 15),
-        ("ranker.position_bias=false", "ranker", False),
+        ("ranker.position_bias='none'", "ranker", "none"),
         ('items.numeric=["length", "rating"]', "items", ("length", "rating")),
         ('source.path="other.jsonl"', "source", "other.jsonl"),
         ('source.path=["a", "b"]', "source", ("a", "b")),
@@ -100,7 +100,7 @@ def test_a_wrong_value_is_named_with_what_was_expected(file: Path, override: str
         ("ranker.leafs=3", "ranker.leafs: unknown key; did you mean 'leaves'?"),
         ('source.newsroom.user="x"', "source.newsroom.user: unknown key; did you mean 'users'?"),
         ('source.tables={shape = "lists", clickd = "x"}', "unknown key; did you mean 'clicked'?"),
-        ("zzz=1", "zzz: unknown key; known keys: context, evaluation, features"),
+        ("zzz=1", "zzz: unknown key; known keys: checks, context, evaluation, features"),
         (
             "promotion.zzz=1",
             "known keys: calibration, confidence, guard, margin, metric, min_gain, resamples",

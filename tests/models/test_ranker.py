@@ -1,4 +1,6 @@
+import json
 import math
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -10,7 +12,7 @@ import pytest
 from features.errors import ModelError, TableError
 from features.sections import Labels
 from features.sections import Ranker as Settings
-from models.evaluation import difference, judge
+from models.evaluation import calibration, calibration_error, difference, judge
 from models.ranker import Ranker, fit, load
 
 COLUMNS = ("item_ctr_1d", "user_category_ctr_7d", "pair_seen", "interest_score")
@@ -61,6 +63,10 @@ def test_it_learns_the_planted_rule_and_beats_shuffled_labels(fitted: Ranker) ->
     assert set(fitted.importance()["feature"].head(2)) == {"item_ctr_1d", "interest_score"}
 
 
+def _texts(ranker: Ranker) -> list[str]:
+    return [booster.model_to_string() for booster in ranker.boosters]
+
+
 def test_what_it_was_fitted_on_is_told(fitted: Ranker) -> None:
     dataset = _dataset()
     usable = dataset.filter((pl.col("label").max() != pl.col("label").min()).over("impression_id"))
@@ -69,16 +75,16 @@ def test_what_it_was_fitted_on_is_told(fitted: Ranker) -> None:
     assert fitted.info["impressions"] == usable["impression_id"].n_unique()
     assert fitted.info["slices"] == ["2026-01-05", "2026-01-06", "2026-01-07"]
     assert 1 <= fitted.info["best_iteration"] <= SETTINGS.rounds
-    assert fitted.booster.current_iteration() == fitted.info["best_iteration"]
+    assert [one.current_iteration() for one in fitted.boosters] == [fitted.info["best_iteration"]]
     assert 0 < fitted.info["validation_ndcg@10"] <= 1
 
 
 def test_two_fits_agree_to_the_bit_whatever_the_order_of_rows(fitted: Ranker) -> None:
     shuffled = _dataset().sample(fraction=1.0, shuffle=True, seed=5)
     again = fit(shuffled, COLUMNS, SETTINGS, LABELS, seed=1)
-    assert again.booster.model_to_string() == fitted.booster.model_to_string()
-    other = fit(shuffled, COLUMNS, SETTINGS, LABELS, seed=2)
-    assert other.booster.model_to_string() != fitted.booster.model_to_string()
+    assert _texts(again) == _texts(fitted)
+    assert again.calibration == fitted.calibration
+    assert _texts(fit(shuffled, COLUMNS, SETTINGS, LABELS, seed=2)) != _texts(fitted)
 
 
 def test_columns_are_found_by_name_and_nothing_else_is_read(fitted: Ranker) -> None:
@@ -130,10 +136,10 @@ def test_a_saved_ranker_scores_the_same_and_holds_no_pickle(fitted: Ranker, tmp_
     loaded = load(tmp_path / "ranker")
     assert loaded.score(world).equals(fitted.score(world))
     assert (loaded.columns, loaded.info) == (fitted.columns, dict(fitted.info))
-    assert sorted(path.name for path in (tmp_path / "ranker").iterdir()) == ["booster.txt", "ranker.json"]
+    assert sorted(path.name for path in (tmp_path / "ranker").iterdir()) == ["booster-0.txt", "ranker.json"]
 
 
-@pytest.mark.parametrize("broken", ["booster.txt", "ranker.json"])
+@pytest.mark.parametrize("broken", ["booster-0.txt", "ranker.json"])
 def test_a_broken_folder_is_refused(fitted: Ranker, tmp_path: Path, broken: str) -> None:
     with pytest.raises(ModelError, match="no ranker can be read"):
         load(tmp_path / "nowhere")
@@ -144,27 +150,39 @@ def test_a_broken_folder_is_refused(fitted: Ranker, tmp_path: Path, broken: str)
 
 
 def test_columns_cut_after_the_fit_are_noticed(fitted: Ranker, tmp_path: Path) -> None:
-    Ranker(fitted.booster, COLUMNS[:2], fitted.info).save(tmp_path)
+    Ranker(fitted.boosters, COLUMNS[:2], fitted.info).save(tmp_path)
     with pytest.raises(ModelError, match="4 features for 2 columns"):
         load(tmp_path)
 
 
-def test_position_bias_is_taken_up_in_training_and_never_needed_in_scoring() -> None:
+def test_another_format_is_refused_and_the_mend_is_said(fitted: Ranker, tmp_path: Path) -> None:
+    fitted.save(tmp_path)
+    described = json.loads((tmp_path / "ranker.json").read_text())
+    (tmp_path / "ranker.json").write_text(json.dumps(described | {"format": 1}))
+    with pytest.raises(ModelError, match=r"format 1; this version reads format 2: fit again with"):
+        load(tmp_path)
+
+
+@pytest.mark.parametrize("how", ["learned", "propensity"])
+def test_position_bias_is_taken_up_in_training_and_never_needed_in_scoring(how: str) -> None:
     # One column half gives away the place: a ranker blind to position bias learns the place through it.
     def world(seed: int, bias: float) -> pl.DataFrame:
         dataset = _dataset(600, seed=seed, bias=bias)
         noise = pl.Series(np.random.default_rng(seed).normal(size=dataset.height) * 2)
-        return dataset.with_columns(pair_seen=(noise - pl.col("position")).cast(pl.Float32))
+        return dataset.with_columns(
+            pair_seen=(noise - pl.col("position")).cast(pl.Float32),
+            item_id=pl.format("item{}", pl.int_range(pl.len()) % 37),
+        )
 
     unbiased = world(9, bias=0.0).drop("position")
     scores = {
         name: fit(
-            world(0, bias=0.8), COLUMNS, SETTINGS.model_copy(update={"position_bias": aware}), LABELS, seed=1
+            world(0, bias=0.8), COLUMNS, SETTINGS.model_copy(update={"position_bias": name}), LABELS, seed=1
         ).score(unbiased)
-        for name, aware in (("aware", True), ("blind", False))
+        for name in ("none", how)
     }
-    judged = judge(unbiased.with_columns(**scores), ["aware", "blind"])
-    assert difference(judged.values, "aware", "blind").low > 0
+    judged = judge(unbiased.with_columns(**scores), ["none", how])
+    assert difference(judged.values, how, "none").low > 0
 
 
 def test_one_slice_stops_early_on_its_last_impressions() -> None:
@@ -209,3 +227,65 @@ def test_progress_is_told_for_the_search_and_the_fit() -> None:
     assert all(0 < step["ndcg@10"] <= 1 for step in searched)
     assert len(steps) - len(searched) == ranker.info["best_iteration"]
     assert steps[-1]["round"] == steps[-1]["rounds"] == ranker.info["best_iteration"]
+
+
+def test_several_seeds_give_one_score_the_mean_of_their_boosters(tmp_path: Path) -> None:
+    world = _dataset(impressions=20, seed=9)
+    ranker = fit(_dataset(), COLUMNS, SETTINGS.model_copy(update={"seeds": 3}), LABELS, seed=1)
+    alone = [replace(ranker, boosters=(booster,)).score(world) for booster in ranker.boosters]
+    assert len(ranker.boosters) == len(set(_texts(ranker))) == 3
+    assert ranker.score(world).to_numpy() == pytest.approx(np.mean(alone, axis=0), abs=1e-12)
+    parts = ranker.contributions(world)
+    assert parts.sum_horizontal().to_numpy() == pytest.approx(ranker.score(world).to_numpy(), abs=1e-9)
+    ranker.save(tmp_path)
+    assert load(tmp_path).score(world).equals(ranker.score(world))
+    (tmp_path / "booster-2.txt").unlink()
+    with pytest.raises(ModelError, match=r"no ranker can be read .*booster-2\.txt"):
+        load(tmp_path)
+
+
+def test_the_rounds_are_searched_on_as_many_slices_as_are_declared() -> None:
+    dataset = _dataset(slices=6)
+    for count, held_out in ((1, 1), (4, 4), (9, 5)):
+        ranker = fit(dataset, COLUMNS, SETTINGS.model_copy(update={"folds": count}), LABELS, seed=1)
+        assert ranker.info["folds"] == held_out
+
+
+@pytest.mark.parametrize(("pattern", "way"), [("item_ctr_1d", -1), ("item_*", -1), ("interest_score", 1)])
+def test_a_monotone_column_moves_the_score_one_way_alone(pattern: str, way: int) -> None:
+    # The planted rule rises in both columns: a constraint against it must hold too.
+    settings = SETTINGS.model_copy(update={"monotone": {"*": 1, pattern: way}, "seeds": 2})
+    ranker = fit(_dataset(), COLUMNS, settings, LABELS, seed=1)
+    column = "interest_score" if pattern == "interest_score" else "item_ctr_1d"
+    world = _dataset(impressions=20, seed=9)
+    grid = np.linspace(-3, 3, 21)
+    scores = np.array([ranker.score(world.with_columns(pl.lit(value).alias(column))) for value in grid])
+    assert (way * np.diff(scores, axis=0) >= 0).all()
+    free = fit(_dataset(), COLUMNS, SETTINGS, LABELS, seed=1)
+    assert (
+        np.diff([free.score(world.with_columns(pl.lit(v).alias("pair_seen"))) for v in grid], axis=0) < 0
+    ).any()
+
+
+def test_a_monotone_pattern_without_a_column_names_what_is_near() -> None:
+    settings = SETTINGS.model_copy(update={"monotone": {"item_crt_1d": 1}})
+    with pytest.raises(ModelError, match=r"names 'item_crt_1d', which is no feature .*near are item_ctr_1d"):
+        fit(_dataset(), COLUMNS, settings, LABELS, seed=1)
+    # An ablation reads fewer columns than the project declares.
+    settings = SETTINGS.model_copy(update={"monotone": {"interest_*": 1}})
+    assert fit(_dataset(), COLUMNS[:3], settings, LABELS, seed=1).columns == COLUMNS[:3]
+
+
+def test_its_probabilities_are_calibrated_and_survive_a_save(fitted: Ranker, tmp_path: Path) -> None:
+    world = _dataset(impressions=1000, seed=9)
+    score, clicked = fitted.score(world), world["label"] > 0
+    probability = fitted.probability(score)
+    raw = pl.Series(1 / (1 + np.exp(-score.to_numpy())))
+    error, raw_error = (calibration_error(calibration(one, clicked)) for one in (probability, raw))
+    assert probability.name == "click_probability"
+    assert error < raw_error / 3
+    assert ((probability > 0) & (probability < 1)).all()
+    fitted.save(tmp_path)
+    assert load(tmp_path).probability(score).equals(probability)
+    with pytest.raises(ModelError, match="no calibration"):
+        replace(fitted, calibration=None).probability(score)
