@@ -121,5 +121,27 @@ class RankedLists(dy.Schema):
     item_id = dy.String(nullable=False)
     title = dy.String(nullable=False)
     rank_score = dy.Float64(nullable=False)
+    click_probability = dy.Float64(nullable=True, min=0, max=1)
+    """Null where the ranker was fitted without calibration."""
     interest_score = dy.Float32(nullable=True)
     reasons = dy.String(nullable=False)
+    """One sentence."""
+
+
+class Exposure(dy.Schema):
+    """Who gets the first places of judged lists: one row a scorer, attribute and value.
+
+    Counts of slices may be added up; shares are of the scorer's and attribute's sum, null where that is 0.
+    """
+
+    scorer = dy.String(nullable=False)
+    attribute = dy.String(nullable=False)
+    value = dy.String(nullable=True)
+    """Null: items without a value. An item with several counts for each in equal parts."""
+    places = dy.Float64(nullable=False)
+    """Of the first k of each list."""
+    candidates = dy.Float64(nullable=False)
+    clicks = dy.Float64(nullable=False)
+    of_places = dy.Float64(nullable=True)
+    of_candidates = dy.Float64(nullable=True)
+    of_clicks = dy.Float64(nullable=True)

@@ -3,11 +3,11 @@
 Intervals are percentile intervals of the bootstrap over impressions (Efron 1979). One draw of impressions
 serves all scorers and metrics, so differences between scorers are paired. Impressions without a positive, or
 with nothing else, are counted as skipped and left out of the means of the per-impression metrics; pooled AUC
-uses every row.
+uses every row, and has an interval over all rows only: in a segment it would cost more than it tells.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,8 +15,8 @@ import polars as pl
 from numpy.typing import NDArray
 
 from features.errors import ModelError
-from models.metrics import METRICS, per_impression, pooled_auc
-from models.ranking import require, top
+from models.metrics import METRICS, Lists, pooled_auc
+from models.ranking import require
 
 ALL = "all"
 """Name of the segment that holds every row."""
@@ -35,6 +35,9 @@ _TABLE = {
     "high": pl.Float64,
     "impressions": pl.Int64,
 }
+
+
+_Row = tuple[str, str, str, float, float, float, int]
 
 
 class Interval(NamedTuple):
@@ -57,6 +60,8 @@ class Judgement:
     """`scorer, metric, segment, mean, low, high, impressions`; null means where nothing could be judged."""
     values: pl.DataFrame
     """`segment, scorer, impression_id, candidates, positives`, the metrics; skipped impressions too."""
+    left_out: Mapping[str, int] = field(default_factory=dict)
+    """Segments with too few judged impressions to be told of, and how many they have."""
 
     def as_json(self, segment: str = ALL) -> dict[str, Any]:
         """`{"impressions": n, "scorers": {scorer: {metric: {"mean", "low", "high"}}}}` of one segment."""
@@ -72,6 +77,7 @@ def judge(
     scorers: Sequence[str],
     segments: Mapping[str, pl.Expr] | None = None,
     *,
+    few: int = 0,
     seed: int = 1,
     resamples: int = 1000,
     confidence: float = 0.95,
@@ -81,24 +87,41 @@ def judge(
     `frame`: `impression_id`, `item_id`, `label` and the score columns. A segment is a boolean expression over
     rows. Only its rows are kept: one that is constant in an impression (new users) chooses impressions; one
     that differs between items (new items) restricts each list to those candidates, ranked among themselves.
-    Raises TableError for missing columns, ModelError for scores or labels that are not numbers.
+    A segment with fewer than `few` judged impressions is left out. Raises TableError for missing columns,
+    ModelError for scores or labels that are not numbers.
+    """
+    values = impression_values(frame, scorers, segments)
+    counts = _judged(values)
+    left_out = {name: counts.get(name, 0) for name in segments or {} if counts.get(name, 0) < few}
+    values = values.filter(~pl.col("segment").is_in([*left_out]))
+    tables = []
+    for name, chosen in {ALL: pl.lit(True), **(segments or {})}.items():
+        if name in left_out:
+            continue
+        found = values.filter(pl.col("segment") == name)
+        rows = frame.filter(chosen)
+        draws = min(resamples, _POOLED_RESAMPLES) if name == ALL else 0
+        pooled = [_pooled(rows, scorer, name, seed, draws, confidence) for scorer in scorers]
+        tables += [_summary(found, name, scorers, seed, resamples, confidence), _table(pooled)]
+    return _judgement(pl.concat(tables), values, left_out)
+
+
+def impression_values(
+    frame: pl.DataFrame, scorers: Sequence[str], segments: Mapping[str, pl.Expr] | None = None
+) -> pl.DataFrame:
+    """Every impression under every scorer, in all and in each segment: `Judgement.values`, without means.
+
+    Takes and raises what `judge` does.
     """
     require(frame, ("impression_id", "item_id", "label", *scorers), "judgement")
-    values: list[pl.DataFrame] = []
-    tables: list[pl.DataFrame] = []
-    for segment, chosen in {ALL: pl.lit(True), **(segments or {})}.items():
-        rows = frame.filter(chosen)
-        judged: list[pl.DataFrame] = []
-        pooled: list[pl.DataFrame] = []
+    lists = Lists(frame, scorers)
+    parts = []
+    for name, chosen in {ALL: pl.lit(True), **(segments or {})}.items():
+        mask = frame.with_columns(chosen.fill_null(False).alias("__chosen"))["__chosen"].to_numpy()
         for scorer in scorers:
-            scored = rows.select("impression_id", "item_id", "label", score=scorer)
-            mark = {"segment": pl.lit(segment), "scorer": pl.lit(scorer)}
-            judged.append(per_impression(scored).with_columns(**mark).select(_VALUES))
-            interval = _pooled_interval(scored, seed, min(resamples, _POOLED_RESAMPLES), confidence)
-            pooled.append(_row(scorer, POOLED, segment, interval, scored["impression_id"].n_unique()))
-        values += judged
-        tables += [_summary(pl.concat(judged), segment, scorers, seed, resamples, confidence), *pooled]
-    return _judgement(pl.concat(tables), pl.concat(values))
+            mark = {"segment": pl.lit(name), "scorer": pl.lit(scorer)}
+            parts.append(lists.judge(scorer, mask).with_columns(**mark).select(_VALUES))
+    return pl.concat(parts)
 
 
 def combine(
@@ -120,7 +143,7 @@ def combine(
         _summary(rows, str(segment), scorers, seed, resamples, confidence)
         for (segment,), rows in together.group_by("segment", maintain_order=True)
     ]
-    return _judgement(pl.concat([pl.DataFrame(schema=_TABLE), *tables]), together)
+    return _judgement(pl.concat([pl.DataFrame(schema=_TABLE), *tables]), together, {})
 
 
 def difference(
@@ -139,7 +162,9 @@ def difference(
     `values` as in Judgement. NaN where nothing was judged. Raises ModelError if a scorer is absent or the two
     were judged on different impressions.
     """
-    wide = _wide(values.filter(pl.col("segment") == segment, pl.col("scorer").is_in([a, b])), [a, b], metric)
+    wide = _wide(
+        values.filter(pl.col("segment") == segment, pl.col("scorer").is_in([a, b])), [a, b], [metric]
+    )
     return _intervals(wide[:, :1] - wide[:, 1:], seed, resamples, confidence)[0]
 
 
@@ -164,61 +189,34 @@ def calibration_error(table: pl.DataFrame) -> float:
     return float(table.select((gap * pl.col("count")).sum() / pl.col("count").sum()).item())
 
 
-def beyond_accuracy(
-    frame: pl.DataFrame, scorers: Sequence[str], k: int = 10, popularity: str = "item_clicks_all"
-) -> pl.DataFrame:
-    """What the scorers' top-`k` lists show: one row per scorer.
-
-    `coverage`: share of all candidate items that reach a top-k. `gini`: inequality of exposure over all
-    candidate items, 0 if all are shown equally often, near 1 if one takes all. `popularity`: mean of that
-    column over the rows of the top-k lists.
-    """
-    require(frame, ("impression_id", "item_id", popularity, *scorers), "exposure")
-    rows = []
-    for scorer in scorers:
-        shown = top(frame, k, score=scorer)
-        exposure = (
-            frame.select(pl.col("item_id").unique())
-            .join(shown.group_by("item_id").len("times"), on="item_id", how="left")
-            .get_column("times")
-            .fill_null(0)
-            .sort()
-            .to_numpy()
-            .astype(np.float64)
-        )
-        place = 2 * np.arange(1, exposure.size + 1) - exposure.size - 1
-        rows.append(
-            {
-                "scorer": scorer,
-                "coverage": float((exposure > 0).mean()),
-                "gini": float(place @ exposure / (exposure.size * exposure.sum())),
-                "popularity": shown.select(pl.col(popularity).cast(pl.Float64).mean()).item(),
-            }
-        )
-    return pl.DataFrame(rows)
-
-
-def _judgement(table: pl.DataFrame, values: pl.DataFrame) -> Judgement:
+def _judgement(table: pl.DataFrame, values: pl.DataFrame, left_out: Mapping[str, int]) -> Judgement:
     lists = values.filter(pl.col("segment") == ALL).unique("impression_id")
     judged = int(lists.get_column(METRICS[0]).is_not_null().sum())
-    return Judgement(judged, lists.height - judged, table, values)
+    return Judgement(judged, lists.height - judged, table, values, left_out)
+
+
+def _judged(values: pl.DataFrame) -> dict[str, int]:
+    """Segment → impressions judged in it."""
+    counted = values.filter(pl.col(METRICS[0]).is_not_null()).group_by("segment")
+    return dict(counted.agg(pl.col("impression_id").n_unique()).iter_rows())
 
 
 def _summary(
     values: pl.DataFrame, segment: str, scorers: Sequence[str], seed: int, resamples: int, confidence: float
 ) -> pl.DataFrame:
-    columns = np.concatenate([_wide(values, scorers, metric) for metric in METRICS], axis=1)
+    judged = _wide(values, scorers, METRICS)
+    intervals = _intervals(judged, seed, resamples, confidence)
     names = [(scorer, metric) for metric in METRICS for scorer in scorers]
-    intervals = _intervals(columns, seed, resamples, confidence)
-    rows = [
-        _row(scorer, metric, segment, interval, columns.shape[0])
-        for (scorer, metric), interval in zip(names, intervals, strict=True)
-    ]
-    return pl.concat(rows)
+    return _table(
+        [
+            (scorer, metric, segment, *interval, judged.shape[0])
+            for (scorer, metric), interval in zip(names, intervals, strict=True)
+        ]
+    )
 
 
-def _wide(values: pl.DataFrame, scorers: Sequence[str], metric: str) -> NDArray[np.float64]:
-    """One row per judged impression, sorted by id, one column per scorer."""
+def _wide(values: pl.DataFrame, scorers: Sequence[str], metrics: Sequence[str]) -> NDArray[np.float64]:
+    """One row per judged impression, sorted by id, one column per metric and, within it, per scorer."""
     parts = [values.filter(pl.col("scorer") == scorer).sort("impression_id") for scorer in scorers]
     for scorer, part in zip(scorers, parts, strict=True):
         if not part["impression_id"].equals(parts[0]["impression_id"]):
@@ -226,7 +224,7 @@ def _wide(values: pl.DataFrame, scorers: Sequence[str], metric: str) -> NDArray[
                 f"{scorer!r} was judged on {part.height} impressions, {scorers[0]!r} on {parts[0].height}, "
                 "not the same ones: judge both on one frame before they are compared"
             )
-    return np.stack([part[metric].drop_nulls().to_numpy() for part in parts], axis=1)
+    return np.stack([part[metric].drop_nulls().to_numpy() for metric in metrics for part in parts], axis=1)
 
 
 def _intervals(columns: NDArray[np.float64], seed: int, resamples: int, confidence: float) -> list[Interval]:
@@ -240,11 +238,19 @@ def _intervals(columns: NDArray[np.float64], seed: int, resamples: int, confiden
     return [Interval(*map(float, ends)) for ends in zip(columns.mean(axis=0), low, high, strict=True)]
 
 
+def _pooled(
+    rows: pl.DataFrame, scorer: str, segment: str, seed: int, resamples: int, confidence: float
+) -> _Row:
+    scored = rows.select("impression_id", "item_id", "label", score=scorer)
+    interval = _pooled_interval(scored, seed, resamples, confidence)
+    return (scorer, POOLED, segment, *interval, scored["impression_id"].n_unique())
+
+
 def _pooled_interval(scored: pl.DataFrame, seed: int, resamples: int, confidence: float) -> Interval:
     """Pooled AUC, its interval from whole impressions drawn again: rows of a list are not independent."""
     mean = pooled_auc(scored)
-    if mean is None:
-        return Interval(np.nan, np.nan, np.nan)
+    if mean is None or not resamples:
+        return Interval(np.nan if mean is None else mean, np.nan, np.nan)
     rows = scored.select(
         pl.col("impression_id").rank("dense").cast(pl.Int64) - 1, pl.col("label") > 0, "score"
     ).sort("score", "impression_id")
@@ -252,12 +258,16 @@ def _pooled_interval(scored: pl.DataFrame, seed: int, resamples: int, confidence
     score = rows["score"].cast(pl.Float64).to_numpy()
     below = np.searchsorted(score[~positive], score[positive], side="left")
     up_to = np.searchsorted(score[~positive], score[positive], side="right")
+    negatives, positives = impression[~positive], impression[positive]
+    others = np.zeros(negatives.size + 1)
     aucs: list[float] = []
     for weights in _draws(int(impression.max()) + 1, seed, resamples):
         for weight in weights:
-            others = np.concatenate(([0.0], np.cumsum(weight[impression[~positive]])))
-            won = weight[impression[positive]] @ (others[below] + others[up_to]) / 2
-            pairs = weight[impression[positive]].sum() * others[-1]
+            np.cumsum(weight[negatives], out=others[1:])
+            drawn = weight[positives]
+            # Not `@`: the threads of a linear algebra library wait for each other by spinning.
+            won = (drawn * (others[below] + others[up_to])).sum() / 2
+            pairs = drawn.sum() * others[-1]
             if pairs:
                 aucs.append(won / pairs)
     if not aucs:
@@ -276,7 +286,7 @@ def _draws(size: int, seed: int, resamples: int) -> Iterator[NDArray[np.float64]
         yield np.bincount(drawn.ravel(), minlength=rows * size).reshape(rows, size).astype(np.float64)
 
 
-def _row(scorer: str, metric: str, segment: str, interval: Interval, impressions: int) -> pl.DataFrame:
-    return pl.DataFrame(
-        [(scorer, metric, segment, *interval, impressions)], schema=_TABLE, orient="row"
-    ).with_columns(pl.col("mean", "low", "high").fill_nan(None))
+def _table(rows: Sequence[_Row]) -> pl.DataFrame:
+    return pl.DataFrame(rows, schema=_TABLE, orient="row").with_columns(
+        pl.col("mean", "low", "high").fill_nan(None)
+    )

@@ -5,15 +5,14 @@ import polars as pl
 from features.project import Project
 from features.ranking_dataset import INTEREST, feature_columns, text_columns
 from features.state import MomentState
+from features.versions import see
 from models import baselines
-from models.evaluation import Judgement, judge
+from models.evaluation import Judgement, impression_values, judge
 from models.ranker import Ranker, fit
+from models.segments import segments
 
 SCORERS = ("full", "behaviour_only", "text_only", *baselines.BASELINES)
-"""The ranker, the ranker without text, the interest score alone, and what learns nothing."""
-
-SEGMENTS = {"new_users": pl.col("new_user"), "new_items": pl.col("new_item")}
-"""Users first met, and items first shown, in the judged stretch."""
+"""The ranker; without text; without behaviour (the interest score alone); and what learns nothing."""
 
 
 def fit_rankers(dataset: pl.DataFrame, project: Project) -> tuple[Ranker, Ranker]:
@@ -28,46 +27,71 @@ def fit_rankers(dataset: pl.DataFrame, project: Project) -> tuple[Ranker, Ranker
 
 
 def score_slice(
-    dataset: pl.DataFrame, full: Ranker, behaviour_only: Ranker, before: MomentState, project: Project
+    dataset: pl.DataFrame,
+    full: Ranker,
+    behaviour_only: Ranker,
+    before: MomentState,
+    items: pl.DataFrame,
+    project: Project,
 ) -> pl.DataFrame:
-    """Keys, `label`, `clicked`, one Float64 column a scorer, `new_user` and `new_item`; rows as in `dataset`.
+    """Keys, `label`, `clicked`, one Float64 column a scorer, and what segments read; rows as in `dataset`.
 
-    `before` is the moment state at the start of the judged stretch. Where no interest version existed, the
-    score is 0 for all candidates.
+    `before`: the moment state at the start of the judged stretch. `items`: the item versions that may be visible in
+    it (`features.versions.versions`). Adds the full ranker's `click_probability`, `new_user`, `new_item` and the
+    `attributes` that each item had when it was shown (null where nothing was known of it). Where no interest
+    version existed, the score is 0 for all candidates.
     """
     keys = ("impression_id", "user_id", "item_id", "position", "label", "clicked", "as_of")
     plain = baselines.scores(dataset, project.seed).drop("impression_id", "item_id")
     known = {
         key: before.totals[grain][key].implode() for key, grain in (("user_id", "user"), ("item_id", "item"))
     }
+    rank_score = full.score(dataset)
     return pl.concat([dataset.select(keys), plain], how="horizontal").with_columns(
-        full=full.score(dataset),
+        full=rank_score,
         behaviour_only=behaviour_only.score(dataset),
         text_only=dataset[INTEREST].cast(pl.Float64).fill_null(0.0),
+        click_probability=full.probability(rank_score),
         new_user=~pl.col("user_id").is_in(known["user_id"]),
         new_item=~pl.col("item_id").is_in(known["item_id"]),
+        attributes=_attributes(dataset, items),
     )
 
 
+def _attributes(dataset: pl.DataFrame, items: pl.DataFrame) -> pl.Series:
+    """Each row's item as it was known strictly before the list."""
+    version = see(dataset.select("item_id", "as_of"), items, "as_of")["version"]
+    return items["attributes"].gather(version)
+
+
 def judge_slice(scored: pl.DataFrame, project: Project) -> Judgement:
-    """Every scorer on the same impressions, in all, on new users and on new items."""
+    """Every scorer on the same impressions, in all and in each segment that enough impressions could be judged in."""
     rule = project.promotion
     return judge(
         scored,
         SCORERS,
-        SEGMENTS,
+        segments(scored, project),
+        few=project.evaluation.few,
         seed=project.seed,
         resamples=rule.resamples,
         confidence=rule.confidence,
     )
 
 
-def promotion_values(dataset: pl.DataFrame, scored: pl.DataFrame, champion: Ranker | None) -> pl.DataFrame:
-    """Per-impression values of `challenger` (the scorer `full`), `champion` if any, and the baselines."""
+def promotion_values(
+    dataset: pl.DataFrame, scored: pl.DataFrame, champion: Ranker | None, project: Project
+) -> pl.DataFrame:
+    """Per-impression values of `challenger` (the scorer `full`), `champion` if any, and the baselines.
+
+    In all and, with a champion, in each guarded segment that `scored` has.
+    """
     columns = {"challenger": scored["full"]}
+    guarded = {}
     if champion:
         scores = dataset.select("impression_id", "item_id").with_columns(champion=champion.score(dataset))
         columns["champion"] = scored.join(
             scores, on=["impression_id", "item_id"], how="left", maintain_order="left"
         )["champion"]
-    return judge(scored.with_columns(**columns), [*columns, *baselines.BASELINES]).values
+        found = segments(scored, project)
+        guarded = {name: found[name] for name in project.promotion.guard if name in found}
+    return impression_values(scored.with_columns(**columns), [*columns, *baselines.BASELINES], guarded)

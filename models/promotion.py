@@ -3,20 +3,26 @@
 With a champion, both are judged on the same impressions and the challenger takes over if
 
 1. at least 30 impressions could be judged,
-2. its mean exceeds the champion's by at least `min_gain` (0: it is not below it), and
+2. its mean exceeds the champion's by at least `min_gain` (0: it is not below it),
 3. it is, with the declared confidence, not worse by more than the margin: the lower end of the paired
-   interval of (challenger − champion) lies above `min_gain − margin`.
+   interval of (challenger − champion) lies above `min_gain − margin`,
+4. in each guarded segment in which at least 30 impressions could be judged its mean is not below the champion's
+   by more than the segment's margin: who is few must not pay for the mean, and
+5. its click probabilities can be believed: their expected calibration error on those impressions is at most
+   `calibration`.
 
 So of two models that are as good as each other the newer one serves, because it knows the newer days; one
 that is worse stays out; and a wide interval, which shows nothing, keeps the champion.
 
 Without a champion the baselines are what there is to lose: the first challenger must have a higher mean than
-the best of them, on at least 30 impressions.
+the best of them, on at least 30 impressions, and believable probabilities.
 """
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
+from typing import Any, NamedTuple
 
 import polars as pl
 
@@ -27,6 +33,27 @@ MIN_IMPRESSIONS = 30
 """Fewer judged impressions than this decide nothing."""
 BASELINES = ("random", "popularity", "recency")
 """What a first challenger must beat. Not `as_shown`: where position draws clicks, it flatters itself."""
+
+
+class Guard(NamedTuple):
+    """How the challenger did in a guarded segment."""
+
+    segment: str
+    impressions: int
+    """Judged in it; with fewer than MIN_IMPRESSIONS it is told of and does not block."""
+    difference: float
+    """Mean of (challenger − champion); NaN where nothing was judged."""
+    margin: float
+
+    @property
+    def counts(self) -> bool:
+        """Whether it may block."""
+        return self.impressions >= MIN_IMPRESSIONS
+
+    @property
+    def holds(self) -> bool:
+        """Whether nothing is lost in it, as far as it counts."""
+        return not self.counts or self.difference >= -self.margin
 
 
 @dataclass(frozen=True)
@@ -42,6 +69,27 @@ class Decision:
     impressions: int
     difference: Interval
     """Mean and interval of (challenger − other); NaN where nothing was judged."""
+    guards: tuple[Guard, ...]
+    """Empty where there is no champion."""
+    calibration_error: float
+    calibration_limit: float
+
+    def figures(self) -> dict[str, Any]:
+        """The decision as columns: `difference, low, high, guard_slack, calibration_error, calibration_slack, reasons`.
+
+        `guard_slack`: least of (difference + margin) over the guards that count, below 0 where one is broken, null
+        where none counts. `calibration_slack`: limit − error.
+        """
+        slack = [guard.difference + guard.margin for guard in self.guards if guard.counts]
+        return {
+            "difference": self.difference.mean,
+            "low": self.difference.low,
+            "high": self.difference.high,
+            "guard_slack": min(slack, default=None),
+            "calibration_error": self.calibration_error,
+            "calibration_slack": self.calibration_limit - self.calibration_error,
+            "reasons": " ".join(self.reasons),
+        }
 
 
 def decide(
@@ -49,6 +97,7 @@ def decide(
     config: sections.Promotion,
     seed: int,
     *,
+    calibration_error: float,
     challenger: str = "challenger",
     champion: str | None = "champion",
     baselines: Sequence[str] = BASELINES,
@@ -56,12 +105,13 @@ def decide(
     """Decide from per-impression `values` (as in `evaluation.Judgement`) whether the challenger is promoted.
 
     `challenger`, `champion` and `baselines` are names in `values["scorer"]`; `champion=None` where there is
-    none yet. Raises ModelError if the scorers were not judged on the same impressions.
+    none yet. `calibration_error` is that of the challenger's click probabilities (`evaluation.calibration_error`).
+    Raises ModelError if the scorers were not judged on the same impressions.
     """
     against = champion or _best(values, baselines, config.metric)
-    both = values.filter(pl.col("segment") == ALL, pl.col(config.metric).is_not_null())
-    judged = both.filter(pl.col("scorer") == challenger).height
-    gain = difference(
+    judged = values.filter(pl.col("scorer") == challenger, pl.col(config.metric).is_not_null())
+    compared = partial(
+        difference,
         values,
         challenger,
         against,
@@ -70,11 +120,30 @@ def decide(
         resamples=config.resamples,
         confidence=config.confidence,
     )
-    conditions = [_enough(judged)]
-    if judged:
+    gain = compared()
+    judged_in = dict(judged["segment"].value_counts().iter_rows())
+    guards = tuple(
+        Guard(segment, judged_in.get(segment, 0), compared(segment=segment).mean, margin)
+        for segment, margin in (config.guard if champion else {}).items()
+    )
+    lists = judged_in.get(ALL, 0)
+    conditions = [_enough(lists)]
+    if lists:
         conditions += _not_worse(gain, config) if champion else [_beats(gain, config.metric, against)]
+        conditions += [_guarded(guard, config.metric) for guard in guards]
+        conditions.append(_believable(calibration_error, config.calibration))
     reasons = tuple(sentence for _, sentence in conditions)
-    return Decision(all(holds for holds, _ in conditions), reasons, config.metric, against, judged, gain)
+    return Decision(
+        all(holds for holds, _ in conditions),
+        reasons,
+        config.metric,
+        against,
+        lists,
+        gain,
+        guards,
+        calibration_error,
+        config.calibration,
+    )
 
 
 def _enough(judged: int) -> tuple[bool, str]:
@@ -102,6 +171,28 @@ def _not_worse(gain: Interval, config: sections.Promotion) -> list[tuple[bool, s
             f"{floor:+.4f}: {meaning}.",
         ),
     ]
+
+
+def _guarded(guard: Guard, metric: str) -> tuple[bool, str]:
+    name = guard.segment.replace("_", " ")
+    if not guard.counts:
+        return True, (
+            f"Only {guard.impressions} impressions could be judged in {name!r}; {MIN_IMPRESSIONS} are needed, "
+            "so it guards nothing here."
+        )
+    return guard.holds, (
+        f"In {name!r} ({guard.impressions} impressions) the challenger's mean {metric} differs from the "
+        f"champion's by {guard.difference:+.4f}, {'within' if guard.holds else 'beyond'} the "
+        f"{-guard.margin:+.4f} allowed."
+    )
+
+
+def _believable(error: float, limit: float) -> tuple[bool, str]:
+    holds = error <= limit
+    return holds, (
+        f"Its click probabilities are off by {error:.4f} on average, {'at most' if holds else 'more than'} the "
+        f"{limit:.4f} allowed."
+    )
 
 
 def _beats(gain: Interval, metric: str, against: str) -> tuple[bool, str]:

@@ -10,7 +10,8 @@ from pathlib import Path
 import polars as pl
 
 from models.evaluation import Interval, difference, judge
-from models.judging import SCORERS, SEGMENTS
+from models.judging import SCORERS
+from models.segments import NEW
 from pipelines.lake import Lake
 
 METRIC = "ndcg@10"
@@ -30,7 +31,7 @@ def main(home: Path) -> int:
             on=["impression_id", "item_id"],
         )
     )
-    values = judge(scored, [*SCORERS, "best"], SEGMENTS, resamples=1000).values
+    values = judge(scored, [*SCORERS, "best"], NEW, resamples=1000).values
     last = judge(scored.filter(pl.col("slice") == pl.col("slice").max()), [*SCORERS, "best"]).values
     print(
         f"{'scorer':16}{'all slices':>12}{'of the way':>12}{'last slice':>12}{'of the way':>12}{'new items':>12}"

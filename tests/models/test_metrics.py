@@ -1,10 +1,14 @@
+from hashlib import blake2b
+
 import numpy as np
 import polars as pl
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from sklearn.metrics import ndcg_score, roc_auc_score
 
 from features.errors import ModelError, TableError
-from models.metrics import METRICS, per_impression, pooled_auc
+from models.metrics import METRICS, Lists, per_impression, pooled_auc
 from models.ranking import order
 
 
@@ -49,6 +53,72 @@ def test_auc_agrees_with_scikit_learn_to_1e_12_with_ties_too(tied: bool) -> None
     assert pooled_auc(frame) == pytest.approx(expected, abs=1e-12)
 
 
+@st.composite
+def _lists(draw: st.DrawFn) -> pl.DataFrame:
+    """A few lists of any length, some without a click or full of clicks; scores are few numbers, so that many tie."""
+    scores = st.sampled_from([-1e9, -0.5, -0.0, 0.0, 1e-9, 0.5, 3.0]) | st.floats(-5, 5)
+    labels = st.sampled_from([0.0, 0.0, 1.0, 2.5])
+    row = st.tuples(labels, scores)
+    drawn = draw(st.lists(st.lists(row, min_size=1, max_size=25), min_size=1, max_size=6))
+    return pl.concat(
+        _frame([label for label, _ in rows], [score for _, score in rows], f"i{n}")
+        for n, rows in enumerate(drawn)
+    )
+
+
+def _by_hand(rows: pl.DataFrame) -> dict[str, float | None]:
+    """Metrics of one list in plain loops: ties by the hash of the item, written down here once more."""
+    listed = sorted(
+        zip(rows["score"], rows["item_id"], rows["label"], strict=True),
+        key=lambda row: (
+            -row[0],
+            int.from_bytes(blake2b(row[1].encode(), digest_size=8, salt=bytes(16)).digest(), "little"),
+        ),
+    )
+    labels = [label for _, _, label in listed]
+    taken = [label > 0 for label in labels]
+    if not any(taken) or all(taken):
+        return dict.fromkeys(METRICS)
+    places = np.arange(len(labels), 0, -1)
+    return {
+        "ndcg@5": ndcg_score([labels], [places], k=5),
+        "ndcg@10": ndcg_score([labels], [places], k=10),
+        "recall@10": sum(taken[:10]) / sum(taken),
+        "mrr": 1 / (1 + taken.index(True)),
+        "auc": roc_auc_score(rows["label"] > 0, rows["score"]),
+    }
+
+
+@given(_lists())
+def test_every_metric_agrees_with_loops_and_scikit_learn_to_1e_12_whatever_ties(frame: pl.DataFrame) -> None:
+    found = per_impression(frame)
+    assert found.height == frame["impression_id"].n_unique()
+    for row in found.iter_rows(named=True):
+        rows = frame.filter(pl.col("impression_id") == row["impression_id"])
+        assert (row["candidates"], row["positives"]) == (rows.height, (rows["label"] > 0).sum())
+        for metric, expected in _by_hand(rows).items():
+            assert row[metric] == (None if expected is None else pytest.approx(expected, abs=1e-12)), metric
+
+
+@given(_lists(), st.randoms(use_true_random=False))
+def test_judging_chosen_rows_is_judging_a_frame_of_them(frame: pl.DataFrame, random: object) -> None:
+    chosen = np.array([random.random() < 0.6 for _ in range(frame.height)])  # type: ignore[attr-defined]
+    apart = Lists(frame, ["score"]).judge("score", chosen)
+    assert apart.equals(per_impression(frame.filter(pl.Series(chosen))))
+
+
+def test_recall_is_the_share_of_positives_in_the_first_ten() -> None:
+    found = per_impression(_frame([1.0] * 3 + [0.0] * 8 + [2.0], [12.0, 11.0, 1.0, *range(10, 2, -1), 2.0]))
+    assert found["recall@10"].item() == 2 / 4
+    short = per_impression(_frame([0.0] * 9 + [1.0], [float(n) for n in range(10, 0, -1)]))
+    assert short["recall@10"].item() == 1.0
+
+
+def test_endless_scores_tie_with_each_other() -> None:
+    endless = float("inf")
+    assert per_impression(_frame([1.0, 0.0, 0.0], [endless, endless, -endless]))["auc"].item() == 0.75
+
+
 def test_mrr_agrees_with_counting_down_the_list() -> None:
     frame = _random_lists(tied=True, count=50)
     for row in per_impression(frame).drop_nulls().iter_rows(named=True):
@@ -64,7 +134,7 @@ def test_gain_is_linear_in_the_label() -> None:
 
 def test_the_best_order_is_exactly_one() -> None:
     row = per_impression(_frame([3.0, 1.0, 1.0, 0.0, 0.0], [5.0, 4.0, 3.0, 2.0, 1.0])).row(0, named=True)
-    assert [row[metric] for metric in METRICS] == [1.0, 1.0, 1.0, 1.0]
+    assert [row[metric] for metric in METRICS] == [1.0] * len(METRICS)
 
 
 def test_all_scores_equal_is_an_auc_of_one_half() -> None:
@@ -75,7 +145,7 @@ def test_all_scores_equal_is_an_auc_of_one_half() -> None:
 def test_lists_without_a_positive_or_with_nothing_else_are_counted_and_null(label: float) -> None:
     row = per_impression(_frame([label] * 3, [1.0, 2.0, 3.0])).row(0, named=True)
     assert (row["candidates"], row["positives"]) == (3, 3 * label)
-    assert [row[metric] for metric in METRICS] == [None] * 4
+    assert [row[metric] for metric in METRICS] == [None] * len(METRICS)
     assert pooled_auc(_frame([label] * 3, [1.0, 2.0, 3.0])) is None
 
 
