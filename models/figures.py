@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 import polars as pl
 
-INK, SOFT, GRID = "#1d2733", "#66717f", "#e4e8ed"
+INK, SOFT, GRID = "#1d2733", "#5b6673", "#e4e8ed"
 
 
 @dataclass(frozen=True)
@@ -27,27 +27,28 @@ class Scorer:
 SCORERS = {
     "full": Scorer("Full ranker", "#0062a3", "-", "Behaviour and text together: what a user would be shown."),
     "behaviour_only": Scorer(
-        "Without text", "#c8560b", "-", "The same ranker without the interest score read from texts."
+        "Without text", "#b84e08", "-", "The same ranker without anything read from texts."
     ),
-    "text_only": Scorer("Text alone", "#00846a", "-", "Only the interest score: taste read from texts."),
+    "text_only": Scorer("Text alone", "#007a62", "-", "Only the interest score: taste read from texts."),
     "popularity": Scorer(
         "Popularity", "#3d4854", "--", "What was taken most often until then, for everybody."
     ),
-    "recency": Scorer("Recency", "#8c6bb1", "--", "The newest first, for everybody."),
-    "as_shown": Scorer("As shown", "#7d8894", ":", "The order in which the app showed the list."),
-    "random": Scorer("Random", "#a8b1bb", ":", "A shuffled list: the floor."),
+    "recency": Scorer("Recency", "#7a55a3", "--", "The newest first, for everybody."),
+    "as_shown": Scorer("As shown", "#66717f", ":", "The order in which the app showed the list."),
+    "random": Scorer("Random", "#767676", ":", "A shuffled list: the floor."),
 }
 """In the order they are told."""
 
 METRICS = {
     "ndcg@10": ("nDCG@10", "How near the first ten places come to the best possible order; 1 is perfect."),
     "ndcg@5": ("nDCG@5", "The same for the first five places."),
+    "recall@10": ("Recall@10", "How much of what was taken stands in the first ten places; 1 is all."),
     "mrr": ("MRR", "One over the place of the first item taken: 1 if it stood first, 0.5 if second."),
     "auc": ("AUC", "How often an item taken stands above one passed over, list by list; 0.5 is chance."),
     "pooled_auc": ("Pooled AUC", "The same over all rows at once, across lists."),
 }
 
-_FAMILIES = ("#0062a3", "#c8560b", "#00846a", "#8c6bb1", "#b08900", "#7d8894")
+_FAMILIES = ("#0062a3", "#b84e08", "#00846a", "#8c6bb1", "#b08900", "#7d8894")
 _BANDED = ("full", "behaviour_only", "text_only", "popularity")
 
 
@@ -74,8 +75,8 @@ def quality_figure(quality: pl.DataFrame, metric: str = "ndcg@10", width: float 
         else quality
     )
     if not rows.height:
-        return _nothing(width)
-    figure, axes = _axes(width, 3.6)
+        return nothing(width)
+    figure, axes = axes_of(width, 3.6)
     slices = rows["slice"].unique().sort().to_list()
     ends: list[tuple[float, Scorer]] = []
     for name in in_order(rows["scorer"].unique().to_list()):
@@ -96,13 +97,11 @@ def quality_figure(quality: pl.DataFrame, metric: str = "ndcg@10", width: float 
         if name in _BANDED:
             axes.fill_between(places, line["low"], line["high"], color=shown.colour, alpha=0.13, linewidth=0)
         ends.append((line["mean"][-1], shown))
-    step = -(-len(slices) // max(2, int(width * 1.1)))
-    ticks = range((len(slices) - 1) % step, len(slices), step)
-    axes.set_xticks(list(ticks), [_short(slices[tick]) for tick in ticks])
+    mark_slices(axes, slices, width)
     axes.set_xlim(-0.3, len(slices) - 0.7)
     axes.set_ylabel(metric_label(metric), color=SOFT)
     _name_ends(axes, ends, len(slices) - 1)
-    return _png(figure)
+    return png(figure)
 
 
 def intervals_figure(overall: pl.DataFrame, metric: str = "ndcg@10", width: float = 7.6) -> bytes:
@@ -113,9 +112,9 @@ def intervals_figure(overall: pl.DataFrame, metric: str = "ndcg@10", width: floa
         else overall
     )
     if not rows.height:
-        return _nothing(width)
+        return nothing(width)
     rows = rows.sort("mean", "scorer")
-    figure, axes = _axes(width, 0.75 + 0.36 * rows.height, grid="x")
+    figure, axes = axes_of(width, 0.75 + 0.36 * rows.height, grid="x")
     for place, row in enumerate(rows.iter_rows(named=True)):
         shown = scorer(row["scorer"])
         axes.plot([row["low"], row["high"]], [place, place], color=shown.colour, linewidth=2, alpha=0.55)
@@ -132,18 +131,18 @@ def intervals_figure(overall: pl.DataFrame, metric: str = "ndcg@10", width: floa
     axes.set_ylim(-0.6, rows.height - 0.4)
     axes.margins(x=0.13)
     axes.set_xlabel(f"{metric_label(metric)}, mean and interval", color=SOFT)
-    return _png(figure)
+    return png(figure)
 
 
 def importance_figure(importance: pl.DataFrame, top: int = 20, width: float = 7.6) -> bytes:
     """The features that lowered the training loss most, as shares: `feature, gain, family`."""
     total = importance["gain"].sum() if importance.height else 0
     if not total:
-        return _nothing(width)
+        return nothing(width)
     rows = importance.sort("gain", "feature", descending=[True, False]).head(top).reverse()
     families = rows["family"].unique().sort().to_list()
     colours = {family: _FAMILIES[place % len(_FAMILIES)] for place, family in enumerate(families)}
-    figure, axes = _axes(width, 1.0 + 0.24 * rows.height, grid="x")
+    figure, axes = axes_of(width, 1.0 + 0.24 * rows.height, grid="x")
     shares = [100 * gain / total for gain in rows["gain"]]
     axes.barh(range(rows.height), shares, height=0.66, color=[colours[family] for family in rows["family"]])
     axes.set_yticks(range(rows.height), rows["feature"], fontsize=8)
@@ -153,58 +152,34 @@ def importance_figure(importance: pl.DataFrame, top: int = 20, width: float = 7.
 
     patches = [Patch(color=colours[family], label=family) for family in families]
     axes.legend(handles=patches, loc="lower right", frameon=False, fontsize=8, labelcolor=INK)
-    return _png(figure)
+    return png(figure)
 
 
-def calibration_figure(calibration: pl.DataFrame, width: float = 7.6) -> bytes:
-    """Predicted against observed click rates, with binomial 95 % bars: `bin, predicted, observed, count`."""
-    rows = calibration.drop_nulls() if calibration.height else calibration
-    if not rows.height:
-        return _nothing(width)
-    figure, axes = _axes(width, min(width, 4.4), grid="both")
-    spread = (pl.col("observed") * (1 - pl.col("observed")) / pl.col("count")).sqrt() * 1.96
-    rows = rows.with_columns(error=spread, top=pl.max_horizontal("predicted", pl.col("observed") + spread))
-    limit = 1.08 * float(rows.select(pl.col("top").max()).item())
-    axes.plot([0, limit], [0, limit], "--", color=SOFT, linewidth=1)
-    axes.annotate(
-        "as predicted",
-        (limit * 0.9, limit * 0.9),
-        (-4, 5),
-        textcoords="offset points",
-        ha="right",
-        color=SOFT,
-        fontsize=8,
-    )
-    axes.errorbar(
-        rows["predicted"],
-        rows["observed"],
-        yerr=rows["error"],
-        fmt="o",
-        color=SCORERS["full"].colour,
-        markersize=6,
-        elinewidth=1.4,
-    )
-    axes.set_xlim(0, limit)
-    axes.set_ylim(0, limit)
-    axes.set_xlabel("predicted click rate", color=SOFT)
-    axes.set_ylabel("observed click rate", color=SOFT)
-    return _png(figure)
-
-
-def _axes(width: float, height: float, grid: Literal["both", "x", "y"] = "y") -> tuple[Any, Any]:
+def axes_of(
+    width: float, height: float, grid: Literal["both", "x", "y"] = "y", panels: int = 1
+) -> tuple[Any, Any]:
+    """A figure of so many inches and its axes; with more than one panel, a list of them, one below the other."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     figure = Figure((width, height), dpi=160, layout="constrained", facecolor="white")
     FigureCanvasAgg(figure)
-    axes = figure.add_subplot()
-    axes.grid(True, axis=grid, color=GRID, linewidth=0.8)
-    axes.set_axisbelow(True)
-    axes.tick_params(length=0, labelcolor=INK, labelsize=9)
-    for side, spine in axes.spines.items():
-        spine.set_visible(side == "bottom")
-        spine.set_color(GRID)
-    return figure, axes
+    drawn = [figure.add_subplot(panels, 1, panel + 1) for panel in range(panels)]
+    for axes in drawn:
+        axes.grid(True, axis=grid, color=GRID, linewidth=0.8)
+        axes.set_axisbelow(True)
+        axes.tick_params(length=0, labelcolor=INK, labelsize=9)
+        for side, spine in axes.spines.items():
+            spine.set_visible(side == "bottom")
+            spine.set_color(GRID)
+    return figure, drawn[0] if panels == 1 else drawn
+
+
+def mark_slices(axes: Any, slices: Sequence[str], width: float) -> None:
+    """Names of slices below the axis, as many as fit, the last one always."""
+    step = -(-len(slices) // max(2, int(width * 1.1)))
+    ticks = range((len(slices) - 1) % step, len(slices), step)
+    axes.set_xticks(list(ticks), [_short(slices[tick]) for tick in ticks])
 
 
 def _name_ends(axes: Any, ends: Sequence[tuple[float, Scorer]], last: int) -> None:
@@ -231,14 +206,16 @@ def _short(slice: str) -> str:
     return slice[5:] if slice[:4].isdigit() and slice[4:5] == "-" else slice
 
 
-def _nothing(width: float) -> bytes:
-    figure, axes = _axes(width, 1.2)
+def nothing(width: float) -> bytes:
+    """A frame that says that there is nothing to draw."""
+    figure, axes = axes_of(width, 1.2)
     axes.set_axis_off()
     axes.text(0.5, 0.5, "Nothing yet", ha="center", va="center", color=SOFT, transform=axes.transAxes)
-    return _png(figure)
+    return png(figure)
 
 
-def _png(figure: Any) -> bytes:
+def png(figure: Any) -> bytes:
+    """The figure as PNG bytes."""
     target = io.BytesIO()
     # Without the software tag the same table gives the same bytes.
     figure.savefig(target, format="png", metadata={"Software": None})

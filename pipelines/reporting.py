@@ -1,21 +1,28 @@
 """What a run found: the report's tables and metrics.json, read back from the lake and the registry."""
 
 import json
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import polars as pl
+import polars.selectors as cs
 
 from features.catalogue import catalogue
+from features.drift import drift
 from features.moments import PASSED
 from features.project import Project
-from models.evaluation import Judgement, calibration
+from features.ranking_dataset import feature_columns
+from models.evaluation import ALL, Judgement, calibration, calibration_error, difference
 from models.judging import judge_slice
-from models.report import RankedList, ReportData
+from models.report.tables import HEADLINE, RankedList, ReportData
+from models.spread import gain
 from pipelines.deployment import Deployment
+from pipelines.requests import serving_until
 
-_READERS = 3  # users whose lists the page shows
+_READERS, _PLACES = 4, 6  # users whose lists the page shows, and how far down
+_DRIFT_ROWS = 200_000  # of the window that the last slice is held against
 
 
 def judged(deployment: Deployment, until: str) -> Judgement | None:
@@ -51,32 +58,76 @@ def write_metrics(metrics: dict[str, Any], path: Path) -> None:
 
 
 def report_data(deployment: Deployment, judgement: Judgement | None, slice: str) -> ReportData:
-    """Everything the page shows, as of a slice."""
+    """Everything the page shows, as of a slice: nothing of later ones."""
+    project = deployment.project
     kept = deployment.lake.slices("candidates")
-    everything = judgement.table.filter(segment="all") if judgement else pl.DataFrame()
-    segments = judgement.table.filter(pl.col("segment") != "all") if judgement else pl.DataFrame()
+    every = judgement.table.filter(segment=ALL) if judgement else pl.DataFrame()
+    calibrations, errors = _calibration(_until(deployment, "evaluation_scores", slice))
     return ReportData(
-        project=deployment.project.name,
+        project=project.name,
         generated_at=datetime.now(UTC),
         slices=(kept[0], slice),
-        overall=everything,
-        quality=_table(deployment, "evaluation").filter(segment="all") if judgement else pl.DataFrame(),
-        segments=segments,
+        confidence=project.promotion.confidence,
+        judged=judgement.impressions if judgement else 0,
+        overall=every,
+        gain=_gains(judgement, project) if judgement else pl.DataFrame(),
+        quality=_until(deployment, "evaluation", slice).filter(segment=ALL) if judgement else pl.DataFrame(),
+        segments=judgement.table.filter(pl.col("segment") != ALL) if judgement else pl.DataFrame(),
+        segment_gain=_segment_gains(judgement, project) if judgement else pl.DataFrame(),
+        few=project.evaluation.few,
         importance=_importance(deployment, slice),
-        calibration=_calibration(deployment),
+        calibration=calibrations,
+        calibration_errors=errors,
+        exposure=_exposure(_until(deployment, "exposure", slice)),
+        attributes=project.items.categorical,
+        beyond=_beyond(_until(deployment, "beyond_accuracy", slice)),
+        drift=_drift(deployment, slice),
+        volume=_volume(deployment, slice),
+        rejects=_rejects(_until(deployment, "rejects", slice)),
         lists=_lists(deployment, slice),
-        versions=_versions(deployment),
-        inputs=_inputs(deployment),
+        versions=_versions(deployment, slice),
     )
 
 
-def _table(deployment: Deployment, name: str) -> pl.DataFrame:
-    slices = deployment.lake.slices(name)
-    return deployment.lake.read(name, slices) if slices else pl.DataFrame()
+def _until(
+    deployment: Deployment, table: str, slice: str, columns: Sequence[str] | None = None
+) -> pl.DataFrame:
+    """The slices of a table up to one; an empty frame where there is none."""
+    slices = [key for key in deployment.lake.slices(table) if key <= slice]
+    return deployment.lake.read(table, slices, columns) if slices else pl.DataFrame()
+
+
+def _gains(judgement: Judgement, project: Project) -> pl.DataFrame:
+    """`metric, mean, low, high` of what text adds."""
+    return pl.DataFrame([{"metric": name, **interval} for name, interval in gain(judgement, project).items()])
+
+
+def _segment_gains(judgement: Judgement, project: Project) -> pl.DataFrame:
+    """`segment, mean, low, high` of what text adds in each segment."""
+    rule, names = project.promotion, judgement.table["segment"].unique(maintain_order=True)
+    rows = [
+        (
+            name,
+            *difference(
+                judgement.values,
+                "full",
+                "behaviour_only",
+                HEADLINE,
+                seed=project.seed,
+                resamples=rule.resamples,
+                confidence=rule.confidence,
+                segment=name,
+            ),
+        )
+        for name in names
+        if name != ALL
+    ]
+    schema = {"segment": pl.String, "mean": pl.Float64, "low": pl.Float64, "high": pl.Float64}
+    return pl.DataFrame(rows, schema=schema, orient="row").fill_nan(None)
 
 
 def _importance(deployment: Deployment, slice: str) -> pl.DataFrame:
-    serving = deployment.serving(slice)
+    serving = serving_until(deployment, slice)
     if serving is None:
         return pl.DataFrame()
     return with_family(deployment.registry.load_ranker(serving.version).importance(), deployment.project)
@@ -88,10 +139,83 @@ def with_family(importance: pl.DataFrame, project: Project) -> pl.DataFrame:
     return importance.with_columns(family=pl.col("feature").replace_strict(families, default="interest"))
 
 
-def _calibration(deployment: Deployment) -> pl.DataFrame:
-    """The interest score is a probability; the rank score is not, yet."""
-    scores = _table(deployment, "evaluation_scores")
-    return calibration(scores["text_only"], scores["clicked"]) if scores.height else pl.DataFrame()
+def _calibration(scores: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """`predictor, predicted, observed, count` of each bin, and `predictor, error, predicted, observed` in all."""
+    if not scores.height:
+        return pl.DataFrame(), pl.DataFrame()
+    squeezed = scores.select(1 / (1 + (-pl.col("full")).exp())).to_series()
+    bins, errors = [], []
+    for name, predicted in {"Before": squeezed, "After": scores["click_probability"]}.items():
+        found = calibration(predicted, scores["clicked"])
+        bins.append(found.with_columns(predictor=pl.lit(name)))
+        means = (predicted.mean(), scores["clicked"].mean())
+        errors.append((name, calibration_error(found), *means))
+    named = ["predictor", "error", "predicted", "observed"]
+    return pl.concat(bins), pl.DataFrame(errors, schema=named, orient="row")
+
+
+def _exposure(rows: pl.DataFrame) -> pl.DataFrame:
+    """Shares of each value over all slices, by the full ranker, the commonest values of an attribute first."""
+    if not rows.height:
+        return pl.DataFrame()
+    counts = ("candidates", "places", "clicks")
+    together = rows.filter(scorer="full").group_by("attribute", "value").agg(pl.col(*counts).sum())
+    shares = [(pl.col(name) / pl.col(name).sum().over("attribute")).alias(f"of_{name}") for name in counts]
+    return (
+        together.with_columns(shares)
+        .fill_nan(None)
+        .sort("attribute", "candidates", "value", descending=[False, True, False])
+    )
+
+
+def _beyond(rows: pl.DataFrame) -> pl.DataFrame:
+    """Means over slices, a row a scorer."""
+    return rows.group_by("scorer").agg(pl.col(pl.Float64).mean()).sort("scorer") if rows.height else rows
+
+
+def _drift(deployment: Deployment, slice: str) -> pl.DataFrame:
+    """`column, meaning, psi` of the ranker's inputs: the slice against the window before it."""
+    window = [key for key in deployment.window(slice, "ranking_dataset") if key != slice]
+    if not window or not deployment.lake.has("ranking_dataset", slice):
+        return pl.DataFrame()
+    reference = deployment.lake.read("ranking_dataset", window)
+    current = deployment.lake.read("ranking_dataset", [slice])
+    columns = feature_columns(current)
+    meanings = dict(catalogue(deployment.project).select("name", "meaning").iter_rows())
+    meaning = pl.col("column").replace_strict(meanings, default="what the text says to the user")
+    thinned = reference.gather_every(max(1, reference.height // _DRIFT_ROWS))
+    return drift(thinned, current, columns).with_columns(meaning=meaning)
+
+
+def _volume(deployment: Deployment, slice: str) -> pl.DataFrame:
+    """Rows of each kind and the click rate, a row a slice."""
+    kinds = ("items", "impressions", "interactions", "rejects")
+    counts = [
+        rows.group_by("slice").agg(pl.len().alias(name))
+        for name in kinds
+        if (rows := _until(deployment, name, slice, ["slice"])).height
+    ]
+    shown = _until(deployment, "candidates", slice, ["slice", "clicked"])
+    if shown.height:
+        rate = pl.col("clicked").mean()
+        counts.append(shown.group_by("slice").agg(candidates=pl.len(), click_rate=rate))
+    slices = [key for key in deployment.lake.slices("impressions") if key <= slice]
+    every = pl.DataFrame({"slice": slices}, schema={"slice": pl.String})
+    for count in counts:
+        every = every.join(count, on="slice", how="left", maintain_order="left")
+    return every.with_columns(cs.integer().fill_null(0))
+
+
+def _rejects(rows: pl.DataFrame) -> pl.DataFrame:
+    """`reason, rows, first`: refused rows by reason, the commonest first, and where the first one stands."""
+    if not rows.height:
+        return pl.DataFrame()
+    where = pl.format("{} line {}", pl.col("source").first(), pl.col("line").first())
+    return (
+        rows.group_by("reason", maintain_order=True)
+        .agg(rows=pl.len(), first=where)
+        .sort("rows", "reason", descending=[True, False])
+    )
 
 
 def _lists(deployment: Deployment, slice: str) -> list[RankedList]:
@@ -107,36 +231,33 @@ def _lists(deployment: Deployment, slice: str) -> list[RankedList]:
     return [
         RankedList(
             user=user,
-            past=taken.filter(user_id=user)["title"].drop_nulls().tail(5).reverse().to_list(),
-            rows=lists.filter(user_id=user).select(
-                "rank", "title", "rank_score", "interest_score", "reasons"
+            past=taken.filter(user_id=user)["title"]
+            .drop_nulls()
+            .reverse()
+            .unique(maintain_order=True)
+            .head(4)
+            .to_list(),
+            rows=lists.filter(pl.col("user_id") == user, pl.col("rank") <= _PLACES).select(
+                "rank", "title", "rank_score", "click_probability", "reasons"
             ),
         )
         for user in readers
     ]
 
 
-def _versions(deployment: Deployment) -> pl.DataFrame:
+def _versions(deployment: Deployment, slice: str) -> pl.DataFrame:
+    decided = _until(deployment, "promotion", slice)
+    took_over = dict(decided.select("challenger", "promoted").iter_rows()) if decided.height else {}
     rows = [
         {
             "slice": version["slice"],
             "ranker": version["version"],
             "interest": version["tags"].get("interest_version", ""),
             "alias": ", ".join(version["aliases"]),
+            "took_over": took_over.get(version["version"]),
             "decision": version["tags"].get("promotion", "not judged yet"),
         }
         for version in deployment.registry.versions("ranker")
+        if version["slice"] <= slice
     ]
-    return pl.DataFrame(rows)
-
-
-def _inputs(deployment: Deployment) -> pl.DataFrame:
-    counts = [
-        _table(deployment, name).group_by("slice").agg(pl.len().alias(name))
-        for name in ("items", "impressions", "interactions", "rejects")
-        if deployment.lake.slices(name)
-    ]
-    slices = pl.DataFrame({"slice": deployment.lake.slices("impressions")}, schema={"slice": pl.String})
-    for count in counts:
-        slices = slices.join(count, on="slice", how="left", maintain_order="left")
-    return slices.fill_null(0)
+    return pl.DataFrame(rows[::-1], infer_schema_length=None)

@@ -2,11 +2,12 @@
 
 import dagster as dg
 
-from models.report import write
+from models.report.page import write
 from pipelines.deployment import Deployment
+from pipelines.failures import steady
 from pipelines.publish import publish
 from pipelines.reporting import judged, metrics_of, report_data, write_metrics
-from pipelines.requests import rank
+from pipelines.requests import rank, serving_until
 from pipelines.timetable import ONE_RUN
 
 
@@ -15,11 +16,13 @@ from pipelines.timetable import ONE_RUN
     kinds={"lightgbm", "deltalake"},
     deps=["promotion", "ranker", "interest_model", "moment_state", "item_vectors", "impressions"],
     backfill_policy=ONE_RUN,
+    pool="writer",
 )
+@steady
 def ranked_lists(context: dg.AssetExecutionContext, deployment: dg.ResourceParam[Deployment]) -> None:
     """The champion's top items for each active user at the slice's end; of a range, for its last slice."""
-    project, slice = deployment.project, context.partition_keys[-1]
-    serving = deployment.serving(slice)
+    project, slice = deployment.project, _last(context)
+    serving = serving_until(deployment, slice)
     if serving is None:
         context.add_asset_metadata({"skipped": "no ranker is registered yet"}, partition_key=slice)
         return
@@ -39,18 +42,22 @@ def ranked_lists(context: dg.AssetExecutionContext, deployment: dg.ResourceParam
 @dg.asset(
     group_name="lists",
     kinds={"html", "mlflow"},
-    deps=["evaluation", "ranked_lists", "rejects"],
+    deps=["evaluation", "exposure", "ranked_lists", "rejects"],
     backfill_policy=ONE_RUN,
+    pool="writer",
 )
+@steady
 def report(context: dg.AssetExecutionContext, deployment: dg.ResourceParam[Deployment]) -> None:
     """One page: quality beside the baselines, what matters, calibration, lists with reasons, versions."""
-    slice = context.partition_keys[-1]
+    slice = _last(context)
     judgement = judged(deployment, slice)
     folder = deployment.settings.report(deployment.project.name)
-    page = folder / "report.html"
+    newest = slice == deployment.lake.slices("candidates")[-1]
+    # A slice made again must not put an older page, or older figures, in place of the newest.
+    page = folder / ("report.html" if newest else f"report_{slice.replace(':', '')}.html")
     write(page, report_data(deployment, judgement, slice))
     metrics = metrics_of(deployment, judgement)
-    write_metrics(metrics, folder / "metrics.json")
+    write_metrics(metrics, folder / ("metrics.json" if newest else f"metrics_{slice.replace(':', '')}.json"))
     run = deployment.registry.log_report(page, slice)
     context.add_asset_metadata(
         {
@@ -61,3 +68,12 @@ def report(context: dg.AssetExecutionContext, deployment: dg.ResourceParam[Deplo
         partition_key=slice,
     )
     deployment.tell(f"report {slice}: {page}")
+
+
+def _last(context: dg.AssetExecutionContext) -> str:
+    """The last slice of the range, which something is made for; the others are told that they are not."""
+    last: str = context.partition_keys[-1]
+    for slice in context.partition_keys[:-1]:
+        told = f"made for the last slice of a range, {last}; materialise this slice alone for its own"
+        context.add_asset_metadata({"skipped": told}, partition_key=slice)
+    return last

@@ -6,12 +6,14 @@ import pytest
 import torch
 
 from features.project import Project
+from features.sections import Labels, Ranker
 from features.state import SliceEvents, start
-from models.explanation import because, by_family, reasons
+from models.explanation import by_family, past_behind, strongest
 from models.interest.items import ItemArrays
 from models.interest.scoring import embed
 from models.interest.version import InterestModel
 from models.interest_input import interest_config, interest_input
+from models.ranker import fit
 
 CATALOGUE = pl.DataFrame(
     {"name": ["item_ctr_1d", "item_clicks_1d", "text_taste"], "family": ["item", "item", "text"]}
@@ -50,35 +52,42 @@ def test_families_of_equal_spread_stand_by_name() -> None:
     assert found.columns == ["item", "text"]
 
 
-def test_reasons_name_what_spoke_most_for_the_item() -> None:
-    families = pl.DataFrame({"text": [0.2, -1.0], "item": [1.5, -0.1], "pair": [0.4, 0.0]})
+def test_contributions_by_family_and_the_bias_sum_to_the_rank_score() -> None:
+    rows = [
+        (f"r{n}", f"i{item}", item, float(item == n % 3), float(item == n % 3) + n % 5, float(item))
+        for n in range(60)
+        for item in range(3)
+    ]
+    names = ["impression_id", "item_id", "position", "label", "item_ctr_1d", "text_taste"]
+    dataset = pl.DataFrame(rows, schema=names, orient="row").with_columns(
+        slice=pl.lit("2026-01-05"), as_of=pl.int_range(pl.len()), interest_score=pl.col("label") * 0.5
+    )
+    columns = ["item_ctr_1d", "text_taste", "interest_score"]
+    config = Ranker(rounds=10, early_stopping=5, min_leaf=2)
+    fitted = fit(dataset, columns, config, Labels(), seed=1)
 
-    found = reasons(families)
+    contributions = fitted.contributions(dataset)
+    families = by_family(contributions, CATALOGUE)
 
-    assert found.name == "reasons"
+    total = families.sum_horizontal() + contributions["bias"]
+    assert total.to_list() == pytest.approx(fitted.score(dataset).to_list())
+    assert total.n_unique() > 1
+
+
+def test_the_strongest_features_stand_with_their_values_whichever_way_they_push() -> None:
+    contributions = pl.DataFrame({"a": [0.1, 0.0], "b": [-2.0, 0.0], "c": [0.3, 0.0], "bias": [9.0, 9.0]})
+    values = pl.DataFrame({"c": [5, 6], "b": [None, 1.0], "a": [True, False]})
+
+    found = strongest(contributions, values, count=2)
+
+    assert found.name == "strongest"
     assert found.to_list() == [
-        "how the item does (+1.50); whether the user met it before (+0.40)",
-        "nothing speaks for it",
+        [
+            {"feature": "b", "value": None, "contribution": -2.0},
+            {"feature": "c", "value": 5.0, "contribution": 0.3},
+        ],
+        [],
     ]
-    assert reasons(families, shown=1)[0] == "how the item does (+1.50)"
-
-
-def test_reasons_of_no_rows() -> None:
-    assert reasons(pl.DataFrame(schema={"item": pl.Float64})).to_list() == []
-
-
-def test_the_past_follows_where_what_the_text_says_is_a_reason() -> None:
-    families = pl.DataFrame({"text": [0.5, -0.1, 0.0], "item": [0.2, 0.4, 0.3], "interest": [0.1, 0.2, -1.0]})
-    past = pl.Series(["because of “A”", None, "because of “B”"])
-
-    assert reasons(families, past, shown=1).to_list() == [
-        "likeness to what the user took (+0.50); because of “A”",
-        "how the item does (+0.40)",
-        "how the item does (+0.30)",
-    ]
-
-
-LONG = "“A very long headline” about the harbour " * 5
 
 
 @pytest.fixture
@@ -94,7 +103,6 @@ def said(toy: SimpleNamespace) -> pl.DataFrame:
         "waves": "High waves batter the coast",
         "soup": "A soup of garlic and beans",
         "stew": "Slow cooked bean stew",
-        "long": LONG,
     }
     return toy.items(*(toy.item(name, toy.START, title) for name, title in titles.items()))
 
@@ -111,39 +119,38 @@ def saved(project: Project, said: pl.DataFrame, tmp_path: Path) -> Path:
 
 def told(
     toy: SimpleNamespace, project: Project, items: pl.DataFrame, version: Path | None, *clicks: str
-) -> dict[str, str | None]:
-    """Candidate → what a reader of `clicks` is told of it."""
+) -> dict[str, list[dict[str, str]] | None]:
+    """Candidate → the past of a reader of `clicks` that speaks for it."""
     events = SliceEvents(
         items,
         toy.impressions(("r", "u", toy.at(60), ["waves", "stew"])),
         toy.interactions(*(("u", name, "click", toy.at(n)) for n, name in enumerate(clicks, 1))),
     )
     given = interest_input(start(project), events, project)
-    found = because(given, version, items, (version or Path("unused")).parent / "cache")
+    found = past_behind(given, version, items, (version or Path("unused")).parent / "cache")
     assert found.select("impression_id", "item_id").equals(given.keys)
-    return dict(found.select("item_id", "because").iter_rows())
+    return dict(found.select("item_id", "past").iter_rows())
 
 
-def test_the_like_worded_past_is_named_first(
+def test_the_like_worded_past_is_named_first_and_once(
     toy: SimpleNamespace, project: Project, said: pl.DataFrame, saved: Path
 ) -> None:
     found = told(toy, project, said, saved, "soup", "storm", "soup", "storm")
 
-    assert found["waves"].startswith("because of “Storm over the harbour”")
-    assert found["stew"].startswith("because of “A soup of garlic and beans”")
-    assert all(sentence.count("“") <= 2 for sentence in found.values())
-    assert found["waves"].count("Storm") == 1
+    assert found["waves"][0] == {"title": "Storm over the harbour", "action": "click"}
+    assert found["stew"][0] == {"title": "A soup of garlic and beans", "action": "click"}
+    for past in found.values():
+        titles = [moment["title"] for moment in past]
+        assert len(titles) <= 2
+        assert len(set(titles)) == len(titles)
 
 
-def test_long_titles_are_cut_and_unknown_items_not_named(
+def test_items_that_nothing_is_known_of_are_not_named(
     toy: SimpleNamespace, project: Project, said: pl.DataFrame, saved: Path
 ) -> None:
-    found = told(toy, project, said, saved, "long", "never described")
+    found = told(toy, project, said, saved, "storm", "never described")
 
-    assert found["waves"].startswith("because of “‘A very long headline’ about")
-    assert found["waves"].endswith("…”")
-    assert len(found["waves"]) < 80
-    assert "never" not in found["waves"]
+    assert [moment["title"] for moment in found["waves"]] == ["Storm over the harbour"]
 
 
 def test_without_a_past_or_a_version_nothing_is_named(

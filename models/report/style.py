@@ -1,15 +1,7 @@
-"""What the report page is put together from: its style sheet, tables, and values as a person reads them."""
-
-import html
-from collections.abc import Sequence
-from datetime import datetime
-
-import polars as pl
-
-EMPTY = '<p class="empty">Nothing yet.</p>'
+"""The report page's style sheet: light, one column on a phone, figures in equal widths, nothing fetched."""
 
 STYLE = """
-:root { --ink: #1d2733; --soft: #5b6673; --line: #e4e8ed; --accent: #0062a3; --paper: #fff; --wash: #f6f7f9; }
+:root { --ink: #1d2733; --soft: #56616e; --line: #e4e8ed; --accent: #0062a3; --paper: #fff; --wash: #f6f7f9; }
 * { box-sizing: border-box; }
 body { margin: 0; background: var(--wash); color: var(--ink); font: 16px/1.55 "Avenir Next", "Segoe UI", Inter,
   "Helvetica Neue", Roboto, "Noto Sans", sans-serif; -webkit-text-size-adjust: 100%; }
@@ -31,7 +23,16 @@ p { margin: 0; }
 .range, .note { font-size: 0.85rem; color: var(--soft); font-variant-numeric: tabular-nums; }
 section { margin-top: 24px; padding: 26px 28px 28px; min-width: 0; }
 .intro { color: var(--soft); margin-bottom: 18px; max-width: 46rem; }
-.empty { color: var(--soft); font-style: italic; }
+.empty { color: var(--soft); border-left: 3px solid var(--line); padding-left: 12px; }
+.summary { font-size: 1.02rem; margin-bottom: 18px; max-width: 46rem; }
+.skip { position: absolute; left: -999px; }
+.skip:focus { left: 12px; top: 12px; background: var(--paper); padding: 6px 10px; }
+nav { display: flex; flex-wrap: wrap; gap: 4px 18px; margin-top: 22px; font-size: 0.9rem; }
+a { color: var(--accent); }
+caption { text-align: left; color: var(--soft); font-size: 0.85rem; padding-bottom: 6px; }
+details { margin-top: 16px; }
+summary { cursor: pointer; color: var(--accent); font-weight: 500; font-size: 0.9rem; }
+h3.part { margin: 26px 0 6px; font-size: 0.95rem; color: var(--ink); }
 .pair { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 440px), 1fr)); gap: 0 24px; }
 img { display: block; width: 100%; height: auto; }
 .meanings { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 270px), 1fr));
@@ -45,6 +46,8 @@ th, td { padding: 8px 12px 8px 0; text-align: left; vertical-align: top; border-
 thead th { color: var(--soft); font-weight: 600; font-size: 0.78rem; white-space: nowrap; vertical-align: bottom; }
 tbody th { font-weight: 500; white-space: nowrap; }
 .number { text-align: right; padding: 8px 0 8px 16px; font-variant-numeric: tabular-nums; white-space: nowrap; }
+.number + :not(.number) { padding-left: 22px; }
+.words { min-width: 19rem; }
 td small { display: block; color: var(--soft); font-size: 0.75rem; }
 tr.strong th, tr.strong td { font-weight: 650; }
 tr.strong small { font-weight: 400; }
@@ -59,7 +62,7 @@ tr.strong small { font-weight: 400; }
 .rank { color: var(--accent); font-weight: 600; font-variant-numeric: tabular-nums; }
 .title { font-weight: 500; line-height: 1.35; }
 .score { font-size: 0.8rem; color: var(--soft); font-variant-numeric: tabular-nums; text-align: right; }
-.reasons { grid-column: 2 / -1; font-size: 0.8rem; color: var(--soft); }
+.reasons { grid-column: 2 / -1; font-size: 0.86rem; color: var(--soft); line-height: 1.45; }
 footer { margin-top: 28px; font-size: 0.8rem; color: var(--soft); }
 @media (max-width: 600px) {
   main { padding: 28px 14px 40px; }
@@ -69,57 +72,7 @@ footer { margin-top: 28px; font-size: 0.8rem; color: var(--soft); }
   .card:first-child { grid-column: 1 / -1; }
   .figure { font-size: 1.9rem; }
   .list { padding: 14px; }
+  tbody th { white-space: normal; min-width: 7rem; }
 }
 @media print { body { background: #fff; } section, .card { break-inside: avoid; } }
 """
-"""Light; one column on a phone; figures in equal widths."""
-
-
-def table(rows: pl.DataFrame) -> str:
-    """A table as it is: numbers to the right, nulls as dashes."""
-    if not rows.height:
-        return EMPTY
-    classes = ["number" if dtype.is_numeric() else "" for dtype in rows.dtypes]
-    head = "".join(
-        f'<th class="{kind}">{text(name.replace("_", " ").capitalize())}</th>'
-        for name, kind in zip(rows.columns, classes, strict=True)
-    )
-    body = "".join(
-        "<tr>"
-        + "".join(f'<td class="{kind}">{cell(value)}</td>' for value, kind in zip(row, classes, strict=True))
-        + "</tr>"
-        for row in rows.iter_rows()
-    )
-    return f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
-
-
-def grid(columns: Sequence[str], rows: Sequence[tuple[str, str, Sequence[str]]]) -> str:
-    """A table of figures; a row is its key, its name, and its figures as HTML."""
-    head = "".join(f'<th class="number">{text(column)}</th>' for column in columns)
-    body = "".join(
-        f'<tr class="{"strong" if key == "full" else ""}"><th scope="row">{text(name)}</th>'
-        + "".join(f'<td class="number">{figure}</td>' for figure in figures)
-        + "</tr>"
-        for key, name, figures in rows
-    )
-    return f'<div class="scroll"><table><thead><tr><th></th>{head}</tr></thead><tbody>{body}</tbody></table></div>'
-
-
-def cell(value: object) -> str:
-    """A value as a person reads it, escaped."""
-    if value is None:
-        return "–"
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if isinstance(value, float):
-        return f"{value:.3f}"
-    if isinstance(value, int):
-        return f"{value:,}"
-    if isinstance(value, datetime):
-        return f"{value:%Y-%m-%d %H:%M}"
-    return text(", ".join(map(str, value)) if isinstance(value, list) else str(value))
-
-
-def text(value: str) -> str:
-    """Text that HTML takes literally."""
-    return html.escape(value, quote=True)
