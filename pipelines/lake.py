@@ -13,6 +13,7 @@ import time
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from types import SimpleNamespace
 from urllib.parse import urlparse
 from urllib.request import url2pathname
 
@@ -129,6 +130,23 @@ class Lake:
     def version(self, table: str) -> int:
         """The table's Delta version: it grows with each write."""
         return self._open(table).version()
+
+    def tables(self) -> list[str]:
+        """Names of all tables, found by their logs."""
+        files = DeltaStorageHandler(_local(self.root), dict(self.storage_options)).get_file_info_selector(
+            SimpleNamespace(base_dir="", allow_not_found=True, recursive=True)
+        )
+        parts = (file.path.partition("/_delta_log/") for file in files)
+        return sorted({name for name, log, _ in parts if log})
+
+    def purge(self, table: str, *, strays: bool = False) -> int:
+        """Remove files that the table's present version does not need; returns how many. None older can be read.
+
+        `strays` too: what writers that were killed left behind; only while nobody writes.
+        """
+        delta = self._open(table)
+        gone = delta.vacuum(0, dry_run=False, enforce_retention_duration=False, full=strays)
+        return len(gone)
 
     def location(self, table: str) -> str:
         """Folder or URL of a table, for people and for other Delta readers."""

@@ -9,6 +9,8 @@ import polars as pl
 from pipelines.deployment import Deployment
 
 _SHOWN = 5
+_PERSONAL = ("user_id", "session_id", "impression_id", "interaction_id", "raw")
+"""Columns that tell of whom a row is: what an asset's page shows stays in Dagster's own records."""
 
 
 def publish(
@@ -38,8 +40,8 @@ def publish(
 
 
 def preview(frame: pl.DataFrame) -> str:
-    """The first rows as a Markdown table, at most twelve columns wide."""
-    columns = frame.columns[:12]
+    """The first rows as a Markdown table, at most twelve columns wide, without what tells of whom they are."""
+    columns = [name for name in frame.columns if name not in _PERSONAL][:12]
     rows = [[_cell(value) for value in row] for row in frame.select(columns).head(_SHOWN).iter_rows()]
     lines = [columns, ["---"] * len(columns), *rows]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
