@@ -7,50 +7,42 @@
 | `MOMENTRANK_PROJECT` | project file that the Dagster definitions are of | `projects/newsroom.toml` |
 | `MOMENTRANK_SET` | overrides of the project file, `key.path=value`, one a line | none |
 | `MOMENTRANK_TRACKING_URI` | MLflow tracking and registry | `sqlite:///HOME/mlflow.db` |
+| `MOMENTRANK_ARTIFACTS` | folder or URL of MLflow's artifacts | `HOME/mlartifacts` |
+| `MOMENTRANK_DAGSTER_POSTGRES` | PostgreSQL of Dagster's runs, events and schedules | SQLite in `HOME/dagster` |
 | `MOMENTRANK_LAKE` | folder or URL of the tables | `HOME/lake` |
-| `MOMENTRANK_STORAGE_OPTIONS` | keys and endpoints of the lake's object store, as a JSON object | `{}` |
+| `MOMENTRANK_STORAGE_OPTIONS` | keys and endpoints of the object store, as a JSON object | `{}` |
 | `MOMENTRANK_MLFLOW_URL` | where links to MLflow lead | `http://127.0.0.1:5000` |
 | `MOMENTRANK_DAGSTER_URL` | where links to Dagster lead | `http://127.0.0.1:3000` |
+| `MOMENTRANK_WEBHOOK` | where alerts are posted to, as JSON | nowhere: they are only logged |
+| `MOMENTRANK_PSEUDONYM_KEY` | key that turns user ids into pseudonyms before they are written | ids stay |
 """
 
-import contextlib
-import fcntl
-import io
 import json
 import os
-from collections.abc import Iterator
-from importlib import metadata
+import re
 from pathlib import Path
 from urllib.parse import urlparse
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, SecretStr
 
 from features.errors import ProjectError
 from features.project import Project
 from features.project import load as load_project
+from pipelines import instance
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 DEFAULT_PROJECT = Path("projects/newsroom.toml")
 DEFAULT_DATA = Path("../shared/data")
 
-DAGSTER_YAML = """\
-telemetry:
-  enabled: false
-nux:
-  enabled: false
-concurrency:
-  runs:
-    max_concurrent_runs: 2
-  pools:
-    default_limit: 1
-run_monitoring:
-  enabled: true
-run_retries:
-  enabled: true
-  max_retries: 0
-"""
-
 _STORAGE_EXAMPLE = """write for example '{"AWS_ENDPOINT_URL": "http://127.0.0.1:9000"}'"""
+_AWS = {
+    "access_key_id": "AWS_ACCESS_KEY_ID",
+    "secret_access_key": "AWS_SECRET_ACCESS_KEY",
+    "session_token": "AWS_SESSION_TOKEN",
+    "region": "AWS_DEFAULT_REGION",
+    "endpoint_url": "AWS_ENDPOINT_URL",
+}
+_STORES = ("file", "s3", "s3a", "gs", "az", "abfs", "abfss")
 
 # Nothing calls home, and no library looks for weights on the network or forks with running threads.
 PROCESS_ENVIRONMENT = {
@@ -75,20 +67,28 @@ class Settings(BaseModel):
     overrides: tuple[str, ...]
     """`key.path=value`, as given to `--set`."""
     tracking_uri: str
+    artifacts: str
+    """URL of the folder or bucket of MLflow's artifacts."""
+    dagster_postgres: str
+    """Address of the database of the Dagster instance; empty for SQLite."""
     lake: str
     """Folder or URL of the Delta tables."""
     storage_options: dict[str, str]
     mlflow_url: str
     dagster_url: str
+    webhook: str = ""
+    """Where alerts are posted to; empty for nowhere."""
+    pseudonym_key: SecretStr = SecretStr("")
+    """Key of `features/pseudonyms.py`; empty: user ids stay as they are."""
 
     @property
     def mlartifacts(self) -> Path:
-        """Folder of MLflow's artifacts."""
+        """Folder of MLflow's artifacts where no other place is named."""
         return self.home / "mlartifacts"
 
     @property
     def dagster_home(self) -> Path:
-        """Folder of the Dagster instance: runs, events, schedules."""
+        """Folder of the Dagster instance: its configuration, the logs of its runs and, by default, its databases."""
         return self.home / "dagster"
 
     @property
@@ -130,10 +130,16 @@ def load() -> Settings:
         project=_project_file(),
         overrides=_overrides(),
         tracking_uri=_tracking_uri(home),
-        lake=_lake(home),
+        artifacts=_artifacts(home),
+        dagster_postgres=_dagster_postgres(),
+        lake=_place("MOMENTRANK_LAKE", home / "lake"),
         storage_options=_storage_options(),
         mlflow_url=_address("MOMENTRANK_MLFLOW_URL", "http://127.0.0.1:5000"),
         dagster_url=_address("MOMENTRANK_DAGSTER_URL", "http://127.0.0.1:3000"),
+        webhook=_address("MOMENTRANK_WEBHOOK", "http://127.0.0.1:9000/alerts")
+        if _variable("MOMENTRANK_WEBHOOK")
+        else "",
+        pseudonym_key=SecretStr(_variable("MOMENTRANK_PSEUDONYM_KEY")),
     )
 
 
@@ -145,19 +151,16 @@ def prepare(settings: Settings) -> None:
     try:
         for name in ("mlartifacts", "dagster_home", "reports", "checkpoints", "cache"):
             getattr(settings, name).mkdir(parents=True, exist_ok=True)
-        instance = settings.dagster_home / "dagster.yaml"
-        if not instance.exists():
-            # Renamed into place, so that a process starting beside this one never reads half a file.
-            draft = instance.with_name(f"dagster.yaml.{os.getpid()}")
-            draft.write_text(DAGSTER_YAML, encoding="utf-8")
-            draft.replace(instance)
+        instance.write(settings.dagster_home, postgres=bool(settings.dagster_postgres))
     except OSError as error:
         raise ProjectError(
             f"{settings.home} cannot be written ({error.strerror or error}): "
             "set MOMENTRANK_HOME to a folder that can"
         ) from None
     os.environ["DAGSTER_HOME"] = str(settings.dagster_home)
-    for name, value in PROCESS_ENVIRONMENT.items():
+    if settings.dagster_postgres:
+        os.environ[instance.POSTGRES] = settings.dagster_postgres
+    for name, value in (PROCESS_ENVIRONMENT | _object_store(settings)).items():
         os.environ.setdefault(name, value)
 
 
@@ -170,36 +173,16 @@ def environment(settings: Settings) -> dict[str, str]:
         "MOMENTRANK_SET": "\n".join(settings.overrides),
         "MOMENTRANK_DATA": os.pathsep.join(str(folder) for folder in settings.data),
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+        # Not on a command line, where every user of the machine reads them.
+        "MLFLOW_BACKEND_STORE_URI": settings.tracking_uri,
+        "MLFLOW_ARTIFACTS_DESTINATION": settings.artifacts,
     }
 
 
 def initialise_dagster(settings: Settings) -> None:
-    """Create or upgrade the tables of the Dagster instance, as `dagster instance migrate` does.
-
-    Once per Dagster version, and behind a lock: SQLite breaks when several processes open it first.
-    """
+    """Create or upgrade the tables of the Dagster instance, once per version and place."""
     prepare(settings)
-    stamp = settings.dagster_home / ".initialised"
-    with _locked(settings.dagster_home / ".lock"):
-        version = metadata.version("dagster")
-        if stamp.exists() and stamp.read_text(encoding="utf-8") == version:
-            return
-        from dagster import DagsterInstance
-
-        # Dagster prints a line for each store; nothing that a person running a project asked for.
-        with (
-            contextlib.redirect_stdout(io.StringIO()),
-            DagsterInstance.from_config(str(settings.dagster_home)) as instance,
-        ):
-            instance.upgrade()
-        stamp.write_text(version, encoding="utf-8")
-
-
-@contextlib.contextmanager
-def _locked(file: Path) -> Iterator[None]:
-    with file.open("w", encoding="utf-8") as handle:
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
+    instance.upgrade(settings.dagster_home, settings.dagster_postgres.rpartition("@")[2])
 
 
 def _variable(name: str) -> str:
@@ -250,14 +233,39 @@ def _tracking_uri(home: Path) -> str:
             f"MOMENTRANK_TRACKING_URI is {uri!r}, and MLflow no longer keeps its records in plain files: "
             "use sqlite:///FILE, postgresql://… or http://HOST:PORT, or unset it"
         )
-    return uri
+    return _with_driver(uri)
 
 
-def _lake(home: Path) -> str:
-    place = _variable("MOMENTRANK_LAKE")
-    if "://" in place:
-        return place
-    return str(Path(place).expanduser().resolve() if place else home / "lake")
+def _dagster_postgres() -> str:
+    url = _with_driver(_variable(instance.POSTGRES))
+    if url and not url.startswith("postgresql+psycopg2://"):
+        raise ProjectError(
+            f"{instance.POSTGRES} does not begin with postgresql://: "
+            "write postgresql://USER:PASSWORD@HOST/DATABASE, or unset it to keep the runs in SQLite"
+        )
+    return url
+
+
+def _with_driver(url: str) -> str:
+    """A PostgreSQL address with the driver that is installed: left to itself, SQLAlchemy takes another."""
+    return re.sub(r"^postgres(ql)?://", "postgresql+psycopg2://", url)
+
+
+def _artifacts(home: Path) -> str:
+    place = _place("MOMENTRANK_ARTIFACTS", home / "mlartifacts")
+    return place if "://" in place else Path(place).as_uri()
+
+
+def _place(name: str, default: Path) -> str:
+    place = _variable(name)
+    scheme, _, rest = place.partition("://")
+    if not rest:
+        return str(Path(place).expanduser().resolve() if place else default)
+    if scheme not in _STORES:
+        raise ProjectError(
+            f"{name} is {place}: write a folder, or a URL that begins with {', '.join(_STORES)}"
+        )
+    return place
 
 
 def _storage_options() -> dict[str, str]:
@@ -272,6 +280,12 @@ def _storage_options() -> dict[str, str]:
     if not isinstance(options, dict) or not all(isinstance(value, str) for value in options.values()):
         raise ProjectError(f"MOMENTRANK_STORAGE_OPTIONS is not a JSON object of texts: {_STORAGE_EXAMPLE}")
     return options
+
+
+def _object_store(settings: Settings) -> dict[str, str]:
+    """The keys and endpoint of `settings` under the names that MLflow's client of the object store reads."""
+    given = {name.lower().removeprefix("aws_"): value for name, value in settings.storage_options.items()}
+    return {name: given[key] for key, name in _AWS.items() if key in given}
 
 
 def _address(name: str, default: str) -> str:

@@ -1,5 +1,6 @@
 """Settings: defaults lie under one folder, bad values name their variable, Dagster is initialised once."""
 
+import json
 import os
 import subprocess
 import sys
@@ -38,7 +39,10 @@ def test_all_that_is_written_lies_under_home_by_default(tmp_path: Path) -> None:
     for folder in (found.mlartifacts, found.dagster_home, found.reports, found.checkpoints, found.cache):
         assert folder.parent == home
     assert found.storage_options == {}
+    assert found.artifacts == found.mlartifacts.as_uri()
+    assert found.dagster_postgres == ""
     assert found.overrides == ()
+    assert found.webhook == ""
     assert (found.mlflow_url, found.dagster_url) == ("http://127.0.0.1:5000", "http://127.0.0.1:3000")
 
 
@@ -72,9 +76,11 @@ def test_every_variable_is_heard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setenv("MOMENTRANK_SET", 'ranker.leaves=15\n\nsource.path="a.jsonl"\n')
     monkeypatch.setenv("MOMENTRANK_TRACKING_URI", "http://tracking:5000")
     monkeypatch.setenv("MOMENTRANK_LAKE", "s3://bucket/lake")
+    monkeypatch.setenv("MOMENTRANK_ARTIFACTS", "s3://bucket/artifacts")
     monkeypatch.setenv("MOMENTRANK_STORAGE_OPTIONS", '{"AWS_REGION": "eu-central-1"}')
     monkeypatch.setenv("MOMENTRANK_MLFLOW_URL", "https://mlflow.example/")
     monkeypatch.setenv("MOMENTRANK_DAGSTER_URL", "https://dagster.example")
+    monkeypatch.setenv("MOMENTRANK_WEBHOOK", "https://chat.example/hooks/1")
 
     found = settings.load()
 
@@ -83,8 +89,10 @@ def test_every_variable_is_heard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert found.overrides == ("ranker.leaves=15", 'source.path="a.jsonl"')
     assert found.tracking_uri == "http://tracking:5000"
     assert found.lake == "s3://bucket/lake"
+    assert found.artifacts == "s3://bucket/artifacts"
     assert found.storage_options == {"AWS_REGION": "eu-central-1"}
     assert (found.mlflow_url, found.dagster_url) == ("https://mlflow.example", "https://dagster.example")
+    assert found.webhook == "https://chat.example/hooks/1"
 
 
 @pytest.mark.parametrize(
@@ -95,6 +103,9 @@ def test_every_variable_is_heard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         ("MOMENTRANK_PROJECT", "not_there.toml", "name a project's TOML"),
         ("MOMENTRANK_SET", "ranker.leaves", "write key.path=value"),
         ("MOMENTRANK_TRACKING_URI", "./mlruns", "use sqlite:///FILE"),
+        ("MOMENTRANK_DAGSTER_POSTGRES", "mysql://u:secret@db/runs", "write postgresql://"),
+        ("MOMENTRANK_LAKE", "ftp://bucket/lake", "a URL that begins with file, s3"),
+        ("MOMENTRANK_ARTIFACTS", "http://bucket", "a URL that begins with file, s3"),
         ("MOMENTRANK_STORAGE_OPTIONS", "{secret", "write for example"),
         ("MOMENTRANK_STORAGE_OPTIONS", '{"port": 9000}', "write for example"),
         ("MOMENTRANK_MLFLOW_URL", "localhost:5000", "write for example http://127.0.0.1:5000"),
@@ -114,6 +125,33 @@ def test_a_bad_value_names_its_variable_and_the_mend(
     assert "secret" not in str(caught.value)
 
 
+def test_postgres_addresses_name_the_driver_that_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MOMENTRANK_DAGSTER_POSTGRES", "postgresql://u:p@db/runs")
+    monkeypatch.setenv("MOMENTRANK_TRACKING_URI", "postgres://u:p@db/mlflow")
+
+    found = settings.load()
+
+    assert found.dagster_postgres == "postgresql+psycopg2://u:p@db/runs"
+    assert found.tracking_uri == "postgresql+psycopg2://u:p@db/mlflow"
+
+
+def test_mlflow_is_given_the_keys_of_the_store_unless_it_has_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_DEFAULT_REGION", "AWS_ENDPOINT_URL"):
+        # Set, then deleted: monkeypatch then also takes back what `prepare` sets.
+        monkeypatch.setenv(name, "")
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "its-own")
+    options = {"aws_access_key_id": "a", "AWS_SECRET_ACCESS_KEY": "b", "region": "eu-central-1"}
+    monkeypatch.setenv("MOMENTRANK_STORAGE_OPTIONS", json.dumps(options))
+
+    settings.prepare(settings.load())
+
+    assert os.environ["AWS_ACCESS_KEY_ID"] == "a"
+    assert os.environ["AWS_SECRET_ACCESS_KEY"] == "its-own"
+    assert os.environ["AWS_DEFAULT_REGION"] == "eu-central-1"
+    assert "AWS_ENDPOINT_URL" not in os.environ
+
+
 def test_prepare_makes_the_folders_and_keeps_an_edited_dagster_yaml() -> None:
     found = settings.load()
 
@@ -124,7 +162,11 @@ def test_prepare_makes_the_folders_and_keeps_an_edited_dagster_yaml() -> None:
     settings.prepare(found)
 
     assert written["telemetry"] == written["nux"] == {"enabled": False}
-    assert written["concurrency"] == {"runs": {"max_concurrent_runs": 2}, "pools": {"default_limit": 1}}
+    assert written["concurrency"] == {
+        "runs": {"max_concurrent_runs": 2},
+        "pools": {"default_limit": 1, "granularity": "run"},
+    }
+    assert written["run_monitoring"]["enabled"] is True
     assert instance.read_text(encoding="utf-8") == "telemetry: {enabled: false}\n"
     assert os.environ["DAGSTER_HOME"] == str(found.dagster_home)
     assert os.environ["MLFLOW_DISABLE_TELEMETRY"] == "true"

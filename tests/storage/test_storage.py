@@ -1,0 +1,178 @@
+"""The whole chain with PostgreSQL and an S3-compatible store: what is kept where, and again from elsewhere."""
+
+import json
+import os
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import polars as pl
+import pytest
+from polars.testing import assert_frame_equal
+
+from pipelines.lake import Lake
+
+NEWSROOM = Path(__file__).parents[2] / "projects" / "newsroom.toml"
+SMALL = (
+    "source.newsroom.days=2",
+    "source.newsroom.users=30",
+    "source.newsroom.articles_a_day=12",
+    "source.newsroom.impressions_a_day=80",
+    "source.newsroom.list_size=8",
+    "slices.end=2026-01-07T00:00:00Z",
+    "interest.epochs=1",
+    "interest.max_tokens=16",
+    "ranker.rounds=20",
+    "ranker.early_stopping=5",
+    "promotion.resamples=200",
+    "lists.users=5",
+    "lists.pool=20",
+)
+SLICES = ["2026-01-05", "2026-01-06"]
+TABLES = (
+    "items",
+    "impressions",
+    "interactions",
+    "candidates",
+    "features",
+    "interest_scores",
+    "ranking_dataset",
+)
+_COMMAND = "from pipelines.cli import main; main()"
+
+
+def momentrank(home: Path, stores: dict[str, str], command: str, *arguments: str) -> str:
+    """What a command prints, in a process of its own that knows the stores from its environment alone."""
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-c",
+            _COMMAND,
+            command,
+            str(NEWSROOM),
+            *(f"--set={one}" for one in SMALL),
+            *arguments,
+        ],
+        env=os.environ | stores | {"MOMENTRANK_HOME": str(home), "COLUMNS": "200"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout[-3000:]
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory, stores: dict[str, str]) -> Path:
+    """Where the small newsroom was run, over both of its days."""
+    made = tmp_path_factory.mktemp("home")
+    momentrank(made, stores, "run")
+    return made
+
+
+@pytest.fixture(scope="module")
+def lake(home: Path, stores: dict[str, str], store: SimpleNamespace) -> Lake:
+    return Lake(f"{stores['MOMENTRANK_LAKE']}/newsroom", store.options)
+
+
+def rows(database: str, query: str) -> list[tuple[Any, ...]]:
+    import psycopg2
+
+    connection = psycopg2.connect(database)
+    with connection.cursor() as cursor:
+        cursor.execute(query)
+        found = cursor.fetchall()
+    connection.close()
+    return found
+
+
+def objects(store: SimpleNamespace, prefix: str) -> list[str]:
+    pages = store.client.get_paginator("list_objects_v2").paginate(Bucket="bucket", Prefix=prefix)
+    return [found["Key"] for page in pages for found in page.get("Contents", ())]
+
+
+def test_tables_are_in_the_bucket_and_not_at_home(home: Path, lake: Lake, store: SimpleNamespace) -> None:
+    for table in (*TABLES, "moment_state/item"):
+        assert lake.slices(table) == SLICES, table
+        assert objects(store, f"lake/newsroom/{table}/_delta_log/"), table
+    assert lake.read("ranking_dataset").height == lake.read("candidates").height > 0
+    assert not (home / "lake").exists()
+
+
+def test_versions_are_in_postgres_and_their_files_in_the_bucket(
+    home: Path, stores: dict[str, str], store: SimpleNamespace
+) -> None:
+    found = rows(stores["MOMENTRANK_TRACKING_URI"], "SELECT name, storage_location FROM model_versions")
+
+    assert {name for name, _ in found} == {"newsroom-ranker", "newsroom-interest"}
+    for _, place in found:
+        assert place.startswith("s3://bucket/artifacts/")
+        assert any(key.endswith("/MLmodel") for key in objects(store, place.removeprefix("s3://bucket/")))
+    assert not any((home / "mlartifacts").iterdir())
+    assert not (home / "mlflow.db").exists()
+
+
+def test_dagster_keeps_its_runs_in_postgres(home: Path, stores: dict[str, str]) -> None:
+    found = rows(stores["MOMENTRANK_DAGSTER_POSTGRES"], "SELECT status FROM runs")
+
+    assert found
+    assert {status for (status,) in found} == {"SUCCESS"}
+    assert not [*(home / "dagster").rglob("*.db")]
+    assert "unasked" not in (home / "dagster" / "dagster.yaml").read_text(encoding="utf-8")
+
+
+def test_a_slice_run_again_from_another_home_gives_the_same_tables(
+    lake: Lake, stores: dict[str, str], tmp_path: Path
+) -> None:
+    before = {table: (lake.version(table), lake.read(table)) for table in TABLES}
+
+    momentrank(tmp_path, stores, "run", "--from", SLICES[1])
+
+    for table, (version, frame) in before.items():
+        assert lake.version(table) > version, table
+        assert_frame_equal(lake.read(table), frame)
+
+
+def test_a_list_is_ranked_from_a_home_that_has_nothing(
+    lake: Lake, stores: dict[str, str], tmp_path: Path
+) -> None:
+    (user, *_) = lake.read("impressions")["user_id"].unique().sort()
+
+    shown = momentrank(tmp_path, stores, "rank", "--user", user, "-k", "3")
+
+    assert f"{user}, by ranker version" in shown
+    assert sum(line.startswith("│ ") for line in shown.splitlines()) >= 3
+
+
+def test_two_writers_at_once_lose_nothing(store: SimpleNamespace) -> None:
+    def write(writer: str) -> None:
+        for number in range(5):
+            slice = f"{writer}-{number}"
+            Lake("s3://bucket/writers", store.options).write("table", slice, pl.DataFrame({"n": [number]}))
+
+    with ThreadPoolExecutor(2) as pool:
+        assert [*pool.map(write, "ab")] == [None, None]
+
+    written = Lake("s3://bucket/writers", store.options)
+    assert written.slices("table") == [f"{writer}-{number}" for writer in "ab" for number in range(5)]
+    assert written.read("table")["n"].to_list() == [0, 1, 2, 3, 4] * 2
+
+
+def test_a_table_of_the_bucket_is_read_with_the_keys_of_the_environment(
+    lake: Lake, store: SimpleNamespace
+) -> None:
+    program = "import sys; from pipelines.lake import Lake; print(Lake(sys.argv[1]).read('items').height)"
+
+    printed = subprocess.run(
+        [sys.executable, "-c", program, lake.root],
+        env=os.environ | store.options,
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+    )
+
+    assert json.loads(printed.stdout) == lake.read("items").height
