@@ -5,7 +5,7 @@ from datetime import datetime, timedelta
 import polars as pl
 
 from features import schemas
-from features.sections import Labels
+from features.sections import Labels, Source
 
 
 def attribute(impressions: pl.DataFrame, interactions: pl.DataFrame, labels: Labels) -> pl.DataFrame:
@@ -39,6 +39,11 @@ def attribute(impressions: pl.DataFrame, interactions: pl.DataFrame, labels: Lab
         .select(schemas.Candidates.column_names())
         .sort("impression_id", "position")
     )
+
+
+def timely(interactions: pl.DataFrame, source: Source) -> pl.DataFrame:
+    """Those that were known soon enough to count: at most `source.late` after the usual delay, `known_after`."""
+    return interactions.filter(pl.col("known_at") - pl.col("happened_at") <= source.known_after + source.late)
 
 
 def restated(

@@ -1,4 +1,4 @@
-"""`momentrank`: check, run, evaluate, rank, explain, promote, roll back, and the two pages. No second code path."""
+"""`momentrank`: check, run, evaluate, rank, explain, promote, roll back, history, forget, ui. No second code path."""
 
 import json
 import sys
@@ -14,6 +14,7 @@ from rich.console import Console
 from features.errors import MomentRankError, ProjectError
 from features.slices import parse_instant
 from pipelines import console as show
+from pipelines import storage
 from pipelines.deployment import Deployment
 from pipelines.settings import initialise_dagster, load, prepare
 
@@ -24,6 +25,8 @@ ProjectFile = Annotated[Path, typer.Argument(help="Project file, for example pro
 Overrides = Annotated[
     list[str] | None, typer.Option("--set", help="key.path=value, the value as TOML. Repeatable.")
 ]
+
+Reason = Annotated[str, typer.Option(help="Why; it is kept in the history.")]
 
 
 def main() -> None:
@@ -38,6 +41,7 @@ def main() -> None:
 def _open(project: Path, overrides: list[str] | None = None) -> Deployment:
     settings = load().model_copy(update={"project": project.resolve(), "overrides": tuple(overrides or ())})
     prepare(settings)
+    storage.check(settings)
     return Deployment(settings.open_project(), settings, _teller())
 
 
@@ -108,6 +112,20 @@ def evaluate(
 
 
 @app.command()
+def tune(
+    project: ProjectFile,
+    trials: Annotated[int, typer.Option(min=1, help="Settings to try beside the present ones.")] = 20,
+    folds: Annotated[int, typer.Option(min=1, help="Slices to judge on, each by what came before.")] = 3,
+    seconds: Annotated[float | None, typer.Option(help="Begin no trial after this long.")] = None,
+    overrides: Overrides = None,
+) -> None:
+    """Search better settings of the ranker on the slices of the lake; nothing is registered."""
+    from pipelines.tuning import tune as search
+
+    search(_open(project, overrides), out, trials, folds, seconds)
+
+
+@app.command()
 def rank(
     project: ProjectFile,
     user: Annotated[str, typer.Option(help="User id, as in the logs.")],
@@ -123,39 +141,91 @@ def rank(
     deployment = _open(project, overrides)
     serving = show.require_ranker(deployment)
     instant = _instant(at) if at else None
-    lists = rank_for(deployment, [user], instant, k, deployment.registry.load_ranker(serving.version))
+    stored = deployment.privacy.stored(user)
+    lists = rank_for(deployment, [stored], instant, k, deployment.registry.load_ranker(serving.version))
     show.ranked(out, lists, f"{user}, by ranker version {serving.version}")
 
 
 @app.command()
 def explain(
     project: ProjectFile,
-    impression: Annotated[str, typer.Option(help="Impression id, as in the logs.")],
+    impression: Annotated[
+        str | None, typer.Option(help="Impression id, as in the logs: a list that was shown.")
+    ] = None,
+    user: Annotated[
+        str | None, typer.Option(help="User id, as in the logs: what they would be shown.")
+    ] = None,
+    at: Annotated[
+        str | None, typer.Option(help="Instant of the user's request; by default the newest slice's end.")
+    ] = None,
     overrides: Overrides = None,
 ) -> None:
-    """Why each candidate of a past list stands where the champion puts it."""
-    from pipelines.requests import explain as explain_list
+    """Why each candidate stands where the champion puts it, in a past list or for a user at an instant."""
+    from pipelines import requests
 
+    if (impression is None) == (user is None) or (at and impression):
+        raise ProjectError(
+            "explain takes either --impression ID, or --user ID and, if you like, --at INSTANT"
+        )
     deployment = _open(project, overrides)
     serving = show.require_ranker(deployment)
-    rows = explain_list(deployment, impression, deployment.registry.load_ranker(serving.version))
-    show.explained(out, rows, f"{impression}, by ranker version {serving.version}")
+    ranker = deployment.registry.load_ranker(serving.version)
+    if user is None:
+        rows = requests.explain(deployment, str(impression), ranker)
+    else:
+        instant, k = _instant(at) if at else None, deployment.project.lists.k
+        stored = deployment.privacy.stored(user)
+        rows = requests.explain_user(deployment, stored, instant, k, ranker)
+    show.explained(out, rows, f"{impression or user}, by ranker version {serving.version}")
 
 
 @app.command()
-def promote(project: ProjectFile, version: str) -> None:
+def promote(
+    project: ProjectFile,
+    version: Annotated[str, typer.Argument(help="Ranker version, for example 7, or challenger.")],
+    reason: Reason = "",
+    overrides: Overrides = None,
+) -> None:
     """Make a ranker version the champion."""
-    deployment = _open(project)
-    deployment.registry.promote(version)
-    out.print(f"{deployment.registry.name('ranker')} version {version} is champion")
+    registry = _open(project, overrides).registry
+    out.print(f"{registry.name('ranker')} version {registry.promote(version, reason)} is champion")
 
 
 @app.command()
-def rollback(project: ProjectFile) -> None:
-    """Make the previous champion the champion again."""
-    deployment = _open(project)
-    version = deployment.registry.rollback()
-    out.print(f"{deployment.registry.name('ranker')} version {version} is champion again")
+def rollback(project: ProjectFile, reason: Reason = "", overrides: Overrides = None) -> None:
+    """Make the champion before the present one champion again. Twice goes back two."""
+    registry = _open(project, overrides).registry
+    out.print(f"{registry.name('ranker')} version {registry.rollback(reason)} is champion again")
+
+
+@app.command()
+def history(project: ProjectFile, overrides: Overrides = None) -> None:
+    """Who was made champion when, in whose place, and why."""
+    registry = _open(project, overrides).registry
+    show.history(out, registry.history(), registry.champion(), registry.name("ranker"))
+
+
+@app.command()
+def forget(
+    project: ProjectFile,
+    user: Annotated[str, typer.Option(help="User id, as in the logs.")],
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Even if runs seem to be under way.")] = False,
+    overrides: Overrides = None,
+) -> None:
+    """Erase a person from tables, old versions of tables, pages and records, and leave them out from now on."""
+    from pipelines.privacy import forgetting
+
+    deployment = _open(project, overrides)
+    initialise_dagster(deployment.settings)
+    if not force:
+        forgetting.require_quiet()
+    traces = forgetting.find(deployment, user)
+    out.print(f"{show.escape(user)}: {traces.total:,} rows in {len(traces.rows)} tables")
+    if not yes:
+        typer.confirm("Delete them for ever, with all older versions of all tables?", abort=True)
+    for line in forgetting.told(deployment, traces, forgetting.forget(deployment, traces)):
+        out.print(show.escape(line), soft_wrap=True)
 
 
 @app.command()

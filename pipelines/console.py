@@ -1,5 +1,6 @@
 """What a person reads in the terminal: tables of what was found, how good it is, and what is ranked."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import polars as pl
@@ -9,15 +10,18 @@ from rich.table import Table
 
 from features.errors import ModelError
 from features.events import Events
+from models.history import Move
 from models.metrics import METRICS
 from models.spread import GAIN
 from pipelines.deployment import Deployment, Version
 from pipelines.reporting import judged, metrics_of
+from pipelines.requests import ABOUT
 
 __all__ = [
     "escape",
     "explained",
     "gain",
+    "history",
     "inputs",
     "quality",
     "ranked",
@@ -85,7 +89,8 @@ def results(out: Console, deployment: Deployment, last: str, seconds: float) -> 
         out.print(f"{deployment.registry.name(kind)}: {len(versions)} versions; {', '.join(sorted(aliases))}")
     if deployment.lake.has("ranked_lists", last):
         lists = deployment.lake.read("ranked_lists", [last])
-        ranked(out, lists.filter(user_id=lists["user_id"][0]), f"{lists['user_id'][0]} at the end of {last}")
+        for user in lists["user_id"].head(1):
+            ranked(out, lists.filter(user_id=user), f"{user} at the end of {last}")
     folder = deployment.settings.report(deployment.project.name)
     out.print(f"report   {folder / 'report.html'}")
     out.print(f"metrics  {folder / 'metrics.json'}")
@@ -95,43 +100,65 @@ def results(out: Console, deployment: Deployment, last: str, seconds: float) -> 
 
 def ranked(out: Console, lists: pl.DataFrame, title: str) -> None:
     """One user's list."""
-    table = Table("rank", "title", "score", "interest", "because", title=title)
+    table = Table("rank", "title", "score", "likely", "interest", "why", title=title)
     for row in lists.iter_rows(named=True):
-        interest = "" if row["interest_score"] is None else f"{row['interest_score']:.2f}"
         table.add_row(
             str(row["rank"]),
             escape(row["title"]),
             f"{row['rank_score']:.2f}",
-            interest,
+            _share(row["click_probability"]),
+            "" if row["interest_score"] is None else f"{row['interest_score']:.2f}",
             escape(row["reasons"]),
         )
     out.print(table)
 
 
-_ABOUT = ("rank", "title", "position", "clicked", "rank_score", "because")
-"""Columns of an explained list that are no family of features."""
-
-
 def explained(out: Console, rows: pl.DataFrame, title: str) -> None:
-    """One past list with what each family of features adds to each candidate's score, and the past behind it."""
-    families = [name for name in rows.columns if name not in _ABOUT]
-    table = Table("rank", "title", "shown at", "taken", "score", *families, title=title)
+    """One list with what each family of features adds to each candidate's score; below, the reasons in words."""
+    families = [name for name in rows.columns if name not in ABOUT]
+    table = Table("rank", "title", "shown at", "taken", "likely", "score", "= start", title=title)
+    for family in families:
+        table.add_column(f"+ {family}", justify="right")
     for row in rows.iter_rows(named=True):
         table.add_row(
             str(row["rank"]),
             escape(row["title"]),
-            str(row["position"]),
+            "" if row["position"] is None else str(row["position"]),
             "yes" if row["clicked"] else "",
+            _share(row["click_probability"]),
             f"{row['rank_score']:.2f}",
+            f"{row['start']:+.2f}",
             *(f"{row[name]:+.2f}" for name in families),
         )
     out.print(table)
     # Below, not beside: with the families the columns fill the width of a terminal.
-    told = rows.filter(pl.col("because").is_not_null())
-    if told.height:
-        out.print("What the text says to this user:")
-    for rank, name, past in told.select("rank", "title", "because").iter_rows():
-        out.print(f"  {rank:>2}  {escape(name)}: {escape(past)}", soft_wrap=True)
+    for row in rows.iter_rows(named=True):
+        out.print(f"{row['rank']:>3}  {escape(row['title'])}", soft_wrap=True)
+        out.print(f"     {escape(row['reasons'])}", soft_wrap=True)
+        moved = (
+            f"{one['feature']} {_value(one['value'])} ({one['contribution']:+.2f})"
+            for one in row["strongest"]
+        )
+        out.print(f"     [dim]most moved by {escape(', '.join(moved) or 'nothing')}[/]", soft_wrap=True)
+        if row["because"]:
+            out.print(f"     [dim]interest {escape(row['because'])}[/]", soft_wrap=True)
+
+
+def history(out: Console, moves: Sequence[Move], champion: tuple[str, str] | None, name: str) -> None:
+    """Every move of the champion, oldest first, and who it is now."""
+    table = Table("when", "version", "slice", "action", "replaced", "reason", title=name)
+    for move in moves:
+        table.add_row(
+            f"{move.at:%Y-%m-%d %H:%M:%S}",
+            move.version,
+            move.slice,
+            move.action,
+            move.replaced or "–",
+            escape(move.reason),
+        )
+    out.print(table)
+    now = f"version {champion[0]} ({champion[1]}) is champion" if champion else "there is no champion yet"
+    out.print(f"{name}: {now}")
 
 
 def require_ranker(deployment: Deployment) -> Version:
@@ -141,6 +168,15 @@ def require_ranker(deployment: Deployment) -> Version:
     if serving is None:
         raise ModelError(f"no ranker is registered yet: momentrank run {deployment.settings.project}")
     return serving
+
+
+def _share(probability: float | None) -> str:
+    """A click probability in per cent."""
+    return "" if probability is None else f"{probability:.1%}"
+
+
+def _value(value: float | None) -> str:
+    return "missing" if value is None else f"{value:.4g}"
 
 
 def _interval(figure: dict[str, float | None]) -> str:

@@ -4,16 +4,18 @@ from collections.abc import Iterator
 
 import dagster as dg
 
-from pipelines import checks, timetable
-from pipelines.assets import events, interest, lists, moments, ranker
+from pipelines import arrival, timetable
+from pipelines.assets import events, interest, lists, moments, ranker, topics
 from pipelines.deployment import Deployment
+from pipelines.privacy import retention
 from pipelines.settings import load
+from pipelines.watch import alerts, checks
 
 JOB = "advance_slices"
 
 
 def _assets() -> Iterator[dg.AssetsDefinition]:
-    for asset in dg.load_assets_from_modules([events, moments, interest, ranker, lists]):
+    for asset in dg.load_assets_from_modules([events, moments, interest, ranker, lists, topics]):
         if isinstance(asset, dg.AssetsDefinition):
             yield asset
 
@@ -27,13 +29,23 @@ def define(deployment: Deployment) -> dg.Definitions:
         [*_assets()],
     )
     job = dg.define_asset_job(
-        JOB, selection="*", description="Every asset, for one slice or a range of slices."
+        JOB,
+        selection="*",
+        description="Every asset, for one slice or a range of slices.",
+        tags={"dagster/max_runtime": str(timetable.LONGEST_SECONDS)},
     )
+    # One trigger: what arrives in a folder says itself when there is work, everything else goes by the clock.
+    arrives = bool(project.source.landing)
     return dg.Definitions(
         assets=assets,
-        asset_checks=checks.CHECKS,
-        jobs=[job],
-        schedules=[timetable.schedule(project, JOB)],
+        asset_checks=checks.build(project),
+        jobs=[job, *retention.jobs(project)],
+        schedules=[*([] if arrives else [timetable.schedule(project, JOB)]), *retention.schedules(project)],
+        sensors=[
+            *([arrival.arrivals(JOB)] if arrives else []),
+            arrival.late_interactions(JOB),
+            *alerts.sensors(deployment.settings),
+        ],
         resources={"deployment": deployment},
         executor=dg.in_process_executor,
     )

@@ -10,12 +10,15 @@ from typing import Any, NamedTuple
 import polars as pl
 
 from features import newsroom, sources
+from features.errors import SourceError
 from features.events import Events, build
 from features.project import Project
 from features.state import MomentState, SliceEvents, restore, start
 from models.interest_input import interest_input, interest_scores
-from models.registry import CHAMPION, Kind, Registry
+from models.registry import Kind, Registry
 from pipelines.lake import Lake
+from pipelines.landing import open_landing
+from pipelines.privacy.people import Privacy
 from pipelines.settings import Settings
 
 STATE = "moment_state"
@@ -53,11 +56,14 @@ class Deployment:
     @cached_property
     def registry(self) -> Registry:
         """The project's model versions."""
-        registry = Registry(
-            self.project.name, self.settings.tracking_uri, self.settings.mlartifacts.resolve().as_uri()
-        )
+        registry = Registry(self.project.name, self.settings.tracking_uri, self.settings.artifacts)
         registry.prepare()
         return registry
+
+    @cached_property
+    def privacy(self) -> Privacy:
+        """How user ids are kept, and who was forgotten."""
+        return Privacy(self.lake, self.settings.pseudonym_key.get_secret_value())
 
     def ingest(self) -> Events:
         """Every event of the source, validated and cut into slices. Writes the newsroom's logs first."""
@@ -71,9 +77,19 @@ class Deployment:
             paths = [
                 path
                 for name in ([wanted] if isinstance(wanted, str) else wanted)
+                if name
                 for path in sources.resolve(name, folders)
             ]
-        return build(sources.read(self.project, paths), self.project, datetime.now(UTC))
+        place = open_landing(self.project, self.settings.home)
+        if place and place.has_logs():
+            paths.append(place.accepted)
+        if not paths:
+            raise SourceError(
+                f"nothing has been taken in from {self.project.source.landing} yet: put a log there and switch "
+                "the sensor arriving_logs on, or name source.path"
+            )
+        raw = self.privacy.protect(sources.read(self.project, paths))
+        return build(raw, self.project, datetime.now(UTC))
 
     def events(self, slice: str) -> SliceEvents:
         """The slice's events, from the lake."""
@@ -108,13 +124,21 @@ class Deployment:
         """The ranker's window: the last declared number of slices up to `slice` that `table` has."""
         return [key for key in self.lake.slices(table) if key <= slice][-self.project.ranker.window :]
 
-    def latest(self, kind: Kind, before: str) -> Version | None:
-        """The version fitted on the latest slice before one; it cannot have seen that slice."""
-        known = [(v["slice"], int(v["version"])) for v in self.registry.versions(kind) if v["slice"] < before]
-        if not known:
+    def latest(self, kind: Kind, before: str, dagster_run: str | None = None) -> Version | None:
+        """The version fitted on the latest slice before one; it cannot have seen that slice.
+
+        Of several fitted on that slice, the one of a Dagster run where it made one, else the newest.
+        """
+        found = self.registry.latest(kind, before, dagster_run)
+        return Version(*found) if found else None
+
+    def judged(self, slice: str) -> Version | None:
+        """The ranker version whose scores of a slice were judged, or None where nothing was."""
+        if not self.lake.has("evaluation_scores", slice):
             return None
-        slice, version = max(known)
-        return Version(str(version), slice)
+        columns = ("ranker_version", "ranker_slice")
+        scored = self.lake.read("evaluation_scores", [slice], columns).unique()
+        return Version(*scored.row(0)) if scored.height else None
 
     def interest_scores(self, state: MomentState, events: SliceEvents, model: Version | None) -> pl.DataFrame:
         """`schemas.InterestScores` of the impressions of `events`, by a version of the interest model."""
@@ -143,9 +167,8 @@ class Deployment:
 
     def champion(self) -> Version | None:
         """The ranker version that serves, or None before the first promotion."""
-        version = self.registry.alias("ranker", CHAMPION)
-        found = [v for v in self.registry.versions("ranker") if v["version"] == version]
-        return Version(found[0]["version"], found[0]["slice"]) if found else None
+        found = self.registry.champion()
+        return Version(*found) if found else None
 
     def serving(self, slice: str) -> Version | None:
         """The champion; before the first promotion, the newest ranker fitted up to a slice."""

@@ -20,11 +20,12 @@ import polars as pl
 from features.behaviour import read_and_advance
 from features.errors import ProjectError
 from features.events import Events
-from features.labels import attribute
+from features.labels import attribute, timely
 from features.project import Project
 from features.ranking_dataset import assemble
 from features.state import MomentState, SliceEvents, start
-from models.evaluation import Judgement
+from features.versions import versions
+from models.evaluation import ALL, Judgement
 from models.interest_input import (
     InterestInput,
     interest_config,
@@ -32,7 +33,7 @@ from models.interest_input import (
     interest_scores,
     item_vectors,
 )
-from models.judging import SEGMENTS, fit_rankers, judge_slice, score_slice
+from models.judging import fit_rankers, judge_slice, score_slice
 from models.ranker import Ranker
 from models.spread import gain, spread
 from pipelines.deployment import Deployment
@@ -84,7 +85,7 @@ def evaluate_frozen(
     of the items, drawn with the first seed, is unknown before the instant and alone in the lists after it.
     Without `seeds` the project's own is used; with several, `spread` holds each scorer's mean over them.
 
-    Returns `{"impressions", "skipped", "scorers", "segments", "gain", "spread"?, "versions", "seconds"}`.
+    Returns `{"impressions", "skipped", "scorers", "segments", "left_out", "gain", "spread"?, "versions", "seconds"}`.
     """
     began = monotonic()
     seeds = seeds or (deployment.project.seed,)
@@ -132,7 +133,12 @@ def _figures(judgements: Sequence[Judgement], project: Project) -> dict[str, Any
     figures = {
         **first.as_json(),
         "skipped": first.skipped,
-        "segments": {name: first.as_json(name)["scorers"] for name in SEGMENTS},
+        "segments": {
+            name: first.as_json(name)["scorers"]
+            for name in first.table["segment"].unique(maintain_order=True)
+            if name != ALL
+        },
+        "left_out": dict(first.left_out),
         "gain": gain(first, project),
     }
     return figures | ({"spread": spread(judgements)} if len(judgements) > 1 else {})
@@ -195,7 +201,8 @@ def _dataset(
 
 
 def _labels(bench: _Bench, events: SliceEvents) -> pl.DataFrame:
-    return attribute(events.impressions, bench.found.interactions.drop("slice"), bench.project.labels)
+    known = timely(bench.found.interactions.drop("slice"), bench.project.source)
+    return attribute(events.impressions, known, bench.project.labels)
 
 
 def _learn(bench: _Bench, fits: Sequence[_Fit], slice: str, until: datetime) -> None:
@@ -244,8 +251,9 @@ def _score(
         shown = events.impressions.with_columns(shown_at=pl.lit(known.at, pl.Datetime("us", "UTC")))
         bench.state = known
         events = SliceEvents(events.items.clear(), shown, events.interactions.clear())
+    items = versions(bench.state.items, events.items)
     features, given = _read(bench, events, until)
     return [
-        score_slice(_dataset(bench, fit, labels, features, given), *pair, known, fit.project)
+        score_slice(_dataset(bench, fit, labels, features, given), *pair, known, items, fit.project)
         for fit, pair in zip(fits, rankers, strict=True)
     ]

@@ -11,7 +11,7 @@ from urllib.parse import urlparse
 from features.errors import ProjectError
 from pipelines.deployment import Deployment
 from pipelines.settings import REPOSITORY, environment
-from pipelines.timetable import last_complete
+from pipelines.timetable import last_complete, span
 
 _QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 
@@ -37,11 +37,11 @@ def materialise(deployment: Deployment, since: str | None, until: str | None) ->
     deployment.tell(f"{deployment.project.name}: slices {first} to {last}")
     with dg.DagsterInstance.get() as instance:
         job = define(deployment).resolve_job_def(JOB)
-        job.execute_in_process(
-            instance=instance,
-            run_config=_QUIET,
-            tags={"dagster/asset_partition_range_start": first, "dagster/asset_partition_range_end": last},
-        )
+        try:
+            job.execute_in_process(instance=instance, run_config=_QUIET, tags=span(first, last))
+        except dg.Failure as failure:
+            # Said once, as the error that a person can mend; the page of the run has it too.
+            raise failure.__cause__ or failure from None
     return last
 
 
@@ -53,8 +53,7 @@ def serve(deployment: Deployment, host: str, say: Callable[[str], None]) -> None
     commands = (
         [sys.executable, "-m", "dagster", "dev", "-w", str(REPOSITORY / "workspace.yaml"),
          "--host", host, "--port", str(dagster.port or 3000)],
-        [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", settings.tracking_uri,
-         "--artifacts-destination", settings.mlartifacts.as_uri(), "--host", host,
+        [sys.executable, "-m", "mlflow", "server", "--host", host,
          "--port", str(mlflow.port or 5000), "--workers", "1"],
     )  # fmt: skip
     say(f"Dagster  {settings.dagster_url}   assets, checks, runs, schedules")

@@ -1,11 +1,13 @@
 """When work happens: slices as Dagster partitions, how they depend on each other, and the schedule."""
 
+from collections.abc import Collection, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 
 import dagster as dg
 
 from features.errors import ProjectError
 from features.project import Project
+from pipelines.deployment import Deployment
 
 PREVIOUS = dg.TimeWindowPartitionMapping(
     start_offset=-1, end_offset=-1, allow_nonexistent_upstream_partitions=True
@@ -14,6 +16,25 @@ PREVIOUS = dg.TimeWindowPartitionMapping(
 
 ONE_RUN = dg.BackfillPolicy.single_run()
 """A backfill is one run: each asset gets its slices in order, as a state that is advanced needs."""
+
+LONGEST = 31
+"""Slices in one run that catches up: long enough to be quick, short enough that a fault shows early."""
+
+LONGEST_SECONDS = 12 * 3600
+"""A run that takes longer than this is ended: something hangs."""
+
+LAST_TABLE = "ranking_dataset"
+"""The last table that every run writes for every slice: a slice that it has is in the lake."""
+
+_WAITING = [
+    dg.DagsterRunStatus.QUEUED,
+    dg.DagsterRunStatus.NOT_STARTED,
+    dg.DagsterRunStatus.STARTING,
+    dg.DagsterRunStatus.STARTED,
+]
+
+REASON = "momentrank/reason"
+RESTATES = "momentrank/restates"
 
 
 def before(asset: str) -> dg.AssetDep:
@@ -57,8 +78,53 @@ def last_complete(project: Project, now: datetime) -> str | None:
     return complete[-1] if complete else None
 
 
+def span(first: str, last: str) -> dict[str, str]:
+    """Tags of the one run that materialises the slices [first, last], each asset getting them in order."""
+    return {"dagster/asset_partition_range_start": first, "dagster/asset_partition_range_end": last}
+
+
+def spanned(tags: Mapping[str, str]) -> tuple[str, str] | None:
+    """First and last slice of a run with these tags; None where it has none."""
+    one = tags.get("dagster/partition", "")
+    first = tags.get("dagster/asset_partition_range_start", one)
+    return (first, tags.get("dagster/asset_partition_range_end", one)) if first else None
+
+
+def complete(project: Project, now: datetime) -> list[str]:
+    """Every slice whose attribution window has closed, in order."""
+    last = last_complete(project, now)
+    return project.slices.keys(project.slices.start, project.slices.window(last)[1]) if last else []
+
+
+def due(wanted: Sequence[str], kept: Collection[str], under_way: Collection[str]) -> list[tuple[str, str]]:
+    """Ranges that run what is wanted and neither kept nor under way: oldest first, none longer than LONGEST.
+
+    A range goes on over slices that are kept already: their state came without those that were missing.
+    """
+    missing = [key for key in wanted if key not in kept and key not in under_way]
+    if not missing:
+        return []
+    following = [key for key in wanted if key >= missing[0]]
+    return [
+        (following[at], following[min(at + LONGEST, len(following)) - 1])
+        for at in range(0, len(following), LONGEST)
+    ]
+
+
+def under_way(instance: dg.DagsterInstance, job_name: str, keys: Sequence[str]) -> set[str]:
+    """Those of the slices that a run of the job, queued or begun, will materialise."""
+    runs = instance.get_runs(dg.RunsFilter(job_name=job_name, statuses=_WAITING))
+    spans = [found for run in runs if (found := spanned(run.tags))]
+    return {key for key in keys for first, last in spans if first <= key <= last}
+
+
+def request(first: str, last: str, run_key: str, reason: str, **tags: str) -> dg.RunRequest:
+    """A run of [first, last] that says on its page why it was asked for."""
+    return dg.RunRequest(run_key=run_key, tags={**span(first, last), REASON: reason, **tags})
+
+
 def schedule(project: Project, job_name: str) -> dg.ScheduleDefinition:
-    """Runs the newest complete slice as soon as its attribution window has closed; off until switched on."""
+    """Runs what is complete and not in the lake once a slice's attribution window has closed; off until switched on."""
 
     wait = timedelta(
         minutes=-(-project.labels.attribution // timedelta(minutes=1))
@@ -69,14 +135,21 @@ def schedule(project: Project, job_name: str) -> dg.ScheduleDefinition:
         job_name=job_name,
         cron_schedule=cron(project.slices.start + wait, project.slices.every),
         execution_timezone="UTC",
-        description="The newest slice whose attribution window has closed.",
+        description="Every complete slice that the lake misses, oldest first: after a pause, all since.",
     )
-    def every_slice(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:
-        key = last_complete(project, context.scheduled_execution_time.astimezone(UTC))
-        return (
-            dg.RunRequest(run_key=key, partition_key=key)
-            if key
-            else dg.SkipReason("no slice is complete yet")
+    def every_slice(
+        context: dg.ScheduleEvaluationContext, deployment: dg.ResourceParam[Deployment]
+    ) -> list[dg.RunRequest] | dg.SkipReason:
+        now = context.scheduled_execution_time.astimezone(UTC)
+        wanted = complete(project, now)
+        ranges = due(
+            wanted, deployment.lake.slices(LAST_TABLE), under_way(context.instance, job_name, wanted)
         )
+        if not ranges:
+            return dg.SkipReason("every complete slice is in the lake, or a run of it is under way")
+        return [
+            request(first, last, f"{first}..{last} at {now:%Y-%m-%dT%H:%M}", "the slice is complete")
+            for first, last in ranges
+        ]
 
     return every_slice

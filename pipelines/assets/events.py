@@ -1,13 +1,17 @@
 """Events: the raw logs, read, validated and cut into slices."""
 
 from collections.abc import Iterator
+from datetime import datetime
 
 import dagster as dg
 import polars as pl
 
-from features.labels import attribute, restated
+from features.events import Events
+from features.labels import attribute, restated, timely
 from features.schemas import Candidates, Impressions, Interactions, Items, Rejects
+from pipelines.arrival import LATE
 from pipelines.deployment import Deployment
+from pipelines.failures import steady
 from pipelines.publish import publish
 from pipelines.timetable import ONE_RUN
 
@@ -18,6 +22,7 @@ TABLES = {
     "candidates": "Each item of each list with its label: the greatest gain it earned in time.",
     "rejects": "Rows that were refused, with the reason. Rows in = rows kept + these.",
 }
+_LABEL = ["impression_id", "item_id", "label"]
 
 
 @dg.multi_asset(
@@ -27,32 +32,50 @@ TABLES = {
         for name, text in TABLES.items()
     ],
     backfill_policy=ONE_RUN,
+    pool="writer",
 )
+@steady
 def ingest(
     context: dg.AssetExecutionContext, deployment: dg.ResourceParam[Deployment]
 ) -> Iterator[dg.MaterializeResult[None]]:
     """Read the source's logs; keep what is well-formed, refuse the rest with a reason."""
     found, project = deployment.ingest(), deployment.project
+    deployment.privacy.settle()
     begun, _ = project.slices.window(context.partition_keys[0])
-    late = restated(found.impressions, found.interactions, begun, project.labels)
+    counted = timely(found.interactions.drop("slice"), project.source)
+    late = stale(deployment, found, counted, begun)
     if late:
-        deployment.tell(
-            f"ingest: late interactions change labels of {', '.join(late)}; materialise them again"
-        )
+        deployment.tell(f"ingest: what came late changes labels of {', '.join(late)}; run them again")
     for slice in context.partition_keys:
         here = pl.col("slice") == slice
         items, impressions, interactions, rejects = (
             table.filter(here).drop("slice")
             for table in (found.items, found.impressions, found.interactions, found.rejects)
         )
-        labelled = attribute(impressions, found.interactions.drop("slice"), project.labels)
+        labelled = attribute(impressions, counted, project.labels)
         publish(context, deployment, "items", slice, Items.validate(items))
         publish(context, deployment, "impressions", slice, Impressions.validate(impressions))
         publish(context, deployment, "interactions", slice, Interactions.validate(interactions))
-        rate = {"click_rate": labelled["clicked"].mean() or 0.0, "late_slices": dg.MetadataValue.json(late)}
+        rate = {"click_rate": labelled["clicked"].mean() or 0.0, LATE: dg.MetadataValue.json(late)}
         publish(context, deployment, "candidates", slice, Candidates.validate(labelled), rate)
         reasons = rejects.group_by("reason").len().sort("reason")
         counts = {"reasons": dg.MetadataValue.json(dict(reasons.iter_rows()))}
         publish(context, deployment, "rejects", slice, Rejects.validate(rejects), counts)
     for name in TABLES:
         yield dg.MaterializeResult(asset_key=name)
+
+
+def stale(deployment: Deployment, found: Events, counted: pl.DataFrame, begun: datetime) -> list[str]:
+    """Slices before `begun` whose labels in the lake are not those that `counted` interactions give, in order.
+
+    Only what became known from `begun` on is looked into, and only slices that the lake has.
+    """
+    kept = deployment.lake.slices("candidates")
+    named = restated(found.impressions, counted, begun, deployment.project.labels)
+    changed = []
+    for slice in (key for key in named if key in kept):
+        shown = found.impressions.filter(pl.col("slice") == slice).drop("slice")
+        labels = attribute(shown, counted, deployment.project.labels).select(_LABEL)
+        if not deployment.lake.read("candidates", [slice], _LABEL).equals(labels):
+            changed.append(slice)
+    return changed

@@ -8,13 +8,21 @@ from features.schemas import InterestScores, ItemVectors
 from models.interest_input import interest_config, interest_input
 from models.interest_input import item_vectors as vectors_of
 from pipelines.deployment import Deployment
+from pipelines.failures import steady
 from pipelines.publish import publish
 from pipelines.timetable import ONE_RUN, before
 
 _EVENTS: list[str | dg.AssetDep] = ["items", "impressions", "interactions", before("moment_state")]
 
 
-@dg.asset(group_name="interest", kinds={"huggingface", "deltalake"}, deps=["items"], backfill_policy=ONE_RUN)
+@dg.asset(
+    group_name="interest",
+    kinds={"huggingface", "deltalake"},
+    deps=["items"],
+    backfill_policy=ONE_RUN,
+    pool="writer",
+)
+@steady
 def item_vectors(context: dg.AssetExecutionContext, deployment: dg.ResourceParam[Deployment]) -> None:
     """Where each item's text lies in the frozen encoder's space, for likeness to what a person took before."""
     for slice in context.partition_keys:
@@ -30,6 +38,7 @@ def item_vectors(context: dg.AssetExecutionContext, deployment: dg.ResourceParam
     backfill_policy=ONE_RUN,
     pool="trainer",
 )
+@steady
 def interest_model(context: dg.AssetExecutionContext, deployment: dg.ResourceParam[Deployment]) -> None:
     """The interest model after this slice: the previous version, fine-tuned on what people did in it."""
     from models.interest.serving import example
@@ -42,7 +51,7 @@ def interest_model(context: dg.AssetExecutionContext, deployment: dg.ResourcePar
             context.add_asset_metadata({"skipped": "nothing was clicked in this slice"}, partition_key=slice)
             continue
         given = interest_input(deployment.state_before(slice), deployment.events(slice), project, labels)
-        previous = deployment.latest("interest", before=slice)
+        previous = deployment.latest("interest", slice, context.run.run_id)
         place = deployment.settings.checkpoints / project.name / slice
         model = fine_tune(
             given.items,
@@ -86,11 +95,13 @@ def interest_model(context: dg.AssetExecutionContext, deployment: dg.ResourcePar
     kinds={"pytorch", "deltalake"},
     deps=[*_EVENTS, "candidates", before("interest_model")],
     backfill_policy=ONE_RUN,
+    pool="writer",
 )
+@steady
 def interest_scores(context: dg.AssetExecutionContext, deployment: dg.ResourceParam[Deployment]) -> None:
     """How much each candidate's text should interest its user, by the version fitted before this slice."""
     for slice in context.partition_keys:
-        model = deployment.latest("interest", before=slice)
+        model = deployment.latest("interest", slice, context.run.run_id)
         scores = deployment.interest_scores(deployment.state_before(slice), deployment.events(slice), model)
         table = InterestScores.validate(scores)
         mean = table["interest_score"].mean() if model else None

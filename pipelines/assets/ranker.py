@@ -5,10 +5,16 @@ import polars as pl
 
 from features.errors import ModelError
 from features.ranking_dataset import assemble
+from features.versions import versions
 from models import figures
+from models.card import JUDGED, judged, ranker_card
+from models.evaluation import calibration, calibration_error
+from models.exposure import beyond_accuracy
+from models.exposure import exposure as exposure_of
 from models.judging import SCORERS, fit_rankers, judge_slice, promotion_values, score_slice
 from models.promotion import decide
 from pipelines.deployment import Deployment
+from pipelines.failures import steady
 from pipelines.publish import picture, publish
 from pipelines.reporting import with_family
 from pipelines.timetable import ONE_RUN, before
@@ -21,7 +27,9 @@ _TABLES = {"polars", "deltalake"}
     kinds=_TABLES,
     deps=["candidates", "features", "interest_scores"],
     backfill_policy=ONE_RUN,
+    pool="writer",
 )
+@steady
 def ranking_dataset(context: dg.AssetExecutionContext, deployment: dg.ResourceParam[Deployment]) -> None:
     """Candidates, features and interest scores, row for row: what a ranker is fitted and judged on."""
     for slice in context.partition_keys:
@@ -39,6 +47,7 @@ def ranking_dataset(context: dg.AssetExecutionContext, deployment: dg.ResourcePa
     backfill_policy=ONE_RUN,
     pool="trainer",
 )
+@steady
 def ranker(context: dg.AssetExecutionContext, deployment: dg.ResourceParam[Deployment]) -> None:
     """LambdaRank over the trailing window, and the same without text; each slice registers a challenger."""
     project, registry = deployment.project, deployment.registry
@@ -51,20 +60,26 @@ def ranker(context: dg.AssetExecutionContext, deployment: dg.ResourceParam[Deplo
             context.log.warning(f"no ranker for {slice}: {error}")
             context.add_asset_metadata({"skipped": str(error)}, partition_key=slice)
             continue
-        interest = deployment.latest("interest", before=project.slices.key(project.slices.window(slice)[1]))
+        following = project.slices.key(project.slices.window(slice)[1])
+        interest = deployment.latest("interest", following, context.run.run_id)
+        importance = with_family(full.importance(), project)
+        drawing = figures.importance_figure(importance)
+        tags = {
+            "interest_version": interest.version if interest else "none",
+            "window": f"{window[0]} … {window[-1]}",
+            **deployment.table_versions(),
+        }
         version = registry.register_ranker(
             full,
             slice,
             context.run.run_id,
             {"validation_ndcg@10": full.info["validation_ndcg@10"], "rounds": full.info["best_iteration"]},
-            {
-                "interest_version": interest.version if interest else "none",
-                "window": f"{window[0]} … {window[-1]}",
-                **deployment.table_versions(),
-            },
+            tags,
             project.ranker.model_dump(),
-            dataset.head(5),
+            dataset.tail(5),
+            figures={"importance": drawing},
             ablations={"behaviour_only": behaviour_only},
+            card=ranker_card(registry.name("ranker"), full, project, importance, tags),
         )
         context.add_asset_metadata(
             {
@@ -72,7 +87,7 @@ def ranker(context: dg.AssetExecutionContext, deployment: dg.ResourceParam[Deplo
                 "features": len(full.columns),
                 "rounds": full.info["best_iteration"],
                 "validation_ndcg_at_10": full.info["validation_ndcg@10"],
-                "importance": picture(figures.importance_figure(with_family(full.importance(), project))),
+                "importance": picture(drawing),
                 "mlflow": dg.MetadataValue.url(
                     registry.url("ranker", version, deployment.settings.mlflow_url)
                 ),
@@ -87,29 +102,36 @@ def ranker(context: dg.AssetExecutionContext, deployment: dg.ResourceParam[Deplo
     kinds=_TABLES,
     deps=["ranking_dataset", before("ranker"), before("moment_state")],
     backfill_policy=ONE_RUN,
+    pool="writer",
 )
+@steady
 def evaluation(context: dg.AssetExecutionContext, deployment: dg.ResourceParam[Deployment]) -> None:
     """Test, then train: how the ranker fitted before this slice orders it, beside every baseline."""
     project = deployment.project
     for slice in context.partition_keys:
-        version = deployment.latest("ranker", before=slice)
+        version = deployment.latest("ranker", before=slice, dagster_run=context.run.run_id)
         if version is None:
             context.add_asset_metadata({"skipped": "no ranker was fitted before"}, partition_key=slice)
             continue
+        state = deployment.state_before(slice)
         scored = score_slice(
             deployment.lake.read("ranking_dataset", [slice]).drop("slice"),
             deployment.registry.load_ranker(version.version),
             deployment.registry.load_ranker(version.version, "behaviour_only"),
-            deployment.state_before(slice),
+            state,
+            versions(state.items, deployment.lake.read("items", [slice])),
             project,
-        )
+        ).with_columns(ranker_version=pl.lit(version.version), ranker_slice=pl.lit(version.slice))
         deployment.lake.write("evaluation_scores", slice, scored)
         judgement = judge_slice(scored, project)
+        deployment.registry.amend_card(version.version, JUDGED, judged(judgement, slice, version.version))
         means = judgement.as_json()["scorers"]
         publish(
             context, deployment, "evaluation", slice, judgement.table,
             {
                 "impressions_judged": judgement.impressions,
+                "ranker_version": version.version,
+                "left_out": ", ".join(f"{name} ({lists})" for name, lists in judgement.left_out.items()),
                 **{f"ndcg_at_10_{name}": means[name]["ndcg@10"]["mean"] or 0.0 for name in SCORERS},
                 "quality": picture(figures.intervals_figure(judgement.table.filter(segment="all"))),
             },
@@ -117,44 +139,81 @@ def evaluation(context: dg.AssetExecutionContext, deployment: dg.ResourceParam[D
 
 
 @dg.asset(
-    group_name="ranker", kinds={"mlflow"}, deps=["evaluation", before("ranker")], backfill_policy=ONE_RUN
+    group_name="ranker",
+    kinds=_TABLES,
+    deps=["evaluation", "item_vectors"],
+    backfill_policy=ONE_RUN,
+    pool="writer",
 )
+@steady
+def exposure(context: dg.AssetExecutionContext, deployment: dg.ResourceParam[Deployment]) -> None:
+    """What the first places show, whatever their accuracy: who gets them, how novel and how varied they are."""
+    project = deployment.project
+    for slice in context.partition_keys:
+        if not deployment.lake.has("evaluation_scores", slice):
+            context.add_asset_metadata({"skipped": "nothing was judged"}, partition_key=slice)
+            continue
+        scored = deployment.lake.read("evaluation_scores", [slice])
+        shown = beyond_accuracy(scored, SCORERS, deployment.vectors(slice), project.lists.k)
+        deployment.lake.write("beyond_accuracy", slice, shown)
+        full = shown.row(by_predicate=pl.col("scorer") == "full", named=True)
+        publish(
+            context, deployment, "exposure", slice,
+            exposure_of(scored, SCORERS, project.items.categorical, project.lists.k),
+            {name: figure for name, figure in full.items() if isinstance(figure, float)},
+        )  # fmt: skip
+
+
+@dg.asset(group_name="ranker", kinds={"mlflow"}, deps=["evaluation"], backfill_policy=ONE_RUN, pool="writer")
+@steady
 def promotion(context: dg.AssetExecutionContext, deployment: dg.ResourceParam[Deployment]) -> None:
-    """Champion and challenger rescored on the same unseen lists; the challenger takes over if the rule says so."""
+    """Champion and challenger rescored on the same unseen lists; the challenger takes over if the rule says so.
+
+    The challenger is the version that `evaluation` judged: one that another run registers meanwhile is not taken.
+    """
     project, registry = deployment.project, deployment.registry
     for slice in context.partition_keys:
-        challenger = deployment.latest("ranker", before=slice)
-        champion = deployment.champion()
+        challenger, champion = deployment.judged(slice), deployment.champion()
         if challenger is None or (champion and champion.slice >= challenger.slice):
             reason = "the champion is as new as the challenger" if champion else "there is no challenger yet"
             context.add_asset_metadata({"promoted": False, "reasons": reason}, partition_key=slice)
             continue
+        scored = deployment.lake.read("evaluation_scores", [slice])
         values = promotion_values(
             deployment.lake.read("ranking_dataset", [slice]),
-            deployment.lake.read("evaluation_scores", [slice]),
+            scored,
             registry.load_ranker(champion.version) if champion else None,
+            project,
         )
-        decision = decide(values, project.promotion, project.seed, champion="champion" if champion else None)
-        registry.tag("ranker", challenger.version, "promotion", " ".join(decision.reasons))
-        if decision.promote:
-            registry.promote(challenger.version)
-        row = pl.DataFrame(
-            {
-                "challenger": [challenger.version],
-                "champion_before": [champion.version if champion else None],
-                "promoted": [decision.promote],
-                "difference": [decision.difference.mean],
-                "low": [decision.difference.low],
-                "high": [decision.difference.high],
-                "reasons": [" ".join(decision.reasons)],
-            },
-            schema_overrides={"champion_before": pl.String},
+        decision = decide(
+            values,
+            project.promotion,
+            project.seed,
+            calibration_error=calibration_error(calibration(scored["click_probability"], scored["clicked"])),
+            champion="champion" if champion else None,
         )
+        figures_of = decision.figures()
+        registry.tag("ranker", challenger.version, "promotion", figures_of["reasons"])
+        promoted = decision.promote and registry.take_over(
+            challenger.version, champion.version if champion else None, figures_of["reasons"]
+        )
+        if decision.promote and not promoted:
+            context.log.warning("another champion was made meanwhile: run this slice's promotion again")
+        row = {
+            "challenger": challenger.version,
+            "challenger_slice": challenger.slice,
+            "champion_before": champion.version if champion else None,
+            "promoted": promoted,
+            **figures_of,
+        }
         publish(
-            context, deployment, "promotion", slice, row,
+            context, deployment, "promotion", slice,
+            pl.DataFrame([row], schema_overrides={"champion_before": pl.String, "guard_slack": pl.Float64}),
             {
-                "promoted": decision.promote,
+                "promoted": promoted,
                 "difference": decision.difference.mean,
+                "calibration_error": decision.calibration_error,
+                "guards": dg.MetadataValue.json([guard._asdict() for guard in decision.guards]),
                 "reasons": dg.MetadataValue.md("\n".join(f"- {reason}" for reason in decision.reasons)),
             },
         )  # fmt: skip

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from features import labels, schemas
-from features.sections import Labels
+from features.sections import Labels, Source
 from features.slices import Slices
 
 AT = datetime(2026, 1, 6, 12, tzinfo=UTC)
@@ -161,3 +161,11 @@ def test_late_interactions_change_the_labels_of_the_restated_slices_and_of_no_ot
         before, after = (labels.attribute(there, known, LABELS) for known in (in_time, done))
         assert after.equals(before) == (key not in found)
     assert all(key < SLICES.key(SINCE) for key in found)
+
+
+def test_what_becomes_known_later_than_declared_counts_for_no_label() -> None:
+    source = Source.model_validate({"format": "newsroom", "known_after": "1h", "late": "2h"})
+    done = interactions(("i", "a", "click", AT), ("i", "b", "click", AT), ("i", "a", "share", AT))
+    known = pl.Series("known_at", [AT, AT + 180 * MINUTE, AT + 181 * MINUTE])
+    counted = labels.timely(done.with_columns(known.cast(pl.Datetime("us", "UTC"))), source)
+    assert counted["interaction_id"].to_list() == ["0", "1"]

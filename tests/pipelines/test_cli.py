@@ -2,12 +2,14 @@
 
 import json
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 from unittest.mock import Mock
 
 import pytest
 from typer.testing import CliRunner
 
+from models.history import Move
 from models.spread import GAIN
 from pipelines import cli
 
@@ -42,7 +44,11 @@ def complaint(*words: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captu
         (["evaluate", NEWSROOM, "--frozen-after", "noon"], "is not an instant"),
         (["evaluate", NEWSROOM, "--frozen-after", NOON, "--new-items", "30", *SMALL], "between 0 and 1"),
         (["rank", NEWSROOM, "--user", "u-00001"], "no ranker is registered yet"),
-        (["rollback", NEWSROOM], "champion"),
+        (["explain", NEWSROOM], "either --impression ID, or --user ID"),
+        (["explain", NEWSROOM, "--impression", "r", "--at", NOON], "either --impression ID, or --user ID"),
+        (["explain", NEWSROOM, "--user", "u-00001", "--at", NOON], "no ranker is registered yet"),
+        (["rollback", NEWSROOM], "no version or alias 'champion'"),
+        (["promote", NEWSROOM, "7"], "no version or alias '7': it has no version yet"),
     ],
 )
 def test_a_mistake_is_one_message(
@@ -104,3 +110,32 @@ def test_evaluate_hands_on_what_it_is_asked_and_shows_the_spread(
     assert "0.0123 ± 0.0045" in found.output
     assert GAIN in found.output
     assert json.loads((tmp_path / "figures.json").read_text()) == figures
+
+
+def test_what_a_person_did_to_the_champion_is_listed(monkeypatch: pytest.MonkeyPatch) -> None:
+    runner, registry = CliRunner(), Mock()
+    registry.name.return_value = "newsroom-ranker"
+    registry.promote.return_value = "3"
+    registry.rollback.return_value = "2"
+    registry.champion.return_value = ("2", "2026-01-06")
+    moment = datetime(2026, 1, 8, 9, 30, tzinfo=UTC)
+    registry.history.return_value = [
+        Move(moment, "3", "2026-01-07", "promoted by hand", "2", "a demo [on Friday]"),
+        Move(moment, "2", "2026-01-06", "rolled back", "3", ""),
+    ]
+    monkeypatch.setattr(cli, "_open", Mock(return_value=Mock(registry=registry)))
+
+    promoted = runner.invoke(cli.app, ["promote", NEWSROOM, "challenger", "--reason", "a demo"])
+    back = runner.invoke(cli.app, ["rollback", NEWSROOM, "--reason", "it is over"])
+    listed = runner.invoke(cli.app, ["history", NEWSROOM])
+
+    registry.promote.assert_called_once_with("challenger", "a demo")
+    registry.rollback.assert_called_once_with("it is over")
+    assert "newsroom-ranker version 3 is champion" in promoted.output
+    assert "newsroom-ranker version 2 is champion again" in back.output
+    rows = [line.split("│") for line in listed.output.splitlines() if line.startswith("│")]
+    assert [[cell.strip() for cell in row[1:-1]] for row in rows] == [
+        ["2026-01-08 09:30:00", "3", "2026-01-07", "promoted by hand", "2", "a demo [on Friday]"],
+        ["2026-01-08 09:30:00", "2", "2026-01-06", "rolled back", "3", ""],
+    ]
+    assert "version 2 (2026-01-06) is champion" in listed.output

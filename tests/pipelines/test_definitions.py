@@ -16,6 +16,7 @@ GRAPH = {
         "interactions": set(),
         "candidates": set(),
         "rejects": set(),
+        "topic_shifts": {"candidates", "moment_state", "topic_shifts"},
     },
     "moments": {
         "moment_state": {"items", "impressions", "interactions", "moment_state"},
@@ -44,7 +45,8 @@ GRAPH = {
         "ranking_dataset": {"candidates", "features", "interest_scores"},
         "ranker": {"ranking_dataset"},
         "evaluation": {"ranking_dataset", "ranker", "moment_state"},
-        "promotion": {"evaluation", "ranker"},
+        "exposure": {"evaluation", "item_vectors"},
+        "promotion": {"evaluation"},
     },
     "lists": {
         "ranked_lists": {
@@ -55,17 +57,22 @@ GRAPH = {
             "item_vectors",
             "impressions",
         },
-        "report": {"evaluation", "ranked_lists", "rejects"},
+        "report": {"evaluation", "exposure", "ranked_lists", "rejects"},
     },
 }
 
 
-@pytest.fixture(scope="module")
-def definitions(tmp_path_factory: pytest.TempPathFactory) -> dg.Definitions:
+def defined(home: Path, *overrides: str) -> dg.Definitions:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("MOMENTRANK_HOME", str(tmp_path_factory.mktemp("home")))
+        patch.setenv("MOMENTRANK_HOME", str(home))
+        patch.setenv("MOMENTRANK_SET", "\n".join(overrides))
         found = settings.load()
     return define(Deployment(found.open_project(), found))
+
+
+@pytest.fixture(scope="module")
+def definitions(tmp_path_factory: pytest.TempPathFactory) -> dg.Definitions:
+    return defined(tmp_path_factory.mktemp("home"))
 
 
 def test_the_asset_graph_is_the_one_we_drew(definitions: dg.Definitions) -> None:
@@ -103,3 +110,26 @@ def test_every_table_is_checked_and_one_job_and_schedule_run_it(definitions: dg.
     schedule = definitions.resolve_schedule_def(f"{JOB}_every_slice")
     assert schedule.cron_schedule == "30 0 * * *"
     assert Path(settings.REPOSITORY, "workspace.yaml").exists()
+
+
+def test_work_is_triggered_once_by_the_clock_or_by_what_arrives(
+    definitions: dg.Definitions, tmp_path: Path
+) -> None:
+    arriving = defined(tmp_path, f"source.landing={str(tmp_path / 'in')!r}")
+    always = {"late_interactions", "failed_runs", "failed_checks", "missing_slices"}
+    for found, schedules, sensors in (
+        (definitions, {f"{JOB}_every_slice"}, always),
+        (arriving, set(), {"arriving_logs", *always}),
+    ):
+        repository = found.get_repository_def()
+        assert {schedule.name for schedule in repository.schedule_defs} == schedules
+        assert {sensor.name for sensor in repository.sensor_defs} == sensors
+        for trigger in (*repository.schedule_defs, *repository.sensor_defs):
+            assert trigger.default_status.value == "STOPPED"
+            assert trigger.description or trigger.name
+
+
+def test_every_step_has_a_pool_and_a_run_has_an_end(definitions: dg.Definitions) -> None:
+    pools = {asset.op.pool for asset in definitions.assets or [] if isinstance(asset, dg.AssetsDefinition)}
+    assert pools == {"trainer", "writer"}
+    assert definitions.resolve_job_def(JOB).run_tags["dagster/max_runtime"] == "43200"

@@ -34,6 +34,7 @@ TINY = (
     "ranker.rounds=5",
     "ranker.min_leaf=5",
     "promotion.resamples=100",
+    "evaluation.few=1",
 )
 
 
@@ -46,6 +47,14 @@ def deployment(tmp_path_factory: pytest.TempPathFactory) -> Deployment:
         settings = settings_of.load()
     settings_of.prepare(settings)
     return Deployment(settings.open_project(), settings)
+
+
+def _means(scorers: dict[str, Any]) -> dict[tuple[str, str], float]:
+    return {
+        (scorer, metric): interval["mean"]
+        for scorer, found in scorers.items()
+        for metric, interval in found.items()
+    }
 
 
 @pytest.fixture(scope="module")
@@ -83,8 +92,10 @@ def test_new_items_are_judged_alone_and_nobody_met_them(
     assert found["versions"]["new_items"] == 0.5
     assert 0 < found["impressions"] <= plain["impressions"]
     # Every candidate is new, so the segment of new items is all there is.
-    assert found["segments"]["new_items"] == found["scorers"]
-    assert plain["segments"]["new_items"] != plain["scorers"]
+    assert _means(found["segments"]["new_items"]) == _means(found["scorers"])
+    assert _means(plain["segments"]["new_items"]) != _means(plain["scorers"])
+    assert set(plain["segments"]) > {"new_users", "new_items"}
+    assert not set(plain["segments"]) & set(plain["left_out"])
 
 
 def test_with_the_state_stopped_new_items_are_all_alike_to_popularity(deployment: Deployment) -> None:

@@ -1,11 +1,24 @@
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 
+import dagster as dg
 import pytest
 
 from features.errors import ProjectError
 from features.project import load
-from pipelines.timetable import cron, last_complete, partitions
+from pipelines import timetable
+from pipelines.timetable import (
+    complete,
+    cron,
+    due,
+    last_complete,
+    partitions,
+    schedule,
+    span,
+    spanned,
+    under_way,
+)
 
 PROJECTS = Path(__file__).parents[2] / "projects"
 
@@ -46,3 +59,71 @@ def test_a_slice_is_complete_when_its_attribution_window_has_closed() -> None:
     assert last_complete(project, midnight + timedelta(minutes=30)) == "2026-01-06"
     assert last_complete(project, datetime(2026, 1, 5, 12, tzinfo=UTC)) is None
     assert last_complete(project, datetime(2027, 1, 1, tzinfo=UTC)) == "2026-01-12"
+
+
+DAYS = [f"2026-01-{day:02}" for day in range(5, 13)]
+
+
+def test_all_that_is_complete_is_in_order() -> None:
+    project = load(PROJECTS / "newsroom.toml")
+    assert complete(project, datetime(2026, 1, 8, 0, 29, tzinfo=UTC)) == DAYS[:2]
+    assert complete(project, datetime(2027, 1, 1, tzinfo=UTC)) == DAYS
+    assert complete(project, project.slices.start) == []
+
+
+@pytest.mark.parametrize(
+    ("kept", "waiting", "ranges"),
+    [
+        (DAYS[:-1], [], [(DAYS[-1], DAYS[-1])]),
+        (DAYS[:3], [], [(DAYS[3], DAYS[-1])]),
+        (DAYS[:3], DAYS[3:6], [(DAYS[6], DAYS[-1])]),
+        ([*DAYS[:3], *DAYS[4:]], [], [(DAYS[3], DAYS[-1])]),
+        (DAYS, [], []),
+        ([], DAYS, []),
+    ],
+    ids=["the newest", "after a pause", "beside a run", "a hole and what came after", "nothing", "all waits"],
+)
+def test_what_the_lake_misses_is_due_oldest_first(
+    kept: list[str], waiting: list[str], ranges: list[tuple[str, str]]
+) -> None:
+    assert due(DAYS, kept, waiting) == ranges
+
+
+def test_a_long_pause_is_caught_up_in_runs_of_bounded_length(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(timetable, "LONGEST", 3)
+    assert due(DAYS, [], []) == [(DAYS[0], DAYS[2]), (DAYS[3], DAYS[5]), (DAYS[6], DAYS[7])]
+
+
+def test_the_schedule_asks_once_for_what_is_missing() -> None:
+    project = load(PROJECTS / "newsroom.toml")
+
+    @dg.op
+    def nothing() -> None: ...
+
+    @dg.job
+    def advance() -> None:
+        nothing()
+
+    kept = SimpleNamespace(lake=SimpleNamespace(slices=lambda _: DAYS[:2]))
+    asked = schedule(project, "advance")
+    with dg.instance_for_test() as instance:
+
+        def tick(day: int) -> list[dg.RunRequest]:
+            context = dg.build_schedule_context(
+                instance=instance, scheduled_execution_time=datetime(2026, 1, day, 0, 30, tzinfo=UTC)
+            )
+            found = asked(context, deployment=kept)
+            return found if isinstance(found, list) else []
+
+        (request,) = tick(9)
+        assert spanned(request.tags) == ("2026-01-07", "2026-01-08")
+        assert request.tags["momentrank/reason"] == "the slice is complete"
+        run = instance.create_run_for_job(advance, tags=span("2026-01-07", "2026-01-08"))
+        assert under_way(instance, "advance", DAYS) == {"2026-01-07", "2026-01-08"}
+        assert tick(9) == []
+        (request,) = tick(10)
+        assert spanned(request.tags) == ("2026-01-09", "2026-01-09")
+        instance.report_run_failed(run)
+        (again,) = tick(10)
+        assert spanned(again.tags) == ("2026-01-07", "2026-01-09")
+        assert again.run_key != request.run_key

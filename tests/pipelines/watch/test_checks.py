@@ -5,7 +5,9 @@ from datetime import UTC, datetime
 import polars as pl
 import pytest
 
-from pipelines.checks import BLOCKING, WARNING, Rule
+from features.errors import ProjectError
+from features.project import Project
+from pipelines.watch.checks import BLOCKING, WARNING, Rule, build, declared
 
 RULES = {(rule.asset, rule.name): rule for rule in (*BLOCKING, *WARNING)}
 EARLY, LATE = datetime(2026, 1, 5, tzinfo=UTC), datetime(2026, 1, 6, tzinfo=UTC)
@@ -19,6 +21,12 @@ def table(**columns: list[object]) -> pl.DataFrame:
 def judged(full: float) -> pl.DataFrame:
     scorers = ["full", "random", "popularity"]
     return table(scorer=scorers, metric=["ndcg@10"] * 3, segment=["all"] * 3, mean=[full, 0.3, 0.4])
+
+
+def shares(one: float, other: float) -> pl.DataFrame:
+    nothing = pl.Series([None, None], dtype=pl.Float64)
+    found = table(scorer=["full"] * 2, attribute=["category"] * 2, value=["a", None], of_places=[one, other])
+    return found.with_columns(of_candidates=pl.lit(0.5), of_clicks=nothing)
 
 
 CASES = {
@@ -35,7 +43,6 @@ CASES = {
     ("candidates", "clicked"): (table(clicked=[True, False]), table(clicked=[False, False])),
     ("item_vectors", "unit_length"): (table(vector=[[0.6, 0.8]]), table(vector=[[0.6, 0.9]])),
     ("features", "finite"): (table(a=[1.0, None]), table(a=[1.0, float("inf")])),
-    ("features", "known_items"): (table(item_age_hours=[1.0, 2.0]), table(item_age_hours=[1.0, None])),
     ("interest_scores", "never_saw_its_slice"): (
         table(interest_slice=["2026-01-04", None]),
         table(interest_slice=["2026-01-05", None]),
@@ -56,8 +63,21 @@ CASES = {
         table(promoted=[True, False], difference=[0.0, -0.1]),
         table(promoted=[True, False], difference=[-0.1, 0.0]),
     ),
-    ("items", "titled"): (table(title=["a"]), table(title=[""])),
-    ("rejects", "few"): (table(reason=["r"] * 1000), table(reason=["r"] * 1001)),
+    ("promotion", "guarded"): (
+        table(
+            promoted=[True, True, False], guard_slack=[0.0, None, -0.1], calibration_slack=[0.0, 0.1, -0.1]
+        ),
+        table(promoted=[True], guard_slack=[0.1], calibration_slack=[-0.1]),
+    ),
+    ("promotion", "earlier"): (
+        table(challenger_slice=["2026-01-04"]),
+        table(challenger_slice=["2026-01-05"]),
+    ),
+    ("evaluation", "never_saw_its_slice"): (
+        table(ranker_slice=["2026-01-04"]),
+        table(ranker_slice=["2026-01-05"]),
+    ),
+    ("exposure", "whole"): (shares(0.3, 0.7), shares(0.3, 0.6)),
     ("evaluation", "beats_random"): (judged(0.5), judged(0.2)),
     ("evaluation", "beats_popularity"): (judged(0.5), judged(0.35)),
 }
@@ -69,3 +89,27 @@ def test_a_check_tells_sound_from_broken(key: tuple[str, str]) -> None:
     sound, broken = CASES[key]
     assert rule.failing(sound) == 0
     assert rule.failing(broken) > 0
+
+
+def project(**level: str) -> Project:
+    given = {"name": "toy", "source": {"format": "newsroom"}, "slices": {"start": EARLY}}
+    return Project.model_validate({**given, "checks": {"level": level}})
+
+
+def test_a_project_says_what_each_check_does() -> None:
+    usual = {f"{check.asset}.{check.name}": level for check, level in declared(project())}
+    asked = {"impressions.volume": "block", "items.text": "off", "candidates.once": "warn"}
+    found = {f"{check.asset}.{check.name}": level for check, level in declared(project(**asked))}
+    assert usual["impressions.volume"] == usual["items.text"] == "warn"
+    assert usual["candidates.once"] == "block"
+    assert found == {name: level for name, level in {**usual, **asked}.items() if level != "off"}
+    specs = [spec for check in build(project(**asked)) for spec in check.check_specs]
+    blocking = {f"{spec.asset_key.to_user_string()}.{spec.name}": spec.blocking for spec in specs}
+    assert blocking["impressions.volume"] is True
+    assert blocking["candidates.once"] is False
+    assert "items.text" not in blocking
+
+
+def test_a_level_of_no_check_names_the_nearest() -> None:
+    with pytest.raises(ProjectError, match=r"the nearest is 'impressions\.volume'"):
+        build(project(**{"impressions.volum": "off"}))

@@ -1,5 +1,6 @@
 """What must hold of each table, as asset checks. A blocking one stops what comes after."""
 
+import difflib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -7,7 +8,11 @@ import dagster as dg
 import polars as pl
 import polars.selectors as cs
 
+from features.errors import MomentRankError, ProjectError
+from features.project import Project
 from pipelines.deployment import STATE, Deployment
+from pipelines.timetable import spanned
+from pipelines.watch.monitors import MONITORS, Finding, Monitor, View
 
 
 @dataclass(frozen=True)
@@ -49,13 +54,10 @@ def _one_outcome(table: pl.DataFrame) -> int:
     return int(table["clicked"].n_unique() < 2)
 
 
-def _above(most: int) -> Callable[[pl.DataFrame], int]:
-    return lambda table: max(0, table.height - most)
-
-
-def _unknown(table: pl.DataFrame) -> int:
-    share = table["item_age_hours"].is_null().mean()
-    return int(isinstance(share, float) and share > 0.05)
+def _partial(table: pl.DataFrame) -> int:
+    """Scorers and attributes whose shares neither add up to one nor are all unknown."""
+    sums = table.group_by("slice", "scorer", "attribute").agg(_SHARES.sum())
+    return sums.filter(pl.any_horizontal((_SHARES != 0) & ((_SHARES - 1).abs() > 1e-6))).height
 
 
 def _not_better(than: str) -> Callable[[pl.DataFrame], int]:
@@ -68,6 +70,7 @@ def _not_better(than: str) -> Callable[[pl.DataFrame], int]:
 
 
 _LISTED = ("impression_id", "item_id")
+_SHARES = cs.starts_with("of_")
 _OFF_UNIT = (pl.col("vector").list.eval(pl.element() ** 2).list.sum() - 1).abs() > 1e-3
 
 BLOCKING: Sequence[Rule] = (
@@ -90,6 +93,14 @@ BLOCKING: Sequence[Rule] = (
         _rows(pl.col("interest_slice") >= pl.col("slice")),
     ),
     Rule("ranking_dataset", "once", "every candidate has one row", _repeats(*_LISTED), _LISTED),
+    Rule(
+        "evaluation",
+        "never_saw_its_slice",
+        "the ranker judged was fitted on earlier slices only",
+        _rows(pl.col("ranker_slice") >= pl.col("slice")),
+        ("ranker_slice",),
+        table="evaluation_scores",
+    ),
     Rule("moment_state", "counted", "no counter is below zero", _negative, table=f"{STATE}/item"),
     Rule(
         "promotion",
@@ -97,53 +108,91 @@ BLOCKING: Sequence[Rule] = (
         "who was promoted was not below whom they replaced",
         _rows(pl.col("promoted") & (pl.col("difference") < 0)),
     ),
+    Rule(
+        "promotion",
+        "guarded",
+        "who was promoted lost no guarded segment, and its probabilities can be believed",
+        _rows(pl.col("promoted") & ((pl.col("guard_slack") < 0) | (pl.col("calibration_slack") < 0))),
+    ),
+    Rule(
+        "promotion",
+        "earlier",
+        "the challenger was fitted on earlier slices only",
+        _rows(pl.col("challenger_slice") >= pl.col("slice")),
+    ),
+    Rule("exposure", "whole", "the shares of an attribute add up to one", _partial),
     Rule("ranked_lists", "once", "no list holds an item twice", _repeats("user_id", "item_id")),
 )
 """A slice that breaks one of these is wrong: what comes after it is not run."""
 
 WARNING: Sequence[Rule] = (
-    Rule("items", "titled", "every item version has a title", _rows(pl.col("title") == ""), ("title",)),
     Rule("impressions", "some", "lists were shown in the slice", _none, ("impression_id",)),
     Rule("candidates", "clicked", "something was taken, and not everything", _one_outcome, ("clicked",)),
-    Rule("rejects", "few", "at most 1,000 rows of a run are refused", _above(1000), ("reason",)),
-    Rule("features", "known_items", "at most 5 % of candidates are unknown", _unknown, ("item_age_hours",)),
     Rule("evaluation", "beats_random", "the ranker orders better than chance", _not_better("random")),
     Rule("evaluation", "beats_popularity", "it orders better than popularity", _not_better("popularity")),
 )
 """Worth a person's look; the run goes on."""
 
 
+def declared(project: Project) -> list[tuple[Rule | Monitor, str]]:
+    """Every check with what it does, `warn` or `block`, as `[checks.level]` has it; those that are off left out.
+
+    Raises ProjectError for a level of a check that there is not.
+    """
+    every: list[tuple[Rule | Monitor, str]] = [
+        *((rule, "block") for rule in BLOCKING),
+        *((rule, "warn") for rule in WARNING),
+        *((monitor, monitor.level) for monitor in MONITORS),
+    ]
+    names = [f"{check.asset}.{check.name}" for check, _ in every]
+    for name in project.checks.level:
+        if name not in names:
+            near = difflib.get_close_matches(name, names, n=1, cutoff=0)
+            raise ProjectError(f"checks.level: no check is called {name!r}; the nearest is {near[0]!r}")
+    levels = (
+        (check, project.checks.level.get(f"{check.asset}.{check.name}", level)) for check, level in every
+    )
+    return [(check, level) for check, level in levels if level != "off"]
+
+
+def build(project: Project) -> list[dg.AssetChecksDefinition]:
+    """The project's asset checks."""
+    return [_check(check, level == "block") for check, level in declared(project)]
+
+
 def _slices(context: dg.AssetCheckExecutionContext, deployment: Deployment, table: str) -> list[str]:
     """The run's slices that the table has."""
-    tags = context.run.tags
-    one = tags.get("dagster/partition", "")
-    first = tags.get("dagster/asset_partition_range_start", one)
-    last = tags.get("dagster/asset_partition_range_end", one)
-    kept = deployment.lake.slices(table)
-    return [key for key in kept if first <= key <= last] if first else kept[-1:]
+    run, kept = spanned(context.run.tags), deployment.lake.slices(table)
+    return [key for key in kept if run[0] <= key <= run[1]] if run else kept[-1:]
 
 
-def _check(rule: Rule, blocking: bool) -> dg.AssetChecksDefinition:
-    @dg.asset_check(asset=rule.asset, name=rule.name, description=rule.sentence, blocking=blocking)
-    def check(
+def _check(check: Rule | Monitor, blocking: bool) -> dg.AssetChecksDefinition:
+    table = (check.table if isinstance(check, Rule) else None) or check.asset
+
+    @dg.asset_check(asset=check.asset, name=check.name, description=check.sentence, blocking=blocking)
+    def checked(
         context: dg.AssetCheckExecutionContext, deployment: dg.ResourceParam[Deployment]
     ) -> dg.AssetCheckResult:
-        table = rule.table or rule.asset
         slices = _slices(context, deployment, table)
-        columns = None if rule.columns is None else [*rule.columns, "slice"]
-        failing = rule.failing(deployment.lake.read(table, slices, columns)) if slices else 0
-        severity = dg.AssetCheckSeverity.ERROR if blocking else dg.AssetCheckSeverity.WARN
+        found = _found(check, deployment, slices) if slices else Finding(True, "no slice was written")
         return dg.AssetCheckResult(
-            passed=failing == 0,
-            severity=severity,
-            metadata={"failing": failing, "slices": len(slices)},
-            description=f"{rule.sentence}: {'holds' if not failing else f'broken {failing} times'}",
+            passed=found.holds,
+            severity=dg.AssetCheckSeverity.ERROR if blocking else dg.AssetCheckSeverity.WARN,
+            metadata={**found.figures, "slices": len(slices)},
+            description=f"{check.sentence}: {found.said}",
         )
 
-    return check
+    return checked
 
 
-CHECKS = [
-    *(_check(rule, blocking=True) for rule in BLOCKING),
-    *(_check(rule, blocking=False) for rule in WARNING),
-]
+def _found(check: Rule | Monitor, deployment: Deployment, slices: Sequence[str]) -> Finding:
+    if isinstance(check, Monitor):
+        try:
+            return check.look(View(deployment, slices))
+        except MomentRankError as error:
+            # It warns of what it cannot look at, and stops nothing by that unless it blocks.
+            return Finding(False, f"could not be looked at: {error}")
+    columns = None if check.columns is None else [*check.columns, "slice"]
+    failing = check.failing(deployment.lake.read(check.table or check.asset, slices, columns))
+    said = "holds" if not failing else f"broken {failing} times"
+    return Finding(failing == 0, said, {"failing": float(failing)})

@@ -1,0 +1,37 @@
+"""Topics: how often each attribute value is taken, and which left the band that it kept so far."""
+
+import dagster as dg
+import polars as pl
+
+from pipelines.deployment import STATE, Deployment
+from pipelines.failures import steady
+from pipelines.publish import preview, publish
+from pipelines.timetable import ONE_RUN, before
+from pipelines.watch.unusual import topic_rates
+from pipelines.watch.unusual import topic_shifts as shifts_of
+
+
+@dg.asset(
+    group_name="events",
+    kinds={"polars", "deltalake"},
+    deps=["candidates", "moment_state", before("topic_shifts")],
+    backfill_policy=ONE_RUN,
+    pool="writer",
+)
+@steady
+def topic_shifts(context: dg.AssetExecutionContext, deployment: dg.ResourceParam[Deployment]) -> None:
+    """Click rate of each attribute value beside what the trailing slices let expect, and whether it left that band."""
+    lake, checks = deployment.lake, deployment.project.checks
+    for slice in context.partition_keys:
+        rates = topic_rates(
+            lake.read("candidates", [slice], ["item_id", "clicked"]),
+            lake.read(f"{STATE}/items", [slice], ["item_id", "attributes"]),
+        )
+        earlier = [key for key in lake.slices("topic_shifts") if key < slice][-checks.trailing :]
+        past = lake.read("topic_shifts", earlier) if earlier else rates.clear()
+        table = shifts_of(rates, past, checks.shift, checks.fewest, checks.shown)
+        moved = table.filter("shifted").sort((pl.col("rate") - pl.col("expected")).abs(), descending=True)
+        publish(
+            context, deployment, "topic_shifts", slice, table,
+            {"shifted": moved.height, "moved": dg.MetadataValue.md(preview(moved))},
+        )  # fmt: skip

@@ -1,0 +1,165 @@
+"""Promotion through its assets on a small newsroom: who is worse stays out, and runs do not cross."""
+
+import uuid
+from pathlib import Path
+
+import dagster as dg
+import polars as pl
+import pytest
+
+from features.behaviour import read_and_advance
+from features.labels import attribute
+from features.ranking_dataset import assemble, feature_columns
+from features.schemas import InterestScores, ItemVectors
+from features.state import SliceEvents, start
+from models.judging import SCORERS
+from models.ranker import Ranker, fit
+from pipelines import settings as settings_of
+from pipelines.definitions import JOB, define
+from pipelines.deployment import STATE, Deployment
+
+NEWSROOM = Path(__file__).parents[2] / "projects" / "newsroom.toml"
+SLICES = ["2026-01-05", "2026-01-06", "2026-01-07"]
+SMALL = (
+    "source.newsroom.days=3",
+    "source.newsroom.users=40",
+    "source.newsroom.articles_a_day=12",
+    "source.newsroom.impressions_a_day=220",
+    "source.newsroom.list_size=10",
+    "slices.end=2026-01-08T00:00:00Z",
+    "ranker.rounds=40",
+    "ranker.early_stopping=10",
+    "ranker.min_leaf=10",
+    "promotion.resamples=200",
+    "lists.k=4",
+    "evaluation.few=5",
+)
+
+
+@pytest.fixture(scope="module")
+def deployment(tmp_path_factory: pytest.TempPathFactory) -> Deployment:
+    """Everything that a judge reads of the three days, without an interest model."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MOMENTRANK_HOME", str(tmp_path_factory.mktemp("home")))
+        patch.setenv("MOMENTRANK_PROJECT", str(NEWSROOM))
+        patch.setenv("MOMENTRANK_SET", "\n".join(SMALL))
+        settings = settings_of.load()
+    settings_of.initialise_dagster(settings)
+    made = Deployment(settings.open_project(), settings)
+    found, state = made.ingest(), start(made.project)
+    for slice in SLICES:
+        items, impressions, interactions = (
+            table.filter(slice=slice).drop("slice")
+            for table in (found.items, found.impressions, found.interactions)
+        )
+        labels = attribute(impressions, found.interactions.drop("slice"), made.project.labels)
+        _, end = made.project.slices.window(slice)
+        events, vectors = SliceEvents(items, impressions, interactions), ItemVectors.create_empty()
+        features, state = read_and_advance(state, events, end, made.project, vectors)
+        unknown = labels.select("impression_id", "item_id").with_columns(
+            interest_score=pl.lit(None, pl.Float32), interest_slice=pl.lit(None, pl.String)
+        )
+        dataset = assemble(labels, features, InterestScores.validate(unknown))
+        remembered = {f"{STATE}/{name}": table for name, table in state.tables().items()}
+        tables = {"items": items, "item_vectors": vectors, "ranking_dataset": dataset, **remembered}
+        for name, table in tables.items():
+            made.lake.write(name, slice, table)
+    return made
+
+
+def _fit(deployment: Deployment, slices: list[str], *, shuffled: bool = False, family: str = "") -> Ranker:
+    """A ranker of what was shown in `slices`; `shuffled` learns from labels of other candidates of the list.
+
+    It reads the columns that begin with `family`.
+    """
+    dataset = deployment.lake.read("ranking_dataset", slices)
+    if shuffled:
+        wrong = pl.col("label").shuffle(seed=5).over("impression_id")
+        dataset = dataset.with_columns(label=wrong).with_columns(clicked=pl.col("label") > 0)
+    names = [name for name in feature_columns(dataset) if name.startswith(family)]
+    project = deployment.project
+    return fit(dataset, names, project.ranker, project.labels, project.seed)
+
+
+def _register(deployment: Deployment, ranker: Ranker, slice: str, run: str) -> str:
+    example = deployment.lake.read("ranking_dataset", [slice]).tail(3)
+    ablations = {"behaviour_only": ranker}
+    return deployment.registry.register_ranker(ranker, slice, run, {}, {}, {}, example, ablations=ablations)
+
+
+def _judge(deployment: Deployment, slice: str, run: str) -> dict[str, object]:
+    """Run what judges a slice, as part of a Dagster run; the slice's row of `promotion`."""
+    job = define(deployment).resolve_job_def(JOB)
+    chosen = [dg.AssetKey(name) for name in ("evaluation", "exposure", "promotion")]
+    assert job.execute_in_process(partition_key=slice, run_id=run, asset_selection=chosen).success
+    return deployment.lake.read("promotion", [slice]).row(0, named=True)
+
+
+def test_the_better_takes_over_the_worse_stays_out_and_a_rollback_restores(deployment: Deployment) -> None:
+    one, other = str(uuid.uuid4()), str(uuid.uuid4())
+    plain = _register(deployment, _fit(deployment, SLICES[:1], family="item_"), SLICES[0], one)
+
+    first = _judge(deployment, SLICES[1], one)
+
+    assert (first["promoted"], first["challenger"], first["champion_before"]) == (True, plain, None)
+    assert "There is no champion yet" in str(first["reasons"])
+
+    # Two runs at the same time: each registers for the same slice before either judges.
+    worse = _register(deployment, _fit(deployment, SLICES[:2], shuffled=True), SLICES[1], one)
+    better = _register(deployment, _fit(deployment, SLICES[:2]), SLICES[1], other)
+
+    refused = _judge(deployment, SLICES[2], one)
+
+    assert (refused["promoted"], refused["challenger"], refused["champion_before"]) == (False, worse, plain)
+    assert refused["challenger_slice"] == SLICES[1]
+    assert refused["difference"] < -0.01  # type: ignore[operator]
+    assert "below the +0.0000 asked for" in str(refused["reasons"])
+    assert "it may be worse by more than the margin" in str(refused["reasons"])
+    assert deployment.registry.champion() == (plain, SLICES[0])
+    assert deployment.judged(SLICES[2]) == (worse, SLICES[1])
+
+    taken = _judge(deployment, SLICES[2], other)
+
+    assert (taken["promoted"], taken["challenger"], taken["champion_before"]) == (True, better, plain)
+    assert taken["difference"] > 0  # type: ignore[operator]
+    assert deployment.registry.champion() == (better, SLICES[1])
+    told = {
+        version["version"]: version["tags"]["promotion"] for version in deployment.registry.versions("ranker")
+    }
+    assert told == {plain: first["reasons"], worse: refused["reasons"], better: taken["reasons"]}
+
+    assert deployment.registry.rollback("it was a test") == plain
+    assert deployment.registry.champion() == (plain, SLICES[0])
+
+
+def test_a_version_that_another_run_registers_after_the_judgement_is_not_promoted(
+    deployment: Deployment,
+) -> None:
+    late = str(uuid.uuid4())
+    before = deployment.judged(SLICES[2])
+    _register(deployment, _fit(deployment, SLICES[:2], shuffled=True), SLICES[1], late)
+    job = define(deployment).resolve_job_def(JOB)
+
+    promotion = [dg.AssetKey("promotion")]
+    assert job.execute_in_process(partition_key=SLICES[2], run_id=late, asset_selection=promotion).success
+
+    assert deployment.lake.read("promotion", [SLICES[2]])["challenger"].item() == before[0]  # type: ignore[index]
+
+
+def test_a_judgement_says_whom_it_judged_and_what_the_first_places_show(deployment: Deployment) -> None:
+    scored = deployment.lake.read("evaluation_scores", [SLICES[2]])
+    judged = deployment.lake.read("evaluation", [SLICES[2]])
+    shown = deployment.lake.read("exposure", [SLICES[2]])
+    assert scored["click_probability"].is_between(0, 1).all()
+    assert (scored["ranker_slice"] < scored["slice"]).all()
+    known = deployment.lake.read("items").filter(pl.col("attributes").list.len() > 0)["item_id"].implode()
+    assert scored.filter(pl.col("item_id").is_in(known))["attributes"].null_count() < scored.height / 20
+    assert {"all", "new_items", "06–12 h"} < set(judged["segment"])
+    assert any(name.startswith("category: ") for name in judged["segment"])
+    assert set(shown["attribute"]) == set(deployment.project.items.categorical)
+    places = shown.group_by("scorer", "attribute").agg(pl.col("places").sum())["places"]
+    assert places.to_list() == pytest.approx([4 * scored["impression_id"].n_unique()] * places.len())
+    around = deployment.lake.read("beyond_accuracy", [SLICES[2]])
+    assert around["scorer"].to_list() == list(SCORERS)
+    assert around.sort("popularity_lift")["scorer"][-1] == "popularity"
+    assert around["diversity"].null_count() == around.height  # no vectors here
