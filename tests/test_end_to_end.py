@@ -13,8 +13,10 @@ from typer.testing import CliRunner
 from features.sources import read as read_source
 from pipelines import settings as settings_of
 from pipelines.cli import app
+from pipelines.definitions import JOB, define
 from pipelines.deployment import Deployment
 from pipelines.running import materialise
+from pipelines.timetable import span
 
 NEWSROOM = Path(__file__).parent.parent / "projects" / "newsroom.toml"
 SMALL = (
@@ -97,8 +99,11 @@ def test_versions_are_registered_and_one_serves_through_plain_mlflow(ran: Deploy
     model = mlflow.pyfunc.load_model(f"models:/newsroom-ranker/{name.version}")
     ours = ran.registry.load_ranker(name.version)
     rows = ran.lake.read("ranking_dataset", [SLICES[-1]]).head(50)
-    served = model.predict(rows.select(pl.col(ours.columns).cast(pl.Float64)).to_pandas())
-    assert served == pytest.approx(ours.score(rows).to_numpy())
+    fitted = pl.col(ours.columns).cast(pl.Float64)
+    served = model.predict(rows.select("impression_id", "item_id", fitted).to_pandas())
+    assert served["rank_score"].to_numpy() == pytest.approx(ours.score(rows).to_numpy())
+    assert served["rank"].min() == 1
+    assert served["click_probability"].between(0, 1).all()
 
     interest = mlflow.pyfunc.load_model("models:/newsroom-interest@challenger")
     past = [{"text": "The harbour reopens", "action": "click", "at": 1.0}]
@@ -109,6 +114,17 @@ def test_versions_are_registered_and_one_serves_through_plain_mlflow(ran: Deploy
     run = mlflow.MlflowClient().get_run(interest.metadata.run_id)
     assert run.data.params["tune"] == ran.project.interest.tune
     assert {"loss", "learning_rate", "gradient_norm", "impressions_per_second"} <= set(run.data.metrics)
+
+
+def test_each_version_says_what_it_is_and_the_judged_ones_how_good(ran: Deployment) -> None:
+    import mlflow
+
+    client = mlflow.MlflowClient(ran.settings.tracking_uri)
+    for version in ran.registry.versions("ranker"):
+        told = client.get_model_version("newsroom-ranker", version["version"]).description
+        assert told.startswith(f"# newsroom-ranker, fitted on {SLICES[0]} … {version['slice']}")
+        assert len(told) <= 5000
+        assert ("Not judged yet" in told) == (version["slice"] == SLICES[-1])
 
 
 def test_metrics_are_those_of_the_judged_lists(ran: Deployment) -> None:
@@ -135,7 +151,35 @@ def test_each_listed_user_has_a_full_list_of_known_items(ran: Deployment) -> Non
         assert rows["item_id"].is_unique().all()
         assert rows.sort("rank")["rank_score"].is_sorted(descending=True)
     assert lists["title"].str.len_chars().min() > 0
-    assert lists["reasons"].str.contains("because of “").any()
+    assert lists["reasons"].str.ends_with(".").all()
+    assert lists["reasons"].str.contains(" a user who .* “").any()
+    assert lists["click_probability"].is_between(0, 1).all()
+
+
+def test_lists_made_again_for_an_earlier_slice_are_its_own(ran: Deployment) -> None:
+    import dagster as dg
+
+    newest, folder = ran.lake.read("ranked_lists", [SLICES[-1]]), ran.settings.report(ran.project.name)
+    page = (folder / "report.html").read_bytes()
+    with dg.DagsterInstance.get() as instance:
+        result = define(ran).resolve_job_def(JOB).execute_in_process(
+            instance=instance,
+            asset_selection=[dg.AssetKey("ranked_lists"), dg.AssetKey("report")],
+            tags=span(SLICES[1], SLICES[2]),
+        )  # fmt: skip
+
+    _, end = ran.project.slices.window(SLICES[2])
+    made = ran.lake.read("ranked_lists", [SLICES[2]])
+    later = ran.lake.read("items").filter(pl.col("known_at") >= end)
+    assert made.height == newest.height
+    assert made.join(later, on="item_id", how="semi").is_empty()
+    assert ran.lake.read("ranked_lists", [SLICES[-1]]).equals(newest)
+    assert (folder / "report.html").read_bytes() == page
+    assert f"Slices {SLICES[0]} to {SLICES[2]}" in (folder / f"report_{SLICES[2]}.html").read_text("utf-8")
+    told = {made.partition: made.metadata for made in result.asset_materializations_for_node("ranked_lists")}
+    assert "last slice of a range" in str(told[SLICES[1]]["skipped"].value)
+    (version,) = (v for v in ran.registry.versions("ranker") if v["slice"] == SLICES[2])
+    assert int(str(told[SLICES[2]]["ranked_by"].value).split()[-1]) <= int(version["version"])
 
 
 def test_a_rerun_of_a_slice_gives_the_same_tables(ran: Deployment) -> None:
@@ -197,6 +241,7 @@ def test_commands_rank_explain_and_evaluate(
     ranked = runner.invoke(
         app, ["rank", str(NEWSROOM), "--user", user, "-k", "3", *given], catch_exceptions=False
     )
+    for_user = runner.invoke(app, ["explain", str(NEWSROOM), "--user", user, *given], catch_exceptions=False)
     explained = runner.invoke(
         app, ["explain", str(NEWSROOM), "--impression", impression, *given], catch_exceptions=False
     )
@@ -213,6 +258,9 @@ def test_commands_rank_explain_and_evaluate(
     assert "│ 3 " in ranked.output
     assert "interest" in explained.output
     assert "because of “" in explained.output
+    assert for_user.exit_code == 0
+    assert "First because" in for_user.output
+    assert "most moved by" in for_user.output
     found = json.loads(figures.read_text(encoding="utf-8"))
     assert found["impressions"] > 0
     assert 0 < found["scorers"]["full"]["ndcg@10"]["low"] <= found["scorers"]["full"]["ndcg@10"]["mean"] <= 1

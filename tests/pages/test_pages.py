@@ -1,0 +1,144 @@
+"""The Dagster and MLflow pages as a person meets them: in a browser, over a small newsroom that was run.
+
+Needs Chromium and the extra `[pages]`; skipped with a reason without them. `MOMENTRANK_SCREENSHOTS=folder` keeps the
+pictures.
+"""
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+from urllib.error import URLError
+from urllib.request import urlopen
+
+import pytest
+
+playwright = pytest.importorskip("playwright.sync_api", reason="needs the extra [pages]")
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium")
+
+PROJECT = Path(__file__).parents[2] / "projects" / "newsroom.toml"
+SMALL = (
+    "source.newsroom.days=3",
+    "source.newsroom.users=30",
+    "source.newsroom.articles_a_day=12",
+    "source.newsroom.impressions_a_day=80",
+    "source.newsroom.list_size=8",
+    "slices.end=2026-01-08T00:00:00Z",
+    "interest.epochs=1",
+    "interest.max_tokens=16",
+    "ranker.rounds=20",
+    "lists.users=5",
+    "lists.pool=20",
+    "checks.rejected=0.0001",  # the newsroom's logs hold a few broken lines: this check fails
+)
+PATIENCE = 120
+"""Seconds that a server or a run may take on a busy machine."""
+
+
+def _port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SimpleNamespace]:
+    """Addresses of both pages of a newsroom that was run over its three days."""
+    dagster, mlflow = (f"http://127.0.0.1:{_port()}" for _ in range(2))
+    home = tmp_path_factory.mktemp("home")
+    environment = os.environ | {
+        "MOMENTRANK_HOME": str(home),
+        "MOMENTRANK_DAGSTER_URL": dagster,
+        "MOMENTRANK_MLFLOW_URL": mlflow,
+    }
+    command = [sys.executable, "-c", "from pipelines.cli import main; main()"]
+    given = [str(PROJECT), *(f"--set={one}" for one in SMALL)]
+    subprocess.run([*command, "run", *given], env=environment, check=True, stdout=subprocess.DEVNULL)
+    with (home / "ui.log").open("w") as log:
+        servers = subprocess.Popen([*command, "ui", *given], env=environment, stdout=log, stderr=log)
+    try:
+        for address in (dagster, mlflow):
+            _await(address)
+        yield SimpleNamespace(dagster=dagster, mlflow=mlflow)
+    finally:
+        servers.send_signal(signal.SIGINT)
+        servers.wait(60)
+
+
+def _await(address: str) -> None:
+    until = time.monotonic() + PATIENCE
+    while True:
+        try:
+            urlopen(address, timeout=5).close()
+            return
+        except (URLError, OSError):
+            if time.monotonic() > until:
+                raise
+            time.sleep(0.5)
+
+
+@pytest.fixture(scope="module")
+def page() -> Iterator[Any]:
+    with playwright.sync_playwright() as engine:
+        browser = engine.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        opened = browser.new_page(viewport={"width": 1440, "height": 900})
+        opened.set_default_timeout(PATIENCE * 1000)
+        yield opened
+        browser.close()
+
+
+def _keep(page: Any, name: str) -> None:
+    if folder := os.environ.get("MOMENTRANK_SCREENSHOTS"):
+        page.screenshot(path=Path(folder) / f"{name}.png")
+
+
+def test_the_graph_shows_the_groups_of_assets(served: SimpleNamespace, page: Any) -> None:
+    page.goto(f"{served.dagster}/asset-groups")
+
+    for group in ("events", "moments", "interest", "ranker", "lists"):
+        page.get_by_text(group, exact=True).first.wait_for()
+    _keep(page, "dagster_groups")
+
+
+def test_a_slice_is_materialised_by_pressing_the_button(served: SimpleNamespace, page: Any) -> None:
+    page.goto(f"{served.dagster}/assets/features?view=overview")
+    page.get_by_role("button", name="Materialize").first.click()
+    page.get_by_text("Latest", exact=True).first.click()
+    page.get_by_role("button", name="Launch 1 run").click()
+
+    page.goto(f"{served.dagster}/runs")
+    page.get_by_text("partition: 2026-01-07").first.wait_for()
+    page.wait_for_function("() => document.body.innerText.split('Success').length === 3")
+    _keep(page, "dagster_runs")
+
+
+def test_an_asset_shows_its_figures_and_its_plot(served: SimpleNamespace, page: Any) -> None:
+    page.goto(f"{served.dagster}/assets/evaluation?view=overview")
+
+    page.get_by_text("impressions_judged").first.wait_for()
+    page.locator("img[src^='data:image/png']").first.wait_for(state="attached")
+    _keep(page, "dagster_evaluation")
+
+
+def test_a_failed_check_is_seen(served: SimpleNamespace, page: Any) -> None:
+    page.goto(f"{served.dagster}/assets/rejects?view=checks")
+
+    page.get_by_text("Failed").first.wait_for()
+    _keep(page, "dagster_check")
+
+
+def test_mlflow_shows_the_versions_and_who_serves(served: SimpleNamespace, page: Any) -> None:
+    page.goto(f"{served.mlflow}/#/models/newsroom-ranker")
+
+    page.get_by_text("challenger").first.wait_for()
+    for version in ("Version 1", "Version 2", "Version 3"):
+        page.get_by_text(version, exact=True).first.wait_for()
+    _keep(page, "mlflow_versions")
