@@ -2,10 +2,11 @@
 #   make run     the whole chain over the embedded newsroom      make test   checks, then the tests
 #   make ui      Dagster and MLflow on loopback                  make check  format, lint, types, import law
 #   make setup   .venv from the pinned lock                      make clean  forget the runs (.momentrank)
+#   make faults  break runs in many ways and compare what is left
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := run
-.PHONY: run ui setup test check clean
+.PHONY: run ui setup test check faults clean
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
@@ -29,6 +30,9 @@ check: .venv/.ready
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+faults: .venv/.ready
+	$(BIN)/python tests/faults/campaign.py
 
 clean:
 	rm -rf .momentrank build .pytest_cache .hypothesis .mypy_cache .ruff_cache .import_linter_cache

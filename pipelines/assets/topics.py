@@ -12,7 +12,7 @@ from pipelines.watch.unusual import topic_shifts as shifts_of
 
 
 @dg.asset(
-    group_name="events",
+    group_name="moments",
     kinds={"polars", "deltalake"},
     deps=["candidates", "moment_state", before("topic_shifts")],
     backfill_policy=ONE_RUN,

@@ -16,11 +16,11 @@ GRAPH = {
         "interactions": set(),
         "candidates": set(),
         "rejects": set(),
-        "topic_shifts": {"candidates", "moment_state", "topic_shifts"},
     },
     "moments": {
         "moment_state": {"items", "impressions", "interactions", "moment_state"},
         "features": {"items", "impressions", "interactions", "item_vectors", "moment_state"},
+        "topic_shifts": {"candidates", "moment_state", "topic_shifts"},
     },
     "interest": {
         "item_vectors": {"items"},
