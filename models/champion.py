@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from features.errors import ModelError
 from models import registered
-from models.history import Action, Move, moves, succession
+from models.history import Action, Move, moves, succession, withdrawn
 
 Kind = Literal["ranker", "interest"]
 
@@ -44,12 +44,13 @@ class Champions(ABC):
     def take_over(self, version: str, champion: str | None, reason: str) -> bool:
         """Make a version the champion that was judged against `champion` and may take its place.
 
-        False, and nothing moved, where another version has become champion meanwhile: against that one it was
-        not judged. A retry finds it champion and changes nothing.
+        False, and nothing moved, where another version has become champion meanwhile (against that one it was
+        not judged), or where a person went back from this one: only a person brings it again. A retry finds it
+        champion and changes nothing.
         """
         with self._connected() as client:
             present = registered.aliases(client, self.name("ranker")).get(CHAMPION)
-            if present not in (version, champion):
+            if present not in (version, champion) or version in withdrawn(self._moves(client)):
                 return False
             self._crown(client, version, "promoted by rule", reason)
             return True

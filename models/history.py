@@ -65,6 +65,16 @@ def succession(past: Sequence[Move], champion: str | None) -> list[str]:
     return _up_to(line, champion)
 
 
+def withdrawn(past: Sequence[Move]) -> set[str]:
+    """Versions that were rolled back from, and that nobody has made champion by hand, or gone back to, since."""
+    found: set[str] = set()
+    for move in past:
+        found.discard(move.version)
+        if move.action == "rolled back" and move.replaced:
+            found.add(move.replaced)
+    return found
+
+
 def _up_to(line: list[str], version: str | None) -> list[str]:
     """The line until a version last occurs in it, or with it at its end; nobody's is empty."""
     if version is None:

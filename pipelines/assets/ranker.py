@@ -198,7 +198,10 @@ def promotion(context: dg.AssetExecutionContext, deployment: dg.ResourceParam[De
             challenger.version, champion.version if champion else None, figures_of["reasons"]
         )
         if decision.promote and not promoted:
-            context.log.warning("another champion was made meanwhile: run this slice's promotion again")
+            context.log.warning(
+                "not promoted: it was rolled back from, or another champion was made meanwhile and this slice's "
+                "promotion is to be run again"
+            )
         row = {
             "challenger": challenger.version,
             "challenger_slice": challenger.slice,

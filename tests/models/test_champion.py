@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from features.errors import ModelError, TrackingError
-from models.history import Move, moves, succession
+from models.history import Move, moves, succession, withdrawn
 from models.registry import Registry
 
 START = datetime(2026, 1, 5, tzinfo=UTC)
@@ -99,6 +99,20 @@ def test_a_challenger_judged_against_another_champion_does_not_take_over(registr
     assert registry.take_over(third, first, "a retry")
 
     assert told(registry) == [(first, "promoted by rule", None), (third, "promoted by rule", first)]
+
+
+def test_what_a_person_went_back_from_only_a_person_brings_again(registry):
+    registry.take_over("1", None, "")
+    registry.take_over("2", "1", "")
+    registry.rollback("its lists look odd")
+
+    assert not registry.take_over("2", "1", "The rule still says so.")
+    assert registry.take_over("3", "1", "A newer one may.")
+    registry.rollback()
+    registry.promote("2", "it was the phone, not the lists")
+
+    assert registry.champion() == ("2", "2026-01-06")
+    assert withdrawn(registry.history()) == {"3"}
 
 
 def test_a_store_that_fails_half_way_leaves_the_champion_and_a_move_that_changes_nothing(
