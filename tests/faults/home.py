@@ -31,8 +31,17 @@ SMALL = (
 )
 SET_BACK = "2026-01-06T12:00:00+00:00"
 """What the clock says where it was set back: half of the logs are still to come."""
-BY_VERSION = ("challenger", "champion_before", "promoted", "difference", "low", "high", "reasons")
-"""Columns of `promotion`: a rerun registers versions anew and meets another champion."""
+BY_VERSION = (
+    "ranker_version",
+    "challenger",
+    "champion_before",
+    "promoted",
+    "difference",
+    "low",
+    "high",
+    "reasons",
+)
+"""Columns that hang on version numbers: a rerun registers versions anew and meets another champion."""
 RESUMED = 1e-4
 """A fit that was killed goes on from its checkpoint and ends within this of an undisturbed one."""
 _CLOCK = """
