@@ -33,6 +33,7 @@ check: .venv/.ready
 
 faults: .venv/.ready
 	$(BIN)/python tests/faults/campaign.py
+	$(BIN)/python tests/faults/replay.py
 
 clean:
 	rm -rf .momentrank build .pytest_cache .hypothesis .mypy_cache .ruff_cache .import_linter_cache

@@ -37,6 +37,7 @@ BY_VERSION = (
     "champion_before",
     "promoted",
     "difference",
+    "guard_slack",
     "low",
     "high",
     "reasons",
