@@ -7,7 +7,7 @@ is created last, with all its tags, when its artifacts are in place: one that ex
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -53,10 +53,7 @@ class Registry(Champions, Erasures):
         return f"{self.project}-{kind}"
 
     def prepare(self) -> None:
-        """Create or upgrade the database, and create the project's experiment; cheap when that is done.
-
-        Call it before anything runs in parallel: two first openings of one SQLite file collide.
-        """
+        """Create or upgrade the database, and create the project's experiment; cheap when that is done."""
         with self._connected(first=True) as client:
             self._experiment_id(client)
 
@@ -236,9 +233,12 @@ class Registry(Champions, Erasures):
             yield str(active.info.run_id)
 
     def _experiment_id(self, client: Any) -> str:
-        found = client.get_experiment_by_name(self.project)
-        create = partial(client.create_experiment, self.project, artifact_location=self.artifact_location)
-        return str(found.experiment_id if found else create())
+        import mlflow
+
+        with suppress(mlflow.MlflowException):  # it is there, or another run makes it at this instant
+            if client.get_experiment_by_name(self.project) is None:
+                client.create_experiment(self.project, artifact_location=self.artifact_location)
+        return str(client.get_experiment_by_name(self.project).experiment_id)
 
     @contextmanager
     def _connected(self, first: bool = False) -> Iterator[Any]:

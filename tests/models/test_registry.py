@@ -1,5 +1,7 @@
 """The registry over a real MLflow database: what is registered loads, moves, rolls back, is never doubled."""
 
+import subprocess
+import sys
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -221,3 +223,14 @@ def test_registered_rankers_hold_no_pickle(register, ranker, unpickled):
     names = unpickled(module="models.serving")
 
     assert {"booster-0.txt", "booster-1.txt", "ranker.json", "importance.png", "card.md"} <= names
+
+
+def test_two_runs_that_open_a_new_store_at_one_instant_share_it(tmp_path):
+    registry = Registry("newsroom", f"sqlite:///{tmp_path}/mlflow.db", f"file://{tmp_path}/mlartifacts")
+    command = [sys.executable, "-c", f"from models.registry import Registry; {registry!r}.prepare()"]
+
+    both = [subprocess.Popen(command, stderr=subprocess.PIPE, text=True) for _ in range(2)]
+
+    assert [(one.communicate()[1], one.returncode)[1] for one in both] == [0, 0]
+    assert registry.versions("ranker") == []
+    assert [file.name for file in tmp_path.glob("mlflow.db*")] == ["mlflow.db"]
