@@ -7,6 +7,7 @@ every table with the undisturbed ones. Prints a Markdown table; the exit status 
 
 import argparse
 import random
+import re
 import shutil
 import subprocess
 import sys
@@ -19,14 +20,17 @@ from pathlib import Path
 from home import SET_BACK, Home, differences, lines
 from logs import broken_logs
 
+_STEP = re.compile(r"\d+\.\d s ")
+"""How a line begins that tells of a step done."""
+
 Fault = Callable[[Home, random.Random], str]
 """Breaks a run in a home and says what happened."""
 
 
 def killed(home: Home, draw: random.Random, share: float, told: int) -> str:
-    """SIGKILL after a share of the `told` lines of a whole run, and a moment: within the asset that follows."""
+    """SIGKILL after a share of the `told` steps of a whole run, and a moment: within the asset that follows."""
     running = home.start()
-    *_, line = islice(lines(running), int(share * told) + 1)
+    *_, line = islice(filter(_STEP.match, lines(running)), int(share * told) + 1)
     try:
         running.wait(draw.random() * 0.5)
     except subprocess.TimeoutExpired:
@@ -72,7 +76,7 @@ def main(asked: argparse.Namespace) -> int:
     draw = random.Random(asked.seed)
     with tempfile.TemporaryDirectory() as name:
         undisturbed = Home(Path(name) / "undisturbed")
-        told = [*lines(undisturbed.start())]
+        told = [*filter(_STEP.match, lines(undisturbed.start()))]
         shares = [(kill + draw.random()) / asked.kills for kill in range(asked.kills)]
         faults: dict[str, Fault] = {
             f"SIGKILL {number}": partial(killed, share=share, told=len(told))

@@ -124,7 +124,8 @@ def test_an_asset_shows_its_figures_and_its_plot(served: SimpleNamespace, page: 
     page.goto(f"{served.dagster}/assets/evaluation?view=overview")
 
     page.get_by_text("impressions_judged").first.wait_for()
-    page.locator("img[src^='data:image/png']").first.wait_for(state="attached")
+    page.get_by_text("[Show Markdown]").last.click()
+    page.locator("img[src^='data:image/png']").first.wait_for()
     _keep(page, "dagster_evaluation")
 
 
