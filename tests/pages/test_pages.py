@@ -112,7 +112,9 @@ def test_a_slice_is_materialised_by_pressing_the_button(served: SimpleNamespace,
     page.goto(f"{served.dagster}/assets/features?view=overview")
     page.get_by_role("button", name="Materialize").first.click()
     page.get_by_text("Latest", exact=True).first.click()
-    page.get_by_role("button", name="Launch 1 run").click()
+    launch = page.get_by_role("button", name="Launch 1 run")
+    launch.click()
+    launch.wait_for(state="hidden")  # the request was answered: leaving the page earlier would withdraw it
 
     page.goto(f"{served.dagster}/runs")
     page.get_by_text("partition: 2026-01-07").first.wait_for()
