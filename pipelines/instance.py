@@ -1,14 +1,13 @@
 """The Dagster instance: its `dagster.yaml`, where it keeps runs, events and schedules, and its first opening."""
 
 import contextlib
-import fcntl
 import io
 import os
-from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
 
 from features.errors import ProjectError
+from pipelines.alone import alone
 
 POSTGRES = "MOMENTRANK_DAGSTER_POSTGRES"
 
@@ -66,7 +65,7 @@ def upgrade(folder: Path, storage: str) -> None:
     when several processes open it first.
     """
     stamp = folder / ".initialised"
-    with _locked(folder / ".lock"):
+    with alone(folder / ".lock"):
         done = f"{metadata.version('dagster')} {storage}".strip()
         if stamp.exists() and stamp.read_text(encoding="utf-8") == done:
             return
@@ -92,10 +91,3 @@ def _refuse_other_storage(file: Path, found: str, postgres: bool) -> None:
             f"{file} keeps Dagster's runs where {POSTGRES} says, and that is not set: set it to "
             "postgresql://USER:PASSWORD@HOST/DATABASE, or remove that file"
         )
-
-
-@contextlib.contextmanager
-def _locked(file: Path) -> Iterator[None]:
-    with file.open("w", encoding="utf-8") as handle:
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        yield

@@ -12,7 +12,9 @@ import re
 import time
 import uuid
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import SimpleNamespace
 from urllib.parse import urlparse
 from urllib.request import url2pathname
@@ -25,6 +27,7 @@ from deltalake.transaction import AddAction, RemoveAction
 from polars.datatypes import DataTypeClass
 
 from features.errors import TableError
+from pipelines.alone import alone
 
 SLICE = "slice"
 COMMIT_ATTEMPTS = 12
@@ -212,20 +215,26 @@ class Lake:
         """Replace the slice's files; retried, since another writer may commit at the same instant."""
         for attempt in range(COMMIT_ATTEMPTS):
             try:
-                delta.create_write_transaction(
-                    files, "overwrite", delta.schema(), [SLICE], [(SLICE, "=", slice)]
-                )
+                with self._turn(table):
+                    delta.update_incremental()  # what was not seen would stay beside what is added
+                    delta.create_write_transaction(
+                        files, "overwrite", delta.schema(), [SLICE], [(SLICE, "=", slice)]
+                    )
+                    delta.update_incremental()
+                return delta.version()
             except DeltaError as error:
                 conflict = error
                 _pause(attempt)
                 delta = self._open(table)
-            else:
-                delta.update_incremental()
-                return delta.version()
         raise TableError(
             f"slice {slice!r} of table {table!r} could not be written in {COMMIT_ATTEMPTS} attempts, "
             f"others are writing the same slice: let one run finish, then run again ({conflict})"
         )
+
+    def _turn(self, table: str) -> AbstractContextManager[None]:
+        """Alone at a table's log among this machine's processes; in an object store nobody is kept out."""
+        root = _local(self.root)
+        return nullcontext() if "://" in root else alone(Path(root) / ".locks" / table.replace("/", "."))
 
     def _require(self, table: str, delta: DeltaTable, slices: Sequence[str]) -> None:
         missing = sorted(set(slices) - set(_slices(delta)))

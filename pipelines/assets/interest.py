@@ -1,12 +1,15 @@
 """Interest: a text encoder and a moment decoder, fine-tuned slice by slice on what people did next."""
 
 import shutil
+from pathlib import Path
+from typing import Any
 
 import dagster as dg
 
 from features.schemas import InterestScores, ItemVectors
-from models.interest_input import interest_config, interest_input
+from models.interest_input import InterestInput, interest_config, interest_input
 from models.interest_input import item_vectors as vectors_of
+from pipelines.alone import alone
 from pipelines.deployment import Deployment
 from pipelines.failures import steady
 from pipelines.publish import publish
@@ -41,9 +44,6 @@ def item_vectors(context: dg.AssetExecutionContext, deployment: dg.ResourceParam
 @steady
 def interest_model(context: dg.AssetExecutionContext, deployment: dg.ResourceParam[Deployment]) -> None:
     """The interest model after this slice: the previous version, fine-tuned on what people did in it."""
-    from models.interest.serving import example
-    from models.interest.training import fine_tune
-
     project, registry = deployment.project, deployment.registry
     for slice in context.partition_keys:
         labels = deployment.lake.read("candidates", [slice])
@@ -51,30 +51,10 @@ def interest_model(context: dg.AssetExecutionContext, deployment: dg.ResourcePar
             context.add_asset_metadata({"skipped": "nothing was clicked in this slice"}, partition_key=slice)
             continue
         given = interest_input(deployment.state_before(slice), deployment.events(slice), project, labels)
-        previous = deployment.latest("interest", slice, context.run.run_id)
         place = deployment.settings.checkpoints / project.name / slice
-        model = fine_tune(
-            given.items,
-            given.moments,
-            interest_config(project),
-            start_from=registry.interest_folder(previous.version) if previous else None,
-            checkpoint=place / "training",
-            cache=deployment.settings.cache,
-            progress=deployment.watch(f"interest_model {slice}"),
-        )
-        model.save(place / "version")
-        last = model.history[-1] if model.history else {}
-        version = registry.register_interest(
-            place / "version",
-            slice,
-            context.run.run_id,
-            {"loss": last.get("loss")},
-            deployment.table_versions(),
-            model.config.as_dict(),
-            example(model.config),
-            model.history,
-        )
-        shutil.rmtree(place)
+        # Two runs of one slice would write to one checkpoint.
+        with alone(place.parent / f"{slice}.lock"):
+            version, last = _fit(deployment, slice, context.run.run_id, given, place)
         context.add_asset_metadata(
             {
                 "version": version,
@@ -88,6 +68,39 @@ def interest_model(context: dg.AssetExecutionContext, deployment: dg.ResourcePar
             partition_key=slice,
         )
         deployment.tell(f"interest_model {slice}: version {version}, loss {last.get('loss', 0.0):.4f}")
+
+
+def _fit(
+    deployment: Deployment, slice: str, run: str, given: InterestInput, place: Path
+) -> tuple[str, dict[str, Any]]:
+    """The version that was registered, and what was measured at its last step. `place` is gone afterwards."""
+    from models.interest.serving import example
+    from models.interest.training import fine_tune
+
+    registry, previous = deployment.registry, deployment.latest("interest", slice, run)
+    model = fine_tune(
+        given.items,
+        given.moments,
+        interest_config(deployment.project),
+        start_from=registry.interest_folder(previous.version) if previous else None,
+        checkpoint=place / "training",
+        cache=deployment.settings.cache,
+        progress=deployment.watch(f"interest_model {slice}"),
+    )
+    model.save(place / "version")
+    last = dict(model.history[-1]) if model.history else {}
+    version = registry.register_interest(
+        place / "version",
+        slice,
+        run,
+        {"loss": last.get("loss")},
+        deployment.table_versions(),
+        model.config.as_dict(),
+        example(model.config),
+        model.history,
+    )
+    shutil.rmtree(place)
+    return version, last
 
 
 @dg.asset(

@@ -6,6 +6,7 @@ import threading
 from datetime import UTC, date, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 from urllib.parse import parse_qs, unquote, urlparse
 
 import polars as pl
@@ -205,6 +206,26 @@ def test_writers_of_different_and_equal_slices_all_succeed(tmp_path: Path) -> No
     own = lake.read("t", [f"own-{writer}" for writer in range(4)])
     assert own["n"].to_list() == [2, 2, 2, 2]
     assert lake.read("t", ["shared"]).height == 1
+
+
+def test_of_two_that_write_a_new_slice_at_once_one_is_the_last(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lake, both, write = Lake(str(tmp_path)), threading.Barrier(2), Lake._write_file
+    lake.write("t", "before", numbers(0))
+
+    def together(*given: Any) -> int:
+        both.wait(10)  # neither has seen the other's file when it commits
+        return write(*given)
+
+    monkeypatch.setattr(Lake, "_write_file", together)
+    threads = [threading.Thread(target=lake.write, args=("t", "new", numbers(n))) for n in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert lake.read("t", ["new"]).height == 1
 
 
 def test_any_delta_reader_reads_the_tables(tmp_path: Path) -> None:
