@@ -109,6 +109,11 @@ def _short(text: str) -> str:
     return line if len(line) <= _LONGEST else f"{line[:_LONGEST]}…"
 
 
+def _tell(deployment: Deployment, context: dg.RunStatusSensorContext) -> None:
+    found = of_run(deployment, context.instance, context.dagster_run)
+    send(found, deployment.settings.webhook, context.log)
+
+
 def sensors(settings: Settings) -> list[dg.SensorDefinition]:
     """The three that alert; on from the start where a webhook is named, else off until switched on."""
     status = dg.DefaultSensorStatus.RUNNING if settings.webhook else dg.DefaultSensorStatus.STOPPED
@@ -117,11 +122,7 @@ def sensors(settings: Settings) -> list[dg.SensorDefinition]:
         name="failed_runs", default_status=status, description="Tells of runs that failed, and of what."
     )
     def failed_runs(context: dg.RunFailureSensorContext, deployment: dg.ResourceParam[Deployment]) -> None:
-        send(
-            of_run(deployment, context.instance, context.dagster_run),
-            deployment.settings.webhook,
-            context.log,
-        )
+        _tell(deployment, context)
 
     @dg.run_status_sensor(
         name="failed_checks",
@@ -130,11 +131,7 @@ def sensors(settings: Settings) -> list[dg.SensorDefinition]:
         description="Tells of checks that do not hold in runs that went on to their end.",
     )
     def failed_checks(context: dg.RunStatusSensorContext, deployment: dg.ResourceParam[Deployment]) -> None:
-        send(
-            of_run(deployment, context.instance, context.dagster_run),
-            deployment.settings.webhook,
-            context.log,
-        )
+        _tell(deployment, context)
 
     @dg.sensor(
         name="missing_slices",

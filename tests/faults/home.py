@@ -104,11 +104,6 @@ class Home:
         told = [*lines(running)]
         return running.wait(), told[-1]
 
-    def tables(self) -> list[str]:
-        """Names of all tables of the lake."""
-        root = Path(self.deployment.lake.root)
-        return sorted(str(log.parent.relative_to(root)) for log in root.rglob("_delta_log"))
-
     def unusable(self) -> Iterator[str]:
         """Registered versions that cannot be loaded, or lack what a complete one has."""
         registry = self.deployment.registry
@@ -129,7 +124,7 @@ def lines(running: subprocess.Popen[str]) -> Iterator[str]:
 
 def differences(home: Home, undisturbed: Home) -> list[str]:
     """Where the tables of a home differ from undisturbed ones, and versions that cannot be used."""
-    ours, theirs = set(home.tables()), set(undisturbed.tables())
+    ours, theirs = ({*one.deployment.lake.tables()} for one in (home, undisturbed))
     found = [f"table {name} is in one of them only" for name in sorted(ours ^ theirs)]
     for name in sorted(ours & theirs):
         here, there = (
