@@ -8,13 +8,12 @@ from features.ranking_dataset import assemble
 from features.versions import versions
 from models import figures
 from models.card import JUDGED, judged, ranker_card
-from models.evaluation import calibration, calibration_error
 from models.exposure import beyond_accuracy
 from models.exposure import exposure as exposure_of
-from models.judging import SCORERS, fit_rankers, judge_slice, promotion_values, score_slice
-from models.promotion import decide
+from models.judging import SCORERS, fit_rankers, judge_slice, score_slice
 from pipelines.deployment import Deployment
 from pipelines.failures import steady
+from pipelines.promoting import challenge
 from pipelines.publish import picture, publish
 from pipelines.reporting import with_family
 from pipelines.timetable import ONE_RUN, before
@@ -167,51 +166,20 @@ def exposure(context: dg.AssetExecutionContext, deployment: dg.ResourceParam[Dep
 @dg.asset(group_name="ranker", kinds={"mlflow"}, deps=["evaluation"], backfill_policy=ONE_RUN, pool="writer")
 @steady
 def promotion(context: dg.AssetExecutionContext, deployment: dg.ResourceParam[Deployment]) -> None:
-    """Champion and challenger rescored on the same unseen lists; the challenger takes over if the rule says so.
-
-    The challenger is the version that `evaluation` judged: one that another run registers meanwhile is not taken.
-    """
-    project, registry = deployment.project, deployment.registry
+    """Champion and challenger rescored on the same unseen lists; the challenger takes over if the rule says so."""
     for slice in context.partition_keys:
-        challenger, champion = deployment.judged(slice), deployment.champion()
-        if challenger is None or (champion and champion.slice >= challenger.slice):
-            reason = "the champion is as new as the challenger" if champion else "there is no challenger yet"
-            context.add_asset_metadata({"promoted": False, "reasons": reason}, partition_key=slice)
+        outcome = challenge(deployment, slice)
+        if isinstance(outcome, str):
+            context.add_asset_metadata({"promoted": False, "reasons": outcome}, partition_key=slice)
             continue
-        scored = deployment.lake.read("evaluation_scores", [slice])
-        values = promotion_values(
-            deployment.lake.read("ranking_dataset", [slice]),
-            scored,
-            registry.load_ranker(champion.version) if champion else None,
-            project,
-        )
-        decision = decide(
-            values,
-            project.promotion,
-            project.seed,
-            calibration_error=calibration_error(calibration(scored["click_probability"], scored["clicked"])),
-            champion="champion" if champion else None,
-        )
-        figures_of = decision.figures()
-        registry.tag("ranker", challenger.version, "promotion", figures_of["reasons"])
-        promoted = decision.promote and registry.take_over(
-            challenger.version, champion.version if champion else None, figures_of["reasons"]
-        )
+        decision, promoted, row = outcome
         if decision.promote and not promoted:
             context.log.warning(
                 "not promoted: it was rolled back from, or another champion was made meanwhile and this slice's "
                 "promotion is to be run again"
             )
-        row = {
-            "challenger": challenger.version,
-            "challenger_slice": challenger.slice,
-            "champion_before": champion.version if champion else None,
-            "promoted": promoted,
-            **figures_of,
-        }
         publish(
-            context, deployment, "promotion", slice,
-            pl.DataFrame([row], schema_overrides={"champion_before": pl.String, "guard_slack": pl.Float64}),
+            context, deployment, "promotion", slice, row,
             {
                 "promoted": promoted,
                 "difference": decision.difference.mean,
