@@ -140,8 +140,6 @@ _LIMITS = """\
 def _use(name: str, ranker: Ranker) -> str:
     return f"""\
 ```python
-import mlflow
-
 ranker = mlflow.pyfunc.load_model("models:/{name}@champion")
 ranker.predict(frame)  # rank, rank_score, click_probability: row for row
 ```
