@@ -24,6 +24,7 @@ from features.sections import (
     Promotion,
     Ranker,
     Retention,
+    Scale,
     Source,
 )
 from features.slices import Section, Slices
@@ -47,6 +48,7 @@ class Project(Section):
     lists: Lists = Lists()
     checks: Checks = Checks()
     retention: Retention = Retention()
+    scale: Scale = Scale()
     folder: Path = Path()
     """Where the project file lies; relative source paths start here."""
 

@@ -258,3 +258,22 @@ class Retention(Section):
 
     keep: Duration | None = None
     """Age from which slices of tables about people are deleted; without it they stay."""
+
+
+class Scale(Section):
+    """How much of the work is done side by side. The numbers change where it runs, not what it gives."""
+
+    buckets: int = Field(1, ge=1)
+    """Parts that the people are cut into by a hash of their id: each part's features are made by itself."""
+    tick: Duration = timedelta(hours=1)
+    """With several buckets, counters of items are added up over stretches of this length before they travel."""
+    trainers: int = Field(1, ge=1)
+    """Workers that fine-tune the interest model together."""
+    gpus: bool = False
+    """Whether each of the trainers needs a GPU of its own."""
+    rankers: int = Field(1, ge=1)
+    """Workers that fit the ranker together once its window is larger than `in_memory`."""
+    in_memory: int = Field(20_000_000, ge=1)
+    """Candidates that one process fits a ranker on; of more, with one worker, whole lists are drawn at random."""
+    scorers: int = Field(1, ge=1)
+    """Actors that score interest side by side, each with the version loaded once."""
