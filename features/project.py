@@ -4,6 +4,7 @@ Unknown keys are errors that name the nearest known key. `load` reads a file and
 """
 
 import difflib
+import re
 import tomllib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -70,6 +71,20 @@ class Project(Section):
                 f"retention.keep: {keep} is shorter than the {window} that a ranker is fitted on; keep longer, "
                 "or lower ranker.window"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _guards_are_segments(self) -> "Project":
+        values = "|".join(re.escape(name) for name in self.items.categorical)
+        for name in self.promotion.guard:
+            if not re.fullmatch(
+                rf"new_users|new_items|({values or '(?!)'}): .+|list of \d.*|\d\d–\d\d h", name
+            ):
+                raise ValueError(
+                    f"promotion.guard: {name!r} names no segment and would never block; write new_users, new_items, "
+                    "a declared categorical attribute and its value such as 'category: sport', 'list of 6–10' or "
+                    "'06–12 h', as the report does"
+                )
         return self
 
     @model_validator(mode="after")

@@ -5,7 +5,10 @@ from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 
 import dagster as dg
+import polars as pl
 
+from features.events import Events
+from features.labels import attribute, restated
 from features.project import Project
 from pipelines.deployment import Deployment
 from pipelines.landing import Landing, Record, Stamp, open_landing
@@ -13,6 +16,7 @@ from pipelines.timetable import LAST_TABLE, RESTATES, complete, due, request, un
 
 LOOK_EVERY = 30  # seconds
 _LABELS = dg.AssetKey("candidates")
+_LABEL = ["impression_id", "item_id", "label"]
 LATE = "late_slices"
 """Metadata of `candidates`: earlier slices whose labels in the lake are no longer what is known."""
 
@@ -169,3 +173,19 @@ def late_since(instance: dg.DagsterInstance, after: int) -> tuple[list[str], int
     )
     stale = sorted(key for key, event in named.items() if latest.get(key, 0) < event)
     return stale, max((record.storage_id for record in found), default=after)
+
+
+def stale(deployment: Deployment, found: Events, counted: pl.DataFrame, begun: datetime) -> list[str]:
+    """Slices before `begun` whose labels in the lake are not those that `counted` interactions give, in order.
+
+    Only what became known from `begun` on is looked into, and only slices that the lake has.
+    """
+    kept = deployment.lake.slices("candidates")
+    named = restated(found.impressions, counted, begun, deployment.project.labels)
+    changed = []
+    for slice in (key for key in named if key in kept):
+        shown = found.impressions.filter(pl.col("slice") == slice).drop("slice")
+        labels = attribute(shown, counted, deployment.project.labels).select(_LABEL)
+        if not deployment.lake.read("candidates", [slice], _LABEL).equals(labels):
+            changed.append(slice)
+    return changed

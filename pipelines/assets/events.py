@@ -1,15 +1,13 @@
 """Events: the raw logs, read, validated and cut into slices."""
 
 from collections.abc import Iterator
-from datetime import datetime
 
 import dagster as dg
 import polars as pl
 
-from features.events import Events
-from features.labels import attribute, restated, timely
+from features.labels import attribute, timely
 from features.schemas import Candidates, Impressions, Interactions, Items, Rejects
-from pipelines.arrival import LATE
+from pipelines.arrival import LATE, stale
 from pipelines.deployment import Deployment
 from pipelines.failures import steady
 from pipelines.publish import publish
@@ -22,7 +20,6 @@ TABLES = {
     "candidates": "Each item of each list with its label: the greatest gain it earned in time.",
     "rejects": "Rows that were refused, with the reason. Rows in = rows kept + these.",
 }
-_LABEL = ["impression_id", "item_id", "label"]
 
 
 @dg.multi_asset(
@@ -63,19 +60,3 @@ def ingest(
         publish(context, deployment, "rejects", slice, Rejects.validate(rejects), counts)
     for name in TABLES:
         yield dg.MaterializeResult(asset_key=name)
-
-
-def stale(deployment: Deployment, found: Events, counted: pl.DataFrame, begun: datetime) -> list[str]:
-    """Slices before `begun` whose labels in the lake are not those that `counted` interactions give, in order.
-
-    Only what became known from `begun` on is looked into, and only slices that the lake has.
-    """
-    kept = deployment.lake.slices("candidates")
-    named = restated(found.impressions, counted, begun, deployment.project.labels)
-    changed = []
-    for slice in (key for key in named if key in kept):
-        shown = found.impressions.filter(pl.col("slice") == slice).drop("slice")
-        labels = attribute(shown, counted, deployment.project.labels).select(_LABEL)
-        if not deployment.lake.read("candidates", [slice], _LABEL).equals(labels):
-            changed.append(slice)
-    return changed

@@ -87,6 +87,8 @@ def test_the_last_override_wins(file: Path) -> None:
         ('source.format="tables"', "needs a [source.tables] section"),
         ('source.format="csv"', "'metarank', 'mind', 'tables' or 'newsroom'"),
         ('interest.tune="top:0"', "interest.tune"),
+        ('promotion.guard={"new_user" = 0.1}', "'new_user' names no segment and would never block"),
+        ('promotion.guard={"colour: red" = 0.1}', "'colour: red' names no segment"),
     ],
 )
 def test_a_wrong_value_is_named_with_what_was_expected(file: Path, override: str, said: str) -> None:
@@ -109,6 +111,13 @@ def test_a_wrong_value_is_named_with_what_was_expected(file: Path, override: str
 )
 def test_an_unknown_key_names_the_nearest_known_one(file: Path, override: str, said: str) -> None:
     assert said in wrong(file, override)
+
+
+def test_every_kind_of_segment_can_be_guarded(file: Path) -> None:
+    guard = (
+        'promotion.guard={"new_items" = 0.1, "colour: red" = 0.1, "list of 51 or more" = 0, "06–12 h" = 0.1}'
+    )
+    assert len(load(file, ['items.categorical=["colour"]', guard]).promotion.guard) == 4
 
 
 def test_every_mistake_is_told_at_once(file: Path) -> None:
