@@ -1,6 +1,6 @@
 """A model card: what a version was fitted on, reads, reaches and is not for, in Markdown.
 
-It is written when a ranker is registered, and amended when the version has been judged on lists that it had
+It is written when a version is registered; a ranker's is amended when it has been judged on lists that it had
 not seen. MLflow shows it as the version's description.
 """
 
@@ -45,11 +45,16 @@ def ranker_card(
         ),
     }
     top = (
-        f"# {name}, fitted on {tags.get('window', 'one window')}\n\n"
         f"Orders the candidates of a list for its user, by what was done before and by what the text says: "
         f"LightGBM LambdaRank over {len(ranker.columns)} columns, {_boosters(ranker)}."
     )
-    return "\n\n".join([top, *(f"## {heading}\n\n{text}" for heading, text in sections.items())]) + "\n"
+    return written(f"{name}, fitted on {tags.get('window', 'one window')}", top, sections)
+
+
+def written(title: str, top: str, sections: Mapping[str, str]) -> str:
+    """A card: title, a first paragraph, and sections by heading."""
+    parts = [f"# {title}", top, *(f"## {heading}\n\n{text}" for heading, text in sections.items())]
+    return "\n\n".join(parts) + "\n"
 
 
 def judged(judgement: Judgement, slice: str, version: str) -> str:
@@ -62,7 +67,7 @@ def judged(judgement: Judgement, slice: str, version: str) -> str:
     parts = [
         f"{judgement.impressions:,} lists of {slice}, which version {version} had not seen; means, with the "
         f"interval of the bootstrap.",
-        _table(["scorer", *_METRICS], rows),
+        table(["scorer", *_METRICS], rows),
     ]
     segments = judgement.table.filter(pl.col("segment") != ALL, scorer="full", metric=_METRICS[0]).drop_nulls(
         "mean"
@@ -72,7 +77,7 @@ def judged(judgement: Judgement, slice: str, version: str) -> str:
             [row["segment"], f"{row['impressions']:,}", _interval(row)]
             for row in segments.iter_rows(named=True)
         ]
-        parts.append(_table(["apart", "lists", _METRICS[0]], apart))
+        parts.append(table(["apart", "lists", _METRICS[0]], apart))
     return "\n\n".join(parts)
 
 
@@ -92,6 +97,12 @@ def shortened(card: str) -> str:
     return card[: _LONGEST - len(_SEE_CARD)].rpartition("\n")[0].rstrip() + _SEE_CARD
 
 
+def table(head: list[str], rows: list[list[str]]) -> str:
+    """A table, its columns headed."""
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
 def _data(ranker: Ranker, project: Project, tags: Mapping[str, object]) -> str:
     gains = ", ".join(f"{kind} {gain:g}" for kind, gain in project.labels.gains.items())
     facts = {
@@ -103,7 +114,7 @@ def _data(ranker: Ranker, project: Project, tags: Mapping[str, object]) -> str:
         "tables": tags.get("tables", ""),
         "interest scores": f"up to version {tags.get('interest_version', 'none')} of {project.name}-interest",
     }
-    return _table(["", ""], [[name, str(fact)] for name, fact in facts.items()])
+    return table(["", ""], [[name, str(fact)] for name, fact in facts.items()])
 
 
 def _boosters(ranker: Ranker) -> str:
@@ -124,7 +135,7 @@ def _features(importance: pl.DataFrame) -> str:
         [family, str(count), f"{gain / total:.1%}", ", ".join(f"`{name}`" for name in names)]
         for family, count, gain, names in families.iter_rows()
     ]
-    return _table(["family", "columns", "share of gain", "greatest"], rows)
+    return table(["family", "columns", "share of gain", "greatest"], rows)
 
 
 _LIMITS = """\
@@ -157,8 +168,3 @@ def _figure(table: pl.DataFrame, scorer: str, metric: str) -> str:
 
 def _interval(row: Mapping[str, float | None]) -> str:
     return "–" if row["mean"] is None else f"{row['mean']:.3f} ({row['low']:.3f}–{row['high']:.3f})"
-
-
-def _table(head: list[str], rows: list[list[str]]) -> str:
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)

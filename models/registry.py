@@ -1,7 +1,7 @@
 """The MLflow registry: registers, finds, aliases, loads and rolls back the versions of both models.
 
-Two registered models a project, `<project>-ranker` and `<project>-interest`, one version a slice. A version
-is created last, with all its tags, when its artifacts are in place: one that exists is complete.
+One version a slice of each. It is created last, with all its tags, when its artifacts are in place: one that
+exists is complete.
 """
 
 import time
@@ -96,18 +96,18 @@ class Registry(Champions, Erasures):
         params: Mapping[str, object],
         example: Sequence[Mapping[str, Any]],
         curves: Sequence[Mapping[str, Any]] = (),
+        card: str = "",
     ) -> str:
         """Log and register the interest model saved in `folder` as `challenger`; returns its version.
 
         `params` is its configuration, `example` a few rows as `models.interest.serving` takes them, `curves`
-        one mapping a training step: `step`, and what was measured at it. A retry (same slice, same Dagster
-        run) returns the version that is there.
+        one mapping a training step: `step`, and what was measured at it, `card` the version's description. A
+        retry (same slice, same Dagster run) returns the version that is there.
         """
         tags = {**tags, "slice": slice, "dagster_run": dagster_run}
         values = tracking.measures(metrics, curves)
-        rows, outputs = tracking.served_rows(example)
-        log_model = partial(_log_model, "interest", folder, rows, outputs)
-        return self._register("interest", tags, values, params, log_model)
+        log_model = partial(_log_model, "interest", folder, *tracking.served_rows(example))
+        return self._register("interest", tags, values, params, log_model, card=card)
 
     def load_ranker(self, version_or_alias: str, ablation: str = FULL) -> Ranker:
         """The ranker of a version (`"3"`) or an alias (`"champion"`), or an ablation kept beside it."""

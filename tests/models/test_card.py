@@ -6,6 +6,8 @@ import pytest
 from features.project import load
 from models.card import JUDGED, judged, ranker_card, shortened, with_section
 from models.evaluation import judge
+from models.interest.config import InterestConfig
+from models.interest_card import interest_card
 
 TAGS = {"window": "2026-01-04 … 2026-01-05", "interest_version": "4", "tables": "items@3 features@7"}
 
@@ -88,3 +90,28 @@ def test_the_card_of_the_whole_newsroom_fits_into_a_description(ranker, pytestco
     text = ranker_card("newsroom-ranker", ranker, project, importance, TAGS)
 
     assert len(text) < 4000, "a judgement needs a thousand characters more"
+
+
+def test_an_interest_version_tells_how_its_fit_went():
+    config = InterestConfig(numbers=("price",), ids=False).as_dict()
+    curve = [
+        {"epoch": 1, "step": 1, "loss": 2.5},
+        {"epoch": 2, "step": 8, "loss": 1.25, "held_out_loss": 1.5, "held_out_calibration_error": 0.01},
+    ]
+    tags = {"started_from": "3", "lists": 1200, "texts": 40, "tables": "items@3"}
+
+    card = interest_card("newsroom-interest", "2026-01-05", config, curve, tags)
+
+    assert card.startswith("# newsroom-interest, fine-tuned up to 2026-01-05\n")
+    for fact in (
+        "version 3",
+        "1,200 lists, 40 distinct texts",
+        "passed, click",
+        "attributes, price",
+        "8 in 2 epochs",
+        "2.5000 at first, 1.2500 at last",
+        "loss 1.5000, calibration error 0.0100",
+        'load_model("models:/newsroom-interest@challenger")',
+    ):
+        assert fact in card, fact
+    assert "nothing to learn from" in interest_card("x-interest", "2026-01-05", config, [], {})

@@ -43,6 +43,7 @@ def _register_interest(
         params=model.config.as_dict(),
         example=example_requests(model.config),
         curves=curves,
+        card="# a card",
     )
 
 
@@ -77,6 +78,7 @@ def test_an_interest_version_comes_back_and_is_not_pickled(registry, interest, t
 
     back = registry.interest_folder(CHALLENGER)
     assert InterestModel.load(back).config == interest.config
+    assert mlflow.MlflowClient().get_model_version("newsroom-interest", "1").description == "# a card"
     assert (back / "tokenizer" / "tokenizer.json").exists()
     assert {"model.safetensors", "config.json"} <= unpickled(module="models.interest.serving")
 
