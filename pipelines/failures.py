@@ -1,13 +1,15 @@
-"""What is tried again and what is not: a server that cannot be reached, yes; data or a project that is wrong, no."""
+"""What is tried again and what is not: a server or store that is away, yes; data or a project that is wrong, no."""
 
 import functools
 import inspect
 import random
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import dagster as dg
+from deltalake.exceptions import DeltaError
 
 from features.errors import MomentRankError, TrackingError
 
@@ -15,6 +17,11 @@ RETRIES = 4
 FIRST_PAUSE_SECONDS = 5.0
 LONGEST_PAUSE_SECONDS = 120.0
 _TRANSIENT = (TrackingError, ConnectionError, TimeoutError)
+# Deltalake's and Polars' object stores have no class for an outage: both say so, in lines broken anywhere.
+_LINE_BREAKS = re.compile(r"\x1b\[\d*m|↳|\s+")
+_OF_A_STORE = re.compile(r"Generic\w+error")
+_REFUSED = re.compile(r"statuscode:4(?!08|29)\d\d")
+_OF_BOTO = {"ConnectionError", "HTTPClientError"}
 
 Body = TypeVar("Body", bound=Callable[..., Any])
 
@@ -42,10 +49,34 @@ def steady(body: Body) -> Body:
 def _judged(tries: int) -> Iterator[None]:
     try:
         yield
-    except _TRANSIENT as error:
-        raise dg.RetryRequested(max_retries=RETRIES, seconds_to_wait=pause(tries)) from error
     except MomentRankError as error:
-        raise dg.Failure(str(error), allow_retries=False) from error
+        if not transient(error):
+            raise dg.Failure(str(error), allow_retries=False) from error
+        raise _later(tries) from error
+    except Exception as error:
+        if not transient(error):
+            raise
+        raise _later(tries) from error
+
+
+def transient(error: BaseException) -> bool:
+    """Whether another try may help: a server or an object store is away, and has not refused what it was asked."""
+    if isinstance(error, _TRANSIENT):
+        return True
+    if type(error).__module__ == "botocore.exceptions":  # an extra, which may not be installed
+        return any(kind.__name__ in _OF_BOTO for kind in type(error).__mro__) or _failed(error)
+    said = _LINE_BREAKS.sub("", str(error))
+    of_a_store = isinstance(error, OSError | DeltaError) and _OF_A_STORE.search(said)
+    return bool(of_a_store and not _REFUSED.search(said))
+
+
+def _failed(error: BaseException) -> bool:
+    answer = getattr(error, "response", {})
+    return int(answer.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)) >= 500
+
+
+def _later(tries: int) -> dg.RetryRequested:
+    return dg.RetryRequested(max_retries=RETRIES, seconds_to_wait=pause(tries))
 
 
 def pause(tries: int) -> float:

@@ -1,55 +1,48 @@
 """The table store: Delta Lake tables in a folder or an object store, one slice replaced atomically at a time.
 
 Every table has one more column than its schema, `slice`, by which it is partitioned. A slice is one Parquet
-file, which keeps its rows in the order written; an empty slice is a file without rows, so that "nothing
-happened" is not mistaken for "was never computed". Files are written first and committed to the Delta log
-after: a writer killed in between leaves a file that no reader sees.
+file, or one a bucket where several workers write it together; each keeps its rows in the order written. An
+empty slice is a file without rows: "nothing happened" is not "was never computed". Files are written first and
+committed to the Delta log after: a writer killed in between leaves a file that no reader sees.
+
+Of two writers of one slice the second replaces what the first wrote. Delta alone would keep both where neither
+saw a file to replace, so each commit is also a transaction of the slice, which Delta refuses the second.
 """
 
-import json
 import random
 import re
 import time
-import uuid
-from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from types import SimpleNamespace
 from urllib.parse import urlparse
 from urllib.request import url2pathname
 
 import polars as pl
-from deltalake import DeltaTable, Schema
-from deltalake.exceptions import DeltaError, TableNotFoundError
+from deltalake import CommitProperties, DeltaTable, Schema, Transaction
+from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
 from deltalake.fs import DeltaStorageHandler
-from deltalake.transaction import AddAction, RemoveAction
-from polars.datatypes import DataTypeClass
 
+from features.buckets import bucket as bucket_of
 from features.errors import TableError
-from pipelines.alone import alone
+from pipelines.lake_columns import (
+    SLICE,
+    fingerprint,
+    in_order,
+    refuse_lossy_types,
+    require_columns,
+    without_slice,
+)
+from pipelines.lake_parts import Part, listed, part_file, require_whole
 
-SLICE = "slice"
+__all__ = ["SLICE", "Lake", "Part", "WriteResult"]
+
 COMMIT_ATTEMPTS = 12
 FIRST_PAUSE_SECONDS = 0.02
 LONGEST_PAUSE_SECONDS = 1.0
 
 _TABLE_NAME = re.compile(r"[A-Za-z0-9_-]+(/[A-Za-z0-9_-]+)*")
-_SLICE_NAME = re.compile(r"[A-Za-z0-9_.:-]+")
-# Delta has no unsigned, categorical, array, duration or time columns: they would come back as something else.
-_KEPT_TYPES = (
-    pl.Int8,
-    pl.Int16,
-    pl.Int32,
-    pl.Int64,
-    pl.Float32,
-    pl.Float64,
-    pl.Boolean,
-    pl.String,
-    pl.Binary,
-    pl.Date,
-    pl.Datetime("us", "UTC"),
-)
+_BUCKET_SAMPLE = 100  # rows
 
 
 @dataclass(frozen=True)
@@ -77,43 +70,65 @@ class Lake:
         Creates the table on the first write. `frame` may carry a `slice` column that says the same.
         Raises TableError where columns differ from the table's, or have a type that Delta cannot give back.
         """
-        rows = _without_slice(table, slice, frame)
-        _refuse_lossy_types(table, rows)
-        schema = Schema.from_arrow(pl.Schema({**rows.schema, SLICE: pl.String()}))
-        delta = self._create(table, schema)
-        rows = rows.select(self._columns_in_order(table, delta, schema))
-        file = f"{SLICE}={slice}/{uuid.uuid4()}.parquet"
-        size = self._write_file(table, file, rows)
-        stats = json.dumps({"numRecords": rows.height})
-        add = AddAction(file, size, {SLICE: slice}, time.time_ns() // 1_000_000, True, stats)
-        return WriteResult(rows.height, self._commit(table, delta, slice, [add]))
+        part, delta = self._draft(table, slice, frame, 0, 1)
+        return self._commit(table, delta, slice, [part])
+
+    def draft(self, table: str, slice: str, frame: pl.DataFrame, bucket: int = 0, buckets: int = 1) -> Part:
+        """Write one bucket of a slice to a file that is seen by nobody before `publish`.
+
+        Every worker drafts its own buckets, and one publishes them all; a table is bucketed by one column.
+        A draft that is never published is a stray, which `purge` removes. Raises what `write` raises.
+        """
+        return self._draft(table, slice, frame, bucket, buckets)[0]
+
+    def publish(self, table: str, slice: str, parts: Sequence[Part]) -> WriteResult:
+        """Replace one slice by drafted parts, all at once; TableError unless each bucket is there once."""
+        delta = self._open(table)
+        require_whole(table, slice, parts, fingerprint(delta.schema()))
+        return self._commit(table, delta, slice, parts)
 
     def delete(self, table: str, slice: str) -> WriteResult:
         """Take one slice out of a table; it counts as never computed. TableError if it is not there."""
         delta = self._open(table)
-        self._require(table, delta, [slice])
-        return WriteResult(0, self._commit(table, delta, slice, []))
+        _require(table, [slice], _slices(delta))
+        return self._commit(table, delta, slice, [])
 
     def read(
         self, table: str, slices: Sequence[str] | None = None, columns: Sequence[str] | None = None
     ) -> pl.DataFrame:
-        """Rows of the slices (all by default), by slice, then in the order written; `slice` comes last.
+        """Rows of the slices (all by default), by slice, bucket, then in the order written; `slice` comes last.
 
         Raises TableError for a missing table, slice or column.
         """
         delta = self._open(table)
-        rows = pl.scan_delta(delta)
-        if slices is not None:
-            self._require(table, delta, slices)
-            rows = rows.filter(pl.col(SLICE).is_in(sorted(set(slices))))
-        if columns is not None:
-            _require_columns(table, columns, rows.collect_schema().names())
-            rows = rows.select(*(name for name in columns if name != SLICE), SLICE)
-        frame = rows.collect()
-        # Files come in the order of the log; sorting is stable, so it leaves each slice's rows in order.
-        if not frame[SLICE].is_sorted():
-            frame = frame.sort(SLICE, maintain_order=True)
-        return frame if columns is None else frame.select(columns)
+        return self._collect(table, delta, _files(table, delta, slices), columns)
+
+    def read_bucket(
+        self,
+        table: str,
+        slices: Sequence[str],
+        key: str,
+        bucket: int,
+        buckets: int,
+        columns: Sequence[str] | None = None,
+    ) -> pl.DataFrame:
+        """Rows of the slices whose column `key` is in one bucket (`features.buckets`), in the order of `read`.
+
+        Of a slice that was written in as many buckets only that bucket's file is read. Raises TableError as
+        `read` does, and where the table was bucketed by another column.
+        """
+        delta = self._open(table)
+        files = _files(table, delta, slices)
+        chosen = None if columns is None else [*columns, key]
+        own = self._collect(table, delta, files.filter(buckets=buckets, bucket=bucket), chosen)
+        if (bucket_of(own[key].head(_BUCKET_SAMPLE), buckets) != bucket).any():
+            raise TableError(
+                f"table {table!r} is not bucketed by {key}: name the column that it was drafted by"
+            )
+        others = self._collect(table, delta, files.filter(pl.col("buckets") != buckets), chosen)
+        found = others.filter(bucket_of(others[key], buckets) == bucket)
+        rows = pl.concat([own, found]).sort(SLICE, maintain_order=True)
+        return rows if columns is None else rows.select(columns)
 
     def scan(self, table: str) -> pl.LazyFrame:
         """The whole table, lazily: filter on `slice` to read some. Slices come in any order."""
@@ -188,20 +203,36 @@ class Lake:
                     _pause(attempt)
         raise TableError(f"table {table!r} could not be created in {_local(self.root)}")
 
-    def _columns_in_order(self, table: str, delta: DeltaTable, schema: Schema) -> list[str]:
-        stored = {column.name: column.type for column in delta.schema().fields}
-        written = {column.name: column.type for column in schema.fields}
-        if stored != written:
-            differing = sorted(
-                name for name in stored.keys() | written.keys() if stored.get(name) != written.get(name)
-            )
-            raise TableError(
-                f"table {table!r} has other columns than the slice being written: "
-                + "; ".join(f"{c}: {_type(stored, c)} there, {_type(written, c)} here" for c in differing[:5])
-                + f". If the project changed on purpose, remove {self.location(table)} and run all slices "
-                "again; to keep both, set MOMENTRANK_HOME to another folder"
-            )
-        return [name for name in stored if name != SLICE]
+    def _draft(
+        self, table: str, slice: str, frame: pl.DataFrame, bucket: int, buckets: int
+    ) -> tuple[Part, DeltaTable]:
+        file = part_file(slice, bucket, buckets)
+        rows = without_slice(table, slice, frame)
+        refuse_lossy_types(table, rows)
+        schema = Schema.from_arrow(pl.Schema({**rows.schema, SLICE: pl.String()}))
+        delta = self._create(table, schema)
+        kept = delta.schema()
+        rows = rows.select(in_order(table, self.location(table), kept, schema))
+        size = self._write_file(table, file, rows)
+        return Part(table, slice, file, size, rows.height, bucket, buckets, fingerprint(kept)), delta
+
+    def _collect(
+        self, table: str, delta: DeltaTable, files: pl.DataFrame, columns: Sequence[str] | None
+    ) -> pl.DataFrame:
+        """The files' rows, in the order of `files`; `slice` comes last, or where `columns` has it."""
+        known = [column.name for column in delta.schema().fields if column.name != SLICE]
+        wanted = [*known, SLICE] if columns is None else list(dict.fromkeys(columns))
+        require_columns(table, wanted, [*known, SLICE])
+        if files.is_empty():
+            return pl.scan_delta(delta).head(0).select(wanted).collect()
+        of_rows = files.filter(pl.col("rows") > 0).select(pl.col(SLICE).repeat_by("rows").explode())
+        if wanted == [SLICE]:
+            return of_rows
+        paths = [f"{self.location(table)}/{path}" for path in files["path"]]
+        options = dict(self.storage_options)
+        rows = pl.scan_parquet(paths, glob=False, hive_partitioning=False, storage_options=options)
+        rows = rows.select(name for name in wanted if name != SLICE)
+        return rows.collect().with_columns(of_rows[SLICE]).select(wanted)
 
     def _write_file(self, table: str, file: str, rows: pl.DataFrame) -> int:
         """Write one Parquet file and return its size in bytes, which Delta's readers rely on."""
@@ -209,20 +240,22 @@ class Lake:
         rows.write_parquet(f"{self.location(table)}/{file}", storage_options=options, mkdir=True)
         return int(DeltaStorageHandler(self.location(table), options).get_file_info([file])[0].size)
 
-    def _commit(
-        self, table: str, delta: DeltaTable, slice: str, files: list[AddAction | RemoveAction]
-    ) -> int:
-        """Replace the slice's files; retried, since another writer may commit at the same instant."""
+    def _commit(self, table: str, delta: DeltaTable, slice: str, parts: Sequence[Part]) -> WriteResult:
+        """Replace the slice's files; retried from the log where another writer of the slice came first."""
         for attempt in range(COMMIT_ATTEMPTS):
+            transaction = Transaction(f"{SLICE}={slice}", delta.version() + 1)
             try:
-                with self._turn(table):
-                    delta.update_incremental()  # what was not seen would stay beside what is added
-                    delta.create_write_transaction(
-                        files, "overwrite", delta.schema(), [SLICE], [(SLICE, "=", slice)]
-                    )
-                    delta.update_incremental()
-                return delta.version()
-            except DeltaError as error:
+                delta.create_write_transaction(
+                    [part.action() for part in parts],
+                    "overwrite",
+                    delta.schema(),
+                    [SLICE],
+                    [(SLICE, "=", slice)],
+                    commit_properties=CommitProperties(app_transactions=[transaction]),
+                )
+                delta.update_incremental()
+                return WriteResult(sum(part.rows for part in parts), delta.version())
+            except CommitFailedError as error:
                 conflict = error
                 _pause(attempt)
                 delta = self._open(table)
@@ -230,20 +263,6 @@ class Lake:
             f"slice {slice!r} of table {table!r} could not be written in {COMMIT_ATTEMPTS} attempts, "
             f"others are writing the same slice: let one run finish, then run again ({conflict})"
         )
-
-    def _turn(self, table: str) -> AbstractContextManager[None]:
-        """Alone at a table's log among this machine's processes; in an object store nobody is kept out."""
-        root = _local(self.root)
-        return nullcontext() if "://" in root else alone(Path(root) / ".locks" / table.replace("/", "."))
-
-    def _require(self, table: str, delta: DeltaTable, slices: Sequence[str]) -> None:
-        missing = sorted(set(slices) - set(_slices(delta)))
-        if missing:
-            names = ", ".join(missing[:3]) + (f" and {len(missing) - 3} more" if len(missing) > 3 else "")
-            raise TableError(
-                f"table {table!r} has no slice {names}: materialise it with "
-                f"`momentrank run PROJECT --from {missing[0]} --until {missing[-1]}`"
-            )
 
 
 def _local(root: str) -> str:
@@ -255,44 +274,23 @@ def _slices(delta: DeltaTable) -> list[str]:
     return sorted({partition[SLICE] for partition in delta.partitions()})
 
 
-def _without_slice(table: str, slice: str, frame: pl.DataFrame) -> pl.DataFrame:
-    if not _SLICE_NAME.fullmatch(slice):
-        raise TableError(f"slice name {slice!r}: use letters, digits, _ . : and -")
-    if SLICE not in frame.columns:
-        return frame
-    others = frame.filter(pl.col(SLICE).ne_missing(slice))[SLICE].unique().to_list()
-    if others:
-        raise TableError(f"slice {slice!r} of table {table!r} was given rows of other slices: {others[:3]}")
-    return frame.drop(SLICE)
+def _files(table: str, delta: DeltaTable, slices: Sequence[str] | None) -> pl.DataFrame:
+    """`listed` files of the slices, all by default; TableError where one is not there."""
+    files = listed(delta)
+    if slices is None:
+        return files
+    _require(table, slices, files[SLICE])
+    return files.filter(pl.col(SLICE).is_in(sorted(set(slices))))
 
 
-def _refuse_lossy_types(table: str, frame: pl.DataFrame) -> None:
-    for name, dtype in frame.schema.items():
-        for leaf in _leaves(dtype):
-            if leaf not in _KEPT_TYPES:
-                raise TableError(
-                    f"column {name!r} of table {table!r} is {dtype}, and Delta cannot give {leaf} back: "
-                    "cast it to signed integers, floats, Boolean, String, Binary, Date, Datetime(us, UTC), "
-                    "or List and Struct of these"
-                )
-
-
-def _leaves(dtype: DataTypeClass | pl.DataType) -> list[DataTypeClass | pl.DataType]:
-    if isinstance(dtype, pl.List):
-        return _leaves(dtype.inner)
-    if isinstance(dtype, pl.Struct):
-        return [leaf for part in dtype.fields for leaf in _leaves(part.dtype)]
-    return [dtype]
-
-
-def _require_columns(table: str, columns: Sequence[str], known: Sequence[str]) -> None:
-    missing = [name for name in columns if name not in known]
+def _require(table: str, slices: Sequence[str], known: Iterable[str]) -> None:
+    missing = sorted(set(slices) - set(known))
     if missing:
-        raise TableError(f"table {table!r} has no column {', '.join(missing)}; it has {', '.join(known)}")
-
-
-def _type(columns: Mapping[str, object], name: str) -> str:
-    return str(columns.get(name, "none"))
+        names = ", ".join(missing[:3]) + (f" and {len(missing) - 3} more" if len(missing) > 3 else "")
+        raise TableError(
+            f"table {table!r} has no slice {names}: materialise it with "
+            f"`momentrank run PROJECT --from {missing[0]} --until {missing[-1]}`"
+        )
 
 
 def _pause(attempt: int) -> None:

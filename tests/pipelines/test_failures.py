@@ -1,12 +1,19 @@
 """A server that cannot be reached is asked again, later each time; wrong data is not."""
 
+import errno
+import threading
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 import dagster as dg
+import polars as pl
 import pytest
+from deltalake.exceptions import DeltaError
 
 from features.errors import TableError, TrackingError
 from pipelines import failures
+from pipelines.lake import Lake
 
 
 def asset(*raised: Exception | None) -> tuple[dg.AssetsDefinition, list[int]]:
@@ -50,6 +57,76 @@ def test_a_defect_is_not_tried_again() -> None:
     table, tries = asset(ZeroDivisionError(), None)
     assert not dg.materialize([table], raise_on_error=False).success
     assert tries == [0]
+
+
+class Answers(BaseHTTPRequestHandler):
+    """A store that answers everything with one status."""
+
+    status = 503
+
+    def do_GET(self) -> None:
+        self.send_response(self.status)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    do_PUT = do_HEAD = do_GET
+
+    def log_message(self, format: str, *args: object) -> None:
+        pass
+
+
+@pytest.mark.parametrize(("status", "tried_again"), [(None, True), (503, True), (429, True), (403, False)])
+def test_an_object_store_that_is_away_is_asked_again_and_one_that_refuses_is_not(
+    monkeypatch: pytest.MonkeyPatch, status: int | None, tried_again: bool
+) -> None:
+    monkeypatch.setattr(Answers, "status", status)
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Answers)
+    if status:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+    else:
+        server.server_close()  # refuses connections
+    options = {
+        "aws_access_key_id": "key",
+        "aws_secret_access_key": "secret",
+        "aws_region": "eu-central-1",
+        "aws_endpoint_url": f"http://127.0.0.1:{server.server_port}",
+        "aws_allow_http": "true",
+        "max_retries": "0",
+    }
+
+    with pytest.raises(OSError, match="http") as caught:
+        Lake("s3://bucket/lake", options).slices("table")
+
+    assert failures.transient(caught.value) is tried_again
+    server.server_close()
+
+
+def test_a_commit_to_a_store_that_went_away_is_tried_again() -> None:
+    away = DeltaError("Error interacting with object store: Generic S3 error: error sending request")
+    table, tries = asset(away, None)
+    assert dg.materialize([table]).success
+    assert tries == [0, 1]
+
+
+def test_files_that_are_missing_or_a_disk_that_is_full_are_not_tried_again(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError) as missing:
+        pl.read_parquet(tmp_path / "none.parquet")
+    full = OSError(errno.ENOSPC, "No space left on device")
+
+    assert not failures.transient(missing.value)
+    assert not failures.transient(full)
+
+
+def test_what_boto_says_of_a_store_that_is_away_is_tried_again() -> None:
+    exceptions = pytest.importorskip("botocore.exceptions", reason="the extra [s3] is not installed")
+
+    def answered(status: int) -> Exception:
+        return exceptions.ClientError({"ResponseMetadata": {"HTTPStatusCode": status}}, "PutObject")
+
+    assert failures.transient(exceptions.EndpointConnectionError(endpoint_url="http://store"))
+    assert failures.transient(exceptions.ReadTimeoutError(endpoint_url="http://store"))
+    assert failures.transient(answered(503))
+    assert not failures.transient(answered(403))
 
 
 def test_a_body_of_several_tables_is_steady_too() -> None:

@@ -264,7 +264,7 @@ class ObjectStore(BaseHTTPRequestHandler):
         wanted = re.fullmatch(r"bytes=(\d*)-(\d*)", self.headers.get("Range", ""))
         if not wanted:
             return self._answer(200, body, {"ETag": '"1"', "Last-Modified": "Mon, 05 Jan 2026 00:00:00 GMT"})
-        first = int(wanted[1]) if wanted[1] else len(body) - int(wanted[2])
+        first = int(wanted[1]) if wanted[1] else max(0, len(body) - int(wanted[2]))
         last = min(int(wanted[2]), len(body) - 1) if wanted[1] and wanted[2] else len(body) - 1
         headers = {
             "ETag": '"1"',

@@ -1,9 +1,11 @@
 """The whole chain with PostgreSQL and an S3-compatible store: what is kept where, and again from elsewhere."""
 
+import gzip
 import json
 import os
 import subprocess
 import sys
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
@@ -162,6 +164,24 @@ def test_two_writers_at_once_lose_nothing(store: SimpleNamespace) -> None:
     assert written.read("table")["n"].to_list() == [0, 1, 2, 3, 4] * 2
 
 
+def test_two_first_writers_of_a_slice_leave_one_of_them(
+    store: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lake, both, write = Lake("s3://bucket/firsts", store.options), threading.Barrier(2), Lake._write_file
+    lake.write("table", "before", pl.DataFrame({"n": [0]}))
+
+    def together(*given: Any) -> int:
+        both.wait(10)  # both have opened the table, and neither has committed
+        return write(*given)
+
+    monkeypatch.setattr(Lake, "_write_file", together)
+    with ThreadPoolExecutor(2) as pool:
+        results = [*pool.map(lambda n: lake.write("table", "new", pl.DataFrame({"n": [n] * 3})), (1, 2))]
+
+    last = 1 if results[0].version > results[1].version else 2
+    assert lake.read("table", ["new"])["n"].to_list() == [last] * 3
+
+
 def test_a_table_of_the_bucket_is_read_with_the_keys_of_the_environment(
     lake: Lake, store: SimpleNamespace
 ) -> None:
@@ -176,3 +196,43 @@ def test_a_table_of_the_bucket_is_read_with_the_keys_of_the_environment(
     )
 
     assert json.loads(printed.stdout) == lake.read("items").height
+
+
+def content(name: str, held: bytes) -> bytes:
+    """What a file or an object says, with what is packed in it unpacked."""
+    if name.endswith(".parquet"):
+        return held + pl.read_parquet(held, hive_partitioning=False).write_ndjson().encode()
+    return held + gzip.decompress(held) if name.endswith(".gz") else held
+
+
+def naming(user: str, home: Path, stores: dict[str, str], store: SimpleNamespace) -> list[str]:
+    """Every object, file and database table in which the id stands, but the source's own logs."""
+    found = []
+    for key in objects(store, ""):
+        held = store.client.get_object(Bucket="bucket", Key=key)["Body"].read()
+        found += [key] if user.encode() in content(key, held) else []
+    for path in (
+        path for path in home.rglob("*") if path.is_file() and home / "newsroom" not in path.parents
+    ):
+        found += [str(path)] if user.encode() in content(path.name, path.read_bytes()) else []
+    for address in (stores["MOMENTRANK_DAGSTER_POSTGRES"], stores["MOMENTRANK_TRACKING_URI"]):
+        for (table,) in rows(address, "SELECT tablename FROM pg_tables WHERE schemaname = 'public'"):
+            count = rows(
+                address, f"""SELECT count(*) FROM "{table}" AS one WHERE one::text LIKE '%{user}%'"""
+            )
+            found += [f"{address} {table}"] if count != [(0,)] else []
+    return found
+
+
+def test_a_forgotten_person_is_in_no_object_no_database_and_no_file(
+    home: Path, lake: Lake, stores: dict[str, str], store: SimpleNamespace
+) -> None:
+    user = lake.read("impressions")["user_id"].mode().sort()[0]
+    others = lake.read("impressions").filter(pl.col("user_id") != user)
+    assert any(key.startswith("lake/newsroom/impressions/") for key in naming(user, home, stores, store))
+
+    told = momentrank(home, stores, "forget", "--user", user, "--yes")
+
+    assert "rows deleted" in told
+    assert naming(user, home, stores, store) == []
+    assert lake.read("impressions").equals(others)

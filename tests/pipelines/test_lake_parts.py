@@ -1,0 +1,156 @@
+"""Parts of a slice: written by several, published at once, and read by bucket."""
+
+import pickle
+import shutil
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from features.buckets import bucket
+from features.errors import TableError
+from pipelines.lake import Lake, Part, WriteResult
+
+
+def in_buckets(lake: Lake, slice: str, frame: pl.DataFrame, buckets: int, by: str = "user") -> list[Part]:
+    """A slice's parts, drafted last bucket first by lakes that were pickled, as tasks get them."""
+    numbers = bucket(frame[by], buckets)
+    workers = [pickle.loads(pickle.dumps(lake)) for _ in range(buckets)]
+    parts = [
+        worker.draft("t", slice, frame.filter(numbers == number), number, buckets)
+        for number, worker in reversed([*enumerate(workers)])
+    ]
+    return [pickle.loads(pickle.dumps(part)) for part in parts]
+
+
+def readers(*names: str) -> pl.DataFrame:
+    return pl.DataFrame({"user": names, "n": range(len(names))})
+
+
+def test_parts_are_seen_when_they_are_published_and_not_before(tmp_path: Path) -> None:
+    lake, rows = Lake(str(tmp_path)), readers(*"abcdefgh")
+    lake.write("t", "s", readers("old"))
+    parts = in_buckets(lake, "s", rows, 3)
+
+    assert lake.read("t")["user"].to_list() == ["old"]
+    result = lake.publish("t", "s", parts)
+
+    assert result == WriteResult(8, lake.version("t"))
+    assert lake.read("t").drop("slice").sort("n").equals(rows)
+
+
+def test_a_slice_of_parts_reads_by_bucket_then_as_written(tmp_path: Path) -> None:
+    lake, rows = Lake(str(tmp_path)), readers(*"hgfedcba", None)
+    for slice_ in ("b", "a"):
+        lake.publish("t", slice_, in_buckets(lake, slice_, rows, 3))
+
+    expected = rows.sort(bucket(rows["user"], 3), maintain_order=True)
+    assert lake.read("t", ["a"]).drop("slice").equals(expected)
+    assert lake.read("t", columns=["slice", "n"])["n"].to_list() == [*expected["n"], *expected["n"]]
+
+
+@pytest.mark.parametrize("buckets", [1, 3, 4])
+def test_a_bucket_holds_the_same_rows_however_the_slices_were_written(tmp_path: Path, buckets: int) -> None:
+    lake, rows = Lake(str(tmp_path)), readers(*"hgfedcbaabcdefgh")
+    lake.write("t", "b", rows)
+    lake.publish("t", "a", in_buckets(lake, "a", rows, 4))
+    lake.publish("t", "c", in_buckets(lake, "c", rows, 3))
+
+    for number in range(buckets):
+        found = lake.read_bucket("t", ["c", "a", "b"], "user", number, buckets)
+        whole = lake.read("t")
+        assert found.equals(whole.filter(bucket(whole["user"], buckets) == number))
+        some = lake.read_bucket("t", ["a"], "user", number, buckets, columns=["slice", "n"])
+        assert some.equals(found.filter(slice="a").select("slice", "n"))
+
+
+def test_only_the_buckets_file_is_read(tmp_path: Path) -> None:
+    lake = Lake(str(tmp_path))
+    parts = in_buckets(lake, "s", readers(*"abcdefgh"), 3)
+    lake.publish("t", "s", parts)
+    for part in parts:
+        if part.bucket != 1:
+            (tmp_path / "t" / part.file).unlink()
+
+    assert lake.read_bucket("t", ["s"], "user", 1, 3).height == next(p.rows for p in parts if p.bucket == 1)
+    with pytest.raises(OSError, match="No such file"):
+        lake.read_bucket("t", ["s"], "user", 0, 3)
+
+
+def test_another_key_than_a_table_was_bucketed_by_is_refused(tmp_path: Path) -> None:
+    lake, rows = Lake(str(tmp_path)), readers(*"abcdefgh").with_columns(item=pl.lit("one"))
+    lake.publish("t", "s", in_buckets(lake, "s", rows, 3))
+
+    its_bucket = bucket(pl.Series(["one"]), 3)[0]
+    with pytest.raises(TableError, match="'t' is not bucketed by item"):
+        lake.read_bucket("t", ["s"], "item", (its_bucket + 1) % 3, 3)
+    with pytest.raises(TableError, match="no slice r"):
+        lake.read_bucket("t", ["r", "s"], "user", 0, 3)
+    with pytest.raises(TableError, match="no column x"):
+        lake.read_bucket("t", ["s"], "user", 0, 3, columns=["x"])
+
+
+def test_parts_that_are_not_each_bucket_of_a_slice_once_are_refused(tmp_path: Path) -> None:
+    lake, rows = Lake(str(tmp_path)), readers(*"abcdefgh")
+    three, four, other = (in_buckets(lake, s, rows, n) for s, n in (("s", 3), ("s", 4), ("r", 3)))
+
+    for parts, said in (
+        ([], "no parts"),
+        ([*three, *four], "parts of 3 and 4 buckets"),
+        (three[:2], r"2 parts of 3 buckets: without \[0\]"),
+        ([*three, three[0]], r"4 parts of 3 buckets: twice \[2\]"),
+        (other, "another slice's parts"),
+    ):
+        with pytest.raises(TableError, match=said):
+            lake.publish("t", "s", parts)
+    with pytest.raises(TableError, match="bucket 3 of 3"):
+        lake.draft("t", "s", rows, 3, 3)
+    assert lake.slices("t") == []
+
+
+def test_parts_whose_columns_differ_are_refused(tmp_path: Path) -> None:
+    lake, rows = Lake(str(tmp_path)), readers(*"ab")
+    first = lake.draft("t", "s", rows, 0, 2)
+    with pytest.raises(TableError, match="m: none there"):
+        lake.draft("t", "s", rows.with_columns(m=1), 1, 2)
+    assert lake.draft("t", "s", rows.select("n", "user"), 1, 2).columns == first.columns
+    shutil.rmtree(tmp_path / "t")
+    second = lake.draft("t", "s", rows.select("n", "user"), 1, 2)
+
+    with pytest.raises(TableError, match="drafted with other columns than table 't' has"):
+        lake.publish("t", "s", [first, second])
+
+
+def test_what_was_killed_before_it_was_published_is_seen_by_nobody_and_purged(tmp_path: Path) -> None:
+    program = (
+        "import os, sys, polars as pl; from pipelines.lake import Lake; lake = Lake(sys.argv[1])\n"
+        "for n in range(3): lake.draft('t', 's', pl.DataFrame({'user': ['x'], 'n': [n]}), n, 3)\n"
+        "os.kill(os.getpid(), 9)"
+    )
+    lake = Lake(str(tmp_path))
+    lake.write("t", "r", readers("a"))
+
+    killed = subprocess.run([sys.executable, "-c", program, str(tmp_path)], check=False)
+
+    assert killed.returncode == -9
+    assert lake.slices("t") == ["r"]
+    assert len([*tmp_path.glob("t/slice=s/*.parquet")]) == 3
+    assert lake.purge("t", strays=True) == 3
+    lake.publish("t", "s", in_buckets(lake, "s", readers(*"abc"), 2))
+    assert lake.read("t", ["s"]).height == 3
+
+
+def test_of_several_that_publish_a_slice_at_once_one_is_the_last(tmp_path: Path) -> None:
+    lake = Lake(str(tmp_path))
+    drafted = [in_buckets(lake, "s", readers(*(f"{n}-{m}" for m in range(9))), 3) for n in range(4)]
+
+    with ThreadPoolExecutor(4) as pool:
+        results = [*pool.map(lambda parts: lake.publish("t", "s", parts), drafted)]
+
+    kept = lake.read("t", ["s"])["user"].str.split("-").list.first().unique().to_list()
+    last = max(range(4), key=lambda n: results[n].version)
+    assert kept == [str(last)]
+    assert lake.read("t").height == 9
