@@ -140,6 +140,9 @@ class Interest(Section):
     """Whether items are also read by their id."""
     id_dropout: float = Field(0.2, ge=0, lt=1)
     """Share of items whose id is hidden in a training step, so that a new item falls back on the rest."""
+    newcomers: float = Field(0.0, ge=0, lt=1)
+    """Share of lists that are fitted once more with their user's past hidden, so that the scores of a user whom
+    nobody met are learnt from many lists. 0.2 ranks new users' lists better by the score alone (docs/log.md)."""
     epochs: int = Field(2, ge=1)
     impressions_per_step: int = Field(32, ge=1)
     accumulate: int = Field(1, ge=1)

@@ -108,6 +108,8 @@ def _data(ranker: Ranker, project: Project, tags: Mapping[str, object]) -> str:
     facts = {
         "window": tags.get("window", ""),
         "learnt from": f"{ranker.info['impressions']:,} lists, {ranker.info['rows']:,} candidates",
+        **({"drawn": tags["drawn"]} if "drawn" in tags else {}),
+        **({"workers": tags["workers"]} if "workers" in tags else {}),
         "label": f"{gains}; within {project.labels.attribution} of the list",
         "rounds": f"{ranker.info['best_iteration']}, by nDCG@10 on lists held out meanwhile: "
         f"{ranker.info['validation_ndcg@10']:.3f}",

@@ -1,5 +1,6 @@
 """Time-ordered folds: fit on what came before, look at what came after."""
 
+from datetime import datetime
 from typing import NamedTuple
 
 import polars as pl
@@ -37,3 +38,17 @@ def folds(dataset: pl.DataFrame, count: int) -> list[Fold]:
     last = shown["impression_id"].tail(max(1, int(impressions * _HELD_OUT)))
     late = pl.col("impression_id").is_in(last.implode())
     return [Fold(~late, late)]
+
+
+def held_from(lists: pl.DataFrame) -> datetime:
+    """Where the stretch begins that one fold holds out: the last slice; of one slice the last fifth of its lists.
+
+    `lists` has a row an impression: `slice, as_of`. Raises ModelError for fewer than two.
+    """
+    if lists.height < 2:
+        raise ModelError(f"{lists.height} impressions: hold out one and fit on another, two at least")
+    shown = lists.filter(pl.col("slice") == pl.col("slice").max())["as_of"].sort()
+    first = 0 if lists["slice"].n_unique() > 1 else -max(1, int(shown.len() * _HELD_OUT))
+    instant = shown[first]
+    assert isinstance(instant, datetime)
+    return instant

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from models.interest.config import InterestConfig
     from models.interest.items import ItemArrays
     from models.interest.moments import MomentArrays
+    from models.interest.version import InterestModel
 
 
 @dataclass(frozen=True)
@@ -68,12 +69,22 @@ def interest_scores(
 ) -> pl.DataFrame:
     """`schemas.InterestScores` by the version saved in a folder; null scores where there is none yet."""
     if version is None:
-        values = np.full(given.keys.height, np.nan, np.float32)
-    else:
-        from models.interest.scoring import score
-        from models.interest.version import InterestModel
+        return _scored(given, np.full(given.keys.height, np.nan, np.float32), fitted_until)
+    from models.interest.version import InterestModel
 
-        values = score(InterestModel.load(version), given.items, given.moments, cache)
+    return interest_scores_by(InterestModel.load(version), given, fitted_until, cache)
+
+
+def interest_scores_by(
+    model: "InterestModel", given: InterestInput, fitted_until: str | None, cache: Path
+) -> pl.DataFrame:
+    """`schemas.InterestScores` by a version that is loaded already."""
+    from models.interest.scoring import score
+
+    return _scored(given, score(model, given.items, given.moments, cache), fitted_until)
+
+
+def _scored(given: InterestInput, values: NDArray[np.float32], fitted_until: str | None) -> pl.DataFrame:
     return given.keys.with_columns(
         interest_score=pl.Series(values).fill_nan(None),
         interest_slice=pl.lit(fitted_until, pl.String),

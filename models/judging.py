@@ -1,5 +1,7 @@
 """One slice's candidates under every scorer, and the judgement over them: the same for run and evaluate."""
 
+from collections.abc import Callable
+
 import polars as pl
 
 from features.project import Project
@@ -9,6 +11,8 @@ from features.versions import see
 from models import baselines
 from models.evaluation import Judgement, impression_values, judge
 from models.ranker import Ranker, fit
+from models.ranker.network import Workers
+from models.ranker.shards import Shard, fit_shard
 from models.segments import segments
 
 SCORERS = ("full", "behaviour_only", "text_only", *baselines.BASELINES)
@@ -17,13 +21,27 @@ SCORERS = ("full", "behaviour_only", "text_only", *baselines.BASELINES)
 
 def fit_rankers(dataset: pl.DataFrame, project: Project) -> tuple[Ranker, Ranker]:
     """The ranker on every feature of `dataset`, and its ablation without text. Raises as `ranker.fit` does."""
-    columns = feature_columns(dataset)
-    without_text = [name for name in columns if name not in text_columns(columns)]
-    full, behaviour_only = (
-        fit(dataset, chosen, project.ranker, project.labels, project.seed)
-        for chosen in (columns, without_text)
+    return _with_ablation(
+        feature_columns(dataset),
+        lambda columns: fit(dataset, columns, project.ranker, project.labels, project.seed),
     )
-    return full, behaviour_only
+
+
+def fit_rankers_together(
+    shard: Shard, project: Project, workers: Workers, meeting: str
+) -> tuple[Ranker, Ranker]:
+    """The same of all workers' rows, on each of them; every worker calls it. Raises as `fit_shard` does."""
+    return _with_ablation(
+        feature_columns(shard.rows),
+        lambda columns: fit_shard(
+            shard, columns, project.ranker, project.labels, project.seed, workers, meeting
+        ),
+    )
+
+
+def _with_ablation(columns: list[str], fit: Callable[[list[str]], Ranker]) -> tuple[Ranker, Ranker]:
+    texts = text_columns(columns)
+    return fit(columns), fit([name for name in columns if name not in texts])
 
 
 def score_slice(

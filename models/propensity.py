@@ -21,6 +21,7 @@ _PRIOR_CLICKS = 5.0
 """A position is worth the average place until it has clicks to say otherwise."""
 _STEPS = 100
 _TOLERANCE = 1e-5
+_PLACE = ("slice", "item_id", "position")
 
 
 def propensities(dataset: pl.DataFrame) -> pl.DataFrame:
@@ -29,18 +30,37 @@ def propensities(dataset: pl.DataFrame) -> pl.DataFrame:
     `dataset` has a row a candidate with `slice, item_id, position, label`; a label above 0 is a click. Where
     items do not change places, or nobody clicks, every position is worth 1.
     """
-    require(dataset, ("slice", "item_id", "position", "label"), "propensities")
-    position = dataset["position"].unique().sort()
+    require(dataset, (*_PLACE, "label"), "propensities")
+    return estimated(dataset.select(*_PLACE, shown=pl.lit(1.0), clicks=_clicked()))
+
+
+def places(dataset: pl.DataFrame) -> pl.DataFrame:
+    """All that `propensities` reads of a dataset, in few rows: `slice, item_id, position, shown, clicks`.
+
+    Those of several parts of a dataset, one under another, say what the whole's would.
+    """
+    require(dataset, (*_PLACE, "label"), "propensities")
+    counted = dataset.group_by(_PLACE).agg(shown=pl.len().cast(pl.Float64), clicks=_clicked().sum())
+    return counted.sort(_PLACE)
+
+
+def estimated(places: pl.DataFrame) -> pl.DataFrame:
+    """`propensities` from how often each item was `shown` at each position of a slice, and its `clicks` there."""
+    position = places["position"].unique().sort()
     if position.is_empty():
         return pl.DataFrame({"position": position, "propensity": pl.Series([], dtype=pl.Float64)})
-    place = np.searchsorted(position.to_numpy(), dataset["position"].to_numpy())
-    item = dataset.select(pl.struct("slice", "item_id").rank("dense")).to_series().to_numpy() - 1
-    clicked = (dataset["label"] > 0).cast(pl.Float64).to_numpy()
-    traffic, of_place, of_item = np.bincount(place), np.bincount(place, clicked), np.bincount(item, clicked)
+    place = np.searchsorted(position.to_numpy(), places["position"].to_numpy())
+    item = places.select(pl.struct("slice", "item_id").rank("dense")).to_series().to_numpy() - 1
+    shown, clicks = places["shown"].to_numpy(), places["clicks"].to_numpy()
+    traffic, of_place, of_item = (
+        np.bincount(place, shown),
+        np.bincount(place, clicks),
+        np.bincount(item, clicks),
+    )
     examined = np.ones(position.len())
     for _ in range(_STEPS):
-        attraction = of_item / np.bincount(item, examined[place])
-        expected = np.bincount(place, attraction[item])
+        attraction = of_item / np.bincount(item, shown * examined[place])
+        expected = np.bincount(place, shown * attraction[item])
         better = (of_place + _PRIOR_CLICKS) / (expected + _PRIOR_CLICKS)
         better /= np.average(better, weights=traffic)
         moved = np.abs(better - examined).max()
@@ -48,3 +68,7 @@ def propensities(dataset: pl.DataFrame) -> pl.DataFrame:
         if moved < _TOLERANCE:
             break
     return pl.DataFrame({"position": position, "propensity": examined / examined[:1]})
+
+
+def _clicked() -> pl.Expr:
+    return (pl.col("label") > 0).cast(pl.Float64)

@@ -6,12 +6,15 @@
 import json
 from dataclasses import fields
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
 from models.interest.config import InterestConfig, InterestModelError
 from models.interest.items import ItemArrays
 from models.interest.moments import MomentArrays
+
+_READ: Literal["r"] = "r"
 
 
 def save_arrays(folder: Path, items: ItemArrays, moments: MomentArrays, config: InterestConfig) -> None:
@@ -25,7 +28,7 @@ def save_arrays(folder: Path, items: ItemArrays, moments: MomentArrays, config: 
 
 
 def load_arrays(folder: Path) -> tuple[ItemArrays, MomentArrays, InterestConfig]:
-    """Read what `save_arrays` wrote.
+    """Read what `save_arrays` wrote; moments are mapped, so that the processes of a machine share them.
 
     Raises InterestModelError if something is missing or the arrays contradict each other.
     """
@@ -33,10 +36,10 @@ def load_arrays(folder: Path) -> tuple[ItemArrays, MomentArrays, InterestConfig]
         config = InterestConfig.from_dict(json.loads((folder / "config.json").read_text(encoding="utf-8")))
         read = {
             name: {
-                field: np.load(folder / name / f"{field}.npy", allow_pickle=False)
+                field: np.load(folder / name / f"{field}.npy", mmap, allow_pickle=False)
                 for field in _array_fields(kind)
             }
-            for name, kind in (("items", ItemArrays), ("moments", MomentArrays))
+            for name, kind, mmap in (("items", ItemArrays, None), ("moments", MomentArrays, _READ))
         }
         texts = json.loads((folder / "texts.json").read_text(encoding="utf-8"))
     except (OSError, ValueError, KeyError, TypeError) as error:

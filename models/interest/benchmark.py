@@ -3,6 +3,7 @@
 `python -m models.interest.benchmark FOLDER` reads arrays that `arrays.save_arrays` wrote; `--synthetic` draws some.
 Needs torch, transformers and numpy alone; without a GPU it prints the processor's figures. Throughput is of real
 tokens: packs have no padding. The share of the card's peak counts the encoder's matrix products only.
+`--workers N` also fits with N processes, one a GPU where there are as many, and sets them against one.
 """
 
 import argparse
@@ -17,15 +18,17 @@ import numpy as np
 import torch
 from transformers import BertConfig, BertModel, BertTokenizer
 
-from models.interest.arrays import load_arrays
+from models.interest.arrays import load_arrays, save_arrays
 from models.interest.config import InterestConfig
 from models.interest.device import find_device
+from models.interest.fitting import SavedFit, fit_saved, saved_history
 from models.interest.items import ItemArrays
 from models.interest.moments import MomentArrays
 from models.interest.scoring import score
 from models.interest.text import TextEncoder
 from models.interest.training import fine_tune
 from models.interest.version import InterestModel
+from models.interest.workers import launch
 
 RANDOM = "bert-base"
 """An encoder of BERT's base size with random weights: throughput does not depend on what they say."""
@@ -63,6 +66,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         )
         print(f"{len(items.texts):,} texts, {len(moments.impression_user):,} lists\n")
         model = _time_fit(items, moments, config, work)
+        if asked.workers > 1:
+            _time_workers(items, moments, config, work, asked.workers)
         _time_encoder(model, items.texts, asked.texts, _peak(card))
         return _compare(model, items, moments, work)
 
@@ -78,6 +83,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--tune", help="as in the configuration; full by default on CUDA")
     parser.add_argument("--texts", type=int, default=64, help="texts with gradient a step; try 1024 on a GPU")
     parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"))
+    parser.add_argument("--workers", type=int, default=1, help="also fit with so many processes")
     asked = parser.parse_args(arguments)
     if (asked.folder is None) != asked.synthetic:
         parser.error("name a folder or give --synthetic, one of the two")
@@ -146,6 +152,24 @@ def _time_fit(items: ItemArrays, moments: MomentArrays, config: InterestConfig, 
         )
     )
     return model
+
+
+def _time_workers(
+    items: ItemArrays, moments: MomentArrays, config: InterestConfig, work: Path, most: int
+) -> None:
+    """Fit one epoch in one process and in `most`, with one and the same plan; print the throughputs."""
+    config = replace(config, accumulate=most * -(-config.accumulate // most))
+    save_arrays(work / "arrays", items, moments, config)
+    print(f"\n| workers (steps of {config.accumulate} passes) | impressions/s | of so many times one |")
+    print("|---:|---:|---:|")
+    speeds: dict[int, float] = {}
+    for count in (1, most):
+        place = work / f"by-{count}"
+        fit = SavedFit(work / "arrays", place / "version", place / "fit", cache=work / "cache")
+        launch(fit_saved, fit, count)
+        told = [facts["impressions_per_second"] for facts in saved_history(fit.out)]
+        speeds[count] = float(np.median(told[len(told) // 2 :]))
+        print(f"| {count} | {speeds[count]:,.1f} | {speeds[count] / (count * speeds[1]):.0%} |")
 
 
 def _print_profile(call: Callable[[], object]) -> None:

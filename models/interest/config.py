@@ -36,6 +36,8 @@ class InterestConfig:
     """Whether an item is also read by its id, which only says something once it was learnt from."""
     id_dropout: float = 0.2
     """Share of items whose id is hidden in a training step, so that an unseen item falls back on the rest."""
+    newcomers: float = 0.0
+    """Share of impressions that are fitted once more with their user's past hidden: one nobody met has none."""
     epochs: int = 2
     impressions_per_step: int = 32
     accumulate: int = 1
@@ -69,7 +71,7 @@ class InterestConfig:
             raise InterestModelError("actions is empty: name at least one thing a user can do")
         if self.device not in _DEVICES:
             raise InterestModelError(f"device is {self.device!r}: expected one of {', '.join(_DEVICES)}")
-        for name in ("id_dropout", "holdout"):
+        for name in ("id_dropout", "holdout", "newcomers"):
             if not 0.0 <= getattr(self, name) < 1.0:
                 raise InterestModelError(
                     f"{name} is {getattr(self, name)}: expected a share from 0 to below 1"

@@ -6,12 +6,17 @@ import torch
 from torch import Tensor
 
 from models.interest.items import Embedded
-from models.interest.moments import MomentArrays, by_length, collate, gaps, segments
+from models.interest.moments import MomentArrays, Segment, by_length, collate, gaps, segments
 from models.interest.network import list_loss
+from models.interest.reader import Reading
 from models.interest.version import InterestModel
+from models.interest.workers import Workers
 
 _TOKENS_PER_PASS = 8192
 _BINS = 10
+
+_Told = tuple[float, int, npt.NDArray[np.float32], npt.NDArray[np.bool_]]
+"""Of some impressions: mean loss, how many, each candidate's probability, and whether it was taken."""
 
 
 def split(moments: MomentArrays, share: float) -> tuple[MomentArrays, MomentArrays]:
@@ -22,10 +27,10 @@ def split(moments: MomentArrays, share: float) -> tuple[MomentArrays, MomentArra
 
 
 class Watch:
-    """Held-out impressions, and the best weights so far by their loss."""
+    """Held-out impressions, and the best weights so far by their loss; the same on each of the workers."""
 
-    def __init__(self, model: InterestModel, moments: MomentArrays) -> None:
-        self._model, self._moments = model, moments
+    def __init__(self, model: InterestModel, moments: MomentArrays, workers: Workers = Workers()) -> None:
+        self._model, self._moments, self._workers = model, moments, workers
         self._pieces = [s for s in segments(moments, model.config) if s.candidates]
         self._gap = gaps(moments)
         self.losses: list[float] = []
@@ -49,26 +54,25 @@ class Watch:
         """Held-out loss and calibration error under the present weights; nothing without a holdout."""
         if not self.needed:
             return {}
-        logits, labels = [], []
-        losses: list[tuple[float, int]] = []
         decoder = self._model.decoder.eval()
         with torch.no_grad():
             read = decoder.items(items)
-            for chunk in by_length(self._pieces, _TOKENS_PER_PASS):
-                batch = collate(self._moments, chunk, self._gap, self._model.config).to(self._model.device)
-                label = torch.from_numpy(self._moments.label[batch.candidate])
-                logit = decoder(batch, read).cpu()
-                losses.append(
-                    (float(list_loss(logit, label, torch.from_numpy(batch.sizes))), len(batch.sizes))
-                )
-                logits.append(logit.sigmoid().numpy())
-                labels.append(label.numpy() > 0)
-        loss = float(np.average([value for value, _ in losses], weights=[size for _, size in losses]))
+            chunks = list(by_length(self._pieces, _TOKENS_PER_PASS))
+            told = self._workers.collect([self._read(chunk, read) for chunk in self._workers.share(chunks)])
+        losses, sizes, probability, taken = zip(*told, strict=True)
+        loss = float(np.average(losses, weights=sizes))
         if not self.losses or loss < min(self.losses):
             self.best = {name: value.detach().cpu().clone() for name, value in self._model.trained().items()}
         self.losses.append(loss)
-        error = calibration_error(np.concatenate(logits), np.concatenate(labels))
+        error = calibration_error(np.concatenate(probability), np.concatenate(taken))
         return {"held_out_loss": loss, "held_out_calibration_error": error}
+
+    def _read(self, chunk: list[Segment], items: Reading) -> _Told:
+        batch = collate(self._moments, chunk, self._gap, self._model.config).to(self._model.device)
+        label = torch.from_numpy(self._moments.label[batch.candidate])
+        logit: Tensor = self._model.decoder(batch, items).cpu()
+        loss = float(list_loss(logit, label, torch.from_numpy(batch.sizes)))
+        return loss, len(batch.sizes), logit.sigmoid().numpy(), label.numpy() > 0
 
 
 def calibration_error(probability: npt.NDArray[np.float32], taken: npt.NDArray[np.bool_]) -> float:

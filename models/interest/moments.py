@@ -96,6 +96,16 @@ class MomentArrays:
             label=self.label[candidates],
         )
 
+    def with_newcomers(self, share: float, seed: int) -> "MomentArrays":
+        """The same impressions and, after them, `share` of those with a past once more, with none of it visible."""
+        draw = np.random.default_rng(seed).random(len(self.impression_prefix))
+        drawn = np.flatnonzero((draw < share) & (self.impression_prefix > 0))
+        every = np.arange(len(self.impression_prefix))
+        return replace(
+            self.only(np.concatenate([every, drawn])),
+            impression_prefix=np.concatenate([self.impression_prefix, np.zeros_like(drawn)]),
+        )
+
     def digest(self) -> str:
         """Hash of the contents."""
         content = hashlib.sha256()

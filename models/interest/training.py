@@ -1,19 +1,18 @@
 """The fine-tuning loop: which texts carry gradient, both losses, held-out loss, resume, progress."""
 
-import hashlib
-import json
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from models.interest.beginning import begin, deterministic, identity, prepare
 from models.interest.checkpoint import Checkpoint, Standing
 from models.interest.config import InterestConfig, InterestModelError
+from models.interest.gradients import GradientSum
 from models.interest.holdout import Watch, split
 from models.interest.items import Embedded, ItemArrays
 from models.interest.moments import Batch, MomentArrays, Segment, by_length, collate, gaps, used_items
@@ -21,15 +20,14 @@ from models.interest.network import list_loss
 from models.interest.schedule import Step, parameter_groups, plan, share_of_peak
 from models.interest.text import Row
 from models.interest.version import InterestModel
+from models.interest.workers import Workers
 
 Progress = Callable[[dict[str, float]], None]
 
 _GRADIENT_NORM = 1.0
 _LOG_POINTS = 50
 _TOKENS_PER_PASS = 2048
-_SHAPE = (
-    "tune", "rank", "max_tokens", "window", "width", "layers", "heads", "actions", "attributes", "numbers", "ids"
-)  # fmt: skip
+_SEEDS_APART = 7_919_000_003
 
 
 def fine_tune(
@@ -41,6 +39,7 @@ def fine_tune(
     checkpoint: Path,
     progress: Progress | None = None,
     cache: Path | None = None,
+    workers: Workers = Workers(),
 ) -> InterestModel:
     """Fit on the impressions of `moments`, beginning from the version in `start_from` if there is one.
 
@@ -48,22 +47,32 @@ def fine_tune(
     configuration, that one is finished. `cache` keeps what never changes of each text, across slices.
     `progress` receives epoch, step, steps, loss, texts_per_second and impressions_per_second.
 
-    Raises InterestModelError if the arrays contradict each other, or the version to start from has another
-    shape.
+    Several `workers` share out the passes of each step and each end with the same model, which does not
+    depend on how many they are. All call this with the same arguments; the first one writes the checkpoint.
+
+    Raises InterestModelError if the arrays contradict each other, the version to start from has another
+    shape, or a step has fewer passes than there are workers.
     """
+    if workers.size > config.accumulate:
+        raise InterestModelError(
+            f"{workers.size} workers have {config.accumulate} passes a step to share: set accumulate to a multiple "
+            f"of {workers.size} (and impressions_per_step lower, for steps of the same size), or take fewer workers"
+        )
     items.check(config)
     moments.check(len(items), len(config.actions))
-    model = _begin(config, start_from)
+    model = begin(config, start_from)
     items, moments = used_items(items, moments, config)
     fitted, watched = split(moments, config.holdout)
+    fitted = fitted.with_newcomers(config.newcomers, config.seed)
     epochs = plan(fitted, config)
     if not epochs:
         return model
     before = {name: value.clone() for name, value in model.trained().items()} if start_from else {}
-    rows = model.encoder.prepare(items.texts, cache)
-    with _deterministic(config.seed):
-        kept = Checkpoint(checkpoint, _identity(model, items, moments, config))
-        Fit(model, rows, items, fitted, Watch(model, watched), kept).run(epochs, progress)
+    rows = prepare(model, items.texts, cache, workers)
+    with deterministic(config.seed):
+        kept = Checkpoint(checkpoint, identity(model, items, moments, config))
+        watch = Watch(model, watched, workers)
+        Fit(model, rows, items, fitted, watch, kept, workers).run(epochs, progress)
     if before:
         # An average over successive fits (cf. Wortsman et al. 2022): each alone has learnt its slice too well.
         own = model.trained()
@@ -71,8 +80,20 @@ def fine_tune(
     return model
 
 
+@dataclass(frozen=True)
+class Encoded:
+    """What was read of the texts of one pass."""
+
+    count: int
+    """Texts that carry gradient, or all where none can."""
+    text: Tensor
+    """[n] those with a new vector."""
+    vector: Tensor
+    """[n, d]"""
+
+
 class Fit:
-    """One fit's moving parts: model, optimiser, vector cache, held-out impressions, checkpoint."""
+    """One fit's moving parts: model, optimiser, vector cache, held-out impressions, checkpoint, workers."""
 
     def __init__(
         self,
@@ -82,9 +103,10 @@ class Fit:
         moments: MomentArrays,
         watch: Watch,
         checkpoint: Checkpoint,
+        workers: Workers,
     ) -> None:
         self._model, self._rows, self._moments, self._checkpoint = model, rows, moments, checkpoint
-        self._config = model.config
+        self._config, self._workers = model.config, workers
         self._watch = watch
         self._gap = gaps(moments)
         self._tuned = bool(model.encoder.tuned_parameters())
@@ -119,7 +141,7 @@ class Fit:
                 if last or step % interval == 0:
                     history.append(facts | {"loss": float(np.mean(losses))})
                     losses = []
-                if self._checkpoint.due or (last and step < steps):
+                if self._workers.rank == 0 and (self._checkpoint.due or (last and step < steps)):
                     standing = Standing(step, history, self._vectors, self._watch.best)
                     self._checkpoint.save(self._model, self._optimiser, standing)
                 if progress is not None:
@@ -128,11 +150,16 @@ class Fit:
             self._model.restore(self._watch.best)
         self._model.decoder.eval()
         self._model.history = history
-        self._checkpoint.remove()
+        if self._workers.rank == 0:
+            self._checkpoint.remove()
 
     def _resume(self) -> tuple[int, list[dict[str, float]]]:
         """Steps done and the loss curve so far."""
         standing = self._checkpoint.restore(self._model, self._optimiser)
+        if len(found := set(self._workers.gather(standing.step if standing else 0))) > 1:
+            raise InterestModelError(
+                f"the workers find checkpoints of steps {sorted(found)}: put it into a folder that all of them share"
+            )
         if standing is None:
             self._refresh()
             self._model.decoder.items.standardise(self._embedded())
@@ -145,7 +172,11 @@ class Fit:
     def _refresh(self) -> None:
         """Bring the cached text vectors up to the encoder's present weights."""
         if self._tuned or not len(self._vectors):
-            self._vectors = self._model.encoder.vectors(self._rows)
+            vectors = torch.zeros(len(self._rows), self._model.encoder.width, device=self._model.device)
+            vectors[self._workers.rank :: self._workers.size] = self._model.encoder.vectors(
+                self._workers.share(self._rows)
+            )
+            self._vectors = self._workers.sum(vectors)
 
     def _embedded(self) -> Embedded:
         return self._items.with_text(self._vectors[self._text])
@@ -159,24 +190,28 @@ class Fit:
         return facts
 
     def _step(self, passes: Step, step: int, steps: int) -> dict[str, float]:
-        # Dropout depends on the step alone, so that a resumed fit takes the same path.
-        torch.manual_seed(self._config.seed * 1_000_003 + step)
         self._model.decoder.train()
         share = share_of_peak(step, steps)
         for group in self._optimiser.param_groups:
             group["lr"] = share * group["peak"]
         self._optimiser.zero_grad(set_to_none=True)
-        facts = {"loss": 0.0, "texts": 0, "impressions": 0}
-        for number, chunk in enumerate(passes):
-            loss, texts, impressions = self._pass(chunk, [self._config.seed, step, number])
-            torch.autograd.backward(loss / len(passes))
-            facts["loss"] += float(loss.detach()) / len(passes)
-            facts["texts"] += texts
-            facts["impressions"] += impressions
+        parameters = [p for group in self._optimiser.param_groups for p in group["params"]]
+        gradient, own = GradientSum(parameters, self._workers), []
+        for first in range(0, len(passes), self._workers.size):
+            number = first + self._workers.rank
+            if number < len(passes):
+                loss, encoded, impressions = self._pass(passes[number], step, number)
+                torch.autograd.backward(loss / len(passes))
+                own.append((float(loss.detach()), encoded, impressions))
+            gradient.add(min(self._workers.size, len(passes) - first))
+        gradient.finish()
+        losses, read, sizes = zip(*self._workers.collect(own), strict=True)
+        for encoded in read:
+            # Only now, so that every pass of a step has met the same cache, wherever it was made.
+            self._vectors[encoded.text] = encoded.vector.to(self._vectors.device)
         encoder = self._model.encoder
         if self._tuned and (penalty := encoder.penalty()).requires_grad:
             torch.autograd.backward(penalty)
-        parameters = [p for group in self._optimiser.param_groups for p in group["params"]]
         norm = torch.nn.utils.clip_grad_norm_(parameters, _GRADIENT_NORM)
         if not bool(torch.isfinite(norm)):
             raise InterestModelError(
@@ -184,17 +219,25 @@ class Fit:
             )
         self._optimiser.step()
         encoder.stepped(step, steps)
-        facts |= {"gradient_norm": float(norm), "learning_rate": share * self._config.decoder_rate}
+        facts = {
+            "loss": sum(losses) / len(passes),
+            "texts": sum(encoded.count for encoded in read),
+            "impressions": sum(sizes),
+            "gradient_norm": float(norm),
+            "learning_rate": share * self._config.decoder_rate,
+        }
         return facts | ({"encoder_learning_rate": share * self._config.encoder_rate} if self._tuned else {})
 
-    def _pass(self, chunk: list[Segment], seed: list[int]) -> tuple[Tensor, int, int]:
-        """Loss of some segments, how many texts carry gradient in it, and how many impressions it has."""
+    def _pass(self, chunk: list[Segment], step: int, number: int) -> tuple[Tensor, Encoded, int]:
+        """Loss of some segments, what was read of their texts, and how many impressions they have."""
+        # Chance depends on the pass alone, so that a resumed fit and any worker take the same path.
+        torch.manual_seed(self._config.seed * 1_000_003 + step + number * _SEEDS_APART)
         # Segments of similar length pass together: padding all to the longest would double the work.
         batches = [
             collate(self._moments, part, self._gap, self._config)
             for part in by_length(chunk, _TOKENS_PER_PASS)
         ]
-        batches, items, encoded = self._present(batches, seed)
+        batches, items, encoded = self._present(batches, [self._config.seed, step, number])
         read = self._model.decoder.items(items)
         logits = torch.cat([self._model.decoder(batch.to(self._model.device), read) for batch in batches])
         labels = torch.from_numpy(self._moments.label[np.concatenate([b.candidate for b in batches])])
@@ -202,8 +245,8 @@ class Fit:
         loss = list_loss(logits, labels.to(logits.device), sizes.to(logits.device))
         return loss, encoded, len(sizes)
 
-    def _present(self, batches: list[Batch], seed: list[int]) -> tuple[list[Batch], Embedded, int]:
-        """The batches over their own distinct items, those items, and how many of their texts carry gradient."""
+    def _present(self, batches: list[Batch], seed: list[int]) -> tuple[list[Batch], Embedded, Encoded]:
+        """The batches over their own distinct items, those items, and what was read of their texts."""
         present, place = torch.unique(
             torch.cat([batch.item.flatten() for batch in batches]), return_inverse=True
         )
@@ -214,57 +257,16 @@ class Fit:
         vectors, encoded = self._text_vectors(used, seed)
         return local, self._items[present].with_text(vectors[text]), encoded
 
-    def _text_vectors(self, used: Tensor, seed: list[int]) -> tuple[Tensor, int]:
-        """Vectors [n, d] of texts [n], and how many of them carry gradient."""
+    def _text_vectors(self, used: Tensor, seed: list[int]) -> tuple[Tensor, Encoded]:
+        """Vectors [n, d] of texts [n], some of them fresh and with gradient."""
         vectors = self._vectors[used]
         if not self._tuned:
-            return vectors, len(used)
+            return vectors, Encoded(len(used), used[:0].cpu(), vectors[:0].cpu())
         names = used.cpu().numpy()
         candidates = np.flatnonzero(self._is_candidate[names])
         cap = self._config.texts_per_step or len(candidates)
         chosen = np.sort(np.random.default_rng(seed).permutation(candidates)[:cap])
         fresh = self._model.encoder([self._rows[name] for name in names[chosen]])
         index = torch.from_numpy(chosen).to(vectors.device)
-        self._vectors[used[index]] = fresh.detach()
-        return vectors.index_copy(0, index, fresh), len(chosen)
-
-
-def _begin(config: InterestConfig, start_from: Path | None) -> InterestModel:
-    if start_from is None:
-        return InterestModel(config)
-    model = InterestModel.load(start_from, encoder=config.encoder, device=config.device)
-    for name in _SHAPE:
-        found, wanted = getattr(model.config, name), getattr(config, name)
-        if found != wanted:
-            raise InterestModelError(
-                f"the version in {start_from} has {name} {found!r}, the configuration asks for {wanted!r}: "
-                "set it back, or fit without a version to start from"
-            )
-    model.go_on(config)
-    return model
-
-
-def _identity(model: InterestModel, items: ItemArrays, moments: MomentArrays, config: InterestConfig) -> str:
-    content = hashlib.sha256(json.dumps(config.as_dict(), sort_keys=True).encode())
-    content.update(model.encoder.hash.encode())
-    content.update(items.digest().encode())
-    content.update(moments.digest().encode())
-    for _, value in sorted(model.trained().items()):
-        content.update(value.detach().cpu().contiguous().numpy().tobytes())
-    return content.hexdigest()
-
-
-@contextmanager
-def _deterministic(seed: int) -> Iterator[None]:
-    """Same seed, same result; the caller's random state and settings are put back."""
-    before, warn = (
-        torch.are_deterministic_algorithms_enabled(),
-        torch.is_deterministic_algorithms_warn_only_enabled(),
-    )
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        torch.use_deterministic_algorithms(True, warn_only=True)
-        try:
-            yield
-        finally:
-            torch.use_deterministic_algorithms(before, warn_only=warn)
+        encoded = Encoded(len(chosen), torch.from_numpy(names[chosen]), fresh.detach().cpu())
+        return vectors.index_copy(0, index, fresh), encoded

@@ -36,6 +36,16 @@ def test_it_tells_what_the_version_was_fitted_on_and_reads(card):
     assert shortened(card) == card
 
 
+def test_a_window_that_one_process_does_not_take_is_told_with_how_it_was_taken(ranker, toy, card):
+    importance = ranker.importance().with_columns(family=pl.lit("item"))
+    tags = TAGS | {"drawn": "200 of 900 candidates, whole lists at random", "workers": 4}
+    told = ranker_card("newsroom-ranker", ranker, toy.project(), importance, tags)
+    assert "| drawn | 200 of 900 candidates, whole lists at random |" in told
+    assert "| workers | 4 |" in told
+    assert "drawn" not in card
+    assert "workers" not in card
+
+
 def test_a_judgement_takes_the_place_of_what_was_not_known_yet(card):
     scored = pl.DataFrame(
         {

@@ -1,8 +1,10 @@
+from datetime import UTC, datetime, timedelta
+
 import polars as pl
 import pytest
 
 from features.errors import ModelError
-from models.folds import folds
+from models.folds import folds, held_from
 
 
 def _dataset(slices: int) -> pl.DataFrame:
@@ -35,3 +37,18 @@ def test_one_slice_holds_out_whole_lists_at_its_end() -> None:
 def test_one_list_cannot_be_divided() -> None:
     with pytest.raises(ModelError, match="1 impressions have both"):
         folds(_dataset(1).head(3), 1)
+
+
+@pytest.mark.parametrize(("slices", "held_out"), [(3, 10), (1, 2)])
+def test_one_instant_divides_what_one_fold_would_divide(slices: int, held_out: int) -> None:
+    shown = _dataset(slices).with_columns(
+        as_of=datetime(2026, 1, 5, tzinfo=UTC) + pl.col("as_of") * timedelta(minutes=1)
+    )
+    lists = shown.unique("impression_id").select("slice", "as_of")
+    since = held_from(lists)
+    (fold,) = folds(shown, 1)
+    late = shown.filter(pl.col("as_of") >= since)
+    assert late.equals(shown.filter(fold.held_out))
+    assert late["impression_id"].n_unique() == held_out
+    with pytest.raises(ModelError, match="1 impressions: hold out one"):
+        held_from(lists.head(1))

@@ -1,8 +1,10 @@
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from models.interest import benchmark
 from models.interest.arrays import load_arrays, save_arrays
 from models.interest.benchmark import main, random_encoder, synthetic
 from models.interest.config import InterestConfig, InterestModelError
@@ -21,6 +23,7 @@ def test_arrays_come_back_as_they_were_saved(
     assert found_items.digest() == items.digest()
     assert found_moments.digest() == moments.digest()
     assert found_config == config
+    assert isinstance(found_moments.label, np.memmap)
 
 
 def test_a_folder_without_arrays_says_how_they_are_written(tmp_path: Path) -> None:
@@ -62,6 +65,30 @@ def test_the_report_has_a_figure_for_every_way(
     assert printed.count("| peak unknown |") == 2
     assert "| impressions per second (median step) |" in printed
     assert float(printed.split("least cosine, bf16 to float32 | ")[1].split(" ")[0]) > 0.99
+
+
+def test_several_workers_are_set_against_one(
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    tiny_encoder: str,
+    random_items: Callable,
+    random_moments: Callable,
+) -> None:
+    save_arrays(tmp_path, random_items(20), random_moments(1), InterestConfig())
+    groups: list[int] = []
+
+    def launch_here(function: Callable, fit: object, workers: int) -> None:
+        groups.append(workers)
+        function(fit)
+
+    monkeypatch.setattr(benchmark, "launch", launch_here)
+    main([str(tmp_path), "--encoder", tiny_encoder, "--tune", "frozen", "--device", "cpu", "--workers", "3"])
+
+    printed = capsys.readouterr().out
+    assert groups == [1, 3]
+    assert "| workers (steps of 3 passes) |" in printed
+    assert "| 100% |" in printed
 
 
 def test_without_arrays_it_asks_for_some(capsys: pytest.CaptureFixture[str]) -> None:

@@ -71,6 +71,32 @@ def test_tuning_the_encoder_lowers_the_loss_on_what_text_alone_tells(
     assert tuned.history[-1]["loss"] < still.history[-1]["loss"] - 0.05
 
 
+def test_a_share_of_the_lists_is_fitted_once_more_as_a_newcomers(
+    config: InterestConfig, random_items, random_moments, tmp_path: Path
+) -> None:
+    items, moments = random_items(20), random_moments(1, users=12)
+    twice = moments.with_newcomers(0.5, config.seed)
+    count, past = len(moments.impression_prefix), moments.impression_prefix > 0
+    added = len(twice.impression_prefix) - count
+
+    assert 0.3 * past.sum() < added < 0.7 * past.sum()
+    assert (twice.impression_prefix[count:] == 0).all()
+    np.testing.assert_array_equal(twice.impression_prefix[:count], moments.impression_prefix)
+    sizes = np.diff(twice.impression_start)
+    assert sizes.sum() == len(twice.candidate_item) == len(twice.label)
+    assert set(twice.impression_at[count:]) <= set(moments.impression_at[past])
+    scores = [
+        score(
+            fine_tune(items, given, replace(config, newcomers=share), start_from=None, checkpoint=tmp_path),
+            items,
+            moments,
+        )
+        for given, share in ((moments, 0.5), (twice, 0.0), (moments, 0.0))
+    ]
+    np.testing.assert_array_equal(scores[0], scores[1])
+    assert np.abs(scores[0] - scores[2]).max() > 1e-4
+
+
 def said_by(items: ItemArrays, source: str) -> np.ndarray:
     """Whether each item is of the taken kind, told by one thing alone."""
     kind = np.arange(len(items)) % 2 == 0

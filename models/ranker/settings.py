@@ -35,11 +35,18 @@ def parameters_of(config: sections.Ranker, levels: Sequence[float], seed: int) -
         "seed": seed,
         "deterministic": True,
         "force_row_wise": True,
-        # Its threads wait for each other by spinning: on a machine that is also doing something else, as many
-        # threads as cores were ten times slower than half as many.
-        "num_threads": max(1, (os.cpu_count() or 1) // 2),
+        "num_threads": threads(),
         "verbosity": -1,
     }
+
+
+def threads(processes: int = 1) -> int:
+    """LightGBM's threads in each of so many processes that fit on this machine at once.
+
+    They wait for each other by spinning: on a machine that is also doing something else, as many threads as
+    cores were ten times slower than half as many.
+    """
+    return max(1, (os.cpu_count() or 1) // 2 // processes)
 
 
 def directions(declared: Mapping[str, int], known: Sequence[str], columns: Sequence[str]) -> list[int]:

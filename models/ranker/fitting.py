@@ -1,4 +1,4 @@
-"""The ranker: LightGBM LambdaRank over behavioural features and the interest score.
+"""The fit of a ranker in one process.
 
 Protocol of `fit`:
 
@@ -21,127 +21,33 @@ log (`models/propensity.py`), and "learned" lets LightGBM learn its own. It is n
 nor sees it.
 """
 
-import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import polars as pl
 
 from features import sections
-from features.errors import ModelError
 from features.ranking_dataset import feature_columns
-from models.calibration import Calibration, calibrate, restore
+from models.calibration import calibrate
 from models.folds import Fold, folds
 from models.propensity import propensities
-from models.ranker_input import label_levels, matrix, plain, refuse_leaks
-from models.ranker_settings import directions, parameters_of, seeds_of
+from models.ranker.fitted import Ranker
+from models.ranker.input import label_levels, matrix, plain, refuse_leaks
+from models.ranker.settings import directions, parameters_of, seeds_of
 from models.ranking import require
 
 Progress = Callable[[dict[str, Any]], None]
 """Receives `{"stage": "search" | "fit", "round", "rounds"}` after each round, with "ndcg@10" in a search."""
 
 _KEYS = ("slice", "impression_id", "item_id")
-_FORMAT = 2
-_BOOSTER = "booster-{}.txt"
-_DESCRIPTION = "ranker.json"
-_BINNING = ("num_threads", "verbosity", "force_row_wise", "max_bin", "feature_pre_filter")
-
-
-@dataclass(frozen=True)
-class Ranker:
-    """A fitted ranker: it scores exactly the columns that it was fitted on, found by name."""
-
-    boosters: tuple[Any, ...]
-    """lightgbm.Booster, one a seed."""
-    columns: tuple[str, ...]
-    info: Mapping[str, Any]
-    """`best_iteration`, `validation_ndcg@10`, `folds`, `rows`, `impressions`, `slices`, `importance` and, where
-    they were estimated, `propensities` by position."""
-    calibration: Calibration | None = None
-
-    def score(self, frame: pl.DataFrame) -> pl.Series:
-        """`rank_score` of each row of `frame`: Float64, higher is better, comparable inside a list only.
-
-        Raises ModelError, naming them, if fitted columns are missing or not numeric.
-        """
-        values = self._mean(matrix(frame, self.columns)) if frame.height else []
-        return pl.Series("rank_score", values, dtype=pl.Float64)
-
-    def probability(self, rank_score: pl.Series) -> pl.Series:
-        """`click_probability` (Float64) of each score, positions as the log showed them."""
-        if self.calibration is None:
-            raise ModelError(
-                "this ranker has no calibration, so its scores are no probabilities: fit it with models.ranker.fit"
-            )
-        return self.calibration.probability(rank_score)
-
-    def contributions(self, frame: pl.DataFrame) -> pl.DataFrame:
-        """What each column adds to a score (the trees' SHAP values), and `bias`; they sum to `score`."""
-        names = [*self.columns, "bias"]
-        values = matrix(frame, self.columns)
-        if not frame.height:
-            return pl.DataFrame(schema=dict.fromkeys(names, pl.Float64))
-        return pl.DataFrame(self._mean(values, pred_contrib=True), names)
-
-    def importance(self) -> pl.DataFrame:
-        """`feature`, `gain`: the training loss that splits on each column removed, greatest first."""
-        gains = self.info["importance"]
-        return pl.DataFrame(
-            {"feature": list(gains), "gain": list(gains.values())},
-            schema={"feature": pl.String, "gain": pl.Float64},
-        ).sort("gain", "feature", descending=[True, False])
-
-    def save(self, folder: Path) -> None:
-        """Write `booster-0.txt`, … and `ranker.json`: text only, nothing is pickled."""
-        folder.mkdir(parents=True, exist_ok=True)
-        description = {
-            "format": _FORMAT,
-            "boosters": len(self.boosters),
-            "columns": list(self.columns),
-            "info": dict(self.info),
-            "calibration": self.calibration.as_json() if self.calibration else None,
-        }
-        for number, booster in enumerate(self.boosters):
-            (folder / _BOOSTER.format(number)).write_text(booster.model_to_string(), encoding="utf-8")
-        (folder / _DESCRIPTION).write_text(json.dumps(description, indent=2) + "\n", encoding="utf-8")
-
-    def _mean(self, values: pl.DataFrame, **wanted: bool) -> Any:
-        return np.mean([booster.predict(values, **wanted) for booster in self.boosters], axis=0)
-
-
-def load(folder: Path) -> Ranker:
-    """Read what `Ranker.save` wrote. Raises ModelError if it is absent, broken or of another format."""
-    import lightgbm
-
-    try:
-        description = json.loads((folder / _DESCRIPTION).read_text(encoding="utf-8"))
-        if description["format"] != _FORMAT:
-            raise ModelError(
-                f"{folder} holds a ranker of format {description['format']}; this version reads format "
-                f"{_FORMAT}: fit again with `momentrank run`"
-            )
-        columns, info, knots = (description[key] for key in ("columns", "info", "calibration"))
-        boosters = tuple(
-            lightgbm.Booster(model_str=(folder / _BOOSTER.format(number)).read_text(encoding="utf-8"))
-            for number in range(description["boosters"])
-        )
-        calibration = restore(knots) if knots else None
-    except (OSError, ValueError, KeyError, TypeError, lightgbm.basic.LightGBMError) as error:
-        raise ModelError(
-            f"no ranker can be read from {folder} ({error}): expected {_BOOSTER.format(0)}, … and "
-            f"{_DESCRIPTION}, as `momentrank run` saves them"
-        ) from None
-    read = {booster.num_feature() for booster in boosters}
-    if read != {len(columns)}:
-        raise ModelError(
-            f"{folder} holds boosters of {', '.join(map(str, sorted(read))) or 'no'} features for "
-            f"{len(columns)} columns: fit again with `momentrank run`"
-        )
-    return Ranker(boosters, tuple(columns), info, calibration)
+_FACTS = (*_KEYS, "position", "label")
+ROW = "__row"
+"""Column of `ordered`: the row's number in the dataset."""
+_BINNING = ("num_threads", "verbosity", "force_row_wise", "max_bin", "feature_pre_filter", "pre_partition")
+LEARNT = (pl.col("label").max() != pl.col("label").min()).over("impression_id")
+"""Rows of impressions with a better and a worse candidate: the others hold no pair to learn from."""
 
 
 def fit(
@@ -162,20 +68,17 @@ def fit(
     pattern without a column, labels that are no declared gain, fewer than two impressions to learn from, or an
     interest score from a version that saw the row's slice (`interest_slice`).
     """
-    require(dataset, (*_KEYS, "position", "label"), "the ranker")
-    refuse_leaks(dataset)
-    dataset = dataset.sort(_KEYS)
-    usable = dataset.filter((pl.col("label").max() != pl.col("label").min()).over("impression_id"))
+    rows = ordered(dataset)
+    usable = rows.filter(LEARNT)
     levels = label_levels(usable["label"], labels)
     held_out = folds(usable, config.folds)
-    ways = directions(config.monotone, feature_columns(dataset), columns)
-    parameters = parameters_of(config, levels, seed) | ({"monotone_constraints": ways} if any(ways) else {})
-    places = propensities(dataset) if config.position_bias != "none" else None
-    training = _Training(usable, columns, levels, parameters, places, config.position_bias == "learned")
+    places = propensities(rows) if config.position_bias != "none" else None
+    parameters = parameters_of(config, levels, seed) | constraints(config, dataset, columns)
+    learned = config.position_bias == "learned"
+    training = Training(dataset[usable[ROW]], columns, levels, parameters, places, learned)
     grown, curve = training.search(held_out, config, progress)
     rounds = int(np.argmax(curve)) + 1
     boosters = training.fit(rounds, config.seeds, progress)
-    gains = np.mean([booster.feature_importance(importance_type="gain") for booster in boosters], axis=0)
     info = {
         "best_iteration": rounds,
         "validation_ndcg@10": float(curve[rounds - 1]),
@@ -183,21 +86,48 @@ def fit(
         "rows": usable.height,
         "impressions": usable["impression_id"].n_unique(),
         "slices": usable["slice"].unique().sort().to_list(),
-        "importance": {column: float(gain) for column, gain in zip(columns, gains, strict=True)},
+        **learnt(boosters, columns, places),
     }
-    if places is not None:
-        info["propensities"] = {str(place): value for place, value in places.iter_rows()}
-    unseen = [dataset.filter(fold.held_out) for fold in held_out]
+    unseen = [rows.filter(fold.held_out) for fold in held_out]
     scores = [
-        booster.predict(matrix(rows, columns), num_iteration=rounds)
-        for booster, rows in zip(grown, unseen, strict=True)
+        booster.predict(matrix(dataset[lists[ROW]], columns), num_iteration=rounds)
+        for booster, lists in zip(grown, unseen, strict=True)
     ]
-    clicked = pl.concat([rows["label"] for rows in unseen]) > 0
+    clicked = pl.concat([lists["label"] for lists in unseen]) > 0
     calibration = calibrate(np.concatenate(scores), clicked.to_numpy())
     return Ranker(tuple(boosters), tuple(columns), info, calibration)
 
 
-class _Training:
+def ordered(dataset: pl.DataFrame) -> pl.DataFrame:
+    """Where each row stands in `dataset` (ROW), and what it is, in the one order in which fits agree to the bit.
+
+    Features stay where they are: copies of them are what fills the memory. Raises TableError or ModelError as
+    `fit` does.
+    """
+    require(dataset, _FACTS, "the ranker")
+    refuse_leaks(dataset)
+    facts = [*_FACTS, *(name for name in ("as_of", "user_id") if name in dataset.columns)]
+    return dataset.select(facts).with_row_index(ROW).sort(_KEYS)
+
+
+def constraints(config: sections.Ranker, dataset: pl.DataFrame, columns: Sequence[str]) -> dict[str, Any]:
+    """What `ranker.monotone` says of the columns; empty where it says nothing."""
+    ways = directions(config.monotone, feature_columns(dataset), columns)
+    return {"monotone_constraints": ways} if any(ways) else {}
+
+
+def learnt(boosters: Sequence[Any], columns: Sequence[str], places: pl.DataFrame | None) -> dict[str, Any]:
+    """What `Ranker.info` says of the boosters: `importance` and, where they were estimated, `propensities`."""
+    gains = np.mean([booster.feature_importance(importance_type="gain") for booster in boosters], axis=0)
+    info: dict[str, Any] = {
+        "importance": {column: float(gain) for column, gain in zip(columns, gains, strict=True)}
+    }
+    if places is not None:
+        info["propensities"] = {str(place): value for place, value in places.iter_rows()}
+    return info
+
+
+class Training:
     """Rows in the form that LightGBM learns from, binned once, and what position adds to them."""
 
     def __init__(
@@ -207,20 +137,26 @@ class _Training:
         levels: Sequence[float],
         parameters: Mapping[str, Any],
         places: pl.DataFrame | None,
-        learned: bool,
+        learned: bool = False,
     ) -> None:
-        import lightgbm
-
-        self.rows, self.parameters, self.learned = rows, parameters, learned
+        self.rows, self.columns, self.levels = rows.select(_FACTS), columns, levels
+        self.parameters, self.places, self.learned = parameters, places, learned
         self.offset = None if places is None else _offset(rows["position"], places)
-        sizes = rows.group_by("slice", "impression_id", maintain_order=True).len()["len"]
-        self.data = lightgbm.Dataset(
-            matrix(rows, columns),
-            label=np.searchsorted(levels, rows["label"].to_numpy()),
-            group=sizes.to_numpy(),
-            feature_name=plain(columns),
-            params={key: parameters[key] for key in _BINNING},
-        ).construct()
+        self.data = self._dataset(rows).construct()
+
+    def watch(self, rows: pl.DataFrame) -> Any:
+        """Other rows, which LightGBM is to judge itself by: in the same bins."""
+        return self._dataset(
+            rows,
+            reference=self.data,
+            init_score=None if self.places is None else _offset(rows["position"], self.places),
+        )
+
+    def part(self, rows: Any) -> Any:
+        """Some of the rows, by place, whole impressions each."""
+        data = self.data.subset(rows).construct()
+        self._add_position(data, rows, self.learned)
+        return data
 
     def search(
         self, held_out: Sequence[Fold], config: sections.Ranker, progress: Progress | None
@@ -267,6 +203,19 @@ class _Training:
             callbacks=[_report("fit", progress)] if progress else [],
         )
         return [train({**self.parameters, "seed": seed}) for seed in seeds_of(self.parameters["seed"], seeds)]
+
+    def _dataset(self, rows: pl.DataFrame, **more: Any) -> Any:
+        import lightgbm
+
+        sizes = rows.group_by("slice", "impression_id", maintain_order=True).len()["len"]
+        return lightgbm.Dataset(
+            matrix(rows, self.columns),
+            label=np.searchsorted(self.levels, rows["label"].to_numpy()),
+            group=sizes.to_numpy(),
+            feature_name=plain(self.columns),
+            params={key: self.parameters[key] for key in _BINNING if key in self.parameters},
+            **more,
+        )
 
     def _add_position(self, data: Any, rows: Any, learned: bool) -> None:
         if learned:

@@ -1,0 +1,71 @@
+"""Before the first step: the model a fit begins from, its texts' rows, its identity, its seeded state."""
+
+import hashlib
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+
+from models.interest.config import InterestConfig, InterestModelError
+from models.interest.items import ItemArrays
+from models.interest.moments import MomentArrays
+from models.interest.text import Row
+from models.interest.version import InterestModel
+from models.interest.workers import Workers
+
+_SHAPE = (
+    "tune", "rank", "max_tokens", "window", "width", "layers", "heads", "actions", "attributes", "numbers", "ids"
+)  # fmt: skip
+
+
+def begin(config: InterestConfig, start_from: Path | None) -> InterestModel:
+    """A fresh model, or the version in `start_from`; InterestModelError if that one has another shape."""
+    if start_from is None:
+        return InterestModel(config)
+    model = InterestModel.load(start_from, encoder=config.encoder, device=config.device)
+    for name in _SHAPE:
+        found, wanted = getattr(model.config, name), getattr(config, name)
+        if found != wanted:
+            raise InterestModelError(
+                f"the version in {start_from} has {name} {found!r}, the configuration asks for {wanted!r}: "
+                "set it back, or fit without a version to start from"
+            )
+    model.go_on(config)
+    return model
+
+
+def prepare(model: InterestModel, texts: list[str], cache: Path | None, workers: Workers) -> list[Row]:
+    """Rows of all texts. With a cache that the workers share, each of them makes a part."""
+    if workers.size > 1 and cache is not None:
+        model.encoder.prepare(workers.share(texts), cache)
+        workers.barrier()
+    return model.encoder.prepare(texts, cache)
+
+
+def identity(model: InterestModel, items: ItemArrays, moments: MomentArrays, config: InterestConfig) -> str:
+    """Hash of all that a fit's result depends on."""
+    content = hashlib.sha256(json.dumps(config.as_dict(), sort_keys=True).encode())
+    content.update(model.encoder.hash.encode())
+    content.update(items.digest().encode())
+    content.update(moments.digest().encode())
+    for _, value in sorted(model.trained().items()):
+        content.update(value.detach().cpu().contiguous().numpy().tobytes())
+    return content.hexdigest()
+
+
+@contextmanager
+def deterministic(seed: int) -> Iterator[None]:
+    """Same seed, same result; the caller's random state and settings are put back."""
+    before, warn = (
+        torch.are_deterministic_algorithms_enabled(),
+        torch.is_deterministic_algorithms_warn_only_enabled(),
+    )
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        torch.use_deterministic_algorithms(True, warn_only=True)
+        try:
+            yield
+        finally:
+            torch.use_deterministic_algorithms(before, warn_only=warn)
