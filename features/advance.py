@@ -25,8 +25,8 @@ def advanced(facts: Facts, until: datetime) -> MomentState:
     return MomentState(
         at=until,
         totals={
-            grain: advance_counter(state.totals[grain], facts.of(grain), counter, state.at, until)
-            for grain, counter in counters(project).items()
+            grain: advance_counter(totals, facts.of(grain), counters(project)[grain], state.at, until)
+            for grain, totals in state.totals.items()
         },
         items=latest(facts.versions),
         open=still_open(state, events, until, project),

@@ -1,6 +1,7 @@
 """The features of each candidate, read from the moment state just before its impression."""
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
 
@@ -11,6 +12,7 @@ from features.advance import advanced
 from features.catalogue import catalogue, features
 from features.decay import answer, read
 from features.facts import Facts
+from features.families.feature import Feature
 from features.lists import relative
 from features.moments import moments
 from features.project import Project
@@ -22,8 +24,15 @@ from features.state import MomentState, SliceEvents, counters
 ROWS_AT_ONCE = 2_000_000
 """Candidates read in one go; a busier slice is read in stretches, the state advanced between them."""
 
-_BY_VALUE = ("attribute", "user_attribute", "context", "item_context", "list")
-"""Grains that a candidate meets once a value: their numbers are summed over its values."""
+
+@dataclass(frozen=True)
+class Shared:
+    """What the counters that everybody adds to held just before each list, in full precision."""
+
+    lists: pl.DataFrame
+    """`everything:{counter}`, a row a list."""
+    candidates: pl.DataFrame
+    """`item:{counter}`, `{grain}:{attribute}:{counter}`, a row a candidate."""
 
 
 def read_features(
@@ -53,33 +62,70 @@ def _read(
     state: MomentState, events: SliceEvents, project: Project, vectors: pl.DataFrame
 ) -> Iterator[tuple[Facts, pl.DataFrame]]:
     """Facts of each stretch of the events, and its features."""
+    for facts in _stretches(state, events, project):
+        yield facts, table(facts, vectors)
+
+
+def table(facts: Facts, vectors: pl.DataFrame, shared: Shared | None = None) -> pl.DataFrame:
+    """What `read_features` returns, of events that are laid out already. `shared`: `read_shared`, unless given."""
+    names, compared = _columns(facts.project)
+    wide = relative(measure(facts, vectors, _bases(names, compared), shared), compared)
+    return wide.select("impression_id", "item_id", pl.col(names).cast(pl.Float32))
+
+
+def _columns(project: Project) -> tuple[list[str], dict[str, list[str]]]:
+    """Names of the table's columns, and of those compared in each form."""
     names = catalogue(project)["name"].to_list()
     columns = [(form, f) for form in project.features.relative for f in features(project) if f.compared]
-    compared: dict[str, list[str]] = {
+    return names, {
         form: [f.name for other, f in columns if other == form and f"{f.name}_{form}" in names]
         for form in project.features.relative
     }
-    wanted = {*names, *(name for bases in compared.values() for name in bases)}
-    for facts in _stretches(state, events, project):
-        wide = relative(measure(facts, vectors, wanted), compared)
-        yield facts, wide.select("impression_id", "item_id", pl.col(names).cast(pl.Float32))
 
 
-def measure(facts: Facts, vectors: pl.DataFrame, wanted: set[str]) -> pl.DataFrame:
+def _bases(names: list[str], compared: dict[str, list[str]]) -> set[str]:
+    return {*names, *(name for bases in compared.values() for name in bases)}
+
+
+def measure(
+    facts: Facts, vectors: pl.DataFrame, wanted: set[str], shared: Shared | None = None
+) -> pl.DataFrame:
     """impression_id, item_id and the `wanted` of `features(project)` in full precision, row for row as shown."""
-    chosen = [feature for feature in features(facts.project) if feature.name in wanted]
-    needed = {name for feature in chosen for name in feature.value.meta.root_names()}
+    chosen, needed = _needed(facts.project, wanted)
+    shared = shared or _of_shared(facts, needed)
+    lists = pl.concat([_of_lists(facts, needed), shared.lists], how="horizontal")
     pieces = [
         facts.shown.select("impression_id", "item_id", "version"),
-        _of_lists(facts, needed)[facts.shown["list"]],
-        *(_counted(facts, grain, needed) for grain in ("item", "user_item")),
-        *(_of_values(facts, grain, needed) for grain in _BY_VALUE if _named(needed, grain)),
+        lists[facts.shown["list"]],
+        shared.candidates,
+        _counted(facts, "user_item", needed),
+        *_of_all_values(facts, ("user_attribute", "list"), needed),
         *_of_texts(facts, needed, vectors),
     ]
     frame = pl.concat(pieces, how="horizontal").join(
         _of_versions(facts, needed), on="version", how="left", maintain_order="left"
     )
     return frame.select("impression_id", "item_id", *(f.value.alias(f.name) for f in chosen))
+
+
+def _needed(project: Project, wanted: set[str]) -> tuple[list[Feature], set[str]]:
+    """The wanted features, and the columns that they are made of."""
+    chosen = [feature for feature in features(project) if feature.name in wanted]
+    return chosen, {name for feature in chosen for name in feature.value.meta.root_names()}
+
+
+def read_shared(facts: Facts) -> Shared:
+    """What the table's columns need of the counters that everybody adds to."""
+    _, needed = _needed(facts.project, _bases(*_columns(facts.project)))
+    return _of_shared(facts, needed)
+
+
+def _of_shared(facts: Facts, needed: set[str]) -> Shared:
+    values = _of_all_values(facts, ("attribute", "context", "item_context"), needed)
+    return Shared(
+        _counted(facts, "everything", needed),
+        pl.concat([_counted(facts, "item", needed), *values], how="horizontal"),
+    )
 
 
 def _named(needed: set[str], prefix: str) -> set[str]:
@@ -102,10 +148,10 @@ def _prefixed(found: pl.DataFrame, prefix: str) -> pl.DataFrame:
 
 
 def _of_lists(facts: Facts, needed: set[str]) -> pl.DataFrame:
-    """What is the same for all of a list, a row a list: time, size, counts of the user, their session and tastes."""
+    """What is the same for all of a user's list: time, size, counts of the user, their session and tastes."""
     lists = facts.lists
     pieces = [lists.select("list", "as_of", "size")]
-    pieces += [_counted(facts, grain, needed) for grain in ("everything", "user")]
+    pieces.append(_counted(facts, "user", needed))
     if _named(needed, "session"):
         pieces.append(_prefixed(sessions(facts), "session"))
     pieces += _tastes(facts, lists, needed)
@@ -129,6 +175,11 @@ def _tastes(facts: Facts, lists: pl.DataFrame, needed: set[str]) -> Iterator[pl.
             yield _prefixed(found.slice(place * lists.height, lists.height), f"taste:{name}")
 
 
+def _of_all_values(facts: Facts, grains: tuple[str, ...], needed: set[str]) -> list[pl.DataFrame]:
+    """Of grains that a candidate meets once a value, those needed: their numbers are summed over its values."""
+    return [_of_values(facts, grain, needed) for grain in grains if _named(needed, grain)]
+
+
 def _of_values(facts: Facts, grain: str, needed: set[str]) -> pl.DataFrame:
     """`{grain}:{attribute}:{counter}`, a row a candidate: sums over its values of the attribute, 0 over none.
 
@@ -146,7 +197,8 @@ def _of_values(facts: Facts, grain: str, needed: set[str]) -> pl.DataFrame:
         found = answer(facts.state.totals[grain], facts.of(grain), counter, facts.state.at, counted)
     if "taken" in wanted:
         found = found.with_columns(taken=(pl.col("clicks_all") > 0).cast(pl.Float64))
-    told = pl.concat([asking.select("candidate", by), found.select(wanted)], how="horizontal")
+    # Sorted: other processes, whose frames are put together with this one, order sets otherwise.
+    told = pl.concat([asking.select("candidate", by), found.select(sorted(wanted))], how="horizontal")
     pieces = [
         _prefixed(
             _per_candidate(told.filter(pl.col(by) == name).drop(by), facts),

@@ -111,7 +111,7 @@ class Facts(Occurrences):
     def _by_value(self) -> pl.DataFrame:
         """`_by_item`, a row for each value of each attribute of the item."""
         values = self.values.with_columns(pl.col("attribute", "value").cast(self._ids))
-        return _asking(self._by_item.join(values, on="version", maintain_order="left"))
+        return _asking(self._by_item.join(values, on="version", maintain_order="left_right"))
 
     @cached_property
     def _by_occasion(self) -> pl.DataFrame:

@@ -86,7 +86,12 @@ class Occurrences:
 
     @cached_property
     def done(self) -> pl.DataFrame:
-        """A row an interaction: `user_id, item_id, kind, amount, at, version`, and where and when it was shown.
+        """`placed` with `version`, that of the item when the interaction became known."""
+        return see(self.placed, self.versions, "at")
+
+    @cached_property
+    def placed(self) -> pl.DataFrame:
+        """A row an interaction: `user_id, item_id, kind, amount, at`, and where and on what occasion it was shown.
 
         `position` and `context` are those of the user's latest sight of the item inside the attribution window.
         """
@@ -94,7 +99,7 @@ class Occurrences:
         done = self.events.interactions.filter(pl.col("kind").is_in(kinds)).select(
             "user_id", "item_id", "kind", amount="value", at="known_at"
         )
-        placed = (
+        return (
             done.with_row_index("row")
             .sort("at")
             .join_asof(
@@ -108,4 +113,3 @@ class Occurrences:
             .sort("row")
             .drop("row", "shown_at", strict=False)
         )
-        return see(placed, self.versions, "at")

@@ -10,7 +10,7 @@ from datetime import datetime
 
 import polars as pl
 
-from features.decay import Counter
+from features.counter import Counter
 from features.project import Project
 from features.schemas import Items, Moments
 
@@ -113,6 +113,11 @@ def counters(project: Project) -> dict[str, Counter]:
         found["context"] = Counter(("context", "value"), few, fading, forget)
         found["item_context"] = Counter(("item_id", "context", "value"), few, fading, forget)
     return found
+
+
+def shared(counter: Counter) -> bool:
+    """Whether everybody adds to a counter's entries; else each entry is one person's."""
+    return "user_id" not in counter.keys
 
 
 def kinds_counted(project: Project) -> dict[str, str]:

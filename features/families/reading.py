@@ -2,7 +2,7 @@
 
 import polars as pl
 
-from features.decay import column
+from features.counter import column
 from features.facts import FIRST_RATE
 from features.project import Project
 

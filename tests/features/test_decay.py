@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from features.decay import Counter, advance, column, read
+from features.counter import Counter, column
+from features.decay import advance, read
 
 SINCE = datetime(2026, 1, 5, tzinfo=UTC)
 HOUR = timedelta(hours=1)
