@@ -4,22 +4,24 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
+from pathlib import Path
 from time import monotonic
 from typing import Any, NamedTuple
 
 import polars as pl
 
 from features import newsroom, sources
-from features.errors import SourceError
+from features.errors import ProjectError, SourceError
 from features.events import Events, build
 from features.project import Project
 from features.state import MomentState, SliceEvents, restore, start
 from models.interest_input import interest_input, interest_scores
 from models.registry import Kind, Registry
+from pipelines.engine import Cluster, Embedded, Engine
 from pipelines.lake import Lake
 from pipelines.landing import open_landing
 from pipelines.privacy.people import Privacy
-from pipelines.settings import Settings
+from pipelines.settings import PROCESS_ENVIRONMENT, Settings
 
 STATE = "moment_state"
 """Folder of the lake with the tables of the moment state."""
@@ -52,6 +54,28 @@ class Deployment:
     def lake(self) -> Lake:
         """The project's tables."""
         return Lake(f"{self.settings.lake}/{self.project.name}", self.settings.storage_options)
+
+    @cached_property
+    def engine(self) -> Engine:
+        """Where the work that can be cut runs."""
+        given = self.settings
+        if given.engine == "embedded":
+            return Embedded()
+        return Cluster(given.ray_address, given.ray_cores, PROCESS_ENVIRONMENT)
+
+    def scratch(self, *names: str) -> str:
+        """Folder or URL of what workers hand to each other in one piece of work, which removes it."""
+        return "/".join([self.settings.scratch, self.project.name, *names])
+
+    def shared_folder(self, *names: str) -> Path:
+        """`scratch`, for what is mapped or loaded from a folder. Raises ProjectError where it is in an object store."""
+        place = self.scratch(*names)
+        if "://" in place:
+            raise ProjectError(
+                f"MOMENTRANK_SCRATCH is {self.settings.scratch}, and workers load models and arrays from a folder: "
+                "name one that all machines share, or unset MOMENTRANK_ENGINE"
+            )
+        return Path(place)
 
     @cached_property
     def registry(self) -> Registry:

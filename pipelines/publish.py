@@ -7,6 +7,7 @@ import dagster as dg
 import polars as pl
 
 from pipelines.deployment import Deployment
+from pipelines.lake import WriteResult
 
 _SHOWN = 5
 _PERSONAL = ("user_id", "session_id", "impression_id", "interaction_id", "raw")
@@ -22,21 +23,33 @@ def publish(
     metadata: dict[str, Any] | None = None,
 ) -> None:
     """Replace one slice of a table and attach row count, columns, a preview and `metadata` to its partition."""
-    written = deployment.lake.write(table, slice, frame)
+    show(context, deployment, table, slice, frame, deployment.lake.write(table, slice, frame), metadata)
+
+
+def show(
+    context: dg.AssetExecutionContext,
+    deployment: Deployment,
+    table: str,
+    slice: str,
+    head: pl.DataFrame,
+    written: WriteResult,
+    metadata: dict[str, Any] | None = None,
+) -> None:
+    """Attach to a slice's partition what `publish` does, where it is written already; `head`: its first rows."""
     context.add_asset_metadata(
         {
-            "dagster/partition_row_count": frame.height,
+            "dagster/partition_row_count": written.rows,
             "dagster/column_schema": dg.TableSchema(
-                [dg.TableColumn(name, str(dtype)) for name, dtype in frame.schema.items()]
+                [dg.TableColumn(name, str(dtype)) for name, dtype in head.schema.items()]
             ),
-            "preview": dg.MetadataValue.md(preview(frame)),
+            "preview": dg.MetadataValue.md(preview(head)),
             "table_version": written.version,
             **(metadata or {}),
         },
         asset_key=table,
         partition_key=slice,
     )
-    deployment.tell(f"{table} {slice}: {frame.height:,} rows")
+    deployment.tell(f"{table} {slice}: {written.rows:,} rows")
 
 
 def preview(frame: pl.DataFrame) -> str:

@@ -1,4 +1,4 @@
-"""Environment and paths: one frozen Settings. The only place of the code base that reads the environment.
+"""Environment and paths: one frozen Settings. With `variables.py` the only reader of these variables.
 
 | variable | means | default |
 |---|---|---|
@@ -11,30 +11,31 @@
 | `MOMENTRANK_DAGSTER_POSTGRES` | PostgreSQL of Dagster's runs, events and schedules | SQLite in `HOME/dagster` |
 | `MOMENTRANK_LAKE` | folder or URL of the tables | `HOME/lake` |
 | `MOMENTRANK_STORAGE_OPTIONS` | keys and endpoints of the object store, as a JSON object | `{}` |
+| `MOMENTRANK_ENGINE` | where work runs: `embedded` in this process, or `ray` | `embedded` |
+| `MOMENTRANK_RAY_ADDRESS` | `HOST:PORT` of a Ray cluster's head, or `auto` | a Ray of our own, on this machine |
+| `MOMENTRANK_RAY_CORES` | cores that each task, actor and training worker of Ray holds | 1 |
+| `MOMENTRANK_SCRATCH` | folder or URL of what workers hand to each other | `HOME/scratch` |
 | `MOMENTRANK_MLFLOW_URL` | where links to MLflow lead | `http://127.0.0.1:5000` |
 | `MOMENTRANK_DAGSTER_URL` | where links to Dagster lead | `http://127.0.0.1:3000` |
 | `MOMENTRANK_WEBHOOK` | where alerts are posted to, as JSON | nowhere: they are only logged |
 | `MOMENTRANK_PSEUDONYM_KEY` | key that turns user ids into pseudonyms before they are written | ids stay |
 """
 
-import json
 import os
-import re
 from pathlib import Path
-from urllib.parse import urlparse
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, SecretStr
 
 from features.errors import ProjectError
 from features.project import Project
 from features.project import load as load_project
-from pipelines import instance
+from pipelines import instance, variables
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 DEFAULT_PROJECT = Path("projects/newsroom.toml")
 DEFAULT_DATA = Path("../shared/data")
 
-_STORAGE_EXAMPLE = """write for example '{"AWS_ENDPOINT_URL": "http://127.0.0.1:9000"}'"""
 _AWS = {
     "access_key_id": "AWS_ACCESS_KEY_ID",
     "secret_access_key": "AWS_SECRET_ACCESS_KEY",
@@ -42,7 +43,6 @@ _AWS = {
     "region": "AWS_DEFAULT_REGION",
     "endpoint_url": "AWS_ENDPOINT_URL",
 }
-_STORES = ("file", "s3", "s3a", "gs", "az", "abfs", "abfss")
 
 # Nothing calls home, and no library looks for weights on the network or forks with running threads.
 PROCESS_ENVIRONMENT = {
@@ -52,6 +52,9 @@ PROCESS_ENVIRONMENT = {
     "TOKENIZERS_PARALLELISM": "false",
     # Waiting threads that spin make a busy machine ten times slower, and a quiet one no faster.
     "OMP_WAIT_POLICY": "PASSIVE",
+    "RAY_USAGE_STATS_ENABLED": "0",
+    # Else Ray warns in every process that a future version hides GPUs from those that asked for none.
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
 }
 
 
@@ -74,6 +77,13 @@ class Settings(BaseModel):
     lake: str
     """Folder or URL of the Delta tables."""
     storage_options: dict[str, str]
+    scratch: str
+    """Folder or URL of what the workers of one piece of work hand to each other; all machines must reach it."""
+    engine: Literal["embedded", "ray"] = "embedded"
+    ray_address: str = ""
+    """`HOST:PORT` of a cluster's head, or `auto`; empty for a Ray of our own."""
+    ray_cores: int = 1
+    """Cores of each task, actor and training worker."""
     mlflow_url: str
     dagster_url: str
     webhook: str = ""
@@ -121,7 +131,7 @@ class Settings(BaseModel):
 
 def load() -> Settings:
     """Settings from the environment and the current folder. Raises ProjectError with the variable to mend."""
-    home = Path(_variable("MOMENTRANK_HOME") or ".momentrank").expanduser().resolve()
+    home = Path(variables.read("MOMENTRANK_HOME") or ".momentrank").expanduser().resolve()
     if home.exists() and not home.is_dir():
         raise ProjectError(f"MOMENTRANK_HOME is {home}, which is a file: name a folder")
     return Settings(
@@ -129,17 +139,21 @@ def load() -> Settings:
         data=_data_folders(),
         project=_project_file(),
         overrides=_overrides(),
-        tracking_uri=_tracking_uri(home),
-        artifacts=_artifacts(home),
-        dagster_postgres=_dagster_postgres(),
-        lake=_place("MOMENTRANK_LAKE", home / "lake"),
-        storage_options=_storage_options(),
-        mlflow_url=_address("MOMENTRANK_MLFLOW_URL", "http://127.0.0.1:5000"),
-        dagster_url=_address("MOMENTRANK_DAGSTER_URL", "http://127.0.0.1:3000"),
-        webhook=_address("MOMENTRANK_WEBHOOK", "http://127.0.0.1:9000/alerts")
-        if _variable("MOMENTRANK_WEBHOOK")
+        tracking_uri=variables.tracking_uri(home),
+        artifacts=variables.artifacts(home),
+        dagster_postgres=variables.dagster_postgres(),
+        lake=variables.place("MOMENTRANK_LAKE", home / "lake"),
+        storage_options=variables.storage_options(),
+        scratch=variables.place("MOMENTRANK_SCRATCH", home / "scratch"),
+        engine=variables.engine(),
+        ray_address=variables.ray_address(),
+        ray_cores=variables.ray_cores(),
+        mlflow_url=variables.address("MOMENTRANK_MLFLOW_URL", "http://127.0.0.1:5000"),
+        dagster_url=variables.address("MOMENTRANK_DAGSTER_URL", "http://127.0.0.1:3000"),
+        webhook=variables.address("MOMENTRANK_WEBHOOK", "http://127.0.0.1:9000/alerts")
+        if variables.read("MOMENTRANK_WEBHOOK")
         else "",
-        pseudonym_key=SecretStr(_variable("MOMENTRANK_PSEUDONYM_KEY")),
+        pseudonym_key=SecretStr(variables.read("MOMENTRANK_PSEUDONYM_KEY")),
     )
 
 
@@ -185,13 +199,11 @@ def initialise_dagster(settings: Settings) -> None:
     instance.upgrade(settings.dagster_home, settings.dagster_postgres.rpartition("@")[2])
 
 
-def _variable(name: str) -> str:
-    return os.environ.get(name, "").strip()
-
-
 def _data_folders() -> tuple[Path, ...]:
     named = [
-        Path(part).expanduser().resolve() for part in _variable("MOMENTRANK_DATA").split(os.pathsep) if part
+        Path(part).expanduser().resolve()
+        for part in variables.read("MOMENTRANK_DATA").split(os.pathsep)
+        if part
     ]
     for folder in named:
         if not folder.is_dir():
@@ -204,7 +216,7 @@ def _data_folders() -> tuple[Path, ...]:
 
 
 def _project_file() -> Path:
-    named = _variable("MOMENTRANK_PROJECT")
+    named = variables.read("MOMENTRANK_PROJECT")
     if named:
         project = Path(named).expanduser().resolve()
         if not project.is_file():
@@ -217,7 +229,7 @@ def _project_file() -> Path:
 
 
 def _overrides() -> tuple[str, ...]:
-    lines = tuple(line.strip() for line in _variable("MOMENTRANK_SET").splitlines() if line.strip())
+    lines = tuple(line.strip() for line in variables.read("MOMENTRANK_SET").splitlines() if line.strip())
     for line in lines:
         if "=" not in line:
             raise ProjectError(
@@ -226,71 +238,7 @@ def _overrides() -> tuple[str, ...]:
     return lines
 
 
-def _tracking_uri(home: Path) -> str:
-    uri = _variable("MOMENTRANK_TRACKING_URI") or f"sqlite:///{home / 'mlflow.db'}"
-    if urlparse(uri).scheme in ("", "file"):
-        raise ProjectError(
-            f"MOMENTRANK_TRACKING_URI is {uri!r}, and MLflow no longer keeps its records in plain files: "
-            "use sqlite:///FILE, postgresql://… or http://HOST:PORT, or unset it"
-        )
-    return _with_driver(uri)
-
-
-def _dagster_postgres() -> str:
-    url = _with_driver(_variable(instance.POSTGRES))
-    if url and not url.startswith("postgresql+psycopg2://"):
-        raise ProjectError(
-            f"{instance.POSTGRES} does not begin with postgresql://: "
-            "write postgresql://USER:PASSWORD@HOST/DATABASE, or unset it to keep the runs in SQLite"
-        )
-    return url
-
-
-def _with_driver(url: str) -> str:
-    """A PostgreSQL address with the driver that is installed: left to itself, SQLAlchemy takes another."""
-    return re.sub(r"^postgres(ql)?://", "postgresql+psycopg2://", url)
-
-
-def _artifacts(home: Path) -> str:
-    place = _place("MOMENTRANK_ARTIFACTS", home / "mlartifacts")
-    return place if "://" in place else Path(place).as_uri()
-
-
-def _place(name: str, default: Path) -> str:
-    place = _variable(name)
-    scheme, _, rest = place.partition("://")
-    if not rest:
-        return str(Path(place).expanduser().resolve() if place else default)
-    if scheme not in _STORES:
-        raise ProjectError(
-            f"{name} is {place}: write a folder, or a URL that begins with {', '.join(_STORES)}"
-        )
-    return place
-
-
-def _storage_options() -> dict[str, str]:
-    text = _variable("MOMENTRANK_STORAGE_OPTIONS")
-    if not text:
-        return {}
-    try:
-        options = json.loads(text)
-    except json.JSONDecodeError as error:
-        # Not quoted back: it holds keys that must not end in a log.
-        raise ProjectError(f"MOMENTRANK_STORAGE_OPTIONS is not JSON ({error}): {_STORAGE_EXAMPLE}") from None
-    if not isinstance(options, dict) or not all(isinstance(value, str) for value in options.values()):
-        raise ProjectError(f"MOMENTRANK_STORAGE_OPTIONS is not a JSON object of texts: {_STORAGE_EXAMPLE}")
-    return options
-
-
 def _object_store(settings: Settings) -> dict[str, str]:
     """The keys and endpoint of `settings` under the names that MLflow's client of the object store reads."""
     given = {name.lower().removeprefix("aws_"): value for name, value in settings.storage_options.items()}
     return {name: given[key] for key, name in _AWS.items() if key in given}
-
-
-def _address(name: str, default: str) -> str:
-    address = _variable(name) or default
-    parsed = urlparse(address)
-    if parsed.scheme not in ("http", "https") or not parsed.netloc:
-        raise ProjectError(f"{name} is {address!r}, which is no web address: write for example {default}")
-    return address.rstrip("/")

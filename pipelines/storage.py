@@ -1,9 +1,10 @@
-"""Whether the databases and buckets that the settings name answer: asked once, in seconds, before work begins.
+"""Whether the databases, buckets and the cluster that the settings name answer: asked once, in seconds, at first.
 
 Their own clients try for minutes and then show a stack trace. Local files are not asked: they are made.
 """
 
 import re
+import socket
 from collections.abc import Mapping
 from importlib.util import find_spec
 
@@ -29,13 +30,30 @@ _ANSWER = re.compile(r"<Code>(.*?)</Code>(?:\s*<Message>(.*?)</Message>)?", re.D
 
 
 def check(settings: Settings) -> None:
-    """Raise ProjectError, with what was found and the variable to mend, unless every store can be used."""
+    """Raise ProjectError, with what was found and the variable to mend, unless all can be used."""
     _ask_database(POSTGRES, settings.dagster_postgres, needs="dagster_postgres")
     _ask_database("MOMENTRANK_TRACKING_URI", settings.tracking_uri, needs="psycopg2")
     _ask_bucket("MOMENTRANK_LAKE", settings.lake, settings.storage_options)
+    _ask_bucket("MOMENTRANK_SCRATCH", settings.scratch, settings.storage_options)
     if settings.artifacts.startswith("s3://"):
         _require("MOMENTRANK_ARTIFACTS", settings.artifacts, "boto3", "s3")
         _ask_bucket("MOMENTRANK_ARTIFACTS", settings.artifacts, settings.storage_options)
+    if settings.engine == "ray":
+        _ask_cluster(settings)
+
+
+def _ask_cluster(settings: Settings) -> None:
+    _require("MOMENTRANK_ENGINE", "ray", "ray", "ray")
+    host, _, port = settings.ray_address.rpartition(":")
+    if not host:
+        return
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=SECONDS).close()
+    except (OSError, OverflowError) as error:
+        raise ProjectError(
+            f"MOMENTRANK_RAY_ADDRESS is {settings.ray_address}, and nothing answers there: {error}. Start the head "
+            f"(ray start --head --port={port}), mend the address, or unset it for a Ray of this machine"
+        ) from None
 
 
 def _ask_database(variable: str, url: str, needs: str) -> None:

@@ -1,9 +1,15 @@
-"""A toy deployment and small drawn worlds: a few people, a few items in versions, lists, clicks, comments."""
+"""A toy deployment and small drawn worlds: a few people, a few items in versions, lists, clicks, comments.
 
-from collections.abc import Iterable
+And a small newsroom, for tests that run the whole chain.
+"""
+
+import shutil
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from random import Random
 from types import SimpleNamespace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import polars as pl
 import pytest
@@ -14,6 +20,26 @@ from features.behaviour import read_and_advance
 from features.project import Project
 from features.state import MomentState, SliceEvents, start
 
+if TYPE_CHECKING:
+    from pipelines.deployment import Deployment
+
+NEWSROOM = Path(__file__).parents[1] / "projects" / "newsroom.toml"
+SMALL = (
+    "source.newsroom.days=3",
+    "source.newsroom.users=30",
+    "source.newsroom.articles_a_day=12",
+    "source.newsroom.impressions_a_day=80",
+    "source.newsroom.list_size=8",
+    "slices.end=2026-01-08T00:00:00Z",
+    "interest.epochs=1",
+    "interest.max_tokens=16",
+    "ranker.rounds=20",
+    "ranker.early_stopping=5",
+    "promotion.resamples=200",
+    "lists.users=5",
+    "lists.pool=20",
+)
+"""Three days of a newsroom that a run goes through in seconds."""
 START = datetime(2026, 1, 5, tzinfo=UTC)
 END = START + timedelta(hours=12)
 STEP = timedelta(minutes=10)
@@ -133,6 +159,37 @@ def walk(
     return pl.concat(read).sort("impression_id", "item_id"), state
 
 
+def busy(lists: int = 120, users: int = 11, others: int = 20) -> SliceEvents:
+    """A seeded half day in which one item is a quarter of all that is shown; a third of the lists end in a click."""
+    draw = Random(7)
+    ids = [f"i{n}" for n in range(others)]
+    described = [
+        item(
+            name,
+            START - STEP,
+            f"text {n % 6}",
+            category="ab"[n % 2],
+            tags=["x", "y"][: n % 3],
+            length=float(n),
+        )
+        for n, name in enumerate(["hot", *ids])
+    ]
+    shown, done = [], []
+    for n in range(lists):
+        user, when = f"u{draw.randrange(users)}", at(1 + 718 * n / lists, draw.randrange(1_000_000))
+        listed = ["hot", *draw.sample(ids, 3)]
+        shown.append(
+            (f"r{n}", user, when, draw.sample(listed, 4), {"surface": draw.sample(("home", "mail"), 1)})
+        )
+        if n % 3 == 0:
+            happened = when + timedelta(seconds=draw.randrange(1200))
+            late = happened + timedelta(minutes=draw.choice((0, 0, 300)))
+            done.append(
+                (user, draw.choice(listed), draw.choice(("click", "comment", "view")), happened, late, 2.5)
+            )
+    return SliceEvents(items(*described), impressions(*shown), interactions(*done))
+
+
 @st.composite
 def projects(draw: st.DrawFn) -> Project:
     """Ways to declare the toy: half-lives, forgetting, breaks, valued kinds, occasions; every relative form."""
@@ -227,6 +284,37 @@ def toy() -> SimpleNamespace:
         instants=instants,
         between=between,
         walk=walk,
+        busy=busy,
         worlds=worlds,
         projects=projects,
     )
+
+
+@pytest.fixture(scope="session")
+def small_newsroom(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., "Deployment"]:
+    """Opens the small newsroom in a home: `small_newsroom(home, *overrides, **variables)`.
+
+    An override replaces the small newsroom's of the same key; `variables` are `MOMENTRANK_…` without that.
+    Databases are made once and copied: their migrations would take longer than some tests.
+    """
+    from pipelines import settings as settings_of
+    from pipelines.deployment import Deployment
+
+    def opened(home: Path, *overrides: str, **variables: str) -> Deployment:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("MOMENTRANK_HOME", str(home))
+            patch.setenv("MOMENTRANK_PROJECT", str(NEWSROOM))
+            patch.setenv("MOMENTRANK_SET", "\n".join((*SMALL, *overrides)))
+            for name, value in variables.items():
+                patch.setenv(f"MOMENTRANK_{name}", value)
+            settings = settings_of.load()
+        if not (home / "mlflow.db").exists():
+            shutil.copytree(blank.settings.home, home, dirs_exist_ok=True)
+        settings_of.initialise_dagster(settings)
+        return Deployment(settings.open_project(), settings)
+
+    folder = tmp_path_factory.mktemp("blank")
+    (folder / "mlflow.db").touch()
+    blank = opened(folder, 'name="blank"')
+    blank.registry.prepare()
+    return opened

@@ -1,7 +1,6 @@
 """Interest: a text encoder and a moment decoder, fine-tuned slice by slice on what people did next."""
 
 import shutil
-from pathlib import Path
 from typing import Any
 
 import dagster as dg
@@ -12,7 +11,9 @@ from models.interest_input import item_vectors as vectors_of
 from pipelines.alone import alone
 from pipelines.deployment import Deployment
 from pipelines.failures import steady
-from pipelines.publish import publish
+from pipelines.fine_tuning import fine_tune
+from pipelines.publish import publish, show
+from pipelines.scoring import score_side_by_side
 from pipelines.timetable import ONE_RUN, before
 
 _EVENTS: list[str | dg.AssetDep] = ["items", "impressions", "interactions", before("moment_state")]
@@ -51,10 +52,9 @@ def interest_model(context: dg.AssetExecutionContext, deployment: dg.ResourcePar
             context.add_asset_metadata({"skipped": "nothing was clicked in this slice"}, partition_key=slice)
             continue
         given = interest_input(deployment.state_before(slice), deployment.events(slice), project, labels)
-        place = deployment.settings.checkpoints / project.name / slice
         # Two runs of one slice would write to one checkpoint.
-        with alone(place.parent / f"{slice}.lock"):
-            version, last = _fit(deployment, slice, context.run.run_id, given, place)
+        with alone(deployment.settings.checkpoints / project.name / f"{slice}.lock"):
+            version, last = _fit(deployment, slice, context.run.run_id, given)
         context.add_asset_metadata(
             {
                 "version": version,
@@ -70,36 +70,26 @@ def interest_model(context: dg.AssetExecutionContext, deployment: dg.ResourcePar
         deployment.tell(f"interest_model {slice}: version {version}, loss {last.get('loss', 0.0):.4f}")
 
 
-def _fit(
-    deployment: Deployment, slice: str, run: str, given: InterestInput, place: Path
-) -> tuple[str, dict[str, Any]]:
-    """The version that was registered, and what was measured at its last step. `place` is gone afterwards."""
+def _fit(deployment: Deployment, slice: str, run: str, given: InterestInput) -> tuple[str, dict[str, Any]]:
+    """The version that was registered, and what was measured at its last step."""
     from models.interest.serving import example
-    from models.interest.training import fine_tune
 
     registry, previous = deployment.registry, deployment.latest("interest", slice, run)
-    model = fine_tune(
-        given.items,
-        given.moments,
-        interest_config(deployment.project),
-        start_from=registry.interest_folder(previous.version) if previous else None,
-        checkpoint=place / "training",
-        cache=deployment.settings.cache,
-        progress=deployment.watch(f"interest_model {slice}"),
-    )
-    model.save(place / "version")
-    last = dict(model.history[-1]) if model.history else {}
+    start_from = registry.interest_folder(previous.version) if previous else None
+    folder, history = fine_tune(deployment, slice, given, start_from)
+    config = interest_config(deployment.project)
+    last = history[-1] if history else {}
     version = registry.register_interest(
-        place / "version",
+        folder,
         slice,
         run,
         {"loss": last.get("loss")},
         deployment.table_versions(),
-        model.config.as_dict(),
-        example(model.config),
-        model.history,
+        config.as_dict(),
+        example(config),
+        history,
     )
-    shutil.rmtree(place)
+    shutil.rmtree(folder.parent)
     return version, last
 
 
@@ -115,6 +105,13 @@ def interest_scores(context: dg.AssetExecutionContext, deployment: dg.ResourcePa
     """How much each candidate's text should interest its user, by the version fitted before this slice."""
     for slice in context.partition_keys:
         model = deployment.latest("interest", slice, context.run.run_id)
+        if model and deployment.project.scale.scorers > 1:
+            scored = score_side_by_side(deployment, slice, model)
+            show(
+                context, deployment, "interest_scores", slice, scored.head, scored.written,
+                {"scored_by": model.slice, "mean": scored.mean},
+            )  # fmt: skip
+            continue
         scores = deployment.interest_scores(deployment.state_before(slice), deployment.events(slice), model)
         table = InterestScores.validate(scores)
         mean = table["interest_score"].mean() if model else None

@@ -8,9 +8,12 @@ import polars as pl
 from features.advance import advance
 from features.behaviour import read_and_advance, read_features
 from features.state import MomentState
+from pipelines.bucketed import Made, Work, make
 from pipelines.deployment import STATE, Deployment
 from pipelines.failures import steady
-from pipelines.publish import publish
+from pipelines.lake import SLICE
+from pipelines.publish import publish, show
+from pipelines.scratch import Scratch
 from pipelines.timetable import ONE_RUN, before
 
 _DEPS: list[str | dg.AssetDep] = ["items", "impressions", "interactions", before("moment_state")]
@@ -51,6 +54,9 @@ def moments(
     project = deployment.project
     chosen = {key.to_user_string() for key in context.selected_asset_keys}
     for slice in context.partition_keys:
+        if project.scale.buckets > 1:
+            _show(context, deployment, slice, make(_work(deployment, slice, chosen), deployment.engine))
+            continue
         before_it, events = deployment.state_before(slice), deployment.events(slice)
         _, end = project.slices.window(slice)
         if chosen == {"moment_state"}:
@@ -75,12 +81,37 @@ def _keep(context: dg.AssetExecutionContext, deployment: Deployment, slice: str,
     tables = state.tables()
     for name, table in tables.items():
         deployment.lake.write(f"{STATE}/{name}", slice, table)
-    sizes = {f"{name}_rows": table.height for name, table in tables.items()}
     kept = sum(table.estimated_size("mb") for table in tables.values())
+    _show_state(context, deployment, slice, {name: table.height for name, table in tables.items()}, kept)
+
+
+def _show_state(
+    context: dg.AssetExecutionContext, deployment: Deployment, slice: str, rows: dict[str, int], kept: float
+) -> None:
+    sizes = {f"{name}_rows": count for name, count in rows.items()}
     context.add_asset_metadata(
         {**sizes, "megabytes": round(kept, 2)}, asset_key="moment_state", partition_key=slice
     )
     deployment.tell(f"moment_state {slice}: {sum(sizes.values()):,} rows, {kept:.1f} MB")
+
+
+def _work(deployment: Deployment, slice: str, wanted: set[str]) -> Work:
+    scratch = Scratch(
+        deployment.scratch("moments", slice.replace(":", "")), deployment.settings.storage_options
+    )
+    return Work(deployment.project, deployment.lake, scratch, slice, frozenset(wanted))
+
+
+def _show(
+    context: dg.AssetExecutionContext, deployment: Deployment, slice: str, made: dict[str, Made]
+) -> None:
+    """What `_publish` and `_keep` show, of tables that workers wrote; megabytes are those of the files."""
+    if table := made.pop("features", None):
+        head = deployment.lake.scan("features").filter(pl.col(SLICE) == slice).drop(SLICE).head().collect()
+        show(context, deployment, "features", slice, head, table.written, {"features": head.width - 2})
+    if made:
+        rows = {name.removeprefix(f"{STATE}/"): one.written.rows for name, one in made.items()}
+        _show_state(context, deployment, slice, rows, sum(one.size for one in made.values()) / 2**20)
 
 
 def _publish(

@@ -10,9 +10,10 @@ from models import figures
 from models.card import JUDGED, judged, ranker_card
 from models.exposure import beyond_accuracy
 from models.exposure import exposure as exposure_of
-from models.judging import SCORERS, fit_rankers, judge_slice, score_slice
+from models.judging import SCORERS, judge_slice, score_slice
 from pipelines.deployment import Deployment
 from pipelines.failures import steady
+from pipelines.fitting import fit_window
 from pipelines.promoting import challenge
 from pipelines.publish import picture, publish
 from pipelines.reporting import with_family
@@ -52,9 +53,8 @@ def ranker(context: dg.AssetExecutionContext, deployment: dg.ResourceParam[Deplo
     project, registry = deployment.project, deployment.registry
     for slice in context.partition_keys:
         window = deployment.window(slice, "ranking_dataset")
-        dataset = deployment.lake.read("ranking_dataset", window)
         try:
-            full, behaviour_only = fit_rankers(dataset, project)
+            full, behaviour_only, examples, how = fit_window(deployment, window)
         except ModelError as error:
             context.log.warning(f"no ranker for {slice}: {error}")
             context.add_asset_metadata({"skipped": str(error)}, partition_key=slice)
@@ -67,6 +67,7 @@ def ranker(context: dg.AssetExecutionContext, deployment: dg.ResourceParam[Deplo
             "interest_version": interest.version if interest else "none",
             "window": f"{window[0]} … {window[-1]}",
             **deployment.table_versions(),
+            **how,
         }
         version = registry.register_ranker(
             full,
@@ -75,7 +76,7 @@ def ranker(context: dg.AssetExecutionContext, deployment: dg.ResourceParam[Deplo
             {"validation_ndcg@10": full.info["validation_ndcg@10"], "rounds": full.info["best_iteration"]},
             tags,
             project.ranker.model_dump(),
-            dataset.tail(5),
+            examples,
             figures={"importance": drawing},
             ablations={"behaviour_only": behaviour_only},
             card=ranker_card(registry.name("ranker"), full, project, importance, tags),
@@ -86,6 +87,7 @@ def ranker(context: dg.AssetExecutionContext, deployment: dg.ResourceParam[Deplo
                 "features": len(full.columns),
                 "rounds": full.info["best_iteration"],
                 "validation_ndcg_at_10": full.info["validation_ndcg@10"],
+                **how,
                 "importance": picture(drawing),
                 "mlflow": dg.MetadataValue.url(
                     registry.url("ranker", version, deployment.settings.mlflow_url)

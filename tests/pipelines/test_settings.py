@@ -33,6 +33,8 @@ def test_all_that_is_written_lies_under_home_by_default(tmp_path: Path) -> None:
 
     assert found.home == home
     assert found.lake == str(home / "lake")
+    assert found.scratch == str(home / "scratch")
+    assert (found.engine, found.ray_address, found.ray_cores) == ("embedded", "", 1)
     assert found.tracking_uri == f"sqlite:///{home}/mlflow.db"
     assert found.newsroom("newsroom") == home / "newsroom" / "newsroom"
     assert found.report("newsroom") == home / "reports" / "newsroom"
@@ -78,6 +80,10 @@ def test_every_variable_is_heard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setenv("MOMENTRANK_LAKE", "s3://bucket/lake")
     monkeypatch.setenv("MOMENTRANK_ARTIFACTS", "s3://bucket/artifacts")
     monkeypatch.setenv("MOMENTRANK_STORAGE_OPTIONS", '{"AWS_REGION": "eu-central-1"}')
+    monkeypatch.setenv("MOMENTRANK_SCRATCH", "shared")
+    monkeypatch.setenv("MOMENTRANK_ENGINE", "ray")
+    monkeypatch.setenv("MOMENTRANK_RAY_ADDRESS", "[::1]:6379")
+    monkeypatch.setenv("MOMENTRANK_RAY_CORES", "4")
     monkeypatch.setenv("MOMENTRANK_MLFLOW_URL", "https://mlflow.example/")
     monkeypatch.setenv("MOMENTRANK_DAGSTER_URL", "https://dagster.example")
     monkeypatch.setenv("MOMENTRANK_WEBHOOK", "https://chat.example/hooks/1")
@@ -90,6 +96,8 @@ def test_every_variable_is_heard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert found.tracking_uri == "http://tracking:5000"
     assert found.lake == "s3://bucket/lake"
     assert found.artifacts == "s3://bucket/artifacts"
+    assert found.scratch == str(tmp_path / "shared")
+    assert (found.engine, found.ray_address, found.ray_cores) == ("ray", "[::1]:6379", 4)
     assert found.storage_options == {"AWS_REGION": "eu-central-1"}
     assert (found.mlflow_url, found.dagster_url) == ("https://mlflow.example", "https://dagster.example")
     assert found.webhook == "https://chat.example/hooks/1"
@@ -108,6 +116,11 @@ def test_every_variable_is_heard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         ("MOMENTRANK_ARTIFACTS", "http://bucket", "a URL that begins with file, s3"),
         ("MOMENTRANK_STORAGE_OPTIONS", "{secret", "write for example"),
         ("MOMENTRANK_STORAGE_OPTIONS", '{"port": 9000}', "write for example"),
+        ("MOMENTRANK_SCRATCH", "nfs://server/scratch", "a URL that begins with file, s3"),
+        ("MOMENTRANK_ENGINE", "Ray", "write ray to work on a Ray cluster"),
+        ("MOMENTRANK_RAY_ADDRESS", "ray://head:10001", "write HOST:PORT"),
+        ("MOMENTRANK_RAY_ADDRESS", "head", "write HOST:PORT"),
+        ("MOMENTRANK_RAY_CORES", "0", "write a whole number from 1"),
         ("MOMENTRANK_MLFLOW_URL", "localhost:5000", "write for example http://127.0.0.1:5000"),
     ],
 )

@@ -1,0 +1,218 @@
+"""What buckets of people and a cluster cost and bring: the features and the state of one busy slice.
+
+`python tests/benchmarks/scale.py [--rows 4000000] [--buckets 1 4 16] [--ray ADDRESS]` writes seeded logs of two days
+(`feature_world.py`) into a temporary folder and makes the second, the first being what is remembered. Each way works
+in a process of its own. Prints Markdown tables: rows/s, skew, peak memory, and growth at fixed rows a bucket; with
+`--ray` (an address, or `local`) the same by tasks on a cluster. One bucket is one go.
+"""
+
+import argparse
+import json
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+from feature_columns import project as columns
+from feature_world import DAY, PRODUCT, START, write_world
+
+from features.behaviour import read_and_advance
+from features.project import Project
+from features.schemas import ItemVectors
+from features.shuffle.people import OWN
+from features.shuffle.ticks import bucket_key, in_buckets
+from features.state import SliceEvents, counters, restore, start
+from pipelines.bucketed import Work, make
+from pipelines.deployment import STATE
+from pipelines.engine import Cluster, Embedded, Engine
+from pipelines.lake import SLICE, Lake
+from pipelines.scratch import Scratch
+
+BOTH = frozenset({"features", STATE})
+FIRST, SECOND = "2026-01-05", "2026-01-06"
+HOT = 0.25
+"""Share of all candidates that one item is made."""
+
+
+def main(asked: argparse.Namespace) -> None:
+    """Run all, print the tables."""
+    print(f"{asked.rows:,} candidates a slice, of which one item is {HOT:.0%}; ticks of {asked.tick}\n")
+    print("| buckets | engine | seconds | of one go | rows/s | peak memory | people max/mean | keys max/mean "
+          "| sums of keys | scratch |")  # fmt: skip
+    print("|---:|---|---:|---:|---:|---:|---:|---:|---:|---:|")
+    with tempfile.TemporaryDirectory() as name:
+        _run("world", Path(name), asked)
+        one_go = 0.0
+        for buckets in asked.buckets:
+            for engine in ["", *([asked.ray] if asked.ray and buckets > 1 else [])]:
+                found = _run("slice", Path(name), asked, buckets=buckets, ray=engine)
+                one_go = one_go or found["seconds"]
+                _print(asked.rows, buckets, "Ray" if engine else "embedded", found, one_go)
+    print(f"\n{asked.rows_a_bucket:,} candidates a bucket\n")
+    print("| candidates | buckets | seconds | rows/s | peak memory |\n|---:|---:|---:|---:|---:|")
+    for buckets in asked.growth:
+        rows = buckets * asked.rows_a_bucket
+        with tempfile.TemporaryDirectory() as name:
+            _run("world", Path(name), asked, rows=rows)
+            found = _run("slice", Path(name), asked, buckets=buckets, ray="")
+        told = f"{found['seconds']:.1f} | {rows / found['seconds']:,.0f} | {found['gigabytes']:.2f} GB"
+        print(f"| {rows:,} | {buckets} | {told} |", flush=True)
+
+
+def _print(rows: int, buckets: int, engine: str, found: dict[str, Any], one_go: float) -> None:
+    cells = [
+        f"{buckets} | {engine} | {found['seconds']:.1f} | {found['seconds'] / one_go:.2f} ×",
+        f"{rows / found['seconds']:,.0f} | {found['gigabytes']:.2f} GB",
+    ]
+    if buckets > 1:
+        cells += [
+            f"{found['people']:.2f} | {found['keys']:.2f} | {found['sums']:,} | {found['megabytes']:,.0f} MB"
+        ]
+    print(f"| {' | '.join(cells)} |", flush=True)
+
+
+def _run(what: str, folder: Path, asked: argparse.Namespace, **more: object) -> dict[str, Any]:
+    """One step in a process of its own, whose peak memory is then its own."""
+    options = {"folder": folder, "rows": asked.rows, "tick": asked.tick, "threads": asked.threads} | more
+    told = [f"--{name}={value}" for name, value in options.items()]
+    environment = os.environ | {"POLARS_MAX_THREADS": str(asked.threads)}
+    command = [sys.executable, __file__, "--step", what, *told]
+    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, env=environment)
+    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return found
+
+
+def _project(asked: argparse.Namespace, buckets: int) -> Project:
+    scale = {"buckets": buckets, "tick": asked.tick}
+    return Project.model_validate(columns().model_dump() | {"scale": scale})
+
+
+def _world(asked: argparse.Namespace) -> dict[str, Any]:
+    """Two days' events in a lake, and the state after the first."""
+    write_world(asked.folder, 2 * asked.rows, 2, peers=False)
+    lake, declared = Lake(f"{asked.folder}/lake"), _project(asked, 1)
+    days = []
+    for day, slice in enumerate((FIRST, SECOND)):
+        files = {name: asked.folder / f"{name}-{day:03d}.parquet" for name in PRODUCT}
+        tables = {name: pl.read_parquet(file) for name, file in files.items()}
+        tables["impressions"] = tables["impressions"].with_columns(_heated())
+        for name, table in tables.items():
+            lake.write(name, slice, table)
+        lake.write("item_vectors", slice, ItemVectors.create_empty())
+        days.append(SliceEvents(**tables))
+    _, state = read_and_advance(start(declared), days[0], START + DAY, declared, ItemVectors.create_empty())
+    for name, table in state.tables().items():
+        lake.write(f"{STATE}/{name}", FIRST, table)
+    return {}
+
+
+def _heated() -> pl.Expr:
+    """Candidates, of which a quarter, by position, are one item: more than once in a list, as no log has it."""
+    item, position = (pl.element().struct.field(name) for name in ("item_id", "position"))
+    heated = pl.when(position % round(1 / HOT) == 0).then(pl.lit("i0")).otherwise(item)
+    return pl.col("candidates").list.eval(pl.struct(item_id=heated, position=position))
+
+
+def _slice(asked: argparse.Namespace) -> dict[str, Any]:
+    """The second day, in one go or in buckets."""
+    lake, declared = Lake(f"{asked.folder}/lake"), _project(asked, asked.buckets[0])
+    watched = Watched(Cluster("" if asked.ray == "local" else asked.ray) if asked.ray else Embedded())
+    if asked.ray:
+        watched.map(abs, [1])  # connects
+    _cut_state(lake, declared)
+    began = time.perf_counter()
+    if asked.buckets[0] == 1:
+        _in_one_go(lake, declared)
+    else:
+        make(Work(declared, lake, Scratch(f"{asked.folder}/scratch"), SECOND, BOTH), watched)
+    seconds = time.perf_counter() - began
+    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
+    return {"seconds": seconds, "gigabytes": memory, **watched.found}
+
+
+def _cut_state(lake: Lake, declared: Project) -> None:
+    """The state before the slice in as many buckets, as the slice before would have left it."""
+    keys = {grain: bucket_key(counter) for grain, counter in counters(declared).items()}
+    keys |= dict.fromkeys(OWN, "user_id") | {"items": "item_id"}
+    for name, key in keys.items():
+        place, buckets = f"{STATE}/{name}", 1 if name == "position" else declared.scale.buckets
+        parts = enumerate(in_buckets(lake.read(place, [FIRST]), key, buckets))
+        lake.publish(place, FIRST, [lake.draft(place, FIRST, part, n, buckets) for n, part in parts])
+
+
+def _in_one_go(lake: Lake, declared: Project) -> None:
+    """What the asset does with one bucket."""
+    events = SliceEvents(**{name: lake.read(name, [SECOND]).drop(SLICE) for name in PRODUCT})
+    names = start(declared).tables()
+    before = {name: lake.read(f"{STATE}/{name}", [FIRST]).drop(SLICE) for name in names}
+    state, vectors = restore(START + DAY, before, declared), lake.read("item_vectors").drop(SLICE)
+    features, after = read_and_advance(state, events, START + 2 * DAY, declared, vectors)
+    lake.write("features", SECOND, features)
+    for name, table in after.tables().items():
+        lake.write(f"{STATE}/{name}", SECOND, table)
+
+
+class Watched:
+    """An engine that looks at what lies in the scratch before each step; its time is told on stderr."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self.found: dict[str, Any] = {}
+
+    def map(self, function: Callable[[Any], Any], tasks: Sequence[Any]) -> list[Any]:
+        """As the engine; how even the buckets are, and what lies there in all, in `found`."""
+        if isinstance(function, partial) and isinstance(function.args[0], Work):
+            self._look(function.args[0], function.func.__name__)
+        began = time.perf_counter()
+        result = self._engine.map(function, tasks)
+        name = function.func.__name__ if isinstance(function, partial) else function.__name__
+        print(f"{name}: {time.perf_counter() - began:.2f} s", file=sys.stderr)
+        return result
+
+    def _look(self, work: Work, step: str) -> None:
+        place = Path(work.scratch.root)
+        if step == "put":
+            sums = [_rows(place / "sums" / str(bucket)) for bucket in range(work.buckets)]
+            self.found |= {"keys": _skew(sums), "sums": sum(sums)}
+        if step == "remember":
+            people = [_rows(place / "answers" / str(bucket)) for bucket in range(work.buckets)]
+            written = sum(file.stat().st_size for file in place.rglob("*") if file.is_file())
+            self.found |= {"people": _skew(people), "megabytes": written / 1e6}
+
+
+def _rows(folder: Path) -> int:
+    return sum(pl.scan_ipc(file).select(pl.len()).collect().item() for file in folder.iterdir())
+
+
+def _skew(rows: list[int]) -> float:
+    return max(rows) * len(rows) / sum(rows)
+
+
+_STEPS: dict[str, Callable[[argparse.Namespace], dict[str, Any]]] = {"world": _world, "slice": _slice}
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--rows", type=int, default=4_000_000, help="candidates of the slice")
+    parser.add_argument("--buckets", type=int, nargs="*", default=[1, 4, 16])
+    parser.add_argument("--ray", default="", help="address of a cluster, or `local`")
+    parser.add_argument("--tick", default="1h")
+    parser.add_argument("--growth", type=int, nargs="*", default=[2, 4, 8], help="buckets of fixed size")
+    parser.add_argument("--rows-a-bucket", type=int, default=125_000)
+    parser.add_argument("--threads", type=int, default=2)
+    for name, kind in {"step": str, "folder": Path}.items():
+        parser.add_argument(f"--{name}", type=kind, help=argparse.SUPPRESS)
+    given = parser.parse_args()
+    if given.step:
+        print(json.dumps(_STEPS[given.step](given)))
+    else:
+        main(given)

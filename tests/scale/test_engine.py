@@ -1,0 +1,158 @@
+"""The three ways to spread work give the same on a cluster as in one process, also when parts of it are killed."""
+
+import os
+import signal
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from threading import Thread
+from typing import Any
+
+import pytest
+
+from features.errors import SourceError
+from pipelines.engine import Cluster, Embedded, Engine
+
+SECONDS = 60
+
+
+@pytest.fixture
+def cluster(machines: Any) -> Cluster:
+    return Cluster(machines.address)
+
+
+@dataclass(frozen=True)
+class Square:
+    """Says where it works, and waits until it may go on."""
+
+    folder: Path
+    slow: bool = False
+    dies_at: int | None = None
+
+    def __call__(self, number: int) -> int:
+        import ray
+
+        node = ray.get_runtime_context().get_node_id() if ray.is_initialized() else "here"
+        (self.folder / f"{number}-{node}-{time.monotonic_ns()}").touch()
+        if number == self.dies_at and first(self.folder / "died"):
+            os.kill(os.getpid(), signal.SIGKILL)
+        while self.slow and not (self.folder / "go").exists():
+            time.sleep(0.05)
+        if number < 0:
+            raise SourceError(f"{number} has no square here")
+        return number * number
+
+
+@dataclass(frozen=True)
+class Make:
+    square: Square
+
+    def __call__(self) -> Callable[[int], int]:
+        (self.square.folder / f"made-{os.getpid()}").touch()
+        return self.square
+
+
+@dataclass(frozen=True)
+class Sum:
+    """Workers hand in their rank and `config`; one dies the first time, the second time a fault is found."""
+
+    folder: Path
+
+    def __call__(self, config: int) -> None:
+        from models.interest.workers import Workers
+
+        with Workers.join() as workers:
+            handed_in = workers.gather(int(os.environ["RANK"]) + config)
+            if workers.rank == 1 and first(self.folder / "died"):
+                os.kill(os.getpid(), signal.SIGKILL)
+            workers.barrier()
+            if workers.rank == 0:
+                with (self.folder / "sums").open("a", encoding="utf-8") as file:
+                    file.write(f"{sum(handed_in)} of {workers.size}\n")
+                raise SourceError("a list has no candidates")
+            workers.barrier()
+
+
+def first(file: Path) -> bool:
+    """Whether nobody asked before."""
+    try:
+        file.touch(exist_ok=False)
+    except FileExistsError:
+        return False
+    return True
+
+
+def count(folder: Path, pattern: str) -> int:
+    return len([*folder.glob(pattern)])
+
+
+def ways(engine: Engine, folder: Path) -> tuple[list[int], list[int]]:
+    folder.mkdir()
+    square = Square(folder)
+    return engine.map(square, range(7)), engine.map_actors(Make(square), range(7), 3)
+
+
+def test_both_engines_give_the_same_in_the_order_of_the_tasks(cluster: Cluster, tmp_path: Path) -> None:
+    expected = [number**2 for number in range(7)]
+
+    assert ways(Embedded(), tmp_path / "embedded") == (expected, expected)
+    assert ways(cluster, tmp_path / "cluster") == (expected, expected)
+    assert 1 <= count(tmp_path / "cluster", "made-*") <= 3
+    assert cluster.map_actors(Make(Square(tmp_path)), [], 3) == []
+
+
+def test_a_fault_of_the_data_is_raised_as_it_is_and_not_tried_again(cluster: Cluster, tmp_path: Path) -> None:
+    for number, work in enumerate((cluster.map, lambda f, t: cluster.map_actors(Make(f), t, 1))):
+        (tmp_path / str(number)).mkdir()
+        with pytest.raises(SourceError, match=r"^-1 has no square here$"):
+            work(Square(tmp_path / str(number)), [1, -1])
+        assert count(tmp_path / str(number), "-1-*") == 1
+
+
+@pytest.mark.parametrize("actors", [0, 1, 2])
+def test_a_killed_process_is_replaced_and_its_task_done_again(
+    cluster: Cluster, tmp_path: Path, actors: int
+) -> None:
+    square = Square(tmp_path, dies_at=3)
+
+    found = cluster.map_actors(Make(square), range(7), actors) if actors else cluster.map(square, range(7))
+
+    assert found == [number**2 for number in range(7)]
+    assert count(tmp_path, "3-*") == 2
+    assert count(tmp_path, "5-*") == 1
+
+
+@pytest.mark.parametrize("actors", [0, 4])
+def test_a_node_is_lost_and_the_others_do_its_work(
+    machines: Any, cluster: Cluster, tmp_path: Path, actors: int
+) -> None:
+    lost = machines.workers[0]
+    square = Square(tmp_path, slow=True)
+
+    def kill() -> None:
+        until = time.monotonic() + SECONDS
+        while not count(tmp_path, f"*-{lost.node_id}-*") and time.monotonic() < until:
+            time.sleep(0.05)
+        machines.kill(lost)
+        (tmp_path / "go").touch()
+
+    killer = Thread(target=kill)
+    killer.start()
+    # As many actors as there are cores: no new one finds room before the old ones have ended.
+    found = cluster.map_actors(Make(square), range(8), actors) if actors else cluster.map(square, range(8))
+    killer.join()
+
+    assert found == [number**2 for number in range(8)]
+    again = [n for n in range(8) if count(tmp_path, f"{n}-*") == 2]
+    assert count(tmp_path, f"*-{lost.node_id}-*") == len(again) > 0
+
+
+def test_training_workers_begin_anew_when_one_is_killed_and_end_where_the_data_is_at_fault(
+    cluster: Cluster, tmp_path: Path
+) -> None:
+    with pytest.raises(SourceError, match=r"^a list has no candidates$"):
+        cluster.train(Sum(tmp_path), 1, 2)
+
+    assert (tmp_path / "died").exists()
+    assert (tmp_path / "sums").read_text(encoding="utf-8") == "3 of 2\n"

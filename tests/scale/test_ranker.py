@@ -1,0 +1,109 @@
+"""Workers of a cluster fit the ranker that processes of one machine fit, also when one of them is killed meanwhile."""
+
+import os
+import signal
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from threading import Timer
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+
+from models.ranker import Ranker
+from pipelines import fitting
+from pipelines.engine import Cluster, Embedded, Engine
+from pipelines.lake import Lake
+from pipelines.ranking_shards import Shards, fit_shards
+
+DAYS = ["2026-01-05", "2026-01-06", "2026-01-07"]
+START = datetime(2026, 1, 5, tzinfo=UTC)
+LISTS = 200
+
+
+def _slice(day: int) -> pl.DataFrame:
+    """Lists of eight, shown to forty people in a day; what counts is the text."""
+    random = np.random.default_rng(day)
+    count = LISTS * 8
+    order = np.arange(count) // 8
+    interest, rate = random.normal(size=(2, count)).astype(np.float32)
+    clicked = random.random(count) < 1 / (1 + np.exp(1.5 - 2 * interest - rate))
+    return pl.DataFrame(
+        {
+            "impression_id": [f"d{day}i{n}" for n in order],
+            "user_id": [f"u{n % 40}" for n in order],
+            "item_id": [f"item{n}" for n in random.permutation(count) % 61],
+            "position": np.tile(np.arange(1, 9, dtype=np.int32), LISTS),
+            "as_of": [START + timedelta(days=day, minutes=int(n)) for n in order],
+            "label": clicked.astype(float),
+            "clicked": clicked,
+            "item_ctr_1d": rate,
+            "interest_score": interest,
+        }
+    ).with_columns(pl.col("as_of").dt.cast_time_unit("us"))
+
+
+@pytest.fixture
+def lake(tmp_path: Path) -> Lake:
+    lake = Lake(f"{tmp_path}/lake")
+    for day, slice in enumerate(DAYS):
+        lake.write("ranking_dataset", slice, _slice(day))
+    return lake
+
+
+def _deployment(lake: Lake, toy: Any, engine: Engine, rounds: int = 30) -> Any:
+    settings = {"rounds": rounds, "early_stopping": rounds, "min_leaf": 10, "leaves": 5}
+    return SimpleNamespace(
+        lake=lake,
+        project=toy.project(
+            slices={"start": START, "every": "1d"},
+            labels={"gains": {"click": 1.0}},
+            ranker=settings,
+            scale={"rankers": 2, "in_memory": 1600},
+        ),
+        engine=engine,
+        scratch=lambda *names: "/".join([lake.root, "..", "scratch", *names]),
+    )
+
+
+def _texts(ranker: Ranker) -> list[str]:
+    return [booster.model_to_string() for booster in ranker.boosters]
+
+
+def test_where_the_workers_are_makes_no_difference(machines: Any, lake: Lake, toy: Any) -> None:
+    here, there = (
+        fitting.fit_window(_deployment(lake, toy, engine), DAYS)
+        for engine in (Embedded(), Cluster(machines.address))
+    )
+    assert there.tags == here.tags == {"workers": 2}
+    assert _texts(there.full) == _texts(here.full)
+    assert _texts(there.behaviour_only) == _texts(here.behaviour_only)
+    assert there.full.calibration == here.full.calibration
+
+
+@dataclass(frozen=True)
+class FirstDies:
+    """The work of `fit_shards`; the second worker is killed once, in the middle of the fit."""
+
+    died: Path
+
+    def __call__(self, shards: Shards) -> None:
+        if os.environ["RANK"] == "1" and not self.died.exists():
+            self.died.touch()
+            # Only a worker that is connected reads what is held out last; the fit takes seconds.
+            Timer(2.0, lambda: os.kill(os.getpid(), signal.SIGKILL)).start()
+        fit_shards(shards)
+
+
+@pytest.mark.parametrize("place", ["processes", "cluster"])
+def test_a_worker_that_is_killed_in_the_middle_of_the_fit_costs_time_only(
+    place: str, lake: Lake, toy: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: Any
+) -> None:
+    engine = Embedded() if place == "processes" else Cluster(request.getfixturevalue("machines").address)
+    monkeypatch.setattr(fitting, "fit_shards", FirstDies(tmp_path / "died"))
+    fitted = fitting.fit_window(_deployment(lake, toy, engine, rounds=1500), DAYS)
+    assert (tmp_path / "died").exists()
+    assert fitted.full.info["rows"] > 1600

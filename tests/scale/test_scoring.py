@@ -1,0 +1,135 @@
+"""Interest scores by several actors are those of one process, also when one of them is killed."""
+
+import time
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+from threading import Thread
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import polars as pl
+import psutil
+import pytest
+
+from features.advance import advance
+from features.buckets import bucket
+from features.project import Project
+from features.schemas import InterestScores
+from features.state import start
+from models.interest.items import ItemArrays
+from models.interest.scoring import embed
+from models.interest.version import InterestModel
+from models.interest_input import interest_config, interest_input, interest_scores
+from pipelines.deployment import STATE, Version
+from pipelines.engine import Cluster, Embedded
+from pipelines.lake import Lake
+from pipelines.scoring import Scored, score_side_by_side
+
+SECONDS = 60
+ROUNDING = 1e-6
+"""Sums of a batch depend on what else is in it."""
+
+
+@pytest.fixture(scope="module")
+def project(toy: SimpleNamespace) -> Project:
+    small = {"tune": "frozen", "width": 8, "heads": 2, "layers": 1, "max_tokens": 12, "device": "cpu"}
+    return toy.project(slices={"every": "6h"}, interest=small, scale={"scorers": 3})
+
+
+@pytest.fixture(scope="module")
+def version(project: Project, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small fresh model over the packaged encoder."""
+    model = InterestModel(interest_config(project))
+    items = ItemArrays.of_texts(["text 1", "text 2", "text 3"])
+    items = replace(items, number=np.array([[1.0], [2.0], [5.0]], np.float32))
+    model.decoder.items.standardise(embed(model, items))
+    folder = tmp_path_factory.mktemp("model") / "version"
+    model.save(folder)
+    return folder
+
+
+@pytest.fixture
+def world(toy: SimpleNamespace, project: Project, version: Path, tmp_path: Path) -> SimpleNamespace:
+    """A lake with one slice, the second, and the state before it; its scores by one process."""
+    events, noon = toy.busy(), toy.START + timedelta(hours=6)
+    first, second = project.slices.keys(toy.START, toy.END)
+    state = advance(start(project), toy.between(events, toy.START, noon), noon, project)
+    given = toy.between(events, noon, toy.END)
+    lake = Lake(f"{tmp_path}/lake")
+    for name, table in state.tables().items():
+        lake.write(f"{STATE}/{name}", first, table)
+    for name in ("items", "impressions", "interactions"):
+        lake.write(name, second, getattr(given, name))
+    expected = interest_scores(interest_input(state, given, project), version, first, tmp_path / "cache")
+    return SimpleNamespace(
+        lake=lake, slice=second, model=Version("1", first), expected=expected, impressions=given.impressions
+    )
+
+
+def score(world: SimpleNamespace, project: Project, version: Path, folder: Path, engine: Any) -> Scored:
+    deployment: Any = SimpleNamespace(
+        project=project,
+        lake=world.lake,
+        engine=engine,
+        settings=SimpleNamespace(
+            engine="embedded" if isinstance(engine, Embedded) else "ray", cache=folder / "cache"
+        ),
+        registry=SimpleNamespace(interest_folder=lambda _: version),
+        shared_folder=lambda *names: folder.joinpath("scratch", *names),
+    )
+    return score_side_by_side(deployment, world.slice, world.model)
+
+
+def published(world: SimpleNamespace) -> pl.DataFrame:
+    return world.lake.read("interest_scores", [world.slice]).drop("slice")
+
+
+def by_key(scores: pl.DataFrame) -> pl.DataFrame:
+    return scores.sort("impression_id", "item_id")
+
+
+def test_the_people_are_scored_in_buckets_as_one_process_scores_them(
+    world: SimpleNamespace, project: Project, version: Path, tmp_path: Path
+) -> None:
+    scored = score(world, project, version, tmp_path, Embedded())
+
+    found = published(world)
+    InterestScores.validate(found)
+    keys = ["impression_id", "item_id"]
+    assert by_key(found).drop("interest_score").equals(by_key(world.expected).drop("interest_score"))
+    values = (by_key(scores)["interest_score"].to_numpy() for scores in (found, world.expected))
+    np.testing.assert_allclose(*values, atol=ROUNDING)
+    assert found["interest_score"].std() > 100 * ROUNDING
+    assert scored.mean == pytest.approx(found["interest_score"].mean())
+    assert scored.written.rows == found.height
+    assert scored.head.columns == found.columns
+    users = found.select(keys).join(world.impressions, on="impression_id", maintain_order="left")["user_id"]
+    assert bucket(users, 3).is_sorted()
+
+
+def test_actors_of_a_cluster_give_the_same_when_one_of_them_is_killed(
+    machines: Any, world: SimpleNamespace, project: Project, version: Path, tmp_path: Path
+) -> None:
+    score(world, project, version, tmp_path, Embedded())
+    expected, killed = published(world), []
+
+    def kill() -> None:
+        until = time.monotonic() + SECONDS
+        while not killed and time.monotonic() < until:
+            for process in psutil.process_iter(["name", "cmdline"]):
+                if "ray::_Actor" in " ".join(process.info["cmdline"] or []):
+                    process.kill()
+                    killed.append(process.pid)
+                    break
+            time.sleep(0.05)
+
+    killer = Thread(target=kill)
+    killer.start()
+    score(world, project, version, tmp_path, Cluster(machines.address))
+    killer.join()
+
+    assert killed
+    assert published(world).equals(expected)
+    assert not [*(tmp_path / "scratch" / "scorers").iterdir()]
