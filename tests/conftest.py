@@ -4,7 +4,7 @@ And a small newsroom, for tests that run the whole chain.
 """
 
 import shutil
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from random import Random
@@ -290,31 +290,34 @@ def toy() -> SimpleNamespace:
     )
 
 
-@pytest.fixture(scope="session")
-def small_newsroom(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., "Deployment"]:
-    """Opens the small newsroom in a home: `small_newsroom(home, *overrides, **variables)`.
-
-    An override replaces the small newsroom's of the same key; `variables` are `MOMENTRANK_…` without that.
-    Databases are made once and copied: their migrations would take longer than some tests.
-    """
+def _newsroom(home: Path, overrides: Iterable[str], variables: Mapping[str, str]) -> "Deployment":
     from pipelines import settings as settings_of
     from pipelines.deployment import Deployment
 
-    def opened(home: Path, *overrides: str, **variables: str) -> Deployment:
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setenv("MOMENTRANK_HOME", str(home))
-            patch.setenv("MOMENTRANK_PROJECT", str(NEWSROOM))
-            patch.setenv("MOMENTRANK_SET", "\n".join((*SMALL, *overrides)))
-            for name, value in variables.items():
-                patch.setenv(f"MOMENTRANK_{name}", value)
-            settings = settings_of.load()
-        if not (home / "mlflow.db").exists():
-            shutil.copytree(blank.settings.home, home, dirs_exist_ok=True)
-        settings_of.initialise_dagster(settings)
-        return Deployment(settings.open_project(), settings)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MOMENTRANK_HOME", str(home))
+        patch.setenv("MOMENTRANK_PROJECT", str(NEWSROOM))
+        patch.setenv("MOMENTRANK_SET", "\n".join((*SMALL, *overrides)))
+        for name, value in variables.items():
+            patch.setenv(f"MOMENTRANK_{name}", value)
+        settings = settings_of.load()
+    settings_of.initialise_dagster(settings)
+    return Deployment(settings.open_project(), settings)
 
-    folder = tmp_path_factory.mktemp("blank")
-    (folder / "mlflow.db").touch()
-    blank = opened(folder, 'name="blank"')
-    blank.registry.prepare()
+
+@pytest.fixture(scope="session")
+def small_newsroom(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., "Deployment"]:
+    """Opens the small newsroom in a home: `small_newsroom(home, *overrides, PSEUDONYM_KEY="…")`.
+
+    An override replaces the small newsroom's of the same key. Databases are made once and copied: their migrations
+    would take longer than some tests.
+    """
+    blank = tmp_path_factory.mktemp("blank")
+    _newsroom(blank, ['name="blank"'], {}).registry.prepare()
+
+    def opened(home: Path, *overrides: str, **variables: str) -> "Deployment":
+        if not (home / "mlflow.db").exists():
+            shutil.copytree(blank, home, dirs_exist_ok=True)
+        return _newsroom(home, overrides, variables)
+
     return opened

@@ -3,6 +3,7 @@
 import gzip
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pandas
@@ -11,7 +12,6 @@ import pytest
 from typer.testing import CliRunner
 
 from features.sources import read as read_source
-from pipelines import settings as settings_of
 from pipelines.cli import app
 from pipelines.definitions import JOB, define
 from pipelines.deployment import Deployment
@@ -19,38 +19,26 @@ from pipelines.running import materialise
 from pipelines.timetable import span
 
 NEWSROOM = Path(__file__).parent.parent / "projects" / "newsroom.toml"
-SMALL = (
+FOUR_DAYS = (
     "source.newsroom.days=4",
     "source.newsroom.users=60",
     "source.newsroom.articles_a_day=15",
     "source.newsroom.impressions_a_day=150",
     "source.newsroom.list_size=10",
     "slices.end=2026-01-09T00:00:00Z",
-    "interest.epochs=1",
     "interest.max_tokens=24",
     "ranker.rounds=40",
     "ranker.early_stopping=10",
-    "promotion.resamples=200",
-    "lists.users=5",
     "lists.pool=30",
 )
+Opened = Callable[..., Deployment]
 SLICES = ["2026-01-05", "2026-01-06", "2026-01-07", "2026-01-08"]
 
 
-def deployment(home: Path, overrides: tuple[str, ...] = SMALL) -> Deployment:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("MOMENTRANK_HOME", str(home))
-        patch.setenv("MOMENTRANK_PROJECT", str(NEWSROOM))
-        patch.setenv("MOMENTRANK_SET", "\n".join(overrides))
-        settings = settings_of.load()
-    settings_of.initialise_dagster(settings)
-    return Deployment(settings.open_project(), settings)
-
-
 @pytest.fixture(scope="module")
-def ran(tmp_path_factory: pytest.TempPathFactory) -> Deployment:
-    """The small newsroom, run once over all of its days."""
-    made = deployment(tmp_path_factory.mktemp("home"))
+def ran(tmp_path_factory: pytest.TempPathFactory, small_newsroom: Opened) -> Deployment:
+    """A newsroom of four days, run once over all of them."""
+    made = small_newsroom(tmp_path_factory.mktemp("home"), *FOUR_DAYS)
     assert materialise(made, None, None) == SLICES[-1]
     return made
 
@@ -198,29 +186,28 @@ def test_a_rerun_of_a_slice_gives_the_same_tables(ran: Deployment) -> None:
         assert ran.lake.read(name).equals(rows), name
 
 
-def test_the_future_never_changes_the_past(ran: Deployment, tmp_path: Path) -> None:
+def test_the_future_never_changes_the_past(ran: Deployment, small_newsroom: Opened, tmp_path: Path) -> None:
     # The same logs without their last two days, as another deployment, to the last bit.
     logs = tmp_path / "logs"
     logs.mkdir()
     for path in sorted((ran.settings.newsroom("newsroom") / "events").iterdir())[:2]:
         shutil.copy(path, logs)
     source = ('source.format="metarank"', f'source.path="{logs}"')
-    other = deployment(tmp_path / "home", (*SMALL, *source))
+    other = small_newsroom(tmp_path / "home", *FOUR_DAYS, *source)
     materialise(other, None, SLICES[1])
     for table in ("candidates", "features", "interest_scores", "ranking_dataset", "evaluation_scores"):
         past = [key for key in other.lake.slices(table) if key < SLICES[1]] or [SLICES[1]]
         assert other.lake.read(table, past).equals(ran.lake.read(table, past)), table
 
 
-def test_two_runs_with_one_seed_write_the_same_metrics(tmp_path: Path) -> None:
-    smaller = (
+def test_two_runs_with_one_seed_write_the_same_metrics(small_newsroom: Opened, tmp_path: Path) -> None:
+    two_days = (
         "source.newsroom.days=2",
-        "source.newsroom.impressions_a_day=80",
         "slices.end=2026-01-07T00:00:00Z",
     )
     written = []
     for name in ("one", "other"):
-        made = deployment(tmp_path / name, (*SMALL, *smaller))
+        made = small_newsroom(tmp_path / name, *two_days)
         materialise(made, None, None)
         written.append((made.settings.report("newsroom") / "metrics.json").read_bytes())
     assert written[0] == written[1]
@@ -232,7 +219,7 @@ def test_commands_rank_explain_and_evaluate(
 ) -> None:
     monkeypatch.setenv("MOMENTRANK_HOME", str(ran.settings.home))
     monkeypatch.setenv("COLUMNS", "200")
-    runner, given = CliRunner(), [f"--set={one}" for one in SMALL]
+    runner, given = CliRunner(), [f"--set={one}" for one in ran.settings.overrides]
     # The day's last list: its reader is likely to have a past.
     impression = ran.lake.read("impressions", [SLICES[-1]]).sort("shown_at")["impression_id"][-1]
     user = ran.lake.read("ranked_lists", [SLICES[-1]])["user_id"][0]

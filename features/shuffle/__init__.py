@@ -7,5 +7,5 @@ ticks.py      a slice's time in ticks, a frame in ticks or buckets
 people.py     a bucket of people: what it tells each tick, what it reads and remembers in the end
 crowd.py      a tick of everybody: what it adds to the shared counters, what it reads of them
 
-`pipelines/bucketed.py` carries the frames from one to the next.
+`pipelines/work/bucketed.py` carries the frames from one to the next.
 """

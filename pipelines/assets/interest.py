@@ -11,10 +11,10 @@ from models.interest_input import item_vectors as vectors_of
 from pipelines.alone import alone
 from pipelines.deployment import Deployment
 from pipelines.failures import steady
-from pipelines.fine_tuning import fine_tune
 from pipelines.publish import publish, show
-from pipelines.scoring import score_side_by_side
 from pipelines.timetable import ONE_RUN, before
+from pipelines.work.fine_tuning import fine_tune
+from pipelines.work.scoring import score_side_by_side
 
 _EVENTS: list[str | dg.AssetDep] = ["items", "impressions", "interactions", before("moment_state")]
 

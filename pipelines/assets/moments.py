@@ -8,13 +8,13 @@ import polars as pl
 from features.advance import advance
 from features.behaviour import read_and_advance, read_features
 from features.state import MomentState
-from pipelines.bucketed import Made, Work, make
 from pipelines.deployment import STATE, Deployment
 from pipelines.failures import steady
 from pipelines.lake import SLICE
 from pipelines.publish import publish, show
-from pipelines.scratch import Scratch
 from pipelines.timetable import ONE_RUN, before
+from pipelines.work.bucketed import Made, Work, make
+from pipelines.work.scratch import Scratch
 
 _DEPS: list[str | dg.AssetDep] = ["items", "impressions", "interactions", before("moment_state")]
 

@@ -13,11 +13,11 @@ from models.exposure import exposure as exposure_of
 from models.judging import SCORERS, judge_slice, score_slice
 from pipelines.deployment import Deployment
 from pipelines.failures import steady
-from pipelines.fitting import fit_window
 from pipelines.promoting import challenge
 from pipelines.publish import picture, publish
 from pipelines.reporting import with_family
 from pipelines.timetable import ONE_RUN, before
+from pipelines.work.fitting import fit_window
 
 _TABLES = {"polars", "deltalake"}
 

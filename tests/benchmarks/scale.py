@@ -29,11 +29,11 @@ from features.schemas import ItemVectors
 from features.shuffle.people import OWN
 from features.shuffle.ticks import bucket_key, in_buckets
 from features.state import SliceEvents, counters, restore, start
-from pipelines.bucketed import Work, make
 from pipelines.deployment import STATE
 from pipelines.engine import Cluster, Embedded, Engine
 from pipelines.lake import SLICE, Lake
-from pipelines.scratch import Scratch
+from pipelines.work.bucketed import Work, make
+from pipelines.work.scratch import Scratch
 
 BOTH = frozenset({"features", STATE})
 FIRST, SECOND = "2026-01-05", "2026-01-06"

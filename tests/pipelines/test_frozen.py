@@ -1,7 +1,7 @@
 """Frozen evaluation on a tiny newsroom: new items are new, seeds share one walk, the state can be stopped."""
 
+from collections.abc import Callable
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 from unittest.mock import Mock
 
@@ -12,15 +12,12 @@ from features.errors import ProjectError
 from models.metrics import METRICS
 from models.spread import GAIN
 from pipelines import frozen
-from pipelines import settings as settings_of
 from pipelines.deployment import Deployment
 from pipelines.frozen import evaluate_frozen
 
-NEWSROOM = Path(__file__).parents[2] / "projects" / "newsroom.toml"
 CUT = datetime(2026, 1, 6, 12, tzinfo=UTC)
 TINY = (
     "source.newsroom.days=2",
-    "source.newsroom.users=30",
     "source.newsroom.articles_a_day=10",
     "source.newsroom.impressions_a_day=90",
     "source.newsroom.list_size=10",
@@ -29,7 +26,6 @@ TINY = (
     "interest.width=8",
     "interest.heads=2",
     "interest.window=8",
-    "interest.epochs=1",
     "interest.max_tokens=8",
     "ranker.rounds=5",
     "ranker.min_leaf=5",
@@ -39,14 +35,10 @@ TINY = (
 
 
 @pytest.fixture(scope="module")
-def deployment(tmp_path_factory: pytest.TempPathFactory) -> Deployment:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("MOMENTRANK_HOME", str(tmp_path_factory.mktemp("home")))
-        patch.setenv("MOMENTRANK_PROJECT", str(NEWSROOM))
-        patch.setenv("MOMENTRANK_SET", "\n".join(TINY))
-        settings = settings_of.load()
-    settings_of.prepare(settings)
-    return Deployment(settings.open_project(), settings)
+def deployment(
+    tmp_path_factory: pytest.TempPathFactory, small_newsroom: Callable[..., Deployment]
+) -> Deployment:
+    return small_newsroom(tmp_path_factory.mktemp("home"), *TINY)
 
 
 def _means(scorers: dict[str, Any]) -> dict[tuple[str, str], float]:

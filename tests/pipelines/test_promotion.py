@@ -1,7 +1,7 @@
 """Promotion through its assets on a small newsroom: who is worse stays out, and runs do not cross."""
 
 import uuid
-from pathlib import Path
+from collections.abc import Callable
 
 import dagster as dg
 import polars as pl
@@ -14,38 +14,28 @@ from features.schemas import InterestScores, ItemVectors
 from features.state import SliceEvents, start
 from models.judging import SCORERS
 from models.ranker import Ranker, fit
-from pipelines import settings as settings_of
 from pipelines.definitions import JOB, define
 from pipelines.deployment import STATE, Deployment
 
-NEWSROOM = Path(__file__).parents[2] / "projects" / "newsroom.toml"
 SLICES = ["2026-01-05", "2026-01-06", "2026-01-07"]
-SMALL = (
-    "source.newsroom.days=3",
+JUDGED = (
     "source.newsroom.users=40",
-    "source.newsroom.articles_a_day=12",
     "source.newsroom.impressions_a_day=220",
     "source.newsroom.list_size=10",
-    "slices.end=2026-01-08T00:00:00Z",
     "ranker.rounds=40",
     "ranker.early_stopping=10",
     "ranker.min_leaf=10",
-    "promotion.resamples=200",
     "lists.k=4",
     "evaluation.few=5",
 )
 
 
 @pytest.fixture(scope="module")
-def deployment(tmp_path_factory: pytest.TempPathFactory) -> Deployment:
+def deployment(
+    tmp_path_factory: pytest.TempPathFactory, small_newsroom: Callable[..., Deployment]
+) -> Deployment:
     """Everything that a judge reads of the three days, without an interest model."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("MOMENTRANK_HOME", str(tmp_path_factory.mktemp("home")))
-        patch.setenv("MOMENTRANK_PROJECT", str(NEWSROOM))
-        patch.setenv("MOMENTRANK_SET", "\n".join(SMALL))
-        settings = settings_of.load()
-    settings_of.initialise_dagster(settings)
-    made = Deployment(settings.open_project(), settings)
+    made = small_newsroom(tmp_path_factory.mktemp("home"), *JUDGED)
     found, state = made.ingest(), start(made.project)
     for slice in SLICES:
         items, impressions, interactions = (

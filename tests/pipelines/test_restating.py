@@ -2,40 +2,31 @@
 
 import gzip
 import json
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import dagster as dg
-import pytest
 
 from features import newsroom
-from pipelines import settings as settings_of
 from pipelines.arrival import arrivals, late_interactions
 from pipelines.definitions import JOB, define
 from pipelines.deployment import Deployment
 from pipelines.timetable import RESTATES, span, spanned
 from pipelines.watch.monitors import MONITORS, View
 
-NEWSROOM = Path(__file__).parents[2] / "projects" / "newsroom.toml"
-SMALL = (
-    "source.newsroom.days=3",
-    "source.newsroom.users=30",
-    "source.newsroom.articles_a_day=12",
+SMALLER = (
     "source.newsroom.impressions_a_day=60",
-    "source.newsroom.list_size=8",
-    "slices.end=2026-01-08T00:00:00Z",
     'features.select=["item_*", "user_*", "!*_z"]',
-    "interest.epochs=1",
-    "interest.max_tokens=16",
     "interest.width=16",
     "interest.heads=1",
     "ranker.rounds=5",
     "ranker.folds=2",
     "promotion.resamples=100",
     "lists.users=2",
-    "lists.pool=20",
     "checks.requests=0",
+    'source.format="metarank"',
 )
 DAYS = ["2026-01-05", "2026-01-06", "2026-01-07"]
 (SERVED_ALIKE,) = (monitor.look for monitor in MONITORS if monitor.name == "served_alike")
@@ -44,16 +35,6 @@ TABLES = ("items", "impressions", "interactions", "candidates", "rejects", "feat
           "interest_scores", "ranking_dataset", "topic_shifts")  # fmt: skip
 CHAIN = [dg.AssetKey(name) for name in (*TABLES, "moment_state", "interest_model")]
 """All that a state runs through; what is judged and listed comes of these tables."""
-
-
-def deployment(home: Path, *source: str) -> Deployment:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("MOMENTRANK_HOME", str(home))
-        patch.setenv("MOMENTRANK_PROJECT", str(NEWSROOM))
-        patch.setenv("MOMENTRANK_SET", "\n".join((*SMALL, *source)))
-        settings = settings_of.load()
-    settings_of.initialise_dagster(settings)
-    return Deployment(settings.open_project(), settings)
 
 
 def day_of(event: dict[str, Any]) -> str:
@@ -102,10 +83,12 @@ def run(made: Deployment, instance: dg.DagsterInstance, request: dg.RunRequest) 
     assert result.success
 
 
-def test_late_clicks_restate_their_slice_and_what_came_of_it(tmp_path: Path) -> None:
+def test_late_clicks_restate_their_slice_and_what_came_of_it(
+    tmp_path: Path, small_newsroom: Callable[..., Deployment]
+) -> None:
     landing = tmp_path / "in"
     landing.mkdir()
-    made = deployment(tmp_path / "home", 'source.format="metarank"', f'source.landing="{landing}"')
+    made = small_newsroom(tmp_path / "home", *SMALLER, f'source.landing="{landing}"')
     days = logs(tmp_path / "newsroom", made)
     repository = define(made).get_repository_def()
     cursors: dict[str, str | None] = {}
@@ -140,11 +123,11 @@ def test_late_clicks_restate_their_slice_and_what_came_of_it(tmp_path: Path) -> 
         run(made, instance, asked)
         assert tick(late) == tick(arriving) == []
 
-        fresh = deployment(
+        fresh = small_newsroom(
             tmp_path / "home",
+            *SMALLER,
             'name="fresh"',
             "checks.requests=3",
-            'source.format="metarank"',
             f'source.path="{landing / "accepted"}"',
         )
         run(fresh, instance, dg.RunRequest(tags=span(DAYS[0], DAYS[2])))

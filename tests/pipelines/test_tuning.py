@@ -1,5 +1,6 @@
 """`momentrank tune` over a lake with a tiny dataset: a line a trial, runs in runs, nothing registered."""
 
+from collections.abc import Callable
 from io import StringIO
 from pathlib import Path
 
@@ -10,22 +11,15 @@ import pytest
 from rich.console import Console
 
 from features.errors import ModelError
-from pipelines import settings as settings_of
 from pipelines.deployment import Deployment
 from pipelines.tuning import tune
 
-NEWSROOM = Path(__file__).parents[2] / "projects" / "newsroom.toml"
 TINY = ("ranker.rounds=4", "ranker.min_leaf=5", "ranker.folds=1", "labels.gains={click=1.0}")
 
 
 @pytest.fixture
-def deployment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Deployment:
-    monkeypatch.setenv("MOMENTRANK_HOME", str(tmp_path))
-    monkeypatch.setenv("MOMENTRANK_PROJECT", str(NEWSROOM))
-    monkeypatch.setenv("MOMENTRANK_SET", "\n".join(TINY))
-    settings = settings_of.load()
-    settings_of.prepare(settings)
-    return Deployment(settings.open_project(), settings)
+def deployment(tmp_path: Path, small_newsroom: Callable[..., Deployment]) -> Deployment:
+    return small_newsroom(tmp_path, *TINY)
 
 
 def _slice(seed: int) -> pl.DataFrame:

@@ -10,11 +10,11 @@ import polars as pl
 import pytest
 
 from features.project import Project
-from pipelines.bucketed import Work, make
 from pipelines.deployment import STATE
 from pipelines.engine import Cluster, Embedded, Engine
 from pipelines.lake import Lake
-from pipelines.scratch import Scratch
+from pipelines.work.bucketed import Work, make
+from pipelines.work.scratch import Scratch
 
 SECONDS = 60
 

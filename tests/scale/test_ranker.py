@@ -14,10 +14,10 @@ import polars as pl
 import pytest
 
 from models.ranker import Ranker
-from pipelines import fitting
 from pipelines.engine import Cluster, Embedded, Engine
 from pipelines.lake import Lake
-from pipelines.ranking_shards import Shards, fit_shards
+from pipelines.work import fitting
+from pipelines.work.shards import Shards, fit_shards
 
 DAYS = ["2026-01-05", "2026-01-06", "2026-01-07"]
 START = datetime(2026, 1, 5, tzinfo=UTC)

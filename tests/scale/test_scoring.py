@@ -25,7 +25,7 @@ from models.interest_input import interest_config, interest_input, interest_scor
 from pipelines.deployment import STATE, Version
 from pipelines.engine import Cluster, Embedded
 from pipelines.lake import Lake
-from pipelines.scoring import Scored, score_side_by_side
+from pipelines.work.scoring import Scored, score_side_by_side
 
 SECONDS = 60
 ROUNDING = 1e-6

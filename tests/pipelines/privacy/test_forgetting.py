@@ -1,6 +1,7 @@
 """A person is forgotten: of their id, and of its pseudonym, not a byte is left but in the source's own logs."""
 
 import gzip
+from collections.abc import Callable
 from pathlib import Path
 
 import polars as pl
@@ -8,24 +9,19 @@ import pytest
 from typer.testing import CliRunner
 
 from features.pseudonyms import FORGOTTEN
-from pipelines import settings as settings_of
 from pipelines.cli import app
 from pipelines.deployment import Deployment
 from pipelines.privacy.forgetting import SAW
 from pipelines.running import materialise
 
-NEWSROOM = Path(__file__).parents[3] / "projects" / "newsroom.toml"
 KEY = "a key that only this test knows"
-SMALL = (
-    "source.newsroom.days=3",
+SMALLER = (
     "source.newsroom.users=8",
     "source.newsroom.articles_a_day=10",
     "source.newsroom.impressions_a_day=40",
     "source.newsroom.list_size=5",
-    "slices.end=2026-01-08T00:00:00Z",
     'features.half_lives=["1d", "none"]',
     'interest.tune="frozen"',
-    "interest.epochs=1",
     "interest.width=16",
     "ranker.rounds=5",
     "ranker.folds=1",
@@ -36,16 +32,9 @@ FIRST, LAST = "2026-01-06", "2026-01-07"
 
 
 @pytest.fixture(scope="module")
-def ran(tmp_path_factory: pytest.TempPathFactory) -> Deployment:
+def ran(tmp_path_factory: pytest.TempPathFactory, small_newsroom: Callable[..., Deployment]) -> Deployment:
     """A newsroom of three days under pseudonyms, run over the first two."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("MOMENTRANK_HOME", str(tmp_path_factory.mktemp("home")))
-        patch.setenv("MOMENTRANK_PROJECT", str(NEWSROOM))
-        patch.setenv("MOMENTRANK_SET", "\n".join(SMALL))
-        patch.setenv("MOMENTRANK_PSEUDONYM_KEY", KEY)
-        settings = settings_of.load()
-    settings_of.initialise_dagster(settings)
-    made = Deployment(settings.open_project(), settings)
+    made = small_newsroom(tmp_path_factory.mktemp("home"), *SMALLER, PSEUDONYM_KEY=KEY)
     materialise(made, None, FIRST)
     return made
 
@@ -68,8 +57,9 @@ def command(deployment: Deployment, monkeypatch: pytest.MonkeyPatch, *words: str
     monkeypatch.setenv("MOMENTRANK_HOME", str(deployment.settings.home))
     monkeypatch.setenv("MOMENTRANK_PSEUDONYM_KEY", KEY)
     name, *options = words
-    given = [f"--set={one}" for one in SMALL]
-    found = CliRunner().invoke(app, [name, str(NEWSROOM), *options, *given], catch_exceptions=False)
+    given = [f"--set={one}" for one in deployment.settings.overrides]
+    project = str(deployment.settings.project)
+    found = CliRunner().invoke(app, [name, project, *options, *given], catch_exceptions=False)
     assert found.exit_code == 0, found.output
     return found.output
 

@@ -25,7 +25,7 @@ from deltalake.fs import DeltaStorageHandler
 
 from features.buckets import bucket as bucket_of
 from features.errors import TableError
-from pipelines.lake_columns import (
+from pipelines.lake.columns import (
     SLICE,
     fingerprint,
     in_order,
@@ -33,9 +33,7 @@ from pipelines.lake_columns import (
     require_columns,
     without_slice,
 )
-from pipelines.lake_parts import Part, listed, part_file, require_whole
-
-__all__ = ["SLICE", "Lake", "Part", "WriteResult"]
+from pipelines.lake.parts import Part, listed, part_file, require_whole
 
 COMMIT_ATTEMPTS = 12
 FIRST_PAUSE_SECONDS = 0.02

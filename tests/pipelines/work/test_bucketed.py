@@ -15,16 +15,16 @@ from features.project import Project
 from features.schemas import ItemVectors
 from features.state import SliceEvents, start
 from pipelines import settings as settings_of
-from pipelines.bucketed import Work, make
 from pipelines.definitions import JOB, define
 from pipelines.deployment import STATE, Deployment
 from pipelines.engine import Embedded
 from pipelines.lake import Lake
-from pipelines.scratch import Scratch
+from pipelines.work.bucketed import Work, make
+from pipelines.work.scratch import Scratch
 
 BOTH = frozenset({"features", STATE})
 KEYS = ["impression_id", "item_id"]
-NEWSROOM = Path(__file__).parents[2] / "projects" / "newsroom.toml"
+NEWSROOM = Path(__file__).parents[3] / "projects" / "newsroom.toml"
 DAYS = ["2026-01-05", "2026-01-06"]
 SMALL = (
     "source.newsroom.days=2",

@@ -12,8 +12,8 @@ from models.ranker import Ranker
 from models.ranker.drawing import draw
 from models.ranker.shards import refuse_learned
 from pipelines.deployment import Deployment
-from pipelines.ranking_shards import Shards, fit_shards
-from pipelines.ranking_window import RankingWindow
+from pipelines.work.shards import Shards, fit_shards
+from pipelines.work.window import RankingWindow
 
 
 class Fit(NamedTuple):

@@ -15,7 +15,7 @@ from features.project import Project
 from models.judging import fit_rankers_together
 from models.ranker import Ranker, load
 from models.ranker.shards import Shard
-from pipelines.ranking_window import RankingWindow
+from pipelines.work.window import RankingWindow
 
 _NAMES = ("full", "behaviour_only")
 

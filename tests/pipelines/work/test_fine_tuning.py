@@ -14,7 +14,7 @@ from models.interest.arrays import load_arrays
 from models.interest.fitting import SavedFit
 from models.interest.items import ItemArrays
 from models.interest.moments import MomentArrays
-from pipelines.fine_tuning import fine_tune, place_of
+from pipelines.work.fine_tuning import fine_tune, place_of
 
 SLICE = "2026-01-05"
 

@@ -13,7 +13,7 @@ from deltalake import DeltaTable
 from deltalake.transaction import AddAction
 
 from features.errors import TableError
-from pipelines.lake_columns import SLICE
+from pipelines.lake.columns import SLICE
 
 _SLICE_NAME = re.compile(r"[A-Za-z0-9_.:-]+")
 

@@ -15,10 +15,10 @@ from models.judging import fit_rankers
 from models.metrics import per_impression
 from models.ranker import Ranker
 from pipelines.engine import Embedded
-from pipelines.fitting import fit_window
 from pipelines.lake import Lake
-from pipelines.ranking_shards import Shards, fit_shards
-from pipelines.ranking_window import RankingWindow
+from pipelines.work.fitting import fit_window
+from pipelines.work.shards import Shards, fit_shards
+from pipelines.work.window import RankingWindow
 
 DAYS = ["2026-01-05", "2026-01-06", "2026-01-07"]
 LISTS = 200

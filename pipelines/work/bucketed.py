@@ -34,7 +34,7 @@ from features.versions import latest, versions
 from pipelines.deployment import STATE
 from pipelines.engine import Engine
 from pipelines.lake import SLICE, Lake, Part, WriteResult
-from pipelines.scratch import Scratch
+from pipelines.work.scratch import Scratch
 
 FEATURES = "features"
 _EVENTS = ("impressions", "interactions")
