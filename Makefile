@@ -21,8 +21,9 @@ ui: .venv/.ready
 
 setup: .venv/.ready
 
+# A test file stays on one of up to four processes, each with one thread.
 test: check
-	$(BIN)/pytest
+	OMP_NUM_THREADS=1 POLARS_MAX_THREADS=1 $(BIN)/pytest -n logical --maxprocesses 4 --dist loadscope --no-loadscope-reorder
 
 check: .venv/.ready
 	@echo "format, lint, types, import law"

@@ -40,12 +40,18 @@ SMALL = (
     "lists.pool=20",
 )
 """Three days of a newsroom that a run goes through in seconds."""
+LONGEST = ("test_end_to_end.py", "test_campaign.py", "test_restating.py", "test_repeatable.py")
 START = datetime(2026, 1, 5, tzinfo=UTC)
 END = START + timedelta(hours=12)
 STEP = timedelta(minutes=10)
 MICROSECOND = timedelta(microseconds=1)
 DIRECTIONS = ([1, 0, 0, 0], [0, 1, 0, 0], [0.5, 0.5, 0.5, 0.5], [0.5, -0.5, -0.5, 0.5], [-1, 0, 0, 0])
 """Of unit length, with products that Float32 holds exactly: rounding must not look like a difference."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest files first: of several processes none shall be left alone with one."""
+    items.sort(key=lambda item: item.path.name not in LONGEST)
 
 
 def at(minutes: float, microseconds: int = 0) -> datetime:

@@ -200,20 +200,6 @@ def test_the_future_never_changes_the_past(ran: Deployment, small_newsroom: Open
         assert other.lake.read(table, past).equals(ran.lake.read(table, past)), table
 
 
-def test_two_runs_with_one_seed_write_the_same_metrics(small_newsroom: Opened, tmp_path: Path) -> None:
-    two_days = (
-        "source.newsroom.days=2",
-        "slices.end=2026-01-07T00:00:00Z",
-    )
-    written = []
-    for name in ("one", "other"):
-        made = small_newsroom(tmp_path / name, *two_days)
-        materialise(made, None, None)
-        written.append((made.settings.report("newsroom") / "metrics.json").read_bytes())
-    assert written[0] == written[1]
-    assert json.loads(written[0])["impressions"] > 0
-
-
 def test_commands_rank_explain_and_evaluate(
     ran: Deployment, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

@@ -71,6 +71,8 @@ class Machines:
 @pytest.fixture(scope="session")
 def _machines() -> Iterator[Machines]:
     ray = pytest.importorskip("ray", reason="the extra [ray] is not installed")
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        pytest.skip("a cluster wants the machine for itself: pytest tests/scale")
     os.environ.update(PROCESS_ENVIRONMENT)
     # Short: sockets lie in it, and their paths may not be long.
     folder = tempfile.mkdtemp(prefix="ray-", dir="/tmp")
