@@ -113,6 +113,13 @@ def test_each_version_says_what_it_is_and_the_judged_ones_how_good(ran: Deployme
         assert told.startswith(f"# newsroom-ranker, fitted on {SLICES[0]} … {version['slice']}")
         assert len(told) <= 5000
         assert ("Not judged yet" in told) == (version["slice"] == SLICES[-1])
+    first, second, *_ = (
+        client.get_model_version("newsroom-interest", version["version"]).description
+        for version in ran.registry.versions("interest")
+    )
+    assert first.startswith(f"# newsroom-interest, fine-tuned up to {SLICES[0]}")
+    assert "the encoder as it came" in first
+    assert "version 1" in second
 
 
 def test_metrics_are_those_of_the_judged_lists(ran: Deployment) -> None:

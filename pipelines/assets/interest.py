@@ -6,6 +6,7 @@ from typing import Any
 import dagster as dg
 
 from features.schemas import InterestScores, ItemVectors
+from models.interest_card import interest_card
 from models.interest_input import InterestInput, interest_config, interest_input
 from models.interest_input import item_vectors as vectors_of
 from pipelines.alone import alone
@@ -79,15 +80,22 @@ def _fit(deployment: Deployment, slice: str, run: str, given: InterestInput) -> 
     folder, history = fine_tune(deployment, slice, given, start_from)
     config = interest_config(deployment.project)
     last = history[-1] if history else {}
+    tags = {
+        "lists": len(given.moments.impression_at),
+        "texts": len(given.items.texts),
+        **({"started_from": previous.version} if previous else {}),
+        **deployment.table_versions(),
+    }
     version = registry.register_interest(
         folder,
         slice,
         run,
         {"loss": last.get("loss")},
-        deployment.table_versions(),
+        tags,
         config.as_dict(),
         example(config),
         history,
+        interest_card(registry.name("interest"), slice, config.as_dict(), history, tags),
     )
     shutil.rmtree(folder.parent)
     return version, last

@@ -14,6 +14,7 @@ from models.registry import Kind
 from pipelines.deployment import Deployment
 from pipelines.lake import SLICE
 from pipelines.privacy.sweeping import Swept, distinctive, quoting, spellings, sweep
+from pipelines.work.scratch import Scratch
 
 SAW = "saw_forgotten"
 """Tag of a model version: how many people it was fitted on who were forgotten since."""
@@ -99,8 +100,9 @@ def forget(deployment: Deployment, traces: Traces) -> Erased:
             deployment.registry.tag(kind, version, SAW, count)
     _delete_rows(deployment, traces)
     files = sum(deployment.lake.purge(table, strays=True) for table in deployment.lake.tables())
-    # An interrupted fine-tuning would go on with what it has learnt of them.
+    # An interrupted fit would go on with what it has learnt of them, and what was to be handed on names them.
     shutil.rmtree(deployment.settings.checkpoints / deployment.project.name, ignore_errors=True)
+    Scratch(deployment.scratch(), deployment.settings.storage_options).remove()
     pages = _erase_pages(deployment, quoting(traces.names))
     swept = sweep(deployment.settings.home, traces.names, _spared(deployment))
     return Erased(files, pages, swept)

@@ -79,8 +79,14 @@ def test_a_forgotten_person_is_nowhere_and_stays_away(
     assert {"lake"} <= before <= {"lake", "reports", "mlartifacts"}
     assert user in command(ran, monkeypatch, "rank", "--user", user, "-k", "3")
 
+    # What an interrupted fit on a cluster leaves behind.
+    left = Path(ran.scratch("fits", FIRST, "arrays"))
+    left.mkdir(parents=True)
+    (left / "users").write_text(pseudonym)
+
     told = command(ran, monkeypatch, "forget", "--user", user, "--yes")
 
+    assert not left.exists()
     assert naming(home, user, pseudonym) == []
     assert "rows deleted" in told
     assert "logs still hold this person" in told
