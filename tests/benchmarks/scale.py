@@ -3,7 +3,9 @@
 `python tests/benchmarks/scale.py [--rows 4000000] [--buckets 1 4 16] [--ray ADDRESS]` writes seeded logs of two days
 (`feature_world.py`) into a temporary folder and makes the second, the first being what is remembered. Each way works
 in a process of its own. Prints Markdown tables: rows/s, skew, peak memory, and growth at fixed rows a bucket; with
-`--ray` (an address, or `local`) the same by tasks on a cluster. One bucket is one go.
+`--ray` (an address, or `local`) the same by tasks on a cluster, each of one core and one thread. One bucket is one go.
+Peak memory is that of the greatest process in which tasks ran; CPU seconds are of all of them. For runs in pieces:
+`--step world --folder F`, then `--step slice --folder F --buckets N [--ray ADDRESS]`, as often as wanted.
 """
 
 import argparse
@@ -17,7 +19,7 @@ import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, cast
 
 import polars as pl
 from feature_columns import project as columns
@@ -39,14 +41,16 @@ BOTH = frozenset({"features", STATE})
 FIRST, SECOND = "2026-01-05", "2026-01-06"
 HOT = 0.25
 """Share of all candidates that one item is made."""
+PREPARED = 16
+"""Buckets in which the day before is made."""
 
 
 def main(asked: argparse.Namespace) -> None:
     """Run all, print the tables."""
     print(f"{asked.rows:,} candidates a slice, of which one item is {HOT:.0%}; ticks of {asked.tick}\n")
-    print("| buckets | engine | seconds | of one go | rows/s | peak memory | people max/mean | keys max/mean "
-          "| sums of keys | scratch |")  # fmt: skip
-    print("|---:|---|---:|---:|---:|---:|---:|---:|---:|---:|")
+    print("| buckets | engine | seconds | of one go | CPU seconds | rows/s | peak memory | people max/mean "
+          "| keys max/mean | sums of keys | scratch |")  # fmt: skip
+    print("|---:|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|")
     with tempfile.TemporaryDirectory() as name:
         _run("world", Path(name), asked)
         one_go = 0.0
@@ -56,19 +60,21 @@ def main(asked: argparse.Namespace) -> None:
                 one_go = one_go or found["seconds"]
                 _print(asked.rows, buckets, "Ray" if engine else "embedded", found, one_go)
     print(f"\n{asked.rows_a_bucket:,} candidates a bucket\n")
-    print("| candidates | buckets | seconds | rows/s | peak memory |\n|---:|---:|---:|---:|---:|")
+    print("| candidates | buckets | seconds | CPU seconds | rows/s | peak memory |")
+    print("|---:|---:|---:|---:|---:|---:|")
     for buckets in asked.growth:
         rows = buckets * asked.rows_a_bucket
         with tempfile.TemporaryDirectory() as name:
             _run("world", Path(name), asked, rows=rows)
             found = _run("slice", Path(name), asked, buckets=buckets, ray="")
-        told = f"{found['seconds']:.1f} | {rows / found['seconds']:,.0f} | {found['gigabytes']:.2f} GB"
+        told = f"{found['seconds']:.1f} | {found['cpu']:.1f} | {rows / found['seconds']:,.0f}"
+        told += f" | {found['gigabytes']:.2f} GB"
         print(f"| {rows:,} | {buckets} | {told} |", flush=True)
 
 
 def _print(rows: int, buckets: int, engine: str, found: dict[str, Any], one_go: float) -> None:
     cells = [
-        f"{buckets} | {engine} | {found['seconds']:.1f} | {found['seconds'] / one_go:.2f} ×",
+        f"{buckets} | {engine} | {found['seconds']:.1f} | {found['seconds'] / one_go:.2f} × | {found['cpu']:.1f}",
         f"{rows / found['seconds']:,.0f} | {found['gigabytes']:.2f} GB",
     ]
     if buckets > 1:
@@ -95,10 +101,9 @@ def _project(asked: argparse.Namespace, buckets: int) -> Project:
 
 
 def _world(asked: argparse.Namespace) -> dict[str, Any]:
-    """Two days' events in a lake, and the state after the first."""
+    """Two days' events in a lake, and the state after the first, in buckets: one go would need the memory."""
     write_world(asked.folder, 2 * asked.rows, 2, peers=False)
-    lake, declared = Lake(f"{asked.folder}/lake"), _project(asked, 1)
-    days = []
+    lake, declared = Lake(f"{asked.folder}/lake"), _project(asked, PREPARED)
     for day, slice in enumerate((FIRST, SECOND)):
         files = {name: asked.folder / f"{name}-{day:03d}.parquet" for name in PRODUCT}
         tables = {name: pl.read_parquet(file) for name, file in files.items()}
@@ -106,10 +111,8 @@ def _world(asked: argparse.Namespace) -> dict[str, Any]:
         for name, table in tables.items():
             lake.write(name, slice, table)
         lake.write("item_vectors", slice, ItemVectors.create_empty())
-        days.append(SliceEvents(**tables))
-    _, state = read_and_advance(start(declared), days[0], START + DAY, declared, ItemVectors.create_empty())
-    for name, table in state.tables().items():
-        lake.write(f"{STATE}/{name}", FIRST, table)
+    scratch = Scratch(f"{asked.folder}/scratch")
+    make(Work(declared, lake, scratch, FIRST, frozenset({STATE})), Embedded())
     return {}
 
 
@@ -123,18 +126,20 @@ def _heated() -> pl.Expr:
 def _slice(asked: argparse.Namespace) -> dict[str, Any]:
     """The second day, in one go or in buckets."""
     lake, declared = Lake(f"{asked.folder}/lake"), _project(asked, asked.buckets[0])
-    watched = Watched(Cluster("" if asked.ray == "local" else asked.ray) if asked.ray else Embedded())
+    engine: Engine = Cluster("" if asked.ray == "local" else asked.ray) if asked.ray else Embedded()
+    watched = Watched(engine)
     if asked.ray:
-        watched.map(abs, [1])  # connects
+        engine.map(abs, [1])  # connects
     _cut_state(lake, declared)
-    began = time.perf_counter()
+    began, spent = time.perf_counter(), time.process_time()
     if asked.buckets[0] == 1:
         _in_one_go(lake, declared)
     else:
-        make(Work(declared, lake, Scratch(f"{asked.folder}/scratch"), SECOND, BOTH), watched)
-    seconds = time.perf_counter() - began
-    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
-    return {"seconds": seconds, "gigabytes": memory, **watched.found}
+        make(Work(declared, lake, Scratch(f"{asked.folder}/scratch"), SECOND, BOTH), cast(Engine, watched))
+    seconds, spent = time.perf_counter() - began, time.process_time() - spent
+    weights = watched.weights or [Weight(spent, _peak())]
+    cpu = spent if not asked.ray else spent + sum(weight.cpu for weight in weights)
+    return {"seconds": seconds, "cpu": cpu, "gigabytes": max(w.peak for w in weights) / 1e6, **watched.found}
 
 
 def _cut_state(lake: Lake, declared: Project) -> None:
@@ -159,22 +164,45 @@ def _in_one_go(lake: Lake, declared: Project) -> None:
         lake.write(f"{STATE}/{name}", SECOND, table)
 
 
+class Weight(NamedTuple):
+    """What a task took where it ran."""
+
+    cpu: float
+    """Seconds, of all threads."""
+    peak: int
+    """KB of its process so far."""
+
+
+def _weighed(function: Callable[[Any], Any], task: Any) -> tuple[Any, Weight]:
+    before = time.process_time()
+    result = function(task)
+    return result, Weight(time.process_time() - before, _peak())
+
+
+def _peak() -> int:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+
 class Watched:
-    """An engine that looks at what lies in the scratch before each step; its time is told on stderr."""
+    """An engine that weighs its tasks and looks at the scratch before each step; a step's time goes to stderr."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self.found: dict[str, Any] = {}
+        self.weights: list[Weight] = []
 
     def map(self, function: Callable[[Any], Any], tasks: Sequence[Any]) -> list[Any]:
         """As the engine; how even the buckets are, and what lies there in all, in `found`."""
         if isinstance(function, partial) and isinstance(function.args[0], Work):
             self._look(function.args[0], function.func.__name__)
         began = time.perf_counter()
-        result = self._engine.map(function, tasks)
+        done = self._engine.map(partial(_weighed, function), tasks)
+        weights = [weight for _, weight in done]
+        self.weights += weights
         name = function.func.__name__ if isinstance(function, partial) else function.__name__
-        print(f"{name}: {time.perf_counter() - began:.2f} s", file=sys.stderr)
-        return result
+        seconds, cpu = time.perf_counter() - began, sum(weight.cpu for weight in weights)
+        print(f"{name}: {seconds:.2f} s, {cpu:.2f} CPU seconds in {len(tasks)} tasks", file=sys.stderr)
+        return [result for result, _ in done]
 
     def _look(self, work: Work, step: str) -> None:
         place = Path(work.scratch.root)
