@@ -88,6 +88,16 @@ class Project(Section):
         return self
 
     @model_validator(mode="after")
+    def _trainers_share_the_passes(self) -> "Project":
+        passes, trainers = self.interest.accumulate, self.scale.trainers
+        if passes % trainers:
+            raise ValueError(
+                f"scale.trainers: {trainers} cannot share the {passes} passes of a step evenly; set "
+                f"interest.accumulate to a multiple of {trainers}, such as {trainers * -(-passes // trainers)}"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _counters_stay_finite(self) -> "Project":
         shortest = self.features.seconds(self.features.half_lives[0])
         # Within a slice a fact is weighted by up to 2^(slice / half-life), and a float ends near 2^1024.

@@ -21,7 +21,9 @@ def interest_card(
     """
     data = {
         "slice": slice,
-        "goes on from": f"version {tags['started_from']}" if "started_from" in tags else "the encoder as it came",
+        "goes on from": f"version {tags['started_from']}"
+        if "started_from" in tags
+        else "the encoder as it came",
         "learnt from": f"{tags.get('lists', 0):,} lists, {tags.get('texts', 0):,} distinct texts",
         "what people do": ", ".join(config["actions"]),
         "tables": str(tags.get("tables", "")),

@@ -24,11 +24,8 @@ INSTALL = "pip install -e '.[ray]'"
 _MENDABLE = (RuntimeError, OSError, EOFError)
 # Of the Ray that we start ourselves: only locations and counts travel through it.
 _OBJECT_STORE_BYTES = 256 << 20
-# Cores that are taken to be there: a cluster that grows with its queue must see one, however small it is now.
 _FEWEST_CORES = 16
-
-_FEWEST = 16
-"""A cluster that grows with its queue must see one, however small it is now."""
+"""Taken to be there: a cluster that grows with its queue must see one, however small it is now."""
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")

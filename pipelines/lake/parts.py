@@ -5,7 +5,7 @@ import re
 import time
 import uuid
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import polars as pl
@@ -84,6 +84,26 @@ def listed(delta: DeltaTable) -> pl.DataFrame:
         named.field("bucket").cast(pl.Int64).fill_null(0),
         named.field("buckets").cast(pl.Int64).fill_null(1),
     ).sort(SLICE, "bucket", "path")
+
+
+def files_of(table: str, delta: DeltaTable, slices: Sequence[str] | None) -> pl.DataFrame:
+    """`listed` files of the slices, all by default; TableError where one is not there."""
+    files = listed(delta)
+    if slices is None:
+        return files
+    require_slices(table, slices, files[SLICE])
+    return files.filter(pl.col(SLICE).is_in(sorted(set(slices))))
+
+
+def require_slices(table: str, slices: Sequence[str], known: Iterable[str]) -> None:
+    """TableError for slices that are not among the known ones."""
+    missing = sorted(set(slices) - set(known))
+    if missing:
+        names = ", ".join(missing[:3]) + (f" and {len(missing) - 3} more" if len(missing) > 3 else "")
+        raise TableError(
+            f"table {table!r} has no slice {names}: materialise it with "
+            f"`momentrank run PROJECT --from {missing[0]} --until {missing[-1]}`"
+        )
 
 
 def _require_each_once(table: str, slice: str, parts: Sequence[Part], buckets: int) -> None:

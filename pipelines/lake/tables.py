@@ -12,7 +12,7 @@ saw a file to replace, so each commit is also a transaction of the slice, which 
 import random
 import re
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from types import SimpleNamespace
 from urllib.parse import urlparse
@@ -33,7 +33,7 @@ from pipelines.lake.columns import (
     require_columns,
     without_slice,
 )
-from pipelines.lake.parts import Part, listed, part_file, require_whole
+from pipelines.lake.parts import Part, files_of, part_file, require_slices, require_whole
 
 COMMIT_ATTEMPTS = 12
 FIRST_PAUSE_SECONDS = 0.02
@@ -88,7 +88,7 @@ class Lake:
     def delete(self, table: str, slice: str) -> WriteResult:
         """Take one slice out of a table; it counts as never computed. TableError if it is not there."""
         delta = self._open(table)
-        _require(table, [slice], _slices(delta))
+        require_slices(table, [slice], _slices(delta))
         return self._commit(table, delta, slice, [])
 
     def read(
@@ -99,7 +99,7 @@ class Lake:
         Raises TableError for a missing table, slice or column.
         """
         delta = self._open(table)
-        return self._collect(table, delta, _files(table, delta, slices), columns)
+        return self._collect(table, delta, files_of(table, delta, slices), columns)
 
     def read_bucket(
         self,
@@ -116,7 +116,7 @@ class Lake:
         `read` does, and where the table was bucketed by another column.
         """
         delta = self._open(table)
-        files = _files(table, delta, slices)
+        files = files_of(table, delta, slices)
         chosen = None if columns is None else [*columns, key]
         own = self._collect(table, delta, files.filter(buckets=buckets, bucket=bucket), chosen)
         if (bucket_of(own[key].head(_BUCKET_SAMPLE), buckets) != bucket).any():
@@ -131,6 +131,10 @@ class Lake:
     def scan(self, table: str) -> pl.LazyFrame:
         """The whole table, lazily: filter on `slice` to read some. Slices come in any order."""
         return pl.scan_delta(self._open(table))
+
+    def scan_slice(self, table: str, slice: str) -> pl.LazyFrame:
+        """A slice's rows in the order of `read`, without `slice`, lazily: some can be read without the others."""
+        return self._scan(table, files_of(table, self._open(table), [slice]))
 
     def has(self, table: str, slice: str) -> bool:
         """Whether the slice was written, be it empty."""
@@ -226,11 +230,13 @@ class Lake:
         of_rows = files.filter(pl.col("rows") > 0).select(pl.col(SLICE).repeat_by("rows").explode())
         if wanted == [SLICE]:
             return of_rows
+        rows = self._scan(table, files).select(name for name in wanted if name != SLICE)
+        return rows.collect().with_columns(of_rows[SLICE]).select(wanted)
+
+    def _scan(self, table: str, files: pl.DataFrame) -> pl.LazyFrame:
         paths = [f"{self.location(table)}/{path}" for path in files["path"]]
         options = dict(self.storage_options)
-        rows = pl.scan_parquet(paths, glob=False, hive_partitioning=False, storage_options=options)
-        rows = rows.select(name for name in wanted if name != SLICE)
-        return rows.collect().with_columns(of_rows[SLICE]).select(wanted)
+        return pl.scan_parquet(paths, glob=False, hive_partitioning=False, storage_options=options)
 
     def _write_file(self, table: str, file: str, rows: pl.DataFrame) -> int:
         """Write one Parquet file and return its size in bytes, which Delta's readers rely on."""
@@ -270,25 +276,6 @@ def _local(root: str) -> str:
 
 def _slices(delta: DeltaTable) -> list[str]:
     return sorted({partition[SLICE] for partition in delta.partitions()})
-
-
-def _files(table: str, delta: DeltaTable, slices: Sequence[str] | None) -> pl.DataFrame:
-    """`listed` files of the slices, all by default; TableError where one is not there."""
-    files = listed(delta)
-    if slices is None:
-        return files
-    _require(table, slices, files[SLICE])
-    return files.filter(pl.col(SLICE).is_in(sorted(set(slices))))
-
-
-def _require(table: str, slices: Sequence[str], known: Iterable[str]) -> None:
-    missing = sorted(set(slices) - set(known))
-    if missing:
-        names = ", ".join(missing[:3]) + (f" and {len(missing) - 3} more" if len(missing) > 3 else "")
-        raise TableError(
-            f"table {table!r} has no slice {names}: materialise it with "
-            f"`momentrank run PROJECT --from {missing[0]} --until {missing[-1]}`"
-        )
 
 
 def _pause(attempt: int) -> None:

@@ -81,8 +81,8 @@ class Work:
     def items(self, met: pl.DataFrame, *, texts: bool) -> tuple[pl.DataFrame, pl.DataFrame]:
         """Versions known before the slice, and within it, of some items; with `texts`, or these left blank."""
         previous, nothing = self.project.slices.previous(self.slice), start(self.project).items.lazy()
-        known = nothing if previous is None else self._rows(f"{STATE}/items", previous)
-        return self._of(known, met, texts), self._of(self._rows("items", self.slice), met, texts)
+        known = nothing if previous is None else self.lake.scan_slice(f"{STATE}/items", previous)
+        return self._of(known, met, texts), self._of(self.lake.scan_slice("items", self.slice), met, texts)
 
     def _of(self, rows: pl.LazyFrame, met: pl.DataFrame, texts: bool) -> pl.DataFrame:
         blank = [] if texts else [pl.lit("").alias("title"), pl.lit(None, pl.String).alias("body")]
@@ -96,13 +96,10 @@ class Work:
 
     def chunk(self, name: str, chunk: int, chunks: int) -> pl.DataFrame:
         """One of as many parts of a table's rows in the slice."""
-        rows = self._rows(name, self.slice)
+        rows = self.lake.scan_slice(name, self.slice)
         height = rows.select(pl.len()).collect().item()
         first, end = (height * n // chunks for n in (chunk, chunk + 1))
         return rows.slice(first, end - first).collect()
-
-    def _rows(self, name: str, slice: str) -> pl.LazyFrame:
-        return self.lake.scan(name).filter(pl.col(SLICE) == slice).drop(SLICE)
 
 
 @dataclass(frozen=True)

@@ -184,3 +184,9 @@ def test_defaults_are_complete() -> None:
 
     assert project.labels.gains == {"click": 1.0}
     assert project.slices.every == timedelta(days=1)
+
+
+def test_trainers_share_the_passes_of_a_step_evenly(file: Path) -> None:
+    assert load(file, ["scale.trainers=2", "interest.accumulate=4"]).scale.trainers == 2
+    said = wrong(file, "scale.trainers=2", "interest.accumulate=3")
+    assert "interest.accumulate to a multiple of 2, such as 4" in said

@@ -61,7 +61,9 @@ def _given() -> Any:
 
 def _deployment(toy: Any, folder: Path, heard: list[Any], engine: str = "embedded", scratch: str = "") -> Any:
     return SimpleNamespace(
-        project=toy.project(scale={"trainers": 2, "gpus": True}, interest={"numbers": False}),
+        project=toy.project(
+            scale={"trainers": 2, "gpus": True}, interest={"numbers": False, "accumulate": 2}
+        ),
         settings=SimpleNamespace(engine=engine, checkpoints=folder, cache=folder / "cache", scratch=scratch),
         scratch=lambda *names: "/".join([scratch, "toy", *names]),
         engine=Engine(heard),
