@@ -1,9 +1,13 @@
-"""A week in minutes: logs arrive hour by hour, and the triggers run what they ask for, by a clock that is ours.
+"""A week in minutes: logs arrive file by file, and the triggers run what they ask for, by a clock that is ours.
 
-`python tests/faults/replay.py [--every 6h] [--days 7] [--seed 1]`: of the hourly files some come hours late, some lie
-half-written when the folder is looked at, some are broken, some come twice; of the clicks some are known late. Whatever
-the triggers ask for is run; then every row of every table is compared with one run over all logs. The exit status is
-the number of tables that differ, and 1 more if a broken file was not set aside with its reason.
+`python tests/faults/replay.py [--every 6h] [--files 1h] [--last 7d] [--seed 1]`: a file holds what became known between
+two. Some come late, some lie half-written when the folder is looked at, some are broken, some come twice; of the clicks
+some are known late, all by so many files. Whatever the triggers ask for is run; then every row of every table is
+compared with one run over all logs. The exit status is the number of tables that differ, and 1 more if a broken file
+was not set aside with its reason.
+
+Slices of minutes, too short to fit a model on:
+`--every 1m --files 5m --last 1d --impressions 720 --without interest_model`.
 """
 
 import argparse
@@ -16,7 +20,7 @@ import sys
 import tempfile
 import time
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -27,19 +31,18 @@ from home import PROJECT
 
 from features import newsroom
 from features.errors import MomentRankError
+from features.slices import parse_duration
 from pipelines import arrival, settings
 from pipelines.definitions import JOB, define
 from pipelines.deployment import Deployment
 from pipelines.timetable import RESTATES, span, spanned
 
 START = datetime(2026, 1, 5, tzinfo=UTC)
-HOUR = timedelta(hours=1)
 AFTERWARDS = 24
-"""Hours after the last event in which what is late still arrives."""
+"""Files after the last event's in which what is late still arrives."""
 SMALL = (
     "source.newsroom.users=20",
     "source.newsroom.articles_a_day=12",
-    "source.newsroom.impressions_a_day=48",
     "source.newsroom.list_size=8",
     'features.select=["item_*", "user_*", "!*_z"]',
     "interest.epochs=1",
@@ -66,8 +69,10 @@ class Clock(datetime):
 class Replay:
     """One deployment, its landing folder, and the triggers' cursors."""
 
-    def __init__(self, made: Deployment, landing: Path, instance: dg.DagsterInstance) -> None:
-        self.made, self.landing, self.instance = made, landing, instance
+    def __init__(
+        self, made: Deployment, landing: Path, instance: dg.DagsterInstance, chain: Sequence[str]
+    ) -> None:
+        self.made, self.landing, self.instance, self.chain = made, landing, instance, chain
         self.repository = define(made).get_repository_def()
         self.job = define(made).resolve_job_def(JOB)
         self.triggers = (arrival.arrivals(JOB), arrival.late_interactions(JOB))
@@ -94,7 +99,7 @@ class Replay:
             instance=self.instance,
             run_config=QUIET,
             tags=dict(tags),
-            asset_selection=[dg.AssetKey(name) for name in CHAIN],
+            asset_selection=[dg.AssetKey(name) for name in self.chain],
         )
         assert result.success
         self.counts["runs"] += 1
@@ -104,8 +109,10 @@ class Replay:
         self.counts["slices materialised"] += len(slices)
 
 
-def hours(made: Deployment, folder: Path, draw: random.Random) -> dict[int, bytes]:
-    """The newsroom's logs by the hour in which they became known; of the clicks some are known hours late."""
+def files(
+    made: Deployment, folder: Path, every: timedelta, last: timedelta, draw: random.Random
+) -> dict[int, bytes]:
+    """The newsroom's logs by when they became known, a file `every` so often; of the clicks some are known late."""
     newsroom.write(made.project, folder)
     found: dict[int, list[str]] = defaultdict(list)
     for path in sorted((folder / "events").iterdir()):
@@ -115,40 +122,52 @@ def hours(made: Deployment, folder: Path, draw: random.Random) -> dict[int, byte
                 at = datetime.fromtimestamp(int(event["timestamp"]) / 1000, UTC)
             except (ValueError, KeyError, TypeError):
                 continue
+            if at >= START + last:
+                continue
             if event.get("event") == "interaction" and draw.random() < 0.05:
-                at += timedelta(hours=draw.uniform(2, 20))
+                at += every * draw.uniform(2, 20)
                 event["known_at"] = at.isoformat()
-            found[max(0, int((at - START) / HOUR))].append(json.dumps(event))
-    return {hour: gzip.compress("\n".join(lines).encode() + b"\n") for hour, lines in sorted(found.items())}
+            found[max(0, (at - START) // every)].append(json.dumps(event))
+    return {
+        number: gzip.compress("\n".join(lines).encode() + b"\n") for number, lines in sorted(found.items())
+    }
 
 
-def week(replay: Replay, logs: dict[int, bytes], draw: random.Random) -> None:
-    """Hour by hour: deliver, look, finish what was half-written, look again."""
+def replay_all(replay: Replay, logs: dict[int, bytes], every: timedelta, draw: random.Random) -> None:
+    """File by file: deliver, look, finish what was half-written, look again."""
     waiting: dict[int, list[tuple[str, bytes]]] = defaultdict(list)
-    for hour, content in logs.items():
+    for number, content in logs.items():
         late = draw.randrange(1, 12) if draw.random() < 0.1 else 0
         replay.counts["files that came late"] += late > 0
-        waiting[hour + 1 + late].append((f"h{hour:04d}.jsonl.gz", content))
+        waiting[number + 1 + late].append((f"f{number:05d}.jsonl.gz", content))
         if draw.random() < 0.1:
-            waiting[hour + 1 + late + draw.randrange(1, 4)].append((f"again-{hour:04d}.jsonl.gz", content))
+            waiting[number + 1 + late + draw.randrange(1, 4)].append(
+                (f"again-{number:05d}.jsonl.gz", content)
+            )
             replay.counts["files that came twice"] += 1
         if draw.random() < 0.1:
             broken = content[: len(content) // 2] if draw.random() < 0.5 else draw.randbytes(500)
-            waiting[hour + 1].append((f"broken-{hour:04d}.jsonl.gz", broken))
+            waiting[number + 1].append((f"broken-{number:05d}.jsonl.gz", broken))
             replay.counts["broken files"] += 1
-    for hour in range(max(logs) + AFTERWARDS):
-        Clock.said = START + hour * HOUR
+    began = time.perf_counter()
+    for number in range(max(logs) + AFTERWARDS):
+        Clock.said = START + number * every
         unfinished = []
-        for name, content in waiting.pop(hour, []):
-            half = draw.random() < 0.15 and name.startswith("h")
+        for name, content in waiting.pop(number, []):
+            half = draw.random() < 0.15 and name.startswith("f")
             replay.counts["files seen half-written"] += half
             replay.deliver(name, content[: len(content) // 3] if half else content)
             unfinished += [(name, content)] if half else []
         replay.look()
         for name, content in unfinished:
             replay.deliver(name, content)
-        Clock.said += timedelta(minutes=1)
+        Clock.said += every / 60
         replay.look()
+        if number % AFTERWARDS == 0:
+            done = replay.counts["slices materialised"]
+            print(
+                f"{Clock.said:%a %H:%M} after {time.perf_counter() - began:.0f} s: {done} slices", flush=True
+            )
 
 
 def deployment(home: Path, *overrides: str) -> Deployment:
@@ -182,23 +201,25 @@ def main(asked: argparse.Namespace) -> int:
         landing = place / "in"
         landing.mkdir()
         world = (
-            f"source.newsroom.days={asked.days}",
+            f"source.newsroom.days={max(2, -(-asked.last // timedelta(days=1)))}",
+            f"source.newsroom.impressions_a_day={asked.impressions}",
             f'slices.every="{asked.every}"',
-            f"slices.end={(START + timedelta(days=asked.days)).isoformat()}",
+            f"slices.end={(START + asked.last).isoformat()}",
             'source.format="metarank"',
         )
         made = deployment(place / "home", *world, f'source.landing="{landing}"')
         with dg.DagsterInstance.from_config(str(made.settings.dagster_home)) as instance:
-            replay = Replay(made, landing, instance)
-            logs = hours(made, place / "newsroom", draw)
-            week(replay, logs, draw)
+            chain = [name for name in CHAIN if name not in asked.without]
+            replay = Replay(made, landing, instance, chain)
+            logs = files(made, place / "newsroom", asked.files, asked.last, draw)
+            replay_all(replay, logs, asked.files, draw)
             accepted = f'source.path="{landing / "accepted"}"'
             fresh = deployment(place / "home", *world, 'name="fresh"', accepted)
             slices = made.lake.slices("candidates")
-            Replay(fresh, landing, instance).run(span(slices[0], slices[-1]))
+            Replay(fresh, landing, instance, chain).run(span(slices[0], slices[-1]))
         refused = [*(landing / "refused").glob("broken-*.reason")]
         apart = [*different(made, fresh)]
-    print(f"{asked.days} days in slices of {asked.every}: {len(slices)} slices from {len(logs)} hourly files")
+    print(f"{asked.last} in slices of {asked.every}: {len(slices)} slices from {len(logs)} files")
     print("".join(f"- {count} {what}\n" for what, count in replay.counts.items()), end="")
     print(f"- {len(refused)} broken files set aside with their reason")
     print(f"differences from one run over all logs: {', '.join(apart) or 'none'}")
@@ -211,6 +232,9 @@ if __name__ == "__main__":
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--every", default="6h", help="length of a slice")
-    parser.add_argument("--days", type=int, default=7)
+    parser.add_argument("--files", type=parse_duration, default="1h", help="time between two files")
+    parser.add_argument("--last", type=parse_duration, default="7d", help="how long the logs last")
+    parser.add_argument("--impressions", type=int, default=48, help="lists shown a day")
+    parser.add_argument("--without", action="append", default=[], choices=CHAIN, help="asset to leave out")
     parser.add_argument("--seed", type=int, default=1)
     sys.exit(main(parser.parse_args()))
