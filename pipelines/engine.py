@@ -136,7 +136,7 @@ class Cluster:
         from ray.train.torch import TorchTrainer
         from ray.train.v2.api.exceptions import TrainingFailedError
 
-        verdict = ray.remote(num_cpus=0)(_Verdict).remote()
+        verdict = _here(ray, _Verdict).remote()
         # Only what Ray notes down of the run itself lies here: workers save where `function` does.
         with TemporaryDirectory(prefix="train-") as folder:
             trainer = TorchTrainer(
@@ -266,6 +266,15 @@ class _Verdict:
 
     def heard(self) -> Exception | None:
         return self._error
+
+
+def _here(ray: Any, actor: type) -> Any:
+    """An actor that lies on this process's node: it is not lost unless that is."""
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    node = ray.get_runtime_context().get_node_id()
+    here = NodeAffinitySchedulingStrategy(node, soft=False)
+    return ray.remote(num_cpus=0, scheduling_strategy=here)(actor)
 
 
 def _work(given: dict[str, Any]) -> None:

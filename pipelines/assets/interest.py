@@ -6,6 +6,7 @@ from typing import Any
 import dagster as dg
 
 from features.schemas import InterestScores, ItemVectors
+from features.state import start
 from models.interest_card import interest_card
 from models.interest_input import InterestInput, interest_config, interest_input
 from models.interest_input import item_vectors as vectors_of
@@ -120,7 +121,9 @@ def interest_scores(context: dg.AssetExecutionContext, deployment: dg.ResourcePa
                 {"scored_by": model.slice, "mean": scored.mean},
             )  # fmt: skip
             continue
-        scores = deployment.interest_scores(deployment.state_before(slice), deployment.events(slice), model)
+        # Without a model nobody's past is read.
+        state = deployment.state_before(slice) if model else start(deployment.project)
+        scores = deployment.interest_scores(state, deployment.events(slice), model)
         table = InterestScores.validate(scores)
         mean = table["interest_score"].mean() if model else None
         publish(

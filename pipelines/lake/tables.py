@@ -33,6 +33,7 @@ from pipelines.lake.columns import (
     require_columns,
     without_slice,
 )
+from pipelines.lake.handles import Handles
 from pipelines.lake.parts import Part, files_of, part_file, require_slices, require_whole
 
 COMMIT_ATTEMPTS = 12
@@ -41,6 +42,7 @@ LONGEST_PAUSE_SECONDS = 1.0
 
 _TABLE_NAME = re.compile(r"[A-Za-z0-9_-]+(/[A-Za-z0-9_-]+)*")
 _BUCKET_SAMPLE = 100  # rows
+_HANDLES = Handles()
 
 
 @dataclass(frozen=True)
@@ -130,7 +132,8 @@ class Lake:
 
     def scan(self, table: str) -> pl.LazyFrame:
         """The whole table, lazily: filter on `slice` to read some. Slices come in any order."""
-        return pl.scan_delta(self._open(table))
+        self._open(table)
+        return pl.scan_delta(self.location(table), storage_options=dict(self.storage_options))
 
     def scan_slice(self, table: str, slice: str) -> pl.LazyFrame:
         """A slice's rows in the order of `read`, without `slice`, lazily: some can be read without the others."""
@@ -177,7 +180,7 @@ class Lake:
         return f"{_local(self.root)}/{table}"
 
     def _delta(self, table: str) -> DeltaTable:
-        return DeltaTable(self.location(table), storage_options=dict(self.storage_options))
+        return _HANDLES.open(self.location(table), self.storage_options)
 
     def _open(self, table: str) -> DeltaTable:
         try:
@@ -225,9 +228,11 @@ class Lake:
         known = [column.name for column in delta.schema().fields if column.name != SLICE]
         wanted = [*known, SLICE] if columns is None else list(dict.fromkeys(columns))
         require_columns(table, wanted, [*known, SLICE])
+        # Of many small slices most may be empty, and each file costs.
+        files = files.filter(pl.col("rows") > 0)
         if files.is_empty():
             return pl.scan_delta(delta).head(0).select(wanted).collect()
-        of_rows = files.filter(pl.col("rows") > 0).select(pl.col(SLICE).repeat_by("rows").explode())
+        of_rows = files.select(pl.col(SLICE).repeat_by("rows").explode())
         if wanted == [SLICE]:
             return of_rows
         rows = self._scan(table, files).select(name for name in wanted if name != SLICE)

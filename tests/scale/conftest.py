@@ -16,6 +16,8 @@ SECONDS = 60
 """How long the cluster may take to notice that a node came or went."""
 CORES = 2
 """Logical cores of a node, however few the machine has."""
+PATIENCE = 15
+"""Seconds that a fit waits for room that a lost node took with it, before it takes what is left; else 60."""
 _CURRENT = Path("/tmp/ray/ray_current_cluster")
 
 
@@ -73,7 +75,7 @@ def _machines() -> Iterator[Machines]:
     ray = pytest.importorskip("ray", reason="the extra [ray] is not installed")
     if "PYTEST_XDIST_WORKER" in os.environ:
         pytest.skip("a cluster wants the machine for itself: pytest tests/scale")
-    os.environ.update(PROCESS_ENVIRONMENT)
+    os.environ.update(PROCESS_ENVIRONMENT, RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S=str(PATIENCE))
     # Short: sockets lie in it, and their paths may not be long.
     folder = tempfile.mkdtemp(prefix="ray-", dir="/tmp")
     try:

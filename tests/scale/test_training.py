@@ -15,46 +15,60 @@ import torch
 from models.interest.arrays import save_arrays
 from models.interest.benchmark import random_encoder, synthetic
 from models.interest.fitting import SavedFit, fit_saved, saved_history
-from pipelines.engine import Cluster, Embedded
+from pipelines.engine import Cluster, Embedded, Engine
 
 SECONDS = 60
 
 
 @dataclass(frozen=True)
 class OnceKilled:
-    """`fit_saved`, in which the last worker is killed after the first checkpoint; notes where it went on."""
+    """`fit_saved`, in which a worker is killed after the first checkpoint; notes where it went on, and how many."""
 
     folder: Path
+    node: str = ""
+    """Lost with all its workers; empty: only the worker of rank 1 dies."""
 
     def __call__(self, fit: SavedFit) -> None:
         # Imported here: this class travels by value, which `safe_open` does not survive.
         from safetensors import safe_open
 
         killed = self.folder / "killed"
-        if os.environ["RANK"] == "1" and not killed.exists():
+        if self._is_chosen() and not killed.exists():
             Thread(target=self._die, args=(fit,), daemon=True).start()
         if os.environ["RANK"] == "0" and killed.exists():
             with safe_open(fit.checkpoint / "training.safetensors", framework="pt") as file:
                 (self.folder / "resumed").write_text(file.metadata()["step"])
+            (self.folder / "workers").write_text(os.environ["WORLD_SIZE"])
         fit_saved(fit)
+
+    def _is_chosen(self) -> bool:
+        import ray
+
+        if not self.node:
+            return os.environ["RANK"] == "1"
+        return bool(ray.get_runtime_context().get_node_id() == self.node)
 
     def _die(self, fit: SavedFit) -> None:
         until = time.monotonic() + SECONDS
         while time.monotonic() < until:
             if (fit.checkpoint / "training.safetensors").exists():
                 (self.folder / "killed").touch()
+                if self.node:
+                    os.kill(
+                        os.getppid(), signal.SIGKILL
+                    )  # the node's own daemon, without which it is no more
                 os.kill(os.getpid(), signal.SIGKILL)
             time.sleep(0.01)
 
 
 @pytest.fixture
 def arrays(tmp_path: Path) -> Path:
-    """With a plan of 8 epochs of 4 steps."""
+    """With a plan of 8 epochs of 3 steps."""
     items, moments, config = synthetic(64)
     shape = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
     encoder = random_encoder(tmp_path / "encoder", **shape)
     config = replace(
-        config, encoder=str(encoder), impressions_per_step=8, accumulate=2, epochs=8, device="cpu"
+        config, encoder=str(encoder), impressions_per_step=3, accumulate=6, epochs=8, device="cpu"
     )
     save_arrays(tmp_path / "arrays", items, moments, config)
     return tmp_path / "arrays"
@@ -69,18 +83,37 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(before)
 
 
+def losses(arrays: Path, folder: Path, engine: Engine, train: Any, workers: int) -> list[float]:
+    fit = SavedFit(arrays, folder / "version", folder / "training", cache=folder.parent / "cache")
+    engine.train(train, fit, workers)
+    return [facts["loss"] for facts in saved_history(fit.out)]
+
+
 @pytest.mark.usefixtures("one_thread")
 def test_a_fit_of_which_a_worker_was_killed_ends_as_in_one_process(
     machines: Any, arrays: Path, tmp_path: Path
 ) -> None:
-    alone, shared = (
-        SavedFit(arrays, tmp_path / name / "version", tmp_path / name / "training", cache=tmp_path / "cache")
-        for name in ("alone", "shared")
-    )
-    Embedded().train(fit_saved, alone, 1)
+    alone = losses(arrays, tmp_path / "alone", Embedded(), fit_saved, 1)
 
-    Cluster(machines.address).train(OnceKilled(tmp_path), shared, 2)
+    shared = losses(arrays, tmp_path / "shared", Cluster(machines.address), OnceKilled(tmp_path), 2)
 
-    curves = [[facts["loss"] for facts in saved_history(fit.out)] for fit in (alone, shared)]
-    assert 4 <= int((tmp_path / "resumed").read_text()) < 32
-    assert curves[1] == pytest.approx(curves[0], abs=1e-4)
+    assert 3 <= int((tmp_path / "resumed").read_text()) < 24
+    assert (tmp_path / "workers").read_text() == "2"
+    assert shared == pytest.approx(alone, abs=1e-4)
+
+
+@pytest.mark.usefixtures("one_thread")
+def test_a_fit_of_which_a_node_was_lost_goes_on_with_the_workers_that_are_left(
+    machines: Any, arrays: Path, tmp_path: Path
+) -> None:
+    """Three workers of one core need both nodes; one node has room for two."""
+    lost = machines.workers[0]
+    alone = losses(arrays, tmp_path / "alone", Embedded(), fit_saved, 1)
+
+    once = OnceKilled(tmp_path, lost.node_id)
+    shared = losses(arrays, tmp_path / "shared", Cluster(machines.address), once, 3)
+    machines.kill(lost)
+
+    assert 3 <= int((tmp_path / "resumed").read_text()) < 24
+    assert (tmp_path / "workers").read_text() == "2"
+    assert shared == pytest.approx(alone, abs=1e-4)
