@@ -124,28 +124,6 @@ def impression_values(
     return pl.concat(parts)
 
 
-def combine(
-    values: Sequence[pl.DataFrame], *, seed: int = 1, resamples: int = 1000, confidence: float = 0.95
-) -> Judgement:
-    """One judgement of several judgements' `values`, for example over slices.
-
-    Pooled AUC is missing from its table: it needs the scores themselves. Raises ModelError if an impression
-    occurs twice under one scorer and segment, or if scorers were judged on different impressions.
-    """
-    if not values:
-        raise ModelError("nothing to combine: judge at least one slice first")
-    together = pl.concat([part.select(_VALUES) for part in values])
-    repeated = together.select("segment", "scorer", "impression_id").is_duplicated().sum()
-    if repeated:
-        raise ModelError(f"{repeated} rows judge an impression more than once: pass each slice's values once")
-    scorers = together["scorer"].unique(maintain_order=True).to_list()
-    tables = [
-        _summary(rows, str(segment), scorers, seed, resamples, confidence)
-        for (segment,), rows in together.group_by("segment", maintain_order=True)
-    ]
-    return _judgement(pl.concat([pl.DataFrame(schema=_TABLE), *tables]), together, {})
-
-
 def difference(
     values: pl.DataFrame,
     a: str,

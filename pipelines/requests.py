@@ -60,6 +60,12 @@ def state_at(deployment: Deployment, at: datetime | None) -> MomentState:
     return state
 
 
+def active_users(deployment: Deployment, slice: str, at_most: int) -> list[str]:
+    """Who was shown the most lists in a slice, most first; of as many, by id."""
+    users = deployment.lake.read("impressions", [slice], ["user_id"])["user_id"].value_counts()
+    return users.sort("count", "user_id", descending=[True, False])["user_id"].head(at_most).to_list()
+
+
 def rank(
     deployment: Deployment, users: Sequence[str], at: datetime | None, k: int, ranker: Ranker
 ) -> pl.DataFrame:

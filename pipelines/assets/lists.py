@@ -7,7 +7,7 @@ from pipelines.deployment import Deployment
 from pipelines.failures import steady
 from pipelines.publish import publish
 from pipelines.reporting import judged, metrics_of, report_data, write_metrics
-from pipelines.requests import rank, serving_until
+from pipelines.requests import active_users, rank, serving_until
 from pipelines.timetable import ONE_RUN
 
 
@@ -26,12 +26,10 @@ def ranked_lists(context: dg.AssetExecutionContext, deployment: dg.ResourceParam
     if serving is None:
         context.add_asset_metadata({"skipped": "no ranker is registered yet"}, partition_key=slice)
         return
-    impressions = deployment.lake.read("impressions", [slice])
-    users = impressions["user_id"].value_counts(sort=True).sort("count", "user_id", descending=[True, False])
     _, end = project.slices.window(slice)
     lists = rank(
         deployment,
-        users["user_id"].head(project.lists.users).to_list(),
+        active_users(deployment, slice, project.lists.users),
         end,
         project.lists.k,
         deployment.registry.load_ranker(serving.version),

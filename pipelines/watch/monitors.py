@@ -191,11 +191,11 @@ def _mean_vector(table: pl.DataFrame) -> pl.Series | None:
 def _calibration(view: View) -> Finding:
     lake = view.deployment.lake
     kept = [key for key in view.slices if lake.has("evaluation_scores", key)]
-    if not kept or "click_probability" not in lake.scan("evaluation_scores").collect_schema().names():
-        return Finding(True, "nothing was judged with a click probability yet")
-    scores = lake.read("evaluation_scores", kept[-1:], ["click_probability", "clicked"]).drop_nulls()
+    if not kept:
+        return Finding(True, "nothing was judged yet")
+    scores = lake.read("evaluation_scores", kept[-1:], ["click_probability", "clicked"])
     if scores.is_empty():
-        return Finding(True, "nothing was judged with a click probability yet")
+        return Finding(True, f"no list was judged in {kept[-1]}")
     told, came = scores.select(pl.col("click_probability").mean(), pl.col("clicked").mean()).row(0)
     said = f"{told:.4f} foretold, {came:.4f} taken in {kept[-1]}; at most {view.checks.calibration:g} apart"
     return Finding(abs(told - came) <= view.checks.calibration, said, {"difference": float(told - came)})

@@ -6,7 +6,7 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 from features.errors import ModelError, TableError
-from models.evaluation import calibration, calibration_error, combine, difference, judge
+from models.evaluation import calibration, calibration_error, difference, judge
 from models.metrics import METRICS, per_impression, pooled_auc
 
 
@@ -134,20 +134,6 @@ def test_pooled_auc_has_an_interval_over_all_rows_and_a_mean_in_segments() -> No
     apart = _mean(judged, "good", "pooled_auc", "new users")
     assert apart["mean"] == pooled_auc(frame.filter("user_new").rename({"good": "score"}))
     assert (apart["low"], apart["high"]) == (None, None)
-
-
-def test_values_of_slices_combine_to_the_judgement_of_both_and_never_count_twice() -> None:
-    one, two = _world(prefix="a", seed=1), _world(prefix="b", seed=2)
-    judged = [judge(frame, ["good", "noise"]) for frame in (one, two)]
-    combined = combine([judgement.values for judgement in judged])
-    whole = judge(pl.concat([one, two]), ["good", "noise"])
-    assert combined.table.equals(whole.table.filter(pl.col("metric") != "pooled_auc"))
-    assert combined.impressions == whole.impressions == sum(j.impressions for j in judged)
-    assert combined.skipped == whole.skipped
-    with pytest.raises(ModelError, match="more than once"):
-        combine([judged[0].values, judged[0].values])
-    with pytest.raises(ModelError, match="nothing to combine"):
-        combine([])
 
 
 def test_a_paired_interval_is_narrower_than_the_difference_of_two_intervals() -> None:
