@@ -20,7 +20,7 @@ _TRANSIENT = (TrackingError, ConnectionError, TimeoutError)
 # Deltalake's and Polars' object stores have no class for an outage: both say so, in lines broken anywhere.
 _LINE_BREAKS = re.compile(r"\x1b\[\d*m|↳|\s+")
 _OF_A_STORE = re.compile(r"Generic\w+error")
-_REFUSED = re.compile(r"statuscode:4(?!08|29)\d\d")
+_REFUSED = re.compile(r"statuscode:?4(?!08|29)\d\d")
 _OF_BOTO = {"ConnectionError", "HTTPClientError"}
 
 Body = TypeVar("Body", bound=Callable[..., Any])
