@@ -113,8 +113,10 @@ def test_a_slice_is_materialised_by_pressing_the_button(served: SimpleNamespace,
     page.get_by_role("button", name="Materialize").first.click()
     page.get_by_text("Latest", exact=True).first.click()
     launch = page.get_by_role("button", name="Launch 1 run")
-    launch.click()
-    launch.wait_for(state="hidden")  # the request was answered: leaving the page earlier would withdraw it
+    # Leaving the page before the answer would withdraw what was asked, and the button goes at once.
+    with page.expect_response(lambda answer: "/graphql?op=Launch" in answer.url) as answered:
+        launch.click()
+    assert "errors" not in answered.value.json()
 
     page.goto(f"{served.dagster}/runs")
     page.get_by_text("partition: 2026-01-07").first.wait_for()
