@@ -13,15 +13,16 @@ def attribute(impressions: pl.DataFrame, interactions: pl.DataFrame, labels: Lab
 
     An interaction counts for the candidate it names by impression and item; one that names no impression, for
     every list of its user that showed the item. It must have happened in [shown_at, shown_at + attribution). The
-    label is the greatest declared gain among those that count, and 0 where none does; kinds without a declared
-    gain do not count. `as_of` is `shown_at`.
+    label is the greatest declared gain among those that count (of `labels.graded` kinds, times their value), and 0
+    where none does; kinds without a declared gain do not count. `as_of` is `shown_at`.
     """
     shown = impressions.select("impression_id", "user_id", "candidates", as_of="shown_at").explode(
         "candidates"
     )
     shown = shown.unnest("candidates")
     gain = pl.col("kind").replace_strict(labels.gains, default=None, return_dtype=pl.Float64)
-    gained = interactions.with_columns(gain=gain).filter(pl.col("gain") > 0)
+    grade = pl.when(pl.col("kind").is_in(labels.graded)).then("value").otherwise(1.0)
+    gained = interactions.with_columns(gain=gain * grade).filter(pl.col("gain") > 0)
     facts = gained.select("impression_id", "user_id", "item_id", "happened_at", "gain")
     named = facts.filter(pl.col("impression_id").is_not_null()).drop("user_id")
     unnamed = facts.filter(pl.col("impression_id").is_null()).drop("impression_id")

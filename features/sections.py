@@ -64,6 +64,8 @@ class Labels(Section):
     """What an interaction is worth, and for how long after a list was shown it counts."""
 
     gains: dict[str, float] = Field(default={"click": 1.0}, min_length=1)
+    graded: tuple[str, ...] = ()
+    """Interaction kinds whose value multiplies their gain: with a gain of 1 a rating of 4 is a label of 4."""
     attribution: Duration = timedelta(minutes=30)
 
 

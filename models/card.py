@@ -16,7 +16,8 @@ from models.ranker import Ranker
 JUDGED = "How good it is on unseen lists"
 """Heading of the section that a judgement fills."""
 
-_METRICS = ("ndcg@10", "mrr", "auc")
+_METRICS = {"ndcg@10": ("ndcg@10", "mrr", "auc"), "pooled_auc": ("pooled_auc", "log_loss")}
+"""Headline metric → those that are shown beside it."""
 _LONGEST = 5000
 """Characters of a description that MLflow's databases take."""
 _SEE_CARD = "\n\n… the rest is in `card.md`, among the run's artifacts.\n"
@@ -46,7 +47,7 @@ def ranker_card(
     }
     top = (
         f"Orders the candidates of a list for its user, by what was done before and by what the text says: "
-        f"LightGBM LambdaRank over {len(ranker.columns)} columns, {_boosters(ranker)}."
+        f"LightGBM ({ranker.info['objective']}) over {len(ranker.columns)} columns, {_boosters(ranker)}."
     )
     return written(f"{name}, fitted on {tags.get('window', 'one window')}", top, sections)
 
@@ -60,16 +61,17 @@ def written(title: str, top: str, sections: Mapping[str, str]) -> str:
 def judged(judgement: Judgement, slice: str, version: str) -> str:
     """The section of a version that was judged on a slice: each scorer beside it, and where it was looked at apart."""
     everything = judgement.table.filter(segment=ALL)
+    metrics = _METRICS[judgement.headline]
     rows = [
-        [scorer, *(_figure(everything, scorer, metric) for metric in _METRICS)]
+        [scorer, *(_figure(everything, scorer, metric) for metric in metrics)]
         for scorer in everything["scorer"].unique(maintain_order=True)
     ]
     parts = [
         f"{judgement.impressions:,} lists of {slice}, which version {version} had not seen; means, with the "
         f"interval of the bootstrap.",
-        table(["scorer", *_METRICS], rows),
+        table(["scorer", *metrics], rows),
     ]
-    segments = judgement.table.filter(pl.col("segment") != ALL, scorer="full", metric=_METRICS[0]).drop_nulls(
+    segments = judgement.table.filter(pl.col("segment") != ALL, scorer="full", metric=metrics[0]).drop_nulls(
         "mean"
     )
     if segments.height:
@@ -77,7 +79,7 @@ def judged(judgement: Judgement, slice: str, version: str) -> str:
             [row["segment"], f"{row['impressions']:,}", _interval(row)]
             for row in segments.iter_rows(named=True)
         ]
-        parts.append(table(["apart", "lists", _METRICS[0]], apart))
+        parts.append(table(["apart", "lists", metrics[0]], apart))
     return "\n\n".join(parts)
 
 
@@ -111,8 +113,8 @@ def _data(ranker: Ranker, project: Project, tags: Mapping[str, object]) -> str:
         **({"drawn": tags["drawn"]} if "drawn" in tags else {}),
         **({"workers": tags["workers"]} if "workers" in tags else {}),
         "label": f"{gains}; within {project.labels.attribution} of the list",
-        "rounds": f"{ranker.info['best_iteration']}, by nDCG@10 on lists held out meanwhile: "
-        f"{ranker.info['validation_ndcg@10']:.3f}",
+        "rounds": f"{ranker.info['best_iteration']}, by {ranker.info['validation_metric']} on held-out impressions: "
+        f"{ranker.info['validation']:.3f}",
         "tables": tags.get("tables", ""),
         "interest scores": f"up to version {tags.get('interest_version', 'none')} of {project.name}-interest",
     }

@@ -1,31 +1,33 @@
-"""Judgement: means over impressions with bootstrap intervals, every scorer on the same impressions.
+"""Evaluation: means over impressions with bootstrap intervals, every scorer on the same impressions.
 
-Intervals are percentile intervals of the bootstrap over impressions (Efron 1979). One draw of impressions
-serves all scorers and metrics, so differences between scorers are paired. Impressions without a positive, or
-with nothing else, are counted as skipped and left out of the means of the per-impression metrics; pooled AUC
-uses every row, and has an interval over all rows only: in a segment it would cost more than it tells.
+One draw of impressions serves all scorers and metrics (`intervals.py`), so differences between scorers are paired.
+
+- Where impressions hold lists, each is judged by the metrics of `metrics.py`. Impressions without a positive, or
+  with nothing else, are counted as skipped and left out of the means; pooled AUC uses every row, and has an
+  interval over all rows only: in a segment it would cost more than it tells.
+- Where every impression holds one candidate there is no order inside it. Scorers are judged across impressions by
+  pooled AUC and, those that give a probability, by its log loss (`pointwise.py`).
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
 from features.errors import ModelError
-from models.metrics import METRICS, Lists, pooled_auc
+from models import pointwise
+from models.intervals import NOTHING, Interval, interval_of, mean_intervals, resampled_auc
+from models.metrics import LOG_LOSS, METRICS, POOLED_AUC, Lists, has_lists, pooled_auc
 from models.ranking import require
 
 ALL = "all"
 """Name of the segment that holds every row."""
-POOLED = "pooled_auc"
 
 _POOLED_RESAMPLES = 200
-_CELLS = 4_000_000
-"""Most numbers a resampling step holds at once (32 MB)."""
-_VALUES = ("segment", "scorer", "impression_id", "candidates", "positives", *METRICS)
+_VALUES = ("segment", "scorer", "impression_id", "candidates", "positives", "judged", *METRICS)
 _TABLE = {
     "scorer": pl.String,
     "metric": pl.String,
@@ -38,14 +40,6 @@ _TABLE = {
 
 
 _Row = tuple[str, str, str, float, float, float, int]
-
-
-class Interval(NamedTuple):
-    """A mean and the ends of its interval; NaN where nothing was judged."""
-
-    mean: float
-    low: float
-    high: float
 
 
 @dataclass(frozen=True)
@@ -61,15 +55,22 @@ class Judgement:
     values: pl.DataFrame
     """`segment, scorer, impression_id, candidates, positives`, the metrics; skipped impressions too."""
     left_out: Mapping[str, int] = field(default_factory=dict)
-    """Segments with too few judged impressions to be told of, and how many they have."""
+    """Segments with too few judged impressions to be shown, and how many they have."""
+    headline: str = "ndcg@10"
+    """The metric to look at first: `pooled_auc` where impressions hold one candidate each."""
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """Metrics whose differences are paired, impression by impression or resample by resample."""
+        return pointwise.METRICS if self.headline in pointwise.METRICS else METRICS
 
     def as_json(self, segment: str = ALL) -> dict[str, Any]:
-        """`{"impressions": n, "scorers": {scorer: {metric: {"mean", "low", "high"}}}}` of one segment."""
+        """`{"impressions", "headline", "scorers": {scorer: {metric: {"mean", "low", "high"}}}}` of one segment."""
         scorers: dict[str, dict[str, dict[str, float | None]]] = {}
         for row in self.table.filter(pl.col("segment") == segment).iter_rows(named=True):
             interval = {end: row[end] for end in ("mean", "low", "high")}
             scorers.setdefault(row["scorer"], {})[row["metric"]] = interval
-        return {"impressions": self.impressions, "scorers": scorers}
+        return {"impressions": self.impressions, "headline": self.headline, "scorers": scorers}
 
 
 def judge(
@@ -77,6 +78,7 @@ def judge(
     scorers: Sequence[str],
     segments: Mapping[str, pl.Expr] | None = None,
     *,
+    probabilities: Mapping[str, str] | None = None,
     few: int = 0,
     seed: int = 1,
     resamples: int = 1000,
@@ -87,10 +89,12 @@ def judge(
     `frame`: `impression_id`, `item_id`, `label` and the score columns. A segment is a boolean expression over
     rows. Only its rows are kept: one that is constant in an impression (new users) chooses impressions; one
     that differs between items (new items) restricts each list to those candidates, ranked among themselves.
+    `probabilities`: scorer → its column of click probabilities, for the log loss of impressions of one candidate.
     A segment with fewer than `few` judged impressions is left out. Raises TableError for missing columns,
     ModelError for scores or labels that are not numbers.
     """
-    values = impression_values(frame, scorers, segments)
+    values = impression_values(frame, scorers, segments, probabilities)
+    single = "score" in values.columns
     counts = _judged(values)
     left_out = {name: counts.get(name, 0) for name in segments or {} if counts.get(name, 0) < few}
     values = values.filter(~pl.col("segment").is_in([*left_out]))
@@ -99,27 +103,50 @@ def judge(
         if name in left_out:
             continue
         found = values.filter(pl.col("segment") == name)
+        if single:
+            tables.append(_single_summary(found, name, scorers, seed, resamples, confidence))
+            continue
         rows = frame.filter(chosen)
         draws = min(resamples, _POOLED_RESAMPLES) if name == ALL else 0
         pooled = [_pooled(rows, scorer, name, seed, draws, confidence) for scorer in scorers]
         tables += [_summary(found, name, scorers, seed, resamples, confidence), _table(pooled)]
-    return _judgement(pl.concat(tables), values, left_out)
+    lists = values.filter(pl.col("segment") == ALL).unique("impression_id")
+    judged = int(lists["judged"].sum())
+    return Judgement(
+        judged,
+        lists.height - judged,
+        pl.concat(tables),
+        values,
+        left_out,
+        POOLED_AUC if single else "ndcg@10",
+    )
 
 
 def impression_values(
-    frame: pl.DataFrame, scorers: Sequence[str], segments: Mapping[str, pl.Expr] | None = None
+    frame: pl.DataFrame,
+    scorers: Sequence[str],
+    segments: Mapping[str, pl.Expr] | None = None,
+    probabilities: Mapping[str, str] | None = None,
 ) -> pl.DataFrame:
     """Every impression under every scorer, in all and in each segment: `Judgement.values`, without means.
 
-    Takes and raises what `judge` does.
+    Takes and raises what `judge` does. `judged` says whether the impression counts. Where every impression holds
+    one candidate, `label`, `score` and `log_loss` stand in place of the metrics.
     """
-    require(frame, ("impression_id", "item_id", "label", *scorers), "judgement")
-    lists = Lists(frame, scorers)
+    require(frame, ("impression_id", "item_id", "label", *scorers), "evaluation")
     parts = []
-    for name, chosen in {ALL: pl.lit(True), **(segments or {})}.items():
+    every = {ALL: pl.lit(True), **(segments or {})}
+    if frame.height and not has_lists(frame):
+        for name, chosen in every.items():
+            rows = pointwise.values(frame.filter(chosen), scorers, probabilities or {})
+            parts.append(rows.with_columns(segment=pl.lit(name)))
+        return pl.concat(parts)
+    lists = Lists(frame, scorers)
+    for name, chosen in every.items():
         mask = frame.with_columns(chosen.fill_null(False).alias("__chosen"))["__chosen"].to_numpy()
         for scorer in scorers:
-            mark = {"segment": pl.lit(name), "scorer": pl.lit(scorer)}
+            judged = pl.col(METRICS[0]).is_not_null()
+            mark = {"segment": pl.lit(name), "scorer": pl.lit(scorer), "judged": judged}
             parts.append(lists.judge(scorer, mask).with_columns(**mark).select(_VALUES))
     return pl.concat(parts)
 
@@ -140,10 +167,19 @@ def difference(
     `values` as in Judgement. NaN where nothing was judged. Raises ModelError if a scorer is absent or the two
     were judged on different impressions.
     """
-    wide = _wide(
-        values.filter(pl.col("segment") == segment, pl.col("scorer").is_in([a, b])), [a, b], [metric]
-    )
-    return _intervals(wide[:, :1] - wide[:, 1:], seed, resamples, confidence)[0]
+    rows = values.filter(pl.col("segment") == segment, pl.col("scorer").is_in([a, b]))
+    if metric == POOLED_AUC:
+        first, second = _same_impressions(rows, [a, b])
+        return pointwise.auc_difference(first, second, seed, resamples, confidence)
+    wide = _wide(rows, [a, b], [metric])
+    return mean_intervals(wide[:, :1] - wide[:, 1:], seed, resamples, confidence)[0]
+
+
+def mean_of(values: pl.DataFrame, scorer: str, metric: str) -> float | None:
+    """A scorer's mean over all judged impressions; None where nothing was judged. `values` as in Judgement."""
+    rows = values.filter(pl.col("segment") == ALL, pl.col("scorer") == scorer)
+    mean = pointwise.auc(rows) if metric == POOLED_AUC else rows[metric].mean()
+    return mean if isinstance(mean, float) else None
 
 
 def calibration(probability: pl.Series, clicked: pl.Series, bins: int = 10) -> pl.DataFrame:
@@ -167,15 +203,9 @@ def calibration_error(table: pl.DataFrame) -> float:
     return float(table.select((gap * pl.col("count")).sum() / pl.col("count").sum()).item())
 
 
-def _judgement(table: pl.DataFrame, values: pl.DataFrame, left_out: Mapping[str, int]) -> Judgement:
-    lists = values.filter(pl.col("segment") == ALL).unique("impression_id")
-    judged = int(lists.get_column(METRICS[0]).is_not_null().sum())
-    return Judgement(judged, lists.height - judged, table, values, left_out)
-
-
 def _judged(values: pl.DataFrame) -> dict[str, int]:
     """Segment → impressions judged in it."""
-    counted = values.filter(pl.col(METRICS[0]).is_not_null()).group_by("segment")
+    counted = values.filter("judged").group_by("segment")
     return dict(counted.agg(pl.col("impression_id").n_unique()).iter_rows())
 
 
@@ -183,7 +213,7 @@ def _summary(
     values: pl.DataFrame, segment: str, scorers: Sequence[str], seed: int, resamples: int, confidence: float
 ) -> pl.DataFrame:
     judged = _wide(values, scorers, METRICS)
-    intervals = _intervals(judged, seed, resamples, confidence)
+    intervals = mean_intervals(judged, seed, resamples, confidence)
     names = [(scorer, metric) for metric in METRICS for scorer in scorers]
     return _table(
         [
@@ -193,8 +223,31 @@ def _summary(
     )
 
 
+def _single_summary(
+    values: pl.DataFrame, segment: str, scorers: Sequence[str], seed: int, resamples: int, confidence: float
+) -> pl.DataFrame:
+    """Pooled AUC of every scorer, and log loss of those that give a probability."""
+    rows: list[_Row] = []
+    for scorer in scorers:
+        own = values.filter("judged", pl.col("scorer") == scorer)
+        draws = min(resamples, _POOLED_RESAMPLES)
+        rows.append(
+            (scorer, POOLED_AUC, segment, *pointwise.auc_interval(own, seed, draws, confidence), own.height)
+        )
+        losses = own[LOG_LOSS].drop_nulls().to_numpy()[:, None]
+        loss = mean_intervals(losses, seed, resamples, confidence)[0] if losses.size else NOTHING
+        rows.append((scorer, LOG_LOSS, segment, *loss, losses.size))
+    return _table(rows)
+
+
 def _wide(values: pl.DataFrame, scorers: Sequence[str], metrics: Sequence[str]) -> NDArray[np.float64]:
     """One row per judged impression, sorted by id, one column per metric and, within it, per scorer."""
+    parts = _same_impressions(values, scorers)
+    return np.stack([part[metric].drop_nulls().to_numpy() for metric in metrics for part in parts], axis=1)
+
+
+def _same_impressions(values: pl.DataFrame, scorers: Sequence[str]) -> list[pl.DataFrame]:
+    """Each scorer's rows, sorted by impression. Raises ModelError where they are of different impressions."""
     parts = [values.filter(pl.col("scorer") == scorer).sort("impression_id") for scorer in scorers]
     for scorer, part in zip(scorers, parts, strict=True):
         if not part["impression_id"].equals(parts[0]["impression_id"]):
@@ -202,66 +255,17 @@ def _wide(values: pl.DataFrame, scorers: Sequence[str], metrics: Sequence[str]) 
                 f"{scorer!r} was judged on {part.height} impressions, {scorers[0]!r} on {parts[0].height}, "
                 "not the same ones: judge both on one frame before they are compared"
             )
-    return np.stack([part[metric].drop_nulls().to_numpy() for metric in metrics for part in parts], axis=1)
-
-
-def _intervals(columns: NDArray[np.float64], seed: int, resamples: int, confidence: float) -> list[Interval]:
-    """Mean and percentile interval of each column; all columns see the same draws."""
-    if not columns.shape[0]:
-        return [Interval(np.nan, np.nan, np.nan)] * columns.shape[1]
-    means = np.concatenate(
-        [weights @ columns / columns.shape[0] for weights in _draws(columns.shape[0], seed, resamples)]
-    )
-    low, high = np.quantile(means, [(1 - confidence) / 2, (1 + confidence) / 2], axis=0)
-    return [Interval(*map(float, ends)) for ends in zip(columns.mean(axis=0), low, high, strict=True)]
+    return parts
 
 
 def _pooled(
     rows: pl.DataFrame, scorer: str, segment: str, seed: int, resamples: int, confidence: float
 ) -> _Row:
     scored = rows.select("impression_id", "item_id", "label", score=scorer)
-    interval = _pooled_interval(scored, seed, resamples, confidence)
-    return (scorer, POOLED, segment, *interval, scored["impression_id"].n_unique())
-
-
-def _pooled_interval(scored: pl.DataFrame, seed: int, resamples: int, confidence: float) -> Interval:
-    """Pooled AUC, its interval from whole impressions drawn again: rows of a list are not independent."""
     mean = pooled_auc(scored)
-    if mean is None or not resamples:
-        return Interval(np.nan if mean is None else mean, np.nan, np.nan)
-    rows = scored.select(
-        pl.col("impression_id").rank("dense").cast(pl.Int64) - 1, pl.col("label") > 0, "score"
-    ).sort("score", "impression_id")
-    impression, positive = rows["impression_id"].to_numpy(), rows["label"].to_numpy()
-    score = rows["score"].cast(pl.Float64).to_numpy()
-    below = np.searchsorted(score[~positive], score[positive], side="left")
-    up_to = np.searchsorted(score[~positive], score[positive], side="right")
-    negatives, positives = impression[~positive], impression[positive]
-    others = np.zeros(negatives.size + 1)
-    aucs: list[float] = []
-    for weights in _draws(int(impression.max()) + 1, seed, resamples):
-        for weight in weights:
-            np.cumsum(weight[negatives], out=others[1:])
-            drawn = weight[positives]
-            # Not `@`: the threads of a linear algebra library wait for each other by spinning.
-            won = (drawn * (others[below] + others[up_to])).sum() / 2
-            pairs = drawn.sum() * others[-1]
-            if pairs:
-                aucs.append(won / pairs)
-    if not aucs:
-        return Interval(mean, np.nan, np.nan)
-    low, high = np.quantile(aucs, [(1 - confidence) / 2, (1 + confidence) / 2])
-    return Interval(mean, float(low), float(high))
-
-
-def _draws(size: int, seed: int, resamples: int) -> Iterator[NDArray[np.float64]]:
-    """How often each of `size` impressions is drawn: blocks of rows, `resamples` rows in all."""
-    random = np.random.default_rng(seed)
-    block = max(1, _CELLS // size)
-    for start in range(0, resamples, block):
-        rows = min(block, resamples - start)
-        drawn = random.integers(0, size, (rows, size)) + np.arange(rows)[:, None] * size
-        yield np.bincount(drawn.ravel(), minlength=rows * size).reshape(rows, size).astype(np.float64)
+    found = np.array([]) if mean is None or not resamples else resampled_auc(scored, seed, resamples)
+    interval = interval_of(np.nan if mean is None else mean, found, confidence)
+    return (scorer, POOLED_AUC, segment, *interval, scored["impression_id"].n_unique())
 
 
 def _table(rows: Sequence[_Row]) -> pl.DataFrame:

@@ -45,7 +45,11 @@ METRICS = {
     "recall@10": ("Recall@10", "How much of what was taken stands in the first ten places; 1 is all."),
     "mrr": ("MRR", "One over the place of the first item taken: 1 if it stood first, 0.5 if second."),
     "auc": ("AUC", "How often an item taken stands above one passed over, list by list; 0.5 is chance."),
-    "pooled_auc": ("Pooled AUC", "The same over all rows at once, across lists."),
+    "pooled_auc": (
+        "Pooled AUC",
+        "How often a clicked candidate stands above one that was not, across all impressions; 0.5 is chance.",
+    ),
+    "log_loss": ("Log loss", "How surprised its click probabilities are by what happened; lower is better."),
 }
 
 _FAMILIES = ("#0062a3", "#b84e08", "#00846a", "#8c6bb1", "#b08900", "#7d8894")

@@ -19,6 +19,10 @@ SCORERS = ("full", "behaviour_only", "text_only", *baselines.BASELINES)
 """The ranker; without text; without behaviour (the interest score alone); and what learns nothing."""
 
 
+_PROBABILITIES = {"full": "click_probability", "behaviour_only": "probability_without_text"}
+"""Scorers that give click probabilities, and the columns of `score_slice` that hold them."""
+
+
 def fit_rankers(dataset: pl.DataFrame, project: Project) -> tuple[Ranker, Ranker]:
     """The ranker on every feature of `dataset`, and its ablation without text. Raises as `ranker.fit` does."""
     return _with_ablation(
@@ -55,21 +59,22 @@ def score_slice(
     """Keys, `label`, `clicked`, one Float64 column a scorer, and what segments read; rows as in `dataset`.
 
     `before`: the moment state at the start of the judged stretch. `items`: the item versions that may be visible in
-    it (`features.versions.versions`). Adds the full ranker's `click_probability`, `new_user`, `new_item` and the
-    `attributes` that each item had when it was shown (null where nothing was known of it). Where no interest
-    version existed, the score is 0 for all candidates.
+    it (`features.versions.versions`). Adds `click_probability` (of the full ranker), `probability_without_text`,
+    `new_user`, `new_item` and the `attributes` that each item had when it was shown (null where nothing was known of
+    it). Where no interest version existed, `text_only` is 0 for all candidates.
     """
     keys = ("impression_id", "user_id", "item_id", "position", "label", "clicked", "as_of")
     plain = baselines.scores(dataset, project.seed).drop("impression_id", "item_id")
     known = {
         key: before.totals[grain][key].implode() for key, grain in (("user_id", "user"), ("item_id", "item"))
     }
-    rank_score = full.score(dataset)
+    rank_score, without_text = full.score(dataset), behaviour_only.score(dataset)
     return pl.concat([dataset.select(keys), plain], how="horizontal").with_columns(
         full=rank_score,
-        behaviour_only=behaviour_only.score(dataset),
+        behaviour_only=without_text,
         text_only=dataset[INTEREST].cast(pl.Float64).fill_null(0.0),
         click_probability=full.probability(rank_score),
+        probability_without_text=behaviour_only.probability(without_text),
         new_user=~pl.col("user_id").is_in(known["user_id"]),
         new_item=~pl.col("item_id").is_in(known["item_id"]),
         attributes=_attributes(dataset, items),
@@ -89,6 +94,7 @@ def judge_slice(scored: pl.DataFrame, project: Project) -> Judgement:
         scored,
         SCORERS,
         segments(scored, project),
+        probabilities=_PROBABILITIES,
         few=project.evaluation.few,
         seed=project.seed,
         resamples=rule.resamples,
@@ -104,12 +110,17 @@ def promotion_values(
     In all and, with a champion, in each guarded segment that `scored` has.
     """
     columns = {"challenger": scored["full"]}
+    probabilities = {"challenger": "click_probability"}
     guarded = {}
     if champion:
         scores = dataset.select("impression_id", "item_id").with_columns(champion=champion.score(dataset))
         columns["champion"] = scored.join(
             scores, on=["impression_id", "item_id"], how="left", maintain_order="left"
         )["champion"]
+        scored = scored.with_columns(champion_probability=champion.probability(columns["champion"]))
+        probabilities["champion"] = "champion_probability"
         found = segments(scored, project)
         guarded = {name: found[name] for name in project.promotion.guard if name in found}
-    return impression_values(scored.with_columns(**columns), [*columns, *baselines.BASELINES], guarded)
+    return impression_values(
+        scored.with_columns(**columns), [*columns, *baselines.BASELINES], guarded, probabilities
+    )

@@ -12,6 +12,9 @@ A row is positive if its label is above 0. Equal scores: the metrics of ranks br
 by a hash of the item, so a list has one order; AUC, which knows no ranks, counts a tied pair one half. Where a list
 has no positive, nothing but positives, or no rows that were chosen, there is no click to find: its metrics are null
 (or the list is absent), to be counted and left out of means.
+
+Impressions of one candidate have no order. They are judged across impressions: by pooled AUC, and by the log loss
+of the click probability.
 """
 
 from collections.abc import Sequence
@@ -29,6 +32,9 @@ from models.ranking import order, require
 METRICS = ("ndcg@5", "ndcg@10", "recall@10", "mrr", "auc")
 """Names of the per-impression metrics, in the order they are shown."""
 
+POOLED_AUC = "pooled_auc"
+LOG_LOSS = "log_loss"
+
 _COLUMNS = ("impression_id", "item_id", "label")
 
 _Floats = NDArray[np.float64]
@@ -42,7 +48,7 @@ class Lists:
     def __init__(self, frame: pl.DataFrame, scorers: Sequence[str]) -> None:
         """`frame`: `impression_id`, `item_id`, `label` (≥ 0) and a column a scorer. Raises as `per_impression`."""
         for scorer in scorers:
-            _check(frame, scorer)
+            check_scores(frame, scorer)
         number = frame["impression_id"].rank("dense").cast(pl.Int64) - 1
         keys = frame.select("item_id", impression_id=number, row=pl.int_range(pl.len()))
         scores = {scorer: frame[scorer].cast(pl.Float64) for scorer in scorers}
@@ -83,9 +89,20 @@ def per_impression(frame: pl.DataFrame) -> pl.DataFrame:
     return Lists(frame, ["score"]).judge("score")
 
 
+def has_lists(frame: pl.DataFrame) -> bool:
+    """Whether any impression of `frame` (a row a candidate) has two candidates, so that there is an order to judge."""
+    return frame["impression_id"].n_unique() < frame.height
+
+
+def log_loss(probability: pl.Series, clicked: pl.Series) -> pl.Series:
+    """−log of the probability given to what happened, a value a row, in nats; probabilities are cut at 1e-15."""
+    given = pl.select(pl.when(clicked).then(probability).otherwise(1 - probability)).to_series()
+    return -given.cast(pl.Float64).clip(1e-15, 1.0).log().alias(LOG_LOSS)
+
+
 def pooled_auc(frame: pl.DataFrame) -> float | None:
     """AUC over all rows of all impressions (columns as for `per_impression`); None with one class only."""
-    _check(frame, "score")
+    check_scores(frame, "score")
     positives, others, below = frame.select(
         positives=(pl.col("label") > 0).sum().cast(pl.Float64),
         others=(pl.col("label") <= 0).sum().cast(pl.Float64),
@@ -164,7 +181,8 @@ class _Ranked:
         return np.add.reduceat(values, self.starts, dtype=whole)
 
 
-def _check(frame: pl.DataFrame, scorer: str) -> None:
+def check_scores(frame: pl.DataFrame, scorer: str) -> None:
+    """Raise TableError for a missing column, ModelError for a score or label that is no number."""
     require(frame, (*_COLUMNS, scorer), "a metric")
     label, score = pl.col("label").cast(pl.Float64), pl.col(scorer).cast(pl.Float64)
     for column, bad, expected in (

@@ -14,6 +14,9 @@ With a champion, both are judged on the same impressions and the challenger take
 So of two models that are as good as each other the newer one serves, because it knows the newer days; one
 that is worse stays out; and a wide interval, which shows nothing, keeps the champion.
 
+Where impressions hold one candidate there is no order inside them: the mean metric is then the pooled AUC, whatever
+`metric` says, and the challenger's log loss must not exceed the champion's by more than the margin.
+
 Without a champion the baselines are what there is to lose: the first challenger must have a higher mean than
 the best of them, on at least 30 impressions, and believable probabilities.
 """
@@ -27,7 +30,9 @@ from typing import Any, NamedTuple
 import polars as pl
 
 from features import sections
-from models.evaluation import ALL, Interval, difference
+from models.evaluation import ALL, difference, mean_of
+from models.intervals import Interval
+from models.metrics import LOG_LOSS, POOLED_AUC
 
 MIN_IMPRESSIONS = 30
 """Fewer judged impressions than this decide nothing."""
@@ -108,14 +113,15 @@ def decide(
     none yet. `calibration_error` is that of the challenger's click probabilities (`evaluation.calibration_error`).
     Raises ModelError if the scorers were not judged on the same impressions.
     """
-    against = champion or _best(values, baselines, config.metric)
-    judged = values.filter(pl.col("scorer") == challenger, pl.col(config.metric).is_not_null())
+    metric = POOLED_AUC if LOG_LOSS in values.columns else config.metric
+    against = champion or _best(values, baselines, metric)
+    judged = values.filter("judged", pl.col("scorer") == challenger)
     compared = partial(
         difference,
         values,
         challenger,
         against,
-        config.metric,
+        metric,
         seed=seed,
         resamples=config.resamples,
         confidence=config.confidence,
@@ -129,14 +135,16 @@ def decide(
     lists = judged_in.get(ALL, 0)
     conditions = [_enough(lists)]
     if lists:
-        conditions += _not_worse(gain, config) if champion else [_beats(gain, config.metric, against)]
-        conditions += [_guarded(guard, config.metric) for guard in guards]
+        conditions += _not_worse(gain, config, metric) if champion else [_beats(gain, metric, against)]
+        if champion and metric == POOLED_AUC:
+            conditions.append(_loss_kept(values, challenger, champion, config.margin))
+        conditions += [_guarded(guard, metric) for guard in guards]
         conditions.append(_believable(calibration_error, config.calibration))
     reasons = tuple(sentence for _, sentence in conditions)
     return Decision(
         all(holds for holds, _ in conditions),
         reasons,
-        config.metric,
+        metric,
         against,
         lists,
         gain,
@@ -152,7 +160,7 @@ def _enough(judged: int) -> tuple[bool, str]:
     return True, f"{judged} impressions were judged."
 
 
-def _not_worse(gain: Interval, config: sections.Promotion) -> list[tuple[bool, str]]:
+def _not_worse(gain: Interval, config: sections.Promotion, metric: str) -> list[tuple[bool, str]]:
     floor = config.min_gain - config.margin
     enough, safe = gain.mean >= config.min_gain, gain.low > floor
     meaning = (
@@ -161,7 +169,7 @@ def _not_worse(gain: Interval, config: sections.Promotion) -> list[tuple[bool, s
     return [
         (
             enough,
-            f"The challenger's mean {config.metric} differs from the champion's by {gain.mean:+.4f}, "
+            f"The challenger's {_named(metric)} differs from the champion's by {gain.mean:+.4f}, "
             f"{'at least' if enough else 'below'} the {config.min_gain:+.4f} asked for.",
         ),
         (
@@ -173,6 +181,15 @@ def _not_worse(gain: Interval, config: sections.Promotion) -> list[tuple[bool, s
     ]
 
 
+def _loss_kept(values: pl.DataFrame, challenger: str, champion: str, margin: float) -> tuple[bool, str]:
+    new, old = (mean_of(values, scorer, LOG_LOSS) or 0.0 for scorer in (challenger, champion))
+    holds = new - old <= margin
+    return holds, (
+        f"Its log loss is {new:.4f}, the champion's {old:.4f}: {'at most' if holds else 'more than'} "
+        f"{margin:.4f} above."
+    )
+
+
 def _guarded(guard: Guard, metric: str) -> tuple[bool, str]:
     name = guard.segment.replace("_", " ")
     if not guard.counts:
@@ -181,7 +198,7 @@ def _guarded(guard: Guard, metric: str) -> tuple[bool, str]:
             "so it guards nothing here."
         )
     return guard.holds, (
-        f"In {name!r} ({guard.impressions} impressions) the challenger's mean {metric} differs from the "
+        f"In {name!r} ({guard.impressions} impressions) the challenger's {_named(metric)} differs from the "
         f"champion's by {guard.difference:+.4f}, {'within' if guard.holds else 'beyond'} the "
         f"{-guard.margin:+.4f} allowed."
     )
@@ -198,19 +215,20 @@ def _believable(error: float, limit: float) -> tuple[bool, str]:
 def _beats(gain: Interval, metric: str, against: str) -> tuple[bool, str]:
     better = gain.mean > 0
     return better, (
-        f"There is no champion yet: the challenger's mean {metric} differs from the best baseline's "
+        f"There is no champion yet: the challenger's {_named(metric)} differs from the best baseline's "
         f"({against}) by {gain.mean:+.4f}, {'which is better' if better else 'which is not better'}."
     )
 
 
 def _best(values: pl.DataFrame, baselines: Sequence[str], metric: str) -> str:
     """The baseline with the highest mean; the first declared among equals."""
-    rows = values.filter(pl.col("segment") == ALL)
-    means = {
-        scorer: rows.filter(pl.col("scorer") == scorer)[metric].drop_nulls().mean() for scorer in baselines
-    }
-    return max(baselines, key=lambda scorer: _number(means[scorer]))
+
+    def mean(scorer: str) -> float:
+        found = mean_of(values, scorer, metric)
+        return -math.inf if found is None else found
+
+    return max(baselines, key=mean)
 
 
-def _number(mean: object) -> float:
-    return float(mean) if isinstance(mean, float) else -math.inf
+def _named(metric: str) -> str:
+    return "pooled AUC" if metric == POOLED_AUC else f"mean {metric}"

@@ -7,7 +7,6 @@ import numpy as np
 
 from features.project import Project
 from models.evaluation import Judgement, difference
-from models.metrics import METRICS
 
 GAIN = "full - behaviour_only"
 """Name, among the scorers, of what text adds to behaviour."""
@@ -26,7 +25,7 @@ def gain(judgement: Judgement, project: Project) -> dict[str, dict[str, float]]:
             resamples=rule.resamples,
             confidence=rule.confidence,
         )._asdict()
-        for metric in METRICS
+        for metric in judgement.metrics
     }
 
 
@@ -36,9 +35,9 @@ def spread(judgements: Sequence[Judgement]) -> dict[str, dict[str, dict[str, Any
     Judgements hold `full` and `behaviour_only`. Mean and deviation are None where a seed judged nothing, and
     the deviation of a single seed is.
     """
-    found = [judgement.as_json()["scorers"] for judgement in judgements]
+    found, metrics = [judgement.as_json()["scorers"] for judgement in judgements], judgements[0].metrics
     values = {
-        scorer: {metric: [one[scorer][metric]["mean"] for one in found] for metric in METRICS}
+        scorer: {metric: [one[scorer][metric]["mean"] for one in found] for metric in metrics}
         for scorer in found[0]
     }
     values[GAIN] = {
@@ -46,11 +45,11 @@ def spread(judgements: Sequence[Judgement]) -> dict[str, dict[str, dict[str, Any
             None if full is None or without is None else full - without
             for full, without in zip(values["full"][metric], values["behaviour_only"][metric], strict=True)
         ]
-        for metric in METRICS
+        for metric in metrics
     }
     return {
-        scorer: {metric: _over_seeds(each) for metric, each in metrics.items()}
-        for scorer, metrics in values.items()
+        scorer: {metric: _over_seeds(each) for metric, each in measured.items()}
+        for scorer, measured in values.items()
     }
 
 

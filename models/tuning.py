@@ -16,7 +16,7 @@ from features.errors import ModelError
 from features.project import Project
 from features.ranking_dataset import feature_columns
 from models.folds import Fold, folds
-from models.metrics import per_impression
+from models.metrics import POOLED_AUC, has_lists, per_impression, pooled_auc
 from models.ranker import fit
 
 SETTINGS = ("learning_rate", "leaves", "min_leaf", "feature_fraction", "l2")
@@ -93,7 +93,12 @@ def tune(
     )
     study.enqueue_trial({name: getattr(project.ranker, name) for name in SETTINGS})
     study.optimize(judge, n_trials=trials + 1, timeout=seconds)
-    return Tuning(project.promotion.metric, tuple(found))
+    return Tuning(tuning_metric(dataset, project), tuple(found))
+
+
+def tuning_metric(dataset: pl.DataFrame, project: Project) -> str:
+    """The metric that promotes: `promotion.metric`, or pooled AUC where impressions hold one candidate."""
+    return project.promotion.metric if has_lists(dataset) else POOLED_AUC
 
 
 def _suggested(trial: Any) -> dict[str, Any]:
@@ -117,8 +122,9 @@ def _judged(dataset: pl.DataFrame, fold: Fold, project: Project, settings: Mappi
         project.labels,
         project.seed,
     )
-    values = per_impression(later.with_columns(score=ranker.score(later)))
-    mean = values[project.promotion.metric].mean()
+    scored = later.with_columns(score=ranker.score(later))
+    metric = tuning_metric(dataset, project)
+    mean = pooled_auc(scored) if metric == POOLED_AUC else per_impression(scored)[metric].mean()
     if not isinstance(mean, float):
         raise ModelError(
             f"no list of slice {later['slice'][0]} has a click to find: hold out fewer slices (--folds)"

@@ -11,7 +11,6 @@ from rich.table import Table
 from features.errors import ModelError
 from features.events import Events
 from models.history import Move
-from models.metrics import METRICS
 from models.spread import GAIN
 from pipelines.deployment import Deployment, Version
 from pipelines.reporting import judged, metrics_of
@@ -30,7 +29,11 @@ __all__ = [
     "spread",
 ]
 
-_METRICS = ("ndcg@10", "ndcg@5", "mrr", "auc", "pooled_auc")
+_METRICS = {
+    "ndcg@10": ("ndcg@10", "ndcg@5", "mrr", "auc", "pooled_auc"),
+    "pooled_auc": ("pooled_auc", "log_loss"),
+}
+"""Headline metric → it and those shown beside it."""
 
 
 def inputs(out: Console, deployment: Deployment, events: Events) -> None:
@@ -51,10 +54,9 @@ def inputs(out: Console, deployment: Deployment, events: Events) -> None:
 
 def quality(out: Console, figures: dict[str, Any], title: str) -> None:
     """Each scorer's metrics, best first; the headline metric with its interval."""
-    headline, *others = _METRICS
-    table = Table(
-        "scorer", f"{headline} (interval)", *others, title=f"{title}: {figures['impressions']:,} lists judged"
-    )
+    headline, *others = _METRICS[figures["headline"]]
+    heading = f"{title}: {figures['impressions']:,} impressions judged"
+    table = Table("scorer", f"{headline} (interval)", *others, title=heading)
     scorers = figures["scorers"]
     for name in sorted(scorers, key=lambda s: -(scorers[s][headline]["mean"] or 0)):
         measured = scorers[name]
@@ -66,13 +68,14 @@ def quality(out: Console, figures: dict[str, Any], title: str) -> None:
 
 def gain(out: Console, figures: dict[str, Any]) -> None:
     """What text adds to behaviour on the same lists."""
-    shown = (f"{name} {_interval(figures[name])}" for name in _METRICS if name in figures)
+    shown = (f"{name} {_interval(figure)}" for name, figure in figures.items())
     out.print(f"text adds to behaviour: {', '.join(shown)}", soft_wrap=True)
 
 
 def spread(out: Console, figures: dict[str, Any], title: str) -> None:
     """Each scorer's mean over seeds and its standard deviation, best first, and what text adds."""
-    headline, metrics = _METRICS[0], [name for name in _METRICS if name in METRICS]
+    metrics = [*next(iter(figures.values()))]
+    headline = next(name for name in _METRICS if name in metrics)
     table = Table("scorer", *metrics, title=f"{title}: mean ± standard deviation")
     for name in sorted(figures, key=lambda s: (s == GAIN, -(figures[s][headline]["mean"] or 0))):
         table.add_row(name, *(_deviation(figures[name][metric]) for metric in metrics))

@@ -16,7 +16,7 @@ from features.project import Project
 from features.ranking_dataset import feature_columns
 from models.evaluation import ALL, Judgement, calibration, calibration_error, difference
 from models.judging import judge_slice
-from models.report.tables import HEADLINE, RankedList, ReportData
+from models.report.tables import RankedList, ReportData
 from models.spread import gain
 from pipelines.deployment import Deployment
 from pipelines.requests import serving_until
@@ -36,7 +36,7 @@ def judged(deployment: Deployment, until: str) -> Judgement | None:
 def metrics_of(deployment: Deployment, judgement: Judgement | None) -> dict[str, Any]:
     """What metrics.json holds: figures only, so that two equal runs write the same file."""
     champion = deployment.champion()
-    found = judgement.as_json() if judgement else {"impressions": 0, "scorers": {}}
+    found = judgement.as_json() if judgement else {"impressions": 0, "headline": "ndcg@10", "scorers": {}}
     segments = judgement.table["segment"].unique(maintain_order=True).to_list() if judgement else []
     return {
         "project": deployment.project.name,
@@ -68,6 +68,7 @@ def report_data(deployment: Deployment, judgement: Judgement | None, slice: str)
         generated_at=datetime.now(UTC),
         slices=(kept[0], slice),
         confidence=project.promotion.confidence,
+        headline=judgement.headline if judgement else "ndcg@10",
         judged=judgement.impressions if judgement else 0,
         overall=every,
         gain=_gains(judgement, project) if judgement else pl.DataFrame(),
@@ -112,7 +113,7 @@ def _segment_gains(judgement: Judgement, project: Project) -> pl.DataFrame:
                 judgement.values,
                 "full",
                 "behaviour_only",
-                HEADLINE,
+                judgement.headline,
                 seed=project.seed,
                 resamples=rule.resamples,
                 confidence=rule.confidence,

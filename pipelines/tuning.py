@@ -4,7 +4,7 @@ from rich.console import Console
 
 from features.errors import ModelError
 from models.tracking import measures
-from models.tuning import Trial, Tuning
+from models.tuning import Trial, Tuning, tuning_metric
 from models.tuning import tune as search
 from pipelines.deployment import Deployment
 
@@ -20,7 +20,7 @@ def tune(
             f"there is no ranking dataset to tune on yet: momentrank run {deployment.settings.project}"
         )
     dataset = lake.read("ranking_dataset", slices)
-    metric, best = project.promotion.metric, float("-inf")
+    metric, best = tuning_metric(dataset, project), float("-inf")
     asked = {"trials": trials, "folds": folds, "slices": f"{slices[0]} … {slices[-1]}"}
     with deployment.registry.track("tuning", slices[-1], (), asked):
 

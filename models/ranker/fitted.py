@@ -26,12 +26,14 @@ class Ranker:
     """lightgbm.Booster, one a seed."""
     columns: tuple[str, ...]
     info: Mapping[str, Any]
-    """`best_iteration`, `validation_ndcg@10`, `folds`, `rows`, `impressions`, `slices`, `importance` and, where
-    they were estimated, `propensities` by position."""
+    """`objective`, `best_iteration`, `validation_metric`, `validation` (its best value), `folds`, `rows`,
+    `impressions`, `slices`, `importance` and, where they were estimated, `propensities` by position."""
     calibration: Calibration | None = None
 
     def score(self, frame: pl.DataFrame) -> pl.Series:
-        """`rank_score` of each row of `frame`: Float64, higher is better, comparable inside a list only.
+        """`rank_score` of each row of `frame`: Float64, higher is better; of a `binary` ranker the log odds of a click.
+
+        Of a `lambdarank` ranker, comparable inside an impression only.
 
         Raises ModelError, naming them, if fitted columns are missing or not numeric.
         """
@@ -77,7 +79,9 @@ class Ranker:
         (folder / _DESCRIPTION).write_text(json.dumps(description, indent=2) + "\n", encoding="utf-8")
 
     def _mean(self, values: pl.DataFrame, **wanted: bool) -> Any:
-        return np.mean([booster.predict(values, **wanted) for booster in self.boosters], axis=0)
+        return np.mean(
+            [booster.predict(values, **(wanted or {"raw_score": True})) for booster in self.boosters], axis=0
+        )
 
 
 def load(folder: Path) -> Ranker:

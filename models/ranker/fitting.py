@@ -12,6 +12,9 @@ Protocol of `fit`:
 3. The boosters. `ranker.seeds` of them are fitted on everything with that many rounds: the newest slice is the
    one most like the next, and must not be spent on a stopping rule alone. A score is the mean of theirs.
 
+Where every impression holds one candidate there are no pairs: a pointwise objective (`objective.py`) learns from all
+rows, its own loss on the held-out slices replaces nDCG@10, and position, of which there is one, plays no part.
+
 Columns are cut into bins once for all of these fits, on every row's features and no label.
 
 Position enters the training only. LambdaRank models the odds that one candidate of a pair is taken and not the
@@ -35,6 +38,7 @@ from models.folds import Fold, folds
 from models.propensity import propensities
 from models.ranker.fitted import Ranker
 from models.ranker.input import label_levels, matrix, plain, refuse_leaks
+from models.ranker.objective import REGRESSION, Objective, choose_objective
 from models.ranker.settings import directions, parameters_of, seeds_of
 from models.ranking import require
 
@@ -69,19 +73,21 @@ def fit(
     interest score from a version that saw the row's slice (`interest_slice`).
     """
     rows = ordered(dataset)
-    usable = rows.filter(LEARNT)
+    objective = choose_objective(rows)
+    pointwise = objective.is_pointwise
+    usable = rows if pointwise else rows.filter(LEARNT)
     levels = label_levels(usable["label"], labels)
     held_out = folds(usable, config.folds)
-    places = propensities(rows) if config.position_bias != "none" else None
-    parameters = parameters_of(config, levels, seed) | constraints(config, dataset, columns)
-    learned = config.position_bias == "learned"
+    places = propensities(rows) if config.position_bias != "none" and not pointwise else None
+    parameters = parameters_of(config, levels, seed, objective) | constraints(config, dataset, columns)
+    learned = config.position_bias == "learned" and not pointwise
     training = Training(dataset[usable[ROW]], columns, levels, parameters, places, learned)
-    grown, curve = training.search(held_out, config, progress)
-    rounds = int(np.argmax(curve)) + 1
+    grown, curve = training.search(held_out, config, objective.metric, progress)
+    rounds = best_round(curve, objective)
     boosters = training.fit(rounds, config.seeds, progress)
     info = {
         "best_iteration": rounds,
-        "validation_ndcg@10": float(curve[rounds - 1]),
+        **validated(curve, objective),
         "folds": len(held_out),
         "rows": usable.height,
         "impressions": usable["impression_id"].n_unique(),
@@ -90,7 +96,7 @@ def fit(
     }
     unseen = [rows.filter(fold.held_out) for fold in held_out]
     scores = [
-        booster.predict(matrix(dataset[lists[ROW]], columns), num_iteration=rounds)
+        booster.predict(matrix(dataset[lists[ROW]], columns), num_iteration=rounds, raw_score=True)
         for booster, lists in zip(grown, unseen, strict=True)
     ]
     clicked = pl.concat([lists["label"] for lists in unseen]) > 0
@@ -114,6 +120,17 @@ def constraints(config: sections.Ranker, dataset: pl.DataFrame, columns: Sequenc
     """What `ranker.monotone` says of the columns; empty where it says nothing."""
     ways = directions(config.monotone, feature_columns(dataset), columns)
     return {"monotone_constraints": ways} if any(ways) else {}
+
+
+def best_round(curve: Sequence[float], objective: Objective) -> int:
+    """The number of rounds after which the validation metric was best, from 1."""
+    return int((np.argmax if objective.higher_is_better else np.argmin)(curve)) + 1
+
+
+def validated(curve: Sequence[float], objective: Objective) -> dict[str, Any]:
+    """What `Ranker.info` says of the objective and its best validation."""
+    best = float(curve[best_round(curve, objective) - 1])
+    return {"objective": objective.name, "validation_metric": objective.metric, "validation": best}
 
 
 def learnt(boosters: Sequence[Any], columns: Sequence[str], places: pl.DataFrame | None) -> dict[str, Any]:
@@ -159,9 +176,9 @@ class Training:
         return data
 
     def search(
-        self, held_out: Sequence[Fold], config: sections.Ranker, progress: Progress | None
+        self, held_out: Sequence[Fold], config: sections.Ranker, metric: str, progress: Progress | None
     ) -> tuple[Sequence[Any], Sequence[float]]:
-        """One booster a fold, grown side by side, and the mean of their nDCG@10 after each round."""
+        """One booster a fold, grown side by side, and the mean of their `metric` after each round."""
         import lightgbm
 
         seeds = iter(seeds_of(self.parameters["seed"], len(held_out)))
@@ -189,7 +206,7 @@ class Training:
             ],
             return_cvbooster=True,
         )
-        return found["cvbooster"].boosters, found["valid ndcg@10-mean"]
+        return found["cvbooster"].boosters, found[f"valid {metric}-mean"]
 
     def fit(self, rounds: int, seeds: int, progress: Progress | None) -> list[Any]:
         """One booster a seed on every row."""
@@ -208,9 +225,12 @@ class Training:
         import lightgbm
 
         sizes = rows.group_by("slice", "impression_id", maintain_order=True).len()["len"]
+        by_grade = self.parameters["objective"] == REGRESSION.name
         return lightgbm.Dataset(
             matrix(rows, self.columns),
-            label=np.searchsorted(self.levels, rows["label"].to_numpy()),
+            label=rows["label"].to_numpy()
+            if by_grade
+            else np.searchsorted(self.levels, rows["label"].to_numpy()),
             group=sizes.to_numpy(),
             feature_name=plain(self.columns),
             params={key: self.parameters[key] for key in _BINNING if key in self.parameters},

@@ -37,7 +37,8 @@ def plain(columns: Sequence[str]) -> list[str]:
 
 def label_levels(label: pl.Series, labels: sections.Labels) -> list[float]:
     """Declared gains in order, 0 included: a label's place among them is its LightGBM level."""
-    levels = sorted({0.0, *labels.gains.values()})
+    grades = label.unique().to_list() if labels.graded else []
+    levels = sorted({0.0, *labels.gains.values(), *grades})
     unknown = sorted(set(label.unique().to_list()) - set(levels), key=str)
     if levels[0] < 0 or unknown:
         raise ModelError(

@@ -10,6 +10,7 @@ import numpy as np
 
 from features import sections
 from features.errors import ModelError
+from models.ranker.objective import LAMBDARANK, Objective
 
 
 def seeds_of(seed: int, count: int) -> list[int]:
@@ -18,13 +19,14 @@ def seeds_of(seed: int, count: int) -> list[int]:
     return [seed, *derived.tolist()][:count]
 
 
-def parameters_of(config: sections.Ranker, levels: Sequence[float], seed: int) -> dict[str, Any]:
-    """What LightGBM is told; `levels` are the gains of the labels 0, 1, …"""
+def parameters_of(
+    config: sections.Ranker, levels: Sequence[float], seed: int, objective: Objective = LAMBDARANK
+) -> dict[str, Any]:
+    """LightGBM's parameters; `levels` are the gains of the labels 0, 1, … that LambdaRank learns from."""
+    lists = {"metric": "ndcg", "eval_at": [10], "label_gain": list(levels)}
     return {
-        "objective": "lambdarank",
-        "metric": "ndcg",
-        "eval_at": [10],
-        "label_gain": list(levels),
+        "objective": objective.name,
+        **({"metric": objective.metric} if objective.is_pointwise else lists),
         "learning_rate": config.learning_rate,
         "num_leaves": config.leaves,
         "min_data_in_leaf": config.min_leaf,

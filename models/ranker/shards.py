@@ -20,18 +20,28 @@ from datetime import datetime
 from typing import Any, NamedTuple
 from zlib import crc32
 
-import numpy as np
 import polars as pl
 
 from features import sections
 from features.buckets import bucket
 from features.errors import ModelError
 from models.calibration import calibrate
+from models.metrics import has_lists
 from models.propensity import estimated, places
 from models.ranker.fitted import Ranker
-from models.ranker.fitting import LEARNT, ROW, Training, constraints, learnt, ordered
+from models.ranker.fitting import (
+    LEARNT,
+    ROW,
+    Training,
+    best_round,
+    constraints,
+    learnt,
+    ordered,
+    validated,
+)
 from models.ranker.input import label_levels, matrix
 from models.ranker.network import Workers, connected
+from models.ranker.objective import LAMBDARANK, Objective, choose_objective
 from models.ranker.settings import parameters_of
 from models.ranking import require
 
@@ -66,21 +76,37 @@ def fit_shard(
     require(shard.rows, ("user_id", "as_of"), "a ranker fitted by several workers")
     rows, watched = ordered(shard.rows), ordered(shard.held_out)
     _refuse_strangers(rows, workers)
-    usable, judged = rows.filter(LEARNT), watched.filter(LEARNT)
+    objective = _common_objective(rows, watched, workers)
+    usable, judged = (
+        (rows, watched) if objective.is_pointwise else (rows.filter(LEARNT), watched.filter(LEARNT))
+    )
     early = usable.select((pl.col("as_of") < shard.since).arg_true()).to_series().to_numpy()
     info = _counted(usable, early.size, judged, workers)
     levels = label_levels(usable["label"], labels)
-    shown = estimated(pl.concat(workers.gather(places(rows)))) if config.position_bias != "none" else None
+    positioned = config.position_bias != "none" and not objective.is_pointwise
+    shown = estimated(pl.concat(workers.gather(places(rows)))) if positioned else None
     with connected(workers, meeting) as network:
-        parameters = parameters_of(config, levels, seed) | constraints(config, shard.rows, columns) | network
+        parameters = parameters_of(config, levels, seed, objective) | network
+        parameters |= constraints(config, shard.rows, columns)
         training = Training(shard.rows[usable[ROW]], columns, levels, parameters, shown)
-        grown, curve = _search(training, early, shard.held_out[judged[ROW]], config)
-        rounds = int(np.argmax(curve)) + 1
+        grown, curve = _search(training, early, shard.held_out[judged[ROW]], config, objective.metric)
+        rounds = best_round(curve, objective)
         boosters = training.fit(rounds, config.seeds, None)
-    info |= {"best_iteration": rounds, "validation_ndcg@10": float(curve[rounds - 1]), "folds": 1}
-    scores = grown.predict(matrix(shard.held_out[watched[ROW]], columns), num_iteration=rounds)
+    info |= {"best_iteration": rounds, **validated(curve, objective), "folds": 1}
+    scores = grown.predict(
+        matrix(shard.held_out[watched[ROW]], columns), num_iteration=rounds, raw_score=True
+    )
     calibration = calibrate(scores, (watched["label"] > 0).to_numpy())
     return Ranker(tuple(boosters), tuple(columns), info | learnt(boosters, columns, shown), calibration)
+
+
+def _common_objective(rows: pl.DataFrame, watched: pl.DataFrame, workers: Workers) -> Objective:
+    """The objective that all workers' rows together ask for, the same on each."""
+    labels = set().union(*workers.gather(rows["label"].unique().to_list()), watched["label"].unique())
+    if any(workers.gather(has_lists(rows) or has_lists(watched))):
+        return LAMBDARANK
+    every = pl.DataFrame({"label": sorted(labels)}, schema={"label": pl.Float64})
+    return choose_objective(every.with_row_index("impression_id"))
 
 
 def refuse_learned(config: sections.Ranker) -> None:
@@ -132,9 +158,9 @@ def _counted(usable: pl.DataFrame, early: int, judged: pl.DataFrame, workers: Wo
 
 
 def _search(
-    training: Training, early: Any, held_out: pl.DataFrame, config: sections.Ranker
+    training: Training, early: Any, held_out: pl.DataFrame, config: sections.Ranker, metric: str
 ) -> tuple[Any, list[float]]:
-    """A booster grown on the earlier rows, and its nDCG@10 on the lists held out after each round."""
+    """A booster grown on the earlier rows, and its `metric` on the impressions held out after each round."""
     import lightgbm
 
     judged: dict[str, Any] = {}
@@ -149,4 +175,4 @@ def _search(
             lightgbm.record_evaluation(judged),
         ],
     )
-    return booster, judged["held out"]["ndcg@10"]
+    return booster, judged["held out"][metric]

@@ -1,6 +1,7 @@
 """The report's sections about how good a ranker is and for whom: tables in, HTML out."""
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import polars as pl
@@ -10,7 +11,7 @@ from models.figures import METRICS, in_order, metric_label, scorer
 from models.report import figures as report_figures
 from models.report.figures import segment_label
 from models.report.parts import between, cell, empty, folded, grid, measure, picture, section, text
-from models.report.tables import HEADLINE, ReportData
+from models.report.tables import ReportData
 
 UNJUDGED = "No slice has been judged yet: one is, as soon as a ranker was fitted on the slice before it."
 _DRAWN = 16
@@ -20,14 +21,14 @@ _BESIDE = (("popularity", "Popularity"), ("behaviour_only", "The same ranker wit
 
 def headline(report: ReportData) -> str:
     """How good it is in one sentence, and what text adds; a card for each scorer named."""
-    found = _by_scorer(report.overall)
+    found = _by_scorer(report)
     if "full" not in found:
         return f'<p class="lead">{text(UNJUDGED)}</p>'
     full = found["full"]
     named = [name for name, _ in _BESIDE if name in found]
     beside = [f"{words} reaches {found[name]['mean']:.3f}" for name, words in _BESIDE if name in found]
     sentence = (
-        f"On {report.judged:,} lists that it had not seen, the ranker reaches {metric_label(HEADLINE)} "
+        f"On {report.judged:,} impressions that it had not seen, the ranker reaches {metric_label(report.headline)} "
         f"{full['mean']:.3f} ({report.confidence:.0%} interval {between(full)}), where 1 is the best possible order."
     )
     sentence += (
@@ -38,15 +39,15 @@ def headline(report: ReportData) -> str:
     cards = [_card("full", full, "higher is better, 1 is perfect")]
     cards += [_card(name, found[name], _above(full["mean"], found[name]["mean"])) for name in named]
     return (
-        f'<p class="lead">{text(sentence)} <strong>{text(_text_adds(report.gain))}</strong></p>'
+        f'<p class="lead">{text(sentence)} <strong>{text(_text_adds(report.gain, report.headline))}</strong></p>'
         f'<div class="cards">{"".join(cards)}</div>'
     )
 
 
-def _by_scorer(overall: pl.DataFrame) -> dict[str, dict[str, Any]]:
-    if not overall.height:
+def _by_scorer(report: ReportData) -> dict[str, dict[str, Any]]:
+    if not report.overall.height:
         return {}
-    rows = overall.filter(pl.col("metric") == HEADLINE, pl.col("mean").is_not_null())
+    rows = report.overall.filter(pl.col("metric") == report.headline, pl.col("mean").is_not_null())
     return {row["scorer"]: row for row in rows.iter_rows(named=True)}
 
 
@@ -55,9 +56,9 @@ def _above(full: float, other: float) -> str:
     return f"the full ranker is {abs(change):.1%} {'above' if change >= 0 else 'below'}"
 
 
-def _text_adds(gain: pl.DataFrame) -> str:
+def _text_adds(gain: pl.DataFrame, headline: str) -> str:
     """What reading texts is worth, as far as it can be told."""
-    rows = gain.filter(pl.col("metric") == HEADLINE, pl.col("mean").is_not_null()) if gain.height else gain
+    rows = gain.filter(pl.col("metric") == headline, pl.col("mean").is_not_null()) if gain.height else gain
     if not rows.height:
         return ""
     row = rows.row(0, named=True)
@@ -85,8 +86,10 @@ def over_time(report: ReportData) -> str:
         scorers = ", ".join(
             scorer(name).label for name in in_order(report.quality["scorer"].unique().to_list())
         )
-        told = f"Line plot of {metric_label(HEADLINE)} by slice for {scorers}; the headline figures are in the table."
-        shown = picture(figures.quality_figure, report.quality, told)
+        told = (
+            f"Line plot of {metric_label(report.headline)} by slice for {scorers}; the table has the figures."
+        )
+        shown = picture(partial(figures.quality_figure, metric=report.headline), report.quality, told)
     return section(
         "time",
         "How good, over time",
@@ -101,9 +104,11 @@ def ablations(report: ReportData) -> str:
     if not report.overall.height:
         shown = empty(UNJUDGED)
     else:
-        best = [f"{scorer(n).label} {row['mean']:.3f}" for n, row in _by_scorer(report.overall).items()]
-        told = f"{metric_label(HEADLINE)} with intervals: {', '.join(best)}."
-        shown = picture(figures.intervals_figure, report.overall, told) + _scorers(report.overall)
+        best = [f"{scorer(n).label} {row['mean']:.3f}" for n, row in _by_scorer(report).items()]
+        told = f"{metric_label(report.headline)} with intervals: {', '.join(best)}."
+        shown = picture(
+            partial(figures.intervals_figure, metric=report.headline), report.overall, told
+        ) + _scorers(report.overall)
         shown += _measures(report.overall, report.gain)
     return section(
         "ablations",
@@ -149,10 +154,11 @@ def _measures(overall: pl.DataFrame, gain: pl.DataFrame) -> str:
 
 def for_whom(report: ReportData) -> str:
     """The full ranker and the one without text in each segment, the greatest differences first."""
-    rows = report.segments.filter(pl.col("metric") == HEADLINE) if report.segments.height else report.segments
+    headline = pl.col("metric") == report.headline
+    rows = report.segments.filter(headline) if report.segments.height else report.segments
     intro = (
-        f"{metric_label(HEADLINE)} for parts of the audience and of the stock: the full ranker beside the same one "
-        "without text, the greatest differences first."
+        f"{metric_label(report.headline)} for parts of the audience and of the stock: the full ranker beside the "
+        "same one without text, the greatest differences first."
     )
     if not rows.height:
         why = f"No segment has {report.few:,} judged lists, the fewest that are looked at."
@@ -165,16 +171,17 @@ def for_whom(report: ReportData) -> str:
         .join(places, on="segment")
         .sort("place")
     )
-    told = (
-        f"Dot plot of {metric_label(HEADLINE)} with and without text for {', '.join(drawn)}; figures below."
-    )
+    told = f"Dot plot of {metric_label(report.headline)} with and without text for {', '.join(drawn)}; figures below."
     return section(
         "segments",
         "For whom",
         intro,
         _greatest(names, report.segment_gain, report.confidence),
-        picture(report_figures.segments_figure, dots, told),
-        folded(f"Figures of all {len(names)} segments", _segments(rows, report.segment_gain, names)),
+        picture(partial(report_figures.segments_figure, metric=report.headline), dots, told),
+        folded(
+            f"Figures of all {len(names)} segments",
+            _segments(rows, report.segment_gain, names, report.headline),
+        ),
     )
 
 
@@ -206,7 +213,7 @@ def _greatest(names: Sequence[str], gain: pl.DataFrame, confidence: float) -> st
     return f'<p class="summary">{text(" ".join(parts) or none)}</p>'
 
 
-def _segments(rows: pl.DataFrame, gain: pl.DataFrame, names: Sequence[str]) -> str:
+def _segments(rows: pl.DataFrame, gain: pl.DataFrame, names: Sequence[str], headline: str) -> str:
     cells = {(row["segment"], row["scorer"]): row for row in rows.iter_rows(named=True)}
     added = {row["segment"]: row for row in gain.iter_rows(named=True)}
     sizes = dict(rows.select("segment", "impressions").iter_rows())
@@ -226,4 +233,4 @@ def _segments(rows: pl.DataFrame, gain: pl.DataFrame, names: Sequence[str]) -> s
         for segment in names
     ]
     columns = ["Lists judged", *(scorer(name).label for name in scorers), "What text adds"]
-    return grid("Segment", columns, body, f"{metric_label(HEADLINE)} by segment, with intervals below.")
+    return grid("Segment", columns, body, f"{metric_label(headline)} by segment, with intervals below.")

@@ -6,9 +6,6 @@ from datetime import datetime
 
 import polars as pl
 
-HEADLINE = "ndcg@10"
-"""The metric that the page's first sentence and its plots are about."""
-
 
 @dataclass(frozen=True)
 class RankedList:
@@ -35,8 +32,10 @@ class ReportData:
     """First and last slice."""
     confidence: float = 0.95
     """Of the intervals."""
+    headline: str = "ndcg@10"
+    """The metric that the page's first sentence and its plots are about."""
     judged: int = 0
-    """Lists judged."""
+    """Impressions judged."""
     overall: pl.DataFrame = field(default_factory=_none)
     """`scorer, metric, mean, low, high` over all judged impressions."""
     gain: pl.DataFrame = field(default_factory=_none)

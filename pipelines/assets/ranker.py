@@ -49,7 +49,7 @@ def ranking_dataset(context: dg.AssetExecutionContext, deployment: dg.ResourcePa
 )
 @steady
 def ranker(context: dg.AssetExecutionContext, deployment: dg.ResourceParam[Deployment]) -> None:
-    """LambdaRank over the trailing window, and the same without text; each slice registers a challenger."""
+    """LightGBM over the trailing window, and the same without text; each slice registers a challenger."""
     project, registry = deployment.project, deployment.registry
     for slice in context.partition_keys:
         window = deployment.window(slice, "ranking_dataset")
@@ -73,7 +73,10 @@ def ranker(context: dg.AssetExecutionContext, deployment: dg.ResourceParam[Deplo
             full,
             slice,
             context.run.run_id,
-            {"validation_ndcg@10": full.info["validation_ndcg@10"], "rounds": full.info["best_iteration"]},
+            {
+                f"validation_{full.info['validation_metric']}": full.info["validation"],
+                "rounds": full.info["best_iteration"],
+            },
             tags,
             project.ranker.model_dump(),
             examples,
@@ -86,7 +89,8 @@ def ranker(context: dg.AssetExecutionContext, deployment: dg.ResourceParam[Deplo
                 "version": version,
                 "features": len(full.columns),
                 "rounds": full.info["best_iteration"],
-                "validation_ndcg_at_10": full.info["validation_ndcg@10"],
+                "objective": full.info["objective"],
+                f"validation_{full.info['validation_metric'].replace('@', '_at_')}": full.info["validation"],
                 **how,
                 "importance": picture(drawing),
                 "mlflow": dg.MetadataValue.url(
@@ -133,8 +137,13 @@ def evaluation(context: dg.AssetExecutionContext, deployment: dg.ResourceParam[D
                 "impressions_judged": judgement.impressions,
                 "ranker_version": version.version,
                 "left_out": ", ".join(f"{name} ({lists})" for name, lists in judgement.left_out.items()),
-                **{f"ndcg_at_10_{name}": means[name]["ndcg@10"]["mean"] or 0.0 for name in SCORERS},
-                "quality": picture(figures.intervals_figure(judgement.table.filter(segment="all"))),
+                **{
+                    f"{judgement.headline.replace('@', '_at_')}_{name}": means[name][judgement.headline]["mean"] or 0.0
+                    for name in SCORERS
+                },
+                "quality": picture(
+                    figures.intervals_figure(judgement.table.filter(segment="all"), judgement.headline)
+                ),
             },
         )  # fmt: skip
 

@@ -10,6 +10,7 @@ import polars.selectors as cs
 
 from features.errors import MomentRankError, ProjectError
 from features.project import Project
+from models.metrics import POOLED_AUC
 from pipelines.deployment import STATE, Deployment
 from pipelines.timetable import spanned
 from pipelines.watch.monitors import MONITORS, Finding, Monitor, View
@@ -62,7 +63,8 @@ def _partial(table: pl.DataFrame) -> int:
 
 def _not_better(than: str) -> Callable[[pl.DataFrame], int]:
     def failing(table: pl.DataFrame) -> int:
-        means = table.filter(segment="all", metric="ndcg@10").group_by("scorer").agg(pl.col("mean").mean())
+        headline = "ndcg@10" if "ndcg@10" in table["metric"] else POOLED_AUC
+        means = table.filter(segment="all", metric=headline).group_by("scorer").agg(pl.col("mean").mean())
         found = dict(means.iter_rows())
         return int(bool(found) and (found["full"] or 0.0) <= (found[than] or 0.0))
 

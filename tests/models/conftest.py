@@ -57,7 +57,9 @@ def ranker(example: pl.DataFrame) -> Ranker:
     )
     info = {
         "best_iteration": 8,
-        "validation_ndcg@10": 0.61,
+        "objective": "lambdarank",
+        "validation_metric": "ndcg@10",
+        "validation": 0.61,
         "rows": 200,
         "impressions": 2,
         "slices": ["2026-01-04", "2026-01-05"],

@@ -27,7 +27,7 @@ def test_it_tells_what_the_version_was_fitted_on_and_reads(card):
         "up to version 4 of toy-interest",
         "| item | 1 | 75.0% | `item_ctr_1d` |",
         "| interest | 1 | 25.0% | `interest_score` |",
-        "8, by nDCG@10 on lists held out meanwhile: 0.610",
+        "8, by ndcg@10 on held-out impressions: 0.610",
         "over 3 columns, the mean of 2 boosters.",
         'load_model("models:/newsroom-ranker@champion")',
         "momentrank rollback",

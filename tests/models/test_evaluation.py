@@ -64,14 +64,14 @@ def test_pooled_auc_is_over_every_row_and_its_interval_agrees_with_a_plain_boots
 def test_pooled_auc_judges_lists_of_one() -> None:
     frame = _world(impressions=300, size=1)
     judged = judge(frame, ["good"])
-    assert (judged.impressions, judged.skipped) == (0, 300)
-    assert _mean(judged, "good", "ndcg@10")["mean"] is None
+    assert (judged.impressions, judged.skipped, judged.headline) == (300, 0, "pooled_auc")
+    assert set(judged.table["metric"]) == {"pooled_auc", "log_loss"}
     assert _mean(judged, "good", "pooled_auc")["mean"] == pooled_auc(frame.rename({"good": "score"}))
 
 
 def test_json_has_the_shape_that_is_promised_and_no_nan() -> None:
     result = judge(_world(), ["good", "noise"]).as_json()
-    assert set(result) == {"impressions", "scorers"}
+    assert set(result) == {"impressions", "headline", "scorers"}
     assert set(result["scorers"]) == {"good", "noise"}
     for metrics in result["scorers"].values():
         assert set(metrics) == {*METRICS, "pooled_auc"}
@@ -171,7 +171,7 @@ def test_a_difference_needs_the_same_impressions() -> None:
 
 
 def test_a_missing_score_column_is_named() -> None:
-    with pytest.raises(TableError, match="judgement needs the columns full"):
+    with pytest.raises(TableError, match="evaluation needs the columns full"):
         judge(_world(), ["good", "full"])
 
 

@@ -6,6 +6,7 @@ import pytest
 
 from features.errors import ModelError
 from features.sections import Promotion
+from models.evaluation import impression_values
 from models.promotion import BASELINES, MIN_IMPRESSIONS, Decision, decide
 
 
@@ -21,7 +22,7 @@ def _values(count: int = 200, **gains: float) -> pl.DataFrame:
                 "impression_id": [f"i{n:04}" for n in range(count)],
                 "ndcg@10": difficulty + gain + random.normal(0, 0.01, count),
             }
-        )
+        ).with_columns(judged=True)
         for scorer, gain in gains.items()
     )
 
@@ -142,7 +143,9 @@ def test_too_few_impressions_decide_nothing(champion: str | None) -> None:
 
 
 def test_unjudged_impressions_do_not_count() -> None:
-    values = _values(challenger=0.05, champion=0.0).with_columns(pl.lit(None, pl.Float64).alias("ndcg@10"))
+    values = _values(challenger=0.05, champion=0.0).with_columns(
+        pl.lit(None, pl.Float64).alias("ndcg@10"), judged=False
+    )
     decision = _decide(values, Promotion(), seed=1)
     assert (decision.promote, decision.impressions, len(decision.reasons)) == (False, 0, 1)
 
@@ -165,3 +168,35 @@ def test_models_judged_on_different_impressions_cannot_be_compared() -> None:
             Promotion(),
             1,
         )
+
+
+def _single(**slopes: float) -> pl.DataFrame:
+    """Impressions of one candidate under scorers whose scores follow the clicks by their slope."""
+    random = np.random.default_rng(3)
+    clicked = random.random(400) < 0.4
+    chance = {name: 1 / (1 + np.exp(-(slope * (2 * clicked - 1) + random.normal(0, 1, 400)))) for name, slope in slopes.items()}  # fmt: skip  # noqa: E501
+    frame = pl.DataFrame(
+        {"impression_id": [f"i{n:03}" for n in range(400)], "item_id": "a", "label": clicked * 1.0, **chance}
+    )
+    return impression_values(frame, [*slopes], probabilities={name: name for name in slopes})
+
+
+def test_impressions_of_one_candidate_are_promoted_by_pooled_auc_and_log_loss() -> None:
+    better = _decide(_single(challenger=1.5, champion=0.5), Promotion())
+    assert (better.promote, better.metric, better.impressions) == (True, "pooled_auc", 400)
+    assert better.difference.low > 0
+    assert better.reasons[1].startswith("The challenger's pooled AUC differs from the champion's by +0.")
+    assert "Its log loss is" in better.reasons[3]
+    worse = _decide(_single(challenger=0.5, champion=1.5), Promotion())
+    assert not worse.promote
+    # The same order with exaggerated probabilities: the AUC cannot tell, the log loss can.
+    same = _single(challenger=1.0, champion=1.0)
+    shouting = pl.col("log_loss") + pl.when(pl.col("scorer") == "challenger").then(0.1).otherwise(0.0)
+    assert not _decide(same.with_columns(shouting), Promotion(margin=0.05)).promote
+
+
+def test_the_first_challenger_on_single_candidates_must_beat_the_best_baseline() -> None:
+    slopes = {"random": 0.0, "popularity": 0.8, "recency": 0.0}
+    assert _decide(_single(challenger=1.5, **slopes), Promotion(), champion=None).promote
+    refused = _decide(_single(challenger=0.2, **slopes), Promotion(), champion=None)
+    assert (refused.promote, refused.against) == (False, "popularity")

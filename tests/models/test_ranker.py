@@ -76,7 +76,8 @@ def test_what_it_was_fitted_on_is_told(fitted: Ranker) -> None:
     assert fitted.info["slices"] == ["2026-01-05", "2026-01-06", "2026-01-07"]
     assert 1 <= fitted.info["best_iteration"] <= SETTINGS.rounds
     assert [one.current_iteration() for one in fitted.boosters] == [fitted.info["best_iteration"]]
-    assert 0 < fitted.info["validation_ndcg@10"] <= 1
+    assert 0 < fitted.info["validation"] <= 1
+    assert (fitted.info["objective"], fitted.info["validation_metric"]) == ("lambdarank", "ndcg@10")
 
 
 def test_two_fits_agree_to_the_bit_whatever_the_order_of_rows(fitted: Ranker) -> None:

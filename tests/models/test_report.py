@@ -125,7 +125,7 @@ def test_the_first_sentence_says_how_good_it_is_and_what_text_adds(report, text)
 
     for name in ("full", "popularity", "behaviour_only"):
         assert f"{means[name]:.3f}" in sentence
-    assert "7,512 lists" in sentence
+    assert "7,512 impressions" in sentence
     assert "95% interval" in sentence
     assert "Reading the texts adds +0.012 (+0.010 to +0.015)." in sentence
     gain = means["full"] / means["popularity"] - 1
