@@ -1,0 +1,222 @@
+"""Every shape and format that the README promises, from files to ranked lists, through the real chain."""
+
+import json
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import polars as pl
+import pytest
+
+from pipelines.deployment import Deployment
+from pipelines.running import materialise
+
+START = datetime(2026, 1, 5, tzinfo=UTC)
+SLICES = ["2026-01-05", "2026-01-06", "2026-01-07"]
+TOPICS = ("harbour", "kitchen", "cycling")
+ITEMS = {f"a{n}": TOPICS[n % 3] for n in range(18)}
+Write = Callable[[Path], str]
+"""Writes a log into a folder; returns the `[source]` part of its project file."""
+
+
+def _shown(size: int, impressions: int = 70) -> list[dict[str, Any]]:
+    """Impressions of three days; people click on the topic that they like."""
+    draw = Random(5)
+    found = []
+    for n in range(3 * impressions):
+        user = draw.randrange(12)
+        listed = draw.sample(sorted(ITEMS), size)
+        chance = [0.75 if ITEMS[name] == TOPICS[user % 3] else 0.1 for name in listed]
+        clicked = [name for name, p in zip(listed, chance, strict=True) if draw.random() < p]
+        found.append(
+            {
+                "impression": f"r{n:03}",
+                "user": f"u{user}",
+                "time": START + timedelta(days=3) * n / (3 * impressions),
+                "items": listed,
+                "clicked": clicked,
+            }
+        )
+    return found
+
+
+def _items(folder: Path) -> None:
+    rows = [(name, f"News from the {topic} {name}", topic) for name, topic in ITEMS.items()]
+    pl.DataFrame(rows, schema=["item_id", "title", "topic"], orient="row").write_csv(folder / "items.csv")
+
+
+def _tables(shape: str, path: str, more: str = "") -> str:
+    return f"""
+[source]
+format = "tables"
+path = "{path}"
+[source.tables]
+shape = "{shape}"
+user = "user"
+at = "time"
+item = "item"
+items_path = "items.csv"
+item_key = "item_id"
+{more}
+"""
+
+
+def lists_in_parquet(folder: Path) -> str:
+    """A row an impression, list columns."""
+    _items(folder)
+    pl.DataFrame(_shown(6)).rename({"items": "item"}).write_parquet(folder / "log.parquet")
+    return _tables("lists", "log.parquet", 'clicked = "clicked"\nimpression = "impression"')
+
+
+def candidates_in_csv(folder: Path) -> str:
+    """A row a candidate, with a flag."""
+    _items(folder)
+    rows = pl.DataFrame(_shown(6)).explode("items").rename({"items": "item"})
+    rows = rows.with_columns(clicked=pl.col("clicked").list.contains(pl.col("item")).cast(pl.Int8))
+    rows.write_csv(folder / "log.csv")
+    return _tables("candidates", "log.csv", 'clicked = "clicked"\nimpression = "impression"')
+
+
+def interactions_in_json_lines(folder: Path) -> str:
+    """Clicks only."""
+    _items(folder)
+    rows = pl.DataFrame(_shown(6)).explode("clicked").drop_nulls("clicked").rename({"clicked": "item"})
+    rows.select("user", "time", "item").write_ndjson(folder / "log.jsonl")
+    return _tables("interactions", "log.jsonl", "sampled = 5")
+
+
+def ratings_liked_or_not(folder: Path) -> str:
+    """Single items, 0 or 1."""
+    _items(folder)
+    rows = pl.DataFrame(_shown(1)).explode("items").rename({"items": "item"})
+    rows = rows.with_columns(clicked=pl.col("clicked").list.len())
+    rows.write_csv(folder / "log.csv")
+    return _tables("ratings", "log.csv", 'clicked = "clicked"')
+
+
+def ratings_in_grades(folder: Path) -> str:
+    """Single items with grades from 1 to 5, of which 4 and 5 count, each with its own worth."""
+    _items(folder)
+    draw = Random(2)
+    rows = pl.DataFrame(_shown(1)).explode("items").rename({"items": "item"})
+    grades = [draw.randint(4, 5) if liked else draw.randint(1, 3) for liked in rows["clicked"].list.len()]
+    rows.drop("clicked").with_columns(clicked=pl.Series(grades)).write_parquet(folder / "log.parquet")
+    more = 'clicked = "clicked"\nthreshold = 3.0\nkind = "rating"'
+    return (
+        _tables("ratings", "log.parquet", more) + '[labels]\ngains = { rating = 1.0 }\ngraded = ["rating"]\n'
+    )
+
+
+def metarank_events(folder: Path) -> str:
+    """Metarank's JSON lines."""
+    events: list[dict[str, Any]] = [
+        {
+            "event": "item",
+            "id": f"item-{name}",
+            "timestamp": str(int(START.timestamp() * 1000) - 1),
+            "item": name,
+            "fields": [
+                {"name": "title", "value": f"News from the {topic} {name}"},
+                {"name": "topic", "value": topic},
+            ],
+        }
+        for name, topic in ITEMS.items()
+    ]
+    for one in _shown(6):
+        at = str(int(one["time"].timestamp() * 1000))
+        facts = {"user": one["user"], "session": one["user"], "timestamp": at}
+        ranking = [{"id": name} for name in one["items"]]
+        events.append({"event": "ranking", "id": one["impression"], "items": ranking, "fields": [], **facts})
+        events += [
+            {"event": "interaction", "id": f"{one['impression']}-{name}", "ranking": one["impression"],
+             "item": name, "type": "click", **facts}
+            for name in one["clicked"]
+        ]  # fmt: skip
+    text = "\n".join(json.dumps(event) for event in events)
+    (folder / "log.jsonl").write_text(text + "\n", encoding="utf-8")
+    return '[source]\nformat = "metarank"\npath = "log.jsonl"\n'
+
+
+def mind_files(folder: Path) -> str:
+    """MIND's two files, of made-up articles."""
+    numbers = {name: f"N{n + 1}" for n, name in enumerate(ITEMS)}
+    news = [
+        f"{numbers[n]}\tnews\t{topic}\tNews from the {topic} {n}\t\t\t[]\t[]" for n, topic in ITEMS.items()
+    ]
+    shown = [
+        f"{n}\t{one['user']}\t{one['time']:%m/%d/%Y %I:%M:%S %p}\t\t"
+        + " ".join(f"{numbers[name]}-{int(name in one['clicked'])}" for name in one["items"])
+        for n, one in enumerate(_shown(6))
+    ]
+    (folder / "news.tsv").write_text("\n".join(news) + "\n", encoding="utf-8")
+    (folder / "behaviors.tsv").write_text("\n".join(shown) + "\n", encoding="utf-8")
+    return '[source]\nformat = "mind"\npath = "."\n'
+
+
+LISTS = (
+    lists_in_parquet,
+    candidates_in_csv,
+    interactions_in_json_lines,
+    metarank_events,
+    mind_files,
+)
+SINGLE = {ratings_liked_or_not: "binary", ratings_in_grades: "regression"}
+
+
+@pytest.mark.parametrize("write", [*LISTS, *SINGLE], ids=lambda write: write.__name__)
+def test_a_log_of_each_shape_becomes_a_ranker_and_ranked_lists(
+    write: Write, tmp_path: Path, small_newsroom: Callable[..., Deployment]
+) -> None:
+    folder = tmp_path / "project"
+    folder.mkdir()
+    source = write(folder)
+    topics = "category" if write is mind_files else "topic"
+    (folder / "shape.toml").write_text(
+        f"""name = "shape"
+{source}
+[slices]
+start = 2026-01-05T00:00:00Z
+[items]
+title = "title"
+categorical = ["{topics}"]
+[features]
+half_lives = ["1d", "none"]
+[interest]
+tune = "frozen"
+width = 16
+window = 16
+[ranker]
+min_leaf = 5
+""",
+        encoding="utf-8",
+    )
+    deployment = small_newsroom(tmp_path / "home", PROJECT=str(folder / "shape.toml"))
+    assert materialise(deployment, None, None) == SLICES[-1]
+
+    lake, objective = deployment.lake, SINGLE.get(write, "lambdarank")
+    candidates = lake.read("candidates")
+    assert candidates["slice"].unique().sort().to_list() == SLICES
+    assert lake.read("rejects").is_empty()
+    assert lake.read("ranking_dataset").height == candidates.height
+    versions = deployment.registry.versions("ranker")
+    assert [version["slice"] for version in versions] == SLICES
+    ranker = deployment.registry.load_ranker(versions[-1]["version"])
+    assert ranker.info["objective"] == objective
+
+    report = deployment.settings.report("shape")
+    metrics = json.loads((report / "metrics.json").read_text(encoding="utf-8"))
+    headline = "pooled_auc" if write in SINGLE else "ndcg@10"
+    assert metrics["headline"] == headline
+    full, chance = (metrics["scorers"][name][headline]["mean"] for name in ("full", "random"))
+    assert full > chance
+    if write in SINGLE:
+        assert metrics["impressions"] == candidates.filter(pl.col("slice") > SLICES[0]).height
+        assert 0 < metrics["scorers"]["full"]["log_loss"]["mean"] < 0.75
+        assert "Pooled AUC" in (report / "report.html").read_text(encoding="utf-8")
+    ranked = lake.read("ranked_lists", [SLICES[-1]])
+    assert ranked["user_id"].n_unique() == 5
+    for _, one in ranked.group_by("user_id"):
+        assert one["rank"].sort().to_list() == [*range(1, one.height + 1)]
+        assert one["item_id"].n_unique() == one.height
