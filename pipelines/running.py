@@ -32,6 +32,7 @@ def materialise(deployment: Deployment, since: str | None, until: str | None) ->
     # Opened before anything else: minutes of work should not end at an address that is wrong.
     deployment.registry.prepare()
     if until is None and project.slices.end is None:
+        # Only the logs know where they end: they are read here, and once more by the run.
         last = min(last, max(first, last_with_events(deployment.ingest(), project)))
     deployment.tell(f"{project.name}: slices {first} to {last}")
     with dg.DagsterInstance.get() as instance:

@@ -93,7 +93,12 @@ def chosen(project: Project, since: str | None, until: str | None, now: datetime
                 f"{option} {key} has not ended: it lasts until {end.isoformat()}; "
                 + (f"name {ended} or an earlier slice" if ended else "no slice has ended yet")
             )
-    if last is None or slices.window(first) > slices.window(last):
+    if last is None:
+        complete_at = slices.window(slices.key(slices.start))[1] + project.labels.attribution
+        raise ProjectError(
+            f"no slice is complete yet: the first is at {complete_at.isoformat()}; mend slices.start, or wait"
+        )
+    if slices.window(first) > slices.window(last):
         raise ProjectError(
             f"no slice lies between --from {first} and --until {last}: see slices.start and slices.end"
         )

@@ -103,6 +103,11 @@ def test_slices_that_no_run_can_have_are_refused(since: str | None, until: str |
         chosen(project, since, until, NEWSROOM_RAN)
 
 
+def test_before_the_first_slice_is_complete_nothing_can_run() -> None:
+    with pytest.raises(ProjectError, match="the first is at 2026-01-06T00:30:00"):
+        chosen(load(PROJECTS / "newsroom.toml"), None, None, datetime(2026, 1, 6, tzinfo=UTC))
+
+
 def test_without_an_end_a_slice_of_the_future_is_refused() -> None:
     project = Project.model_validate(
         {"name": "x", "source": {"format": "newsroom"}, "slices": {"start": "2026-01-05T00:00Z"}}
