@@ -188,7 +188,8 @@ def _of_values(facts: Facts, grain: str, needed: set[str]) -> pl.DataFrame:
     by: Literal["attribute", "context"] = "context" if "context" in grain else "attribute"
     asking = facts.asking(by)
     declared = facts.project.context if by == "context" else facts.project.items
-    wanted = {name.partition(":")[2] for name in _named(needed, grain)}
+    # From the right: an attribute may be called `og:type`.
+    wanted = {name.rpartition(":")[2] for name in _named(needed, grain)}
     if grain == "list":
         found = _sharing(asking, facts.shown["list"])
     else:

@@ -34,7 +34,8 @@ from features.slices import Section, Slices
 class Project(Section):
     """One deployment of MomentRank."""
 
-    name: str = Field(pattern=r"^[a-z][a-z0-9_-]*$")
+    name: str = Field(pattern=r"^[a-z][a-z0-9_-]*$", max_length=64)
+    """Part of the names of folders, tables and registered models."""
     seed: int = 1
     source: Source
     slices: Slices

@@ -63,7 +63,7 @@ class Source(Section):
 class Labels(Section):
     """What an interaction is worth, and for how long after a list was shown it counts."""
 
-    gains: dict[str, float] = Field(default={"click": 1.0}, min_length=1)
+    gains: dict[str, Annotated[float, Field(ge=0)]] = Field(default={"click": 1.0}, min_length=1)
     graded: tuple[str, ...] = ()
     """Interaction kinds whose value multiplies their gain: with a gain of 1 a rating of 4 is a label of 4."""
     attribution: Duration = timedelta(minutes=30)
@@ -160,6 +160,15 @@ class Interest(Section):
     patience: int = Field(1, ge=1)
     """Epochs without a lower held-out loss after which a fit with a holdout ends."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
+
+    @model_validator(mode="after")
+    def _heads_share_the_width(self) -> "Interest":
+        if rest := self.width % self.heads:
+            raise ValueError(
+                f"interest.width is {self.width}, which {self.heads} heads cannot share evenly: set it to a multiple "
+                f"of interest.heads, such as {self.width - rest + self.heads}"
+            )
+        return self
 
 
 class Ranker(Section):

@@ -1,7 +1,9 @@
 """Slices: time cut into equal, half-open windows; and how durations and instants are written."""
 
+from collections.abc import Collection
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from typing import Annotated
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, model_validator
@@ -34,14 +36,31 @@ def parse_instant(text: object) -> datetime:
     raise ValueError(f"{text!r} is not an instant: write for example 2026-01-05T00:00:00Z")
 
 
+def _written(duration: timedelta) -> str:
+    """A duration as the project file has it: `"7d"`, `"12h"`, `"45m"`, `"90s"`."""
+    unit = next(u for u in reversed(_UNITS) if duration % timedelta(seconds=_UNITS[u]) == timedelta(0))
+    return f"{duration // timedelta(seconds=_UNITS[unit])}{unit}"
+
+
 Duration = Annotated[timedelta, BeforeValidator(parse_duration)]
 Instant = Annotated[datetime, BeforeValidator(parse_instant)]
 
+EVERY = tuple(
+    timedelta(minutes=minutes)
+    for minutes in (
+        *(m for m in range(1, 60) if 60 % m == 0),
+        *(60 * h for h in range(1, 24) if 24 % h == 0),
+        1440,
+        7 * 1440,
+    )
+)
+"""Lengths that a slice may have: a schedule repeats them from any minute on (cron knows no others)."""
+
 
 class Section(BaseModel):
-    """A part of the project file: frozen, and no key but the declared ones."""
+    """A part of the project file: frozen, no key but the declared ones, no number that is not finite."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class Slices(Section):
@@ -52,15 +71,31 @@ class Slices(Section):
     end: Instant | None = None
 
     @model_validator(mode="after")
-    def _positive(self) -> "Slices":
-        if self.every <= timedelta(0):
-            raise ValueError("slices.every must be longer than nothing")
-        if self.every % timedelta(minutes=1) or self.start.second or self.start.microsecond:
+    def _on_a_calendar(self) -> "Slices":
+        if self.every not in EVERY:
+            allowed = ", ".join(f'"{_written(every)}"' for every in EVERY)
             raise ValueError(
-                "slices.start and slices.every are whole minutes: a slice's key shows no seconds"
+                f'slices.every is "{_written(self.every)}", which no schedule can repeat: choose one of {allowed}'
             )
-        if self.end is not None and self.end <= self.start:
+        if self.start.second or self.start.microsecond:
+            raise ValueError(
+                f"slices.start is {self.start.isoformat()}: write a whole minute, a slice's key has no seconds"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _ends_with_a_slice(self) -> "Slices":
+        if self.end is None:
+            return self
+        if self.end <= self.start:
             raise ValueError("slices.end must come after slices.start")
+        if rest := (self.end - self.start) % self.every:
+            before = self.end - rest
+            earlier = f"{before.isoformat()} or " if before > self.start else ""
+            raise ValueError(
+                f"slices.end is {self.end.isoformat()}, inside a slice: write {earlier}"
+                f"{(before + self.every).isoformat()}"
+            )
         return self
 
     @property
@@ -98,6 +133,20 @@ class Slices(Section):
             keys.append(at.strftime(self.key_format))
             at += self.every
         return keys
+
+    def last_ended(self, by: datetime) -> str | None:
+        """The newest slice that has ended at an instant, or None."""
+        until = by if self.end is None else min(by, self.end)
+        ended = (until - self.start) // self.every
+        return self.key(self.start + (ended - 1) * self.every) if ended > 0 else None
+
+    def widest_gap(self, first: str, last: str, held: Collection[str]) -> tuple[str, str, int] | None:
+        """First, last and number of the longest stretch of slices in [first, last] that `held` has none of."""
+        bounds = [self.window(first)[0] - self.every, self.window(last)[1]]
+        starts = sorted({*bounds, *(self.window(key)[0] for key in held if first <= key <= last)})
+        before, after = max(pairwise(starts), key=lambda pair: pair[1] - pair[0])
+        empty = (after - before) // self.every - 1
+        return (self.key(before + self.every), self.key(after - self.every), empty) if empty else None
 
     def previous(self, key: str) -> str | None:
         """The slice before, or None for the first."""

@@ -3,11 +3,16 @@
 import numpy as np
 import polars as pl
 
+from features.behaviour import read_features
+from features.project import Project
+from features.ranking_dataset import KEYS
+from features.schemas import ItemVectors
+from features.state import MomentState, SliceEvents
 from models.ranking import require, stable_hash
 
 POSITION = "position"
 POPULARITY = "item_clicks_all"
-"""Clicks of an item so far, never forgotten: needs "none" among the project's features.half_lives."""
+"""Clicks of an item so far, never forgotten."""
 AGE = "item_age_hours"
 BASELINES = ("as_shown", "random", "popularity", "recency")
 """Names of the baselines, as the scorers of an evaluation."""
@@ -16,14 +21,26 @@ _OLDEST_HOURS = 1e9
 """Age of an item whose age nobody knows: older than anything."""
 
 
-def scores(dataset: pl.DataFrame, seed: int) -> pl.DataFrame:
+def measure(state: MomentState, events: SliceEvents, project: Project) -> pl.DataFrame:
+    """`impression_id`, `item_id` and the features that baselines order by, whatever `features.select` leaves out.
+
+    A row a candidate, read as `features.behaviour.read_features` reads the project's own.
+    """
+    wanted = project.features.model_copy(update={"select": (POPULARITY, AGE), "relative": ()})
+    alone = project.model_copy(update={"features": wanted})
+    return read_features(state, events, alone, ItemVectors.create_empty())
+
+
+def scores(dataset: pl.DataFrame, measured: pl.DataFrame, seed: int) -> pl.DataFrame:
     """`impression_id`, `item_id` and one Float64 column per baseline, higher is better, rows as in `dataset`.
 
-    `dataset` is a ranking dataset: `position` (as shown: first is best), `item_clicks_all` (popularity:
-    clicks so far) and `item_age_hours` (recency: newest is best; null is oldest). `random` is a seeded hash
-    of impression and item, in [0, 1). Raises TableError where a column is missing.
+    `dataset` is a ranking dataset, of which `position` is read (as shown: first is best); `measured` what `measure`
+    gives: `item_clicks_all` (popularity: clicks so far) and `item_age_hours` (recency: newest is best; null is
+    oldest). `random` is a seeded hash of impression and item, in [0, 1). Raises TableError where a column is missing.
     """
-    require(dataset, ("impression_id", "item_id", POSITION, POPULARITY, AGE), "baselines")
+    require(dataset, (*KEYS, POSITION), "baselines")
+    require(measured, (*KEYS, POPULARITY, AGE), "baselines")
+    dataset = dataset.select(*KEYS, POSITION).join(measured, on=KEYS, how="left", maintain_order="left")
     return dataset.select(
         "impression_id",
         "item_id",

@@ -53,6 +53,18 @@ def interest_config(project: Project) -> "InterestConfig":
     return InterestConfig(**section, actions=actions(project), seed=project.seed)
 
 
+def require_interest(project: Project, *, here: bool) -> None:
+    """Raise InterestModelError unless the encoder is on this machine and, where the model runs `here`, its device."""
+    from models.interest.pretrained import require_encoder
+
+    config = interest_config(project)
+    require_encoder(config.encoder)
+    if here and config.device == "cuda":
+        from models.interest.device import find_device
+
+        find_device(config.device)
+
+
 def item_vectors(items: pl.DataFrame, project: Project, cache: Path) -> pl.DataFrame:
     """`schemas.ItemVectors` of item versions: the frozen encoder's unit vector of each text."""
     from models.interest.text import frozen_vectors

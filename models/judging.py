@@ -52,19 +52,21 @@ def score_slice(
     dataset: pl.DataFrame,
     full: Ranker,
     behaviour_only: Ranker,
+    measured: pl.DataFrame,
     before: MomentState,
     items: pl.DataFrame,
     project: Project,
 ) -> pl.DataFrame:
     """Keys, `label`, `clicked`, one Float64 column a scorer, and what segments read; rows as in `dataset`.
 
-    `before`: the moment state at the start of the judged stretch. `items`: the item versions that may be visible in
-    it (`features.versions.versions`). Adds `click_probability` (of the full ranker), `probability_without_text`,
+    `measured`: what the baselines read of the same candidates (`baselines.measure`). `before`: the moment state at
+    the start of the judged slice. `items`: the item versions that may be visible in it
+    (`features.versions.versions`). Adds `click_probability` (of the full ranker), `probability_without_text`,
     `new_user`, `new_item` and the `attributes` that each item had when it was shown (null where nothing was known of
     it). Where no interest version existed, `text_only` is 0 for all candidates.
     """
     keys = ("impression_id", "user_id", "item_id", "position", "label", "clicked", "as_of")
-    plain = baselines.scores(dataset, project.seed).drop("impression_id", "item_id")
+    plain = baselines.scores(dataset, measured, project.seed).drop("impression_id", "item_id")
     known = {
         key: before.totals[grain][key].implode() for key, grain in (("user_id", "user"), ("item_id", "item"))
     }

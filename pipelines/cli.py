@@ -11,11 +11,13 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from features.errors import MomentRankError, ProjectError
+from features.errors import ProjectError
 from features.slices import parse_instant
+from models.errors import MENDABLE
 from pipelines import console as show
 from pipelines import storage
 from pipelines.deployment import Deployment
+from pipelines.preflight import gap, preflight
 from pipelines.settings import initialise_dagster, load, prepare
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
@@ -33,7 +35,7 @@ def main() -> None:
     """Run the command line; a mistake that a person can mend is one message and exit status 1."""
     try:
         app()
-    except MomentRankError as error:
+    except MENDABLE as error:
         Console(stderr=True, highlight=False).print(f"[bold red]error[/] {show.escape(str(error))}")
         sys.exit(1)
 
@@ -58,7 +60,11 @@ def _teller() -> Callable[[str], None]:
 def check(project: ProjectFile, overrides: Overrides = None) -> None:
     """Say what is wrong with a project file and its logs, or what was found in them."""
     deployment = _open(project, overrides)
-    show.inputs(out, deployment, deployment.ingest())
+    preflight(deployment)
+    found = deployment.ingest()
+    if empty := gap(found, deployment.project):
+        deployment.tell(empty)
+    show.inputs(out, deployment, found)
 
 
 @app.command()

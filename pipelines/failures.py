@@ -11,7 +11,8 @@ from typing import Any, TypeVar
 import dagster as dg
 from deltalake.exceptions import DeltaError
 
-from features.errors import MomentRankError, TrackingError
+from features.errors import TrackingError
+from models.errors import MENDABLE
 
 RETRIES = 4
 FIRST_PAUSE_SECONDS = 5.0
@@ -49,7 +50,7 @@ def steady(body: Body) -> Body:
 def _judged(tries: int) -> Iterator[None]:
     try:
         yield
-    except MomentRankError as error:
+    except MENDABLE as error:
         if not transient(error):
             raise dg.Failure(str(error), allow_retries=False) from error
         raise _later(tries) from error

@@ -25,6 +25,7 @@ from features.project import Project
 from features.ranking_dataset import assemble
 from features.state import MomentState, SliceEvents, start
 from features.versions import versions
+from models import baselines
 from models.evaluation import ALL, Judgement
 from models.interest_input import (
     InterestInput,
@@ -252,8 +253,10 @@ def _score(
         bench.state = known
         events = SliceEvents(events.items.clear(), shown, events.interactions.clear())
     items = versions(bench.state.items, events.items)
+    with bench.stage("features"):
+        measured = baselines.measure(bench.state, events, bench.project)
     features, given = _read(bench, events, until)
     return [
-        score_slice(_dataset(bench, fit, labels, features, given), *pair, known, items, fit.project)
+        score_slice(_dataset(bench, fit, labels, features, given), *pair, measured, known, items, fit.project)
         for fit, pair in zip(fits, rankers, strict=True)
     ]

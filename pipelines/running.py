@@ -8,10 +8,10 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from urllib.parse import urlparse
 
-from features.errors import ProjectError
 from pipelines.deployment import Deployment
+from pipelines.preflight import last_with_events, preflight
 from pipelines.settings import REPOSITORY, environment
-from pipelines.timetable import last_complete, span
+from pipelines.timetable import chosen, span
 
 _QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 
@@ -19,22 +19,22 @@ _QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 def materialise(deployment: Deployment, since: str | None, until: str | None) -> str:
     """Run every asset over [since, until] in this process, recorded in the instance that the UI opens.
 
-    By default from the first slice to the last complete one. Returns the last slice.
+    By default from the first slice to the last complete one; without `slices.end`, to the last with events: only a
+    schedule or a landing folder goes on after the logs end. Returns the last slice.
     """
     import dagster as dg
 
     from pipelines.definitions import JOB, define
 
-    slices = deployment.project.slices
-    last = until or last_complete(deployment.project, datetime.now(UTC))
-    first = since or slices.key(slices.start)
-    if last is None or slices.window(first) > slices.window(last):
-        raise ProjectError(
-            f"no slice lies between --from {first} and --until {last}: see slices.start and slices.end"
-        )
+    project = deployment.project
+    first, last = chosen(project, since, until, datetime.now(UTC))
+    preflight(deployment)
     # Opened before anything else: minutes of work should not end at an address that is wrong.
     deployment.registry.prepare()
-    deployment.tell(f"{deployment.project.name}: slices {first} to {last}")
+    if until is None and project.slices.end is None:
+        # Only the logs know where they end: they are read here, and once more by the run.
+        last = min(last, max(first, last_with_events(deployment.ingest(), project)))
+    deployment.tell(f"{project.name}: slices {first} to {last}")
     with dg.DagsterInstance.get() as instance:
         job = define(deployment).resolve_job_def(JOB)
         try:

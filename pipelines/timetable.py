@@ -55,27 +55,54 @@ def partitions(project: Project) -> dg.TimeWindowPartitionsDefinition:
 
 
 def cron(start: datetime, every: timedelta) -> str:
-    """The cron line that ticks at `start` and every `every` after. Raises ProjectError where cron has none."""
+    """The cron line that ticks at `start` and every `every` after; `every` is one of `features.slices.EVERY`."""
     minutes = int(every.total_seconds() // 60)
-    if every % timedelta(minutes=1) == timedelta(0) and start.second == 0:
-        if minutes < 60 and 60 % minutes == 0:
-            return f"{start.minute % minutes}-59/{minutes} * * * *"
-        if minutes % 60 == 0 and minutes < 1440 and 1440 % minutes == 0:
-            hours = minutes // 60
-            return f"{start.minute} {start.hour % hours}-23/{hours} * * *"
-        if minutes == 1440:
-            return f"{start.minute} {start.hour} * * *"
-    raise ProjectError(
-        f"slices.every = {every} from {start} fits no calendar: choose whole minutes that divide an hour, "
-        f"whole hours that divide a day, or one day"
-    )
+    if minutes < 60:
+        return f"{start.minute % minutes}-59/{minutes} * * * *"
+    if minutes < 1440:
+        hours = minutes // 60
+        return f"{start.minute} {start.hour % hours}-23/{hours} * * *"
+    weekday = "*" if minutes == 1440 else f"{start:%w}"
+    return f"{start.minute} {start.hour} * * {weekday}"
 
 
 def last_complete(project: Project, now: datetime) -> str | None:
     """The newest slice whose attribution window has closed, or None."""
-    keys = project.slices.keys(project.slices.start, now - project.labels.attribution)
-    complete = [k for k in keys[-2:] if project.slices.window(k)[1] + project.labels.attribution <= now]
-    return complete[-1] if complete else None
+    return project.slices.last_ended(now - project.labels.attribution)
+
+
+def chosen(project: Project, since: str | None, until: str | None, now: datetime) -> tuple[str, str]:
+    """First and last slice of a run: as named, by default from the first slice to the last complete one.
+
+    Raises ProjectError for a slice that is none, or has not ended.
+    """
+    slices = project.slices
+    first, last = since or slices.key(slices.start), until or last_complete(project, now)
+    for option, key in (("--from", since), ("--until", until)):
+        if key is None:
+            continue
+        _, end = slices.window(key)
+        if slices.end and end > slices.end:
+            raise ProjectError(
+                f"{option} {key} is beyond slices.end, {slices.end.isoformat()}: name {slices.last_ended(end)} or "
+                "an earlier slice"
+            )
+        if end > now:
+            ended = slices.last_ended(now)
+            raise ProjectError(
+                f"{option} {key} has not ended: it lasts until {end.isoformat()}; "
+                + (f"name {ended} or an earlier slice" if ended else "no slice has ended yet")
+            )
+    if last is None:
+        complete_at = slices.window(slices.key(slices.start))[1] + project.labels.attribution
+        raise ProjectError(
+            f"no slice is complete yet: the first is at {complete_at.isoformat()}; mend slices.start, or wait"
+        )
+    if slices.window(first) > slices.window(last):
+        raise ProjectError(
+            f"no slice lies between --from {first} and --until {last}: see slices.start and slices.end"
+        )
+    return first, last
 
 
 def span(first: str, last: str) -> dict[str, str]:
@@ -90,10 +117,11 @@ def spanned(tags: Mapping[str, str]) -> tuple[str, str] | None:
     return (first, tags.get("dagster/asset_partition_range_end", one)) if first else None
 
 
-def complete(project: Project, now: datetime) -> list[str]:
-    """Every slice whose attribution window has closed, in order."""
-    last = last_complete(project, now)
-    return project.slices.keys(project.slices.start, project.slices.window(last)[1]) if last else []
+def complete(project: Project, now: datetime, after: str | None = None) -> list[str]:
+    """Every slice, or every one after a slice, whose attribution window has closed, in order."""
+    slices, last = project.slices, last_complete(project, now)
+    since = slices.window(after)[1] if after else slices.start
+    return slices.keys(since, slices.window(last)[1]) if last else []
 
 
 def due(wanted: Sequence[str], kept: Collection[str], under_way: Collection[str]) -> list[tuple[str, str]]:
@@ -101,7 +129,8 @@ def due(wanted: Sequence[str], kept: Collection[str], under_way: Collection[str]
 
     A range goes on over slices that are kept already: their state came without those that were missing.
     """
-    missing = [key for key in wanted if key not in kept and key not in under_way]
+    done = {*kept, *under_way}
+    missing = [key for key in wanted if key not in done]
     if not missing:
         return []
     following = [key for key in wanted if key >= missing[0]]

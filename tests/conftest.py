@@ -40,7 +40,13 @@ SMALL = (
     "lists.pool=20",
 )
 """Three days of a newsroom that a run goes through in seconds."""
-LONGEST = ("test_end_to_end.py", "test_campaign.py", "test_restating.py", "test_repeatable.py", "test_every_shape.py")
+LONGEST = (
+    "test_end_to_end.py",
+    "test_campaign.py",
+    "test_restating.py",
+    "test_repeatable.py",
+    "test_every_shape.py",
+)
 START = datetime(2026, 1, 5, tzinfo=UTC)
 END = START + timedelta(hours=12)
 STEP = timedelta(minutes=10)

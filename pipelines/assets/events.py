@@ -10,6 +10,7 @@ from features.schemas import Candidates, Impressions, Interactions, Items, Rejec
 from pipelines.arrival import LATE, stale
 from pipelines.deployment import Deployment
 from pipelines.failures import steady
+from pipelines.preflight import gap
 from pipelines.publish import publish
 from pipelines.timetable import ONE_RUN
 
@@ -38,7 +39,10 @@ def ingest(
     """Read the source's logs; keep what is well-formed, refuse the rest with a reason."""
     found, project = deployment.ingest(), deployment.project
     deployment.privacy.settle()
-    begun, _ = project.slices.window(context.partition_keys[0])
+    first, last = context.partition_keys[0], context.partition_keys[-1]
+    if empty := gap(found, project, first, last):
+        deployment.tell(empty)
+    begun, _ = project.slices.window(first)
     counted = timely(found.interactions.drop("slice"), project.source)
     late = stale(deployment, found, counted, begun)
     if late:

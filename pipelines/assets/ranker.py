@@ -6,7 +6,7 @@ import polars as pl
 from features.errors import ModelError
 from features.ranking_dataset import assemble
 from features.versions import versions
-from models import figures
+from models import baselines, figures
 from models.card import JUDGED, judged, ranker_card
 from models.exposure import beyond_accuracy
 from models.exposure import exposure as exposure_of
@@ -118,13 +118,14 @@ def evaluation(context: dg.AssetExecutionContext, deployment: dg.ResourceParam[D
         if version is None:
             context.add_asset_metadata({"skipped": "no ranker was fitted before"}, partition_key=slice)
             continue
-        state = deployment.state_before(slice)
+        state, events = deployment.state_before(slice), deployment.events(slice)
         scored = score_slice(
             deployment.lake.read("ranking_dataset", [slice]).drop("slice"),
             deployment.registry.load_ranker(version.version),
             deployment.registry.load_ranker(version.version, "behaviour_only"),
+            baselines.measure(state, events, project),
             state,
-            versions(state.items, deployment.lake.read("items", [slice])),
+            versions(state.items, events.items),
             project,
         ).with_columns(ranker_version=pl.lit(version.version), ranker_slice=pl.lit(version.slice))
         deployment.lake.write("evaluation_scores", slice, scored)

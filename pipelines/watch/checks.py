@@ -1,12 +1,15 @@
 """What must hold of each table, as asset checks. A blocking one stops what comes after."""
 
 import difflib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import dagster as dg
 import polars as pl
 import polars.selectors as cs
+from dagster._core.definitions.asset_checks.asset_check_evaluation import (
+    AssetCheckEvaluationTargetMaterializationData,
+)
 
 from features.errors import MomentRankError, ProjectError
 from features.project import Project
@@ -171,20 +174,40 @@ def _slices(context: dg.AssetCheckExecutionContext, deployment: Deployment, tabl
 def _check(check: Rule | Monitor, blocking: bool) -> dg.AssetChecksDefinition:
     table = (check.table if isinstance(check, Rule) else None) or check.asset
 
-    @dg.asset_check(asset=check.asset, name=check.name, description=check.sentence, blocking=blocking)
+    @dg.asset_check(  # type: ignore[arg-type]  # what Dagster itself yields, in place of a result
+        asset=check.asset, name=check.name, description=check.sentence, blocking=blocking
+    )
     def checked(
         context: dg.AssetCheckExecutionContext, deployment: dg.ResourceParam[Deployment]
-    ) -> dg.AssetCheckResult:
+    ) -> Iterator[dg.Output[None] | dg.AssetCheckEvaluation]:
         slices = _slices(context, deployment, table)
         found = _found(check, deployment, slices) if slices else Finding(True, "no slice was written")
-        return dg.AssetCheckResult(
+        yield dg.Output(None)
+        # Not an AssetCheckResult: of a range of slices Dagster would list every partition there is to make this of it.
+        yield dg.AssetCheckEvaluation(
+            asset_key=dg.AssetKey(check.asset),
+            check_name=check.name,
             passed=found.holds,
             severity=dg.AssetCheckSeverity.ERROR if blocking else dg.AssetCheckSeverity.WARN,
             metadata={**found.figures, "slices": len(slices)},
             description=f"{check.sentence}: {found.said}",
+            blocking=blocking,
+            target_materialization_data=_newest(context.instance, dg.AssetKey(check.asset), slices[-1:]),
         )
 
     return checked
+
+
+def _newest(
+    instance: dg.DagsterInstance, asset: dg.AssetKey, slices: Sequence[str]
+) -> AssetCheckEvaluationTargetMaterializationData | None:
+    """The newest materialization of an asset's slices, which its page shows a check beside."""
+    wanted = dg.AssetRecordsFilter(asset, asset_partitions=slices or None)
+    for found in instance.fetch_materializations(wanted, limit=1).records:
+        return AssetCheckEvaluationTargetMaterializationData(
+            storage_id=found.storage_id, run_id=found.run_id, timestamp=found.timestamp
+        )
+    return None
 
 
 def _found(check: Rule | Monitor, deployment: Deployment, slices: Sequence[str]) -> Finding:

@@ -263,8 +263,8 @@ def overdue_slices(deployment: Deployment, now: datetime) -> list[str]:
     """Slices newer than the lake's that could have been run more than `checks.age` (by default a slice) ago."""
     project = deployment.project
     kept = deployment.lake.slices(LAST_TABLE)
-    ready = complete(project, now - (project.checks.age or project.slices.every))
-    return [key for key in ready if not kept or key > kept[-1]]
+    newest = kept[-1] if kept else None
+    return complete(project, now - (project.checks.age or project.slices.every), after=newest)
 
 
 def _topics(view: View) -> Finding:

@@ -6,9 +6,11 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import polars as pl
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from polars.testing import assert_frame_equal
 
 from features.catalogue import features
 from features.project import Project
@@ -244,3 +246,24 @@ def test_every_feature_is_what_its_definition_says(
                 read = [rows[impression["impression_id"], item][column] for item in shown]
                 seen = [math.nan if value is None else value for value in read]
                 assert seen == pytest.approx(right, rel=2e-6, abs=1e-7, nan_ok=True), column
+
+
+def _renamed(events: SliceEvents, names: dict[str, str]) -> SliceEvents:
+    """The same events, their declared attributes and numbers under other names."""
+    items = events.items.with_columns(
+        pl.col(column).list.eval(
+            pl.struct(pl.element().struct.field("name").replace(names), pl.element().struct.field("value"))
+        )
+        for column in ("attributes", "numbers")
+    )
+    return SliceEvents(items, events.impressions, events.interactions)
+
+
+def test_names_with_a_colon_are_names_like_any_other(toy: SimpleNamespace) -> None:
+    names = {"category": "og:type", "tags": "og", "length": "og:len:gth"}
+    odd = toy.project(items={"numeric": ["og:len:gth"], "categorical": ["og:type", "og"]})
+    events = toy.busy()
+    expected, _ = toy.walk(events, toy.project())
+    found, _ = toy.walk(_renamed(events, names), odd)
+    assert [name for name in found.columns if "og:type" in name]
+    assert_frame_equal(found.rename(dict(zip(found.columns, expected.columns, strict=True))), expected)

@@ -73,6 +73,7 @@ def test_what_is_no_instant_is_told_how_one_is_written(text: object) -> None:
         ("1d", START + timedelta(hours=6), "2026-01-05"),
         ("2m", START, "2026-01-05-00:00"),
         ("1h", START + timedelta(minutes=30), "2026-01-05-00:30"),
+        ("7d", START + timedelta(hours=6), "2026-01-05"),
     ],
 )
 def test_a_slice_holds_its_start_and_not_its_end(every: str, start: datetime, key: str) -> None:
@@ -112,6 +113,38 @@ def test_keys_are_of_the_slices_that_start_in_a_window(
     assert slices().keys(since, until) == keys
 
 
+@pytest.mark.parametrize(
+    ("every", "end", "by", "key"),
+    [
+        ("1d", None, START + timedelta(days=1) - MICROSECOND, None),
+        ("1d", None, START + timedelta(days=1), "2026-01-05"),
+        ("1d", START + timedelta(days=2), START + timedelta(days=900), "2026-01-06"),
+        ("1m", None, START + timedelta(days=3650), "2036-01-02-23:59"),
+        ("7d", None, START + timedelta(days=20), "2026-01-12"),
+    ],
+)
+def test_the_last_slice_that_has_ended(
+    every: str, end: datetime | None, by: datetime, key: str | None
+) -> None:
+    assert slices(every, end=end).last_ended(by) == key
+
+
+@pytest.mark.parametrize(
+    ("held", "gap"),
+    [
+        (["2026-01-06", "2026-01-08"], ("2026-01-05", "2026-01-05", 1)),
+        (["2026-01-05", "2026-01-08"], ("2026-01-06", "2026-01-07", 2)),
+        (["2026-01-05"], ("2026-01-06", "2026-01-08", 3)),
+        ([], ("2026-01-05", "2026-01-08", 4)),
+        (["2026-01-05", "2026-01-06", "2026-01-07", "2026-01-08", "2026-01-30"], None),
+    ],
+)
+def test_the_widest_gap_is_the_longest_row_of_slices_that_are_missing(
+    held: list[str], gap: tuple[str, str, int] | None
+) -> None:
+    assert slices().widest_gap("2026-01-05", "2026-01-08", held) == gap
+
+
 def test_the_slice_before() -> None:
     assert slices().previous("2026-01-06") == "2026-01-05"
     assert slices().previous("2026-01-05") is None
@@ -138,10 +171,15 @@ def test_a_key_between_two_slices() -> None:
 @pytest.mark.parametrize(
     ("every", "start", "end", "message"),
     [
-        ("0s", START, None, "longer than nothing"),
-        ("30s", START, None, "whole minutes"),
-        ("2m", START + timedelta(seconds=30), None, "whole minutes"),
+        ("0s", START, None, r'slices.every is "0d".* choose one of "1m", "2m", .*"12h", "1d", "7d"'),
+        ("30s", START, None, r'slices.every is "30s"'),
+        ("45m", START, None, r'slices.every is "45m"'),
+        ("5h", START, None, r'slices.every is "5h"'),
+        ("48h", START, None, r'slices.every is "2d"'),
+        ("2m", START + timedelta(seconds=30), None, "write a whole minute"),
         ("1d", START, START, "end must come after"),
+        ("1d", START, START + timedelta(hours=47), "inside a slice: write 2026-01-06T00.* or 2026-01-07T00"),
+        ("7d", START, START + timedelta(days=3), r"inside a slice: write 2026-01-12T00"),
         ("1d", "soon", None, "is not an instant"),
     ],
 )

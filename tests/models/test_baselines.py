@@ -1,8 +1,14 @@
+from types import SimpleNamespace
+
 import polars as pl
 import pytest
+from polars.testing import assert_frame_equal
 
+from features.behaviour import read_features
 from features.errors import TableError
-from models.baselines import BASELINES, scores
+from features.state import start
+from models import baselines
+from models.baselines import AGE, BASELINES, POPULARITY, measure
 
 
 def _dataset(rows: int = 4) -> pl.DataFrame:
@@ -15,6 +21,23 @@ def _dataset(rows: int = 4) -> pl.DataFrame:
             "item_age_hours": [None if n == 3 else float(n) for n in range(rows)],
         }
     )
+
+
+def scores(dataset: pl.DataFrame, seed: int) -> pl.DataFrame:
+    """The baselines of a table that holds what they read, in any order."""
+    measured = dataset.select("impression_id", "item_id", POPULARITY, AGE)
+    return baselines.scores(dataset.drop(POPULARITY, AGE), measured.reverse(), seed)
+
+
+def test_what_baselines_read_does_not_depend_on_what_is_selected(toy: SimpleNamespace) -> None:
+    events, all_of_them = toy.busy(), toy.project()
+    none_of_it = toy.project(features={"select": ("hour",), "relative": ()})
+    every = read_features(start(all_of_them), events, all_of_them, toy.vectors(events.items))
+    assert_frame_equal(
+        measure(start(none_of_it), events, none_of_it),
+        every.select("impression_id", "item_id", POPULARITY, AGE),
+    )
+    assert every[POPULARITY].max() > 0
 
 
 def test_each_baseline_prefers_what_its_name_says() -> None:
@@ -43,5 +66,6 @@ def test_an_item_is_not_lucky_in_every_list() -> None:
 
 
 def test_a_missing_column_is_named() -> None:
+    dataset = _dataset()
     with pytest.raises(TableError, match="baselines needs the columns item_clicks_all"):
-        scores(_dataset().drop("item_clicks_all"), seed=1)
+        baselines.scores(dataset, dataset.drop("item_clicks_all"), seed=1)

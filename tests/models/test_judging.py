@@ -32,8 +32,6 @@ def scored(toy: SimpleNamespace) -> pl.DataFrame:
             "as_of": [toy.at(10 * n) for n, _, _ in rows],
             "label": [float(item == "x") for _, item, _ in rows],
             "clicked": [item == "x" for _, item, _ in rows],
-            "item_clicks_all": [1.0] * len(rows),
-            "item_age_hours": [2.0] * len(rows),
             "interest_score": pl.Series([None] * len(rows), dtype=pl.Float32),
             "good": [3.0 - place for _, _, place in rows],
             "bad": [float(place) for _, _, place in rows],
@@ -43,9 +41,12 @@ def scored(toy: SimpleNamespace) -> pl.DataFrame:
     later = toy.items(toy.item("x", toy.at(10), category="b"))
     state, known = start(toy.project()), pl.DataFrame({"user_id": ["u1"]})
     state.totals["user"] = known  # type: ignore[index]
-    return score_slice(
-        dataset, _ranker("good"), _ranker("bad"), state, versions(before, later), toy.project()
+    # None of the baselines' columns need be among the ranker's.
+    measured = dataset.select(
+        "impression_id", "item_id", item_clicks_all=pl.lit(1.0), item_age_hours=pl.lit(2.0)
     )
+    items = versions(before, later)
+    return score_slice(dataset, _ranker("good"), _ranker("bad"), measured, state, items, toy.project())
 
 
 def test_an_item_has_the_attributes_that_were_known_strictly_before_its_list(scored: pl.DataFrame) -> None:

@@ -41,7 +41,16 @@ def complaint(*words: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captu
         (["check", "missing.toml"], "name one, for example projects/newsroom.toml"),
         (["check", NEWSROOM, "--set", "ranker.leavs=3"], "did you mean 'leaves'?"),
         (["check", NEWSROOM, "--set", "name=shop"], "text needs quotes"),
+        (["check", NEWSROOM, "--set", 'features.select=["item_click"]'], "no feature is called 'item_click'"),
+        (["check", NEWSROOM, "--set", 'interest.encoder="none"'], "encoder 'none' is neither packaged"),
+        (
+            ["check", NEWSROOM, "--set", "interest.width=97"],
+            "set it to a multiple of interest.heads, such as 100",
+        ),
+        (["run", NEWSROOM, "--set", 'interest.encoder="none"'], "encoder 'none' is neither packaged"),
+        (["run", NEWSROOM, "--set", 'slices.every="45m"'], 'slices.every is "45m"'),
         (["run", NEWSROOM, "--from", "yesterday"], "is not written as"),
+        (["run", NEWSROOM, "--until", "2099-01-08"], "--until 2099-01-08 is beyond slices.end"),
         (["run", NEWSROOM, "--from", "2026-01-08", "--until", "2026-01-06"], "no slice lies between"),
         (["evaluate", NEWSROOM, "--frozen-after", "noon"], "is not an instant"),
         (["evaluate", NEWSROOM, "--frozen-after", NOON, "--new-items", "30", *SMALL], "between 0 and 1"),
@@ -75,6 +84,14 @@ def test_a_missing_log_names_the_folders_searched(
     message = complaint(*words, monkeypatch=monkeypatch, capsys=capsys)
     assert "no/such/log.jsonl" in message
     assert "MOMENTRANK_DATA" in message
+
+
+def test_check_warns_of_what_will_be_slow_and_of_wide_gaps() -> None:
+    year = ("--set", "slices.end=2026-10-05T00:00:00Z", "--set", 'slices.every="1m"', *SMALL)
+    found = CliRunner().invoke(cli.app, ["check", NEWSROOM, *year], catch_exceptions=False)
+    assert "warning: slices.every makes 393,120 slices in all" in found.output
+    assert "slices in a row have no events" in found.output
+    assert "The project file is right" in found.output
 
 
 def test_an_unreachable_tracking_server_stops_a_run_before_it_begins(

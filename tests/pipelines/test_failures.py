@@ -12,6 +12,7 @@ import pytest
 from deltalake.exceptions import DeltaError
 
 from features.errors import TableError, TrackingError
+from models.interest.config import InterestModelError
 from pipelines import failures
 from pipelines.lake import Lake
 
@@ -42,8 +43,9 @@ def test_a_server_that_comes_back_costs_two_tries() -> None:
     assert tries == [0, 1, 2]
 
 
-def test_wrong_data_is_tried_once_and_said_in_its_own_words() -> None:
-    table, tries = asset(TableError("no column title: mend [items]"), None)
+@pytest.mark.parametrize("kind", [TableError, InterestModelError])
+def test_wrong_data_is_tried_once_and_said_in_its_own_words(kind: type[Exception]) -> None:
+    table, tries = asset(kind("no column title: mend [items]"), None)
     result = dg.materialize([table], raise_on_error=False)
     assert not result.success
     assert tries == [0]

@@ -51,7 +51,8 @@ def deployment(
         )
         dataset = assemble(labels, features, InterestScores.validate(unknown))
         remembered = {f"{STATE}/{name}": table for name, table in state.tables().items()}
-        tables = {"items": items, "item_vectors": vectors, "ranking_dataset": dataset, **remembered}
+        read = {"items": items, "impressions": impressions, "interactions": interactions}
+        tables = {**read, "item_vectors": vectors, "ranking_dataset": dataset, **remembered}
         for name, table in tables.items():
             made.lake.write(name, slice, table)
     return made

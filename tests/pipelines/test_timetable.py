@@ -6,9 +6,11 @@ import dagster as dg
 import pytest
 
 from features.errors import ProjectError
-from features.project import load
+from features.project import Project, load
+from features.slices import EVERY
 from pipelines import timetable
 from pipelines.timetable import (
+    chosen,
     complete,
     cron,
     due,
@@ -30,18 +32,23 @@ PROJECTS = Path(__file__).parents[2] / "projects"
         ("2026-01-05T02:30", timedelta(days=1), "30 2 * * *"),
         ("2026-01-05T01:15", timedelta(hours=6), "15 1-23/6 * * *"),
         ("2026-01-05T16:29", timedelta(minutes=2), "1-59/2 * * * *"),
+        ("2026-01-07T03:30", timedelta(days=7), "30 3 * * 3"),
     ],
 )
 def test_slices_become_cron_lines(start: str, every: timedelta, line: str) -> None:
     assert cron(datetime.fromisoformat(start).replace(tzinfo=UTC), every) == line
 
 
-@pytest.mark.parametrize(
-    "every", [timedelta(minutes=7), timedelta(hours=5), timedelta(days=2), timedelta(seconds=90)]
-)
-def test_what_no_calendar_has_is_refused(every: timedelta) -> None:
-    with pytest.raises(ProjectError, match="fits no calendar"):
-        cron(datetime(2026, 1, 5, tzinfo=UTC), every)
+@pytest.mark.parametrize("every", EVERY, ids=str)
+@pytest.mark.parametrize("start", ["2026-01-05T00:00Z", "2026-01-07T16:29Z"])
+def test_partitions_of_every_length_are_the_slices(start: str, every: timedelta) -> None:
+    begin = datetime.fromisoformat(start)
+    given = {"name": "x", "source": {"format": "newsroom"}}
+    project = Project.model_validate(
+        {**given, "slices": {"start": begin, "every": every, "end": begin + 9 * every}}
+    )
+    slices = project.slices
+    assert partitions(project).get_partition_keys() == slices.keys(begin, begin + 9 * every)
 
 
 @pytest.mark.parametrize("name", ["newsroom", "ranklens", "mind"])
@@ -61,6 +68,54 @@ def test_a_slice_is_complete_when_its_attribution_window_has_closed() -> None:
     assert last_complete(project, datetime(2027, 1, 1, tzinfo=UTC)) == "2026-01-12"
 
 
+NEWSROOM_RAN = datetime(2026, 1, 8, 6, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("since", "until", "found"),
+    [
+        (None, None, ("2026-01-05", "2026-01-07")),
+        ("2026-01-06", None, ("2026-01-06", "2026-01-07")),
+        (None, "2026-01-05", ("2026-01-05", "2026-01-05")),
+    ],
+)
+def test_a_run_takes_the_slices_named_or_else_all_that_are_complete(
+    since: str | None, until: str | None, found: tuple[str, str]
+) -> None:
+    project = load(PROJECTS / "newsroom.toml")
+    assert chosen(project, since, until, NEWSROOM_RAN) == found
+
+
+@pytest.mark.parametrize(
+    ("since", "until", "said"),
+    [
+        (None, "2026-01-08", "--until 2026-01-08 has not ended: .* name 2026-01-07"),
+        (None, "2099-01-08", "--until 2099-01-08 is beyond slices.end, .* name 2026-01-12"),
+        ("2099-01-08", None, "--from 2099-01-08 is beyond slices.end"),
+        ("2026-01-04", None, "does not exist"),
+        (None, "2026-01-07-00:30", "is not written as"),
+        ("2026-01-07", "2026-01-06", "no slice lies between"),
+    ],
+)
+def test_slices_that_no_run_can_have_are_refused(since: str | None, until: str | None, said: str) -> None:
+    project = load(PROJECTS / "newsroom.toml")
+    with pytest.raises(ProjectError, match=said):
+        chosen(project, since, until, NEWSROOM_RAN)
+
+
+def test_before_the_first_slice_is_complete_nothing_can_run() -> None:
+    with pytest.raises(ProjectError, match="the first is at 2026-01-06T00:30:00"):
+        chosen(load(PROJECTS / "newsroom.toml"), None, None, datetime(2026, 1, 6, tzinfo=UTC))
+
+
+def test_without_an_end_a_slice_of_the_future_is_refused() -> None:
+    project = Project.model_validate(
+        {"name": "x", "source": {"format": "newsroom"}, "slices": {"start": "2026-01-05T00:00Z"}}
+    )
+    with pytest.raises(ProjectError, match="--until 2099-01-08 has not ended"):
+        chosen(project, None, "2099-01-08", NEWSROOM_RAN)
+
+
 DAYS = [f"2026-01-{day:02}" for day in range(5, 13)]
 
 
@@ -69,6 +124,7 @@ def test_all_that_is_complete_is_in_order() -> None:
     assert complete(project, datetime(2026, 1, 8, 0, 29, tzinfo=UTC)) == DAYS[:2]
     assert complete(project, datetime(2027, 1, 1, tzinfo=UTC)) == DAYS
     assert complete(project, project.slices.start) == []
+    assert complete(project, datetime(2027, 1, 1, tzinfo=UTC), after=DAYS[5]) == DAYS[6:]
 
 
 @pytest.mark.parametrize(

@@ -1,12 +1,17 @@
 """Each check holds on a sound table and fails on one that breaks its sentence."""
 
 from datetime import UTC, datetime
+from types import SimpleNamespace
+from unittest.mock import Mock
 
+import dagster as dg
 import polars as pl
 import pytest
 
 from features.errors import ProjectError
 from features.project import Project
+from features.slices import Slices
+from pipelines.timetable import ONE_RUN, partitions, span
 from pipelines.watch.checks import BLOCKING, WARNING, Rule, build, declared
 
 RULES = {(rule.asset, rule.name): rule for rule in (*BLOCKING, *WARNING)}
@@ -113,3 +118,32 @@ def test_a_project_says_what_each_check_does() -> None:
 def test_a_level_of_no_check_names_the_nearest() -> None:
     with pytest.raises(ProjectError, match=r"the nearest is 'impressions\.volume'"):
         build(project(**{"impressions.volum": "off"}))
+
+
+@pytest.mark.parametrize("id", ["a", "b"])
+def test_a_check_of_a_range_of_slices_lists_no_partitions(id: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    minutes = Slices.model_validate({"start": EARLY, "every": "1m"})
+    made = project().model_copy(update={"slices": minutes})
+    keys = minutes.keys(EARLY, LATE)[:2]
+    rows = pl.DataFrame({"impression_id": ["a", id], "slice": keys[:1] * 2})
+    lake = SimpleNamespace(slices=lambda _: keys, read=lambda *_: rows)
+
+    @dg.asset(partitions_def=partitions(made), backfill_policy=ONE_RUN)
+    def impressions() -> None: ...
+
+    key = dg.AssetCheckKey(dg.AssetKey("impressions"), "once")
+    (once,) = (check for check in build(made) if key in check.check_keys)
+    resources = {"deployment": SimpleNamespace(lake=lake)}
+    job = dg.Definitions(
+        [impressions], asset_checks=[once], resources=resources
+    ).resolve_implicit_global_asset_job_def()
+    listed = Mock(side_effect=AssertionError("every partition was listed"))
+    monkeypatch.setattr(dg.TimeWindowPartitionsDefinition, "get_partition_keys", listed)
+    with dg.instance_for_test() as instance:
+        ran = job.execute_in_process(instance=instance, tags=span(*keys), raise_on_error=False)
+
+    (found,) = ran.get_asset_check_evaluations()
+    assert found.passed == ran.success == (id == "b")
+    assert found.blocking
+    assert found.target_materialization_data
+    assert found.target_materialization_data.run_id == ran.run_id

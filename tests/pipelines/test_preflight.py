@@ -1,0 +1,120 @@
+"""What cannot be run, or looks wrong, is said before any work begins."""
+
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import polars as pl
+import pytest
+
+from features.errors import ProjectError
+from features.events import Events
+from features.project import Project
+from models.errors import MENDABLE
+from pipelines.deployment import Deployment
+from pipelines.preflight import gap, last_with_events, partitions, preflight
+
+START = datetime(2026, 1, 5, tzinfo=UTC)
+
+
+def project(every: str = "1d", end: datetime | None = None) -> Project:
+    slices = {"start": START, "every": every, "end": end}
+    return Project.model_validate({"name": "x", "source": {"format": "newsroom"}, "slices": slices})
+
+
+def events(*slices: str) -> Events:
+    some, none = pl.DataFrame({"slice": [*slices]}), pl.DataFrame(schema={"slice": pl.String})
+    return Events(items=some, impressions=some, interactions=none, rejects=none)
+
+
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        ('features.select=["item_click"]', "no feature is called 'item_click'; the nearest is 'item_clicks_"),
+        ("features.select=[]", "features.select leaves no feature of behaviour"),
+        ('features.select=["*", "!*"]', "features.select leaves no feature of behaviour"),
+        ('features.select=["text_*"]', "select at least one that does not begin with text_"),
+        ('interest.encoder="no-such-encoder"', "encoder 'no-such-encoder' is neither packaged"),
+        ('interest.encoder="no such/encoder?"', "encoder 'no such/encoder?' is neither packaged"),
+        ('interest.encoder="tests"', "encoder 'tests' is neither packaged"),
+        ('interest.device="cuda"', "torch finds no CUDA device here"),
+    ],
+)
+def test_what_no_run_can_have_is_said_at_once(
+    override: str,
+    said: str,
+    small_newsroom: Callable[..., Deployment],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    with pytest.raises(MENDABLE) as caught:
+        preflight(small_newsroom(tmp_path, override))
+    assert said in str(caught.value)
+
+
+def test_a_cluster_may_have_the_device_that_this_machine_lacks(
+    small_newsroom: Callable[..., Deployment], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    preflight(small_newsroom(tmp_path, 'interest.device="cuda"', ENGINE="ray"))
+
+
+@pytest.mark.parametrize(
+    ("every", "end", "said"),
+    [
+        ("1m", START + timedelta(days=365), "525,600 slices in all"),
+        ("5m", None, "105,120 slices in the first year"),
+        ("5m", START + timedelta(days=1), None),
+        ("1h", None, None),
+    ],
+)
+def test_more_partitions_than_dagster_likes_are_warned_of(
+    every: str, end: datetime | None, said: str | None
+) -> None:
+    told: list[str] = []
+    settings: Any = SimpleNamespace(engine="embedded")
+    preflight(Deployment(project(every, end), settings, told.append))
+    assert [said in line for line in told] == ([True] if said else [])
+
+
+def test_an_old_project_without_an_end_has_its_partitions_until_now() -> None:
+    assert partitions(project("1h"), START + timedelta(days=3650)) == 87_600
+
+
+def test_a_run_without_an_end_goes_to_the_last_slice_with_events() -> None:
+    assert last_with_events(events("2026-01-06", "2026-01-09", "2026-01-05"), project()) == "2026-01-09"
+    with pytest.raises(ProjectError, match="slices begin at 2026-01-05"):
+        last_with_events(events(), project())
+
+
+JANUARY = [f"2026-01-{day:02}" for day in range(5, 32)]
+
+
+@pytest.mark.parametrize(
+    ("held", "said"),
+    [
+        (JANUARY, None),
+        (JANUARY[:2] + JANUARY[9:], None),
+        (
+            [*JANUARY, "2026-06-19"],
+            "138 slices in a row have no events, 2026-02-01 to 2026-06-18, and only 28",
+        ),
+        (
+            ["2026-05-05", "2026-05-06"],
+            "120 slices in a row have no events, 2026-01-05 to 2026-05-04, and only 2",
+        ),
+        ([], None),
+    ],
+)
+def test_a_gap_that_is_wider_than_all_that_there_is_is_said(held: list[str], said: str | None) -> None:
+    found = gap(events(*held), project())
+    assert (said in found) if said and found else found is said
+
+
+def test_the_gap_of_a_run_is_looked_for_among_its_slices() -> None:
+    found = events(*JANUARY, "2026-06-19")
+    assert gap(found, project(), "2026-01-05", "2026-01-31") is None
+    assert "2026-02-01 to 2026-03-31" in str(gap(found, project(), "2026-01-05", "2026-03-31"))
