@@ -58,8 +58,9 @@ def test_a_key_that_can_be_guessed_is_refused() -> None:
 
 
 def test_no_table_names_anybody_and_everybody_is_known_again(project: Project) -> None:
-    raw, names = read(project, [project.folder]), Pseudonyms(KEY)
-    plain, hidden = build(raw, project, NOW), build(names.hide(raw), project, NOW)
+    names = Pseudonyms(KEY)
+    plain = build(read(project, [project.folder]), project, NOW)
+    hidden = build(names.withhold(read(project, [project.folder], names.hide)), project, NOW)
 
     everything = written(hidden.items, hidden.impressions, hidden.interactions, hidden.rejects)
     assert "anna-1" not in everything
