@@ -12,6 +12,8 @@ import typer
 from rich.console import Console
 
 from features.errors import MomentRankError, ProjectError
+from features.events import build
+from features.log_problems import find_problems
 from features.slices import parse_instant
 from pipelines import console as show
 from pipelines import storage
@@ -56,9 +58,17 @@ def _teller() -> Callable[[str], None]:
 
 @app.command()
 def check(project: ProjectFile, overrides: Overrides = None) -> None:
-    """Say what is wrong with a project file and its logs, or what was found in them."""
+    """Say what is wrong with a project file and its logs, or what was found in them.
+
+    Exits with 1 where a run would have nothing to learn from.
+    """
     deployment = _open(project, overrides)
-    show.inputs(out, deployment, deployment.ingest())
+    raw = deployment.read()
+    events = build(raw, deployment.project, datetime.now(UTC))
+    problems = find_problems(raw, events, deployment.project)
+    show.inputs(out, deployment, events, problems)
+    if any(problem.fatal for problem in problems):
+        raise typer.Exit(1)
 
 
 @app.command()
