@@ -52,7 +52,7 @@ def inputs(out: Console, deployment: Deployment, events: Events, problems: Seque
             escape(f"  {count:,} x {reason}, the first in {place}: {example['raw'][:_EXAMPLE]}"),
             soft_wrap=True,
         )
-        if mended := hint(reason):
+        if mended := hint(reason, tables=deployment.project.source.format == "tables"):
             out.print(f"    {escape(mended)}", style="dim", soft_wrap=True)
     for problem in problems:
         kind = "[bold red]error[/]" if problem.fatal else "[bold yellow]warning[/]"

@@ -36,8 +36,11 @@ def require_rows(raw: RawEvents, project: Project) -> None:
         found = "it is empty"
     else:
         reason, count = raw.rejects["reason"].value_counts(sort=True).row(0)
+        tables = project.source.format == "tables"
         source, line = raw.rejects.filter(reason=reason).select("source", "line").row(0)
-        found = f"{count:,} × {reason}, the first in {source} line {line}. {hint(reason)}".rstrip()
+        found = (
+            f"{count:,} × {reason}, the first in {source} line {line}. {hint(reason, tables=tables)}".rstrip()
+        )
     raise SourceError(
         f'no readable row in the log of format "{project.source.format}" (source.format in the project file): '
         f"{found}"

@@ -109,7 +109,12 @@ def named_values(names: Sequence[str]) -> pl.Expr:
 def _numbers(names: Sequence[str]) -> pl.Expr:
     truth = {"true": "1", "false": "0"}
     numbers = [
-        only(name).str.strip_chars().replace(truth).cast(pl.Float64, strict=False).alias(name)
+        only(name)
+        .str.strip_chars()
+        .str.to_lowercase()
+        .replace(truth)
+        .cast(pl.Float64, strict=False)
+        .alias(name)
         for name in names
     ]
     entries = [

@@ -160,12 +160,7 @@ def _cell(value: Any) -> str | None:
 def _read_csv(path: Path, source: str) -> tuple[pl.LazyFrame, pl.DataFrame]:
     """Rows of a CSV whose first line names the columns, parted by what that line holds most of."""
     broken: list[tuple[str, int, str, str, None]] = []
-    pieces: list[bytes] = []
-    for block in cut(path, source):
-        if block.problem:
-            broken.append((source, block.first, block.problem, block.content.decode(errors="replace"), None))
-        pieces.append(b"" if block.problem else block.content)
-    content = b"\n".join(pieces)
+    content = _read_content(path, source, broken)
     header = content.partition(b"\n")[0].decode(errors="replace")
     separator = max(_SEPARATORS, key=header.count)
     try:
@@ -185,6 +180,16 @@ def _read_csv(path: Path, source: str) -> tuple[pl.LazyFrame, pl.DataFrame]:
         frame = frame.with_row_index(_LINE, offset=2)
     raw = pl.concat_str(pl.all().exclude(_LINE).fill_null(""), separator=separator).alias(_RAW)
     return frame.lazy().with_columns(raw), rejects
+
+
+def _read_content(path: Path, source: str, broken: list[tuple[str, int, str, str, None]]) -> bytes:
+    """A CSV's text; a blank line in place of one that is too long."""
+    pieces: list[bytes] = []
+    for block in cut(path, source):
+        if block.problem:
+            broken.append((source, block.first, block.problem, block.content.decode(errors="replace"), None))
+        pieces.append(b"" if block.problem else block.content)
+    return b"\n".join(pieces)
 
 
 def _read_rows(

@@ -326,3 +326,23 @@ def test_json_rows_keep_the_wanted_keys_and_quote_rejects_from_the_file(tmp_path
 
     assert raw.impressions["raw"].null_count() == 2
     assert json.loads(build(raw, setting, NOW).rejects["raw"][0]) == rows[2]
+
+
+def test_truth_values_are_numbers_of_items(tmp_path: Path) -> None:
+    (tmp_path / "items.csv").write_text(
+        "item_id,title,length,genres\na,One,True,x\nb,Two,nan,x\nc,Three,1e400,x\n"
+    )
+    log = f"user_id,timestamp,item_id,r\nu,{SECONDS},a,1\n"
+
+    raw = read(tmp_path, log, "ratings", clicked="r", items_path="items.csv")
+
+    assert raw.items["numbers"].to_list() == [[{"name": "length", "value": 1.0}], [], []]
+
+
+def test_an_excel_export_in_utf_16_is_read(tmp_path: Path) -> None:
+    log = f"user_id\ttimestamp\titem_id\tr\r\nzoë\t{SECONDS}\ta\t1\r\n"
+    (tmp_path / "log.tsv").write_bytes(log.encode("utf-16"))
+
+    raw = tables.read(project(tmp_path, "ratings", clicked="r"), [tmp_path / "log.tsv"])
+
+    assert raw.impressions["user_id"].to_list() == ["zoë"]

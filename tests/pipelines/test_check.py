@@ -80,7 +80,7 @@ def test_a_log_that_can_be_learned_from_says_where_to_go_next(check: Check, log:
             ["2 of 2 impressions lie outside", "2026-01-06 12:00 to 2026-01-06 12:05", "Set slices.start"],
         ),
         (GOOD, ('slices={start="2025-01-01", end="2025-02-01"}',), "lists", ["and slices.end to match"]),
-        (GOOD.replace(",b\n", ",z\n").replace(",c\n", ",z\n"), (), "lists", ["item_not_shown", "clicked ids"]),
+        (GOOD.replace(",b\n", ",z\n").replace(",c\n", ",z\n"), (), "lists", ["item_not_shown", "tables.clicked"]),
         (GOOD, ("labels.gains={cart=1.0}",), "lists", ["kinds are click", "labels.gains names cart"]),
         (GOOD.replace(" UTC,b c", " UTC,\"b,c\""), (), "lists", ["source.tables.separator"]),
         (
