@@ -1,7 +1,6 @@
 """What is wrong with a log as a whole: what no single refused row says, and the setting that mends it."""
 
 from dataclasses import dataclass
-from datetime import datetime
 
 import polars as pl
 
@@ -13,6 +12,7 @@ from features.sources.raw import RawEvents
 MANY_REFUSED = 0.1
 FEW_MATCHES = 0.1
 """Shares beyond which a person should look before a run."""
+_MINUTE = "%Y-%m-%d %H:%M"
 
 
 @dataclass(frozen=True)
@@ -69,19 +69,13 @@ def _timetable(raw: RawEvents, project: Project) -> list[Problem]:
     outside = (times < start) | (times >= end if end else False)
     if not outside.any():
         return []
-    first, last = times.min(), times.max()
-    assert isinstance(first, datetime)
-    assert isinstance(last, datetime)
+    first, last = times.sort().gather([0, -1]).dt.strftime(_MINUTE)
     text = (
-        f"{outside.sum():,} of {len(times):,} impressions lie outside the slices: the log runs from {_day(first)} "
-        f"to {_day(last)}, the slices from {_day(start)} to {_day(end) if end else 'now'}. Set slices.start"
+        f"{outside.sum():,} of {len(times):,} impressions lie outside the slices: the log runs from {first} to "
+        f"{last}, the slices from {start:{_MINUTE}} to {f'{end:{_MINUTE}}' if end else 'now'}. Set slices.start"
         f"{' and slices.end' if end else ''} to match."
     )
     return [Problem(text, fatal=bool(outside.all()))]
-
-
-def _day(instant: datetime) -> str:
-    return instant.isoformat(sep=" ", timespec="minutes").removesuffix("+00:00")
 
 
 def _refusals(raw: RawEvents, events: Events) -> list[Problem]:
@@ -145,7 +139,6 @@ def _items(events: Events, project: Project) -> list[Problem]:
         return []
     described = events.items["item_id"].unique()
     shown = events.impressions["candidates"].explode().struct.field("item_id").drop_nulls().unique()
-    found = []
     for what, ids in (("candidate", shown), ("clicked item", events.interactions["item_id"].unique())):
         unknown = ids.filter(~ids.is_in(described.implode())).sort()
         if len(ids) and len(ids) - len(unknown) < FEW_MATCHES * len(ids):
@@ -153,11 +146,13 @@ def _items(events: Events, project: Project) -> list[Problem]:
                 f"{len(ids) - len(unknown):,} of {len(ids):,} {what} ids are described by an item: they look like "
                 f"{unknown[0]!r}, the items' like {described.sort()[0]!r}. {_id_setting(project)}"
             )
-            found.append(Problem(text, fatal=len(unknown) == len(ids)))
-    return found
+            return [Problem(text, fatal=len(unknown) == len(ids))]
+    return []
 
 
 def _id_setting(project: Project) -> str:
     if project.source.tables is None:
         return "Write the same ids in item events as in rankings."
-    return "Set source.tables.item, items_path's source.tables.item_key, or source.tables.separator."
+    return (
+        "Compare the columns source.tables.item and source.tables.item_key, or set source.tables.separator."
+    )

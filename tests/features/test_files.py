@@ -7,8 +7,11 @@ import zlib
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from features.errors import SourceError
+from features.sources import decoding, files
 from features.sources.files import MAX_LINE, cut, cut_json_lines, find, read_lines, resolve
 
 
@@ -44,6 +47,26 @@ def test_a_line_is_too_long_by_its_bytes_wherever_blocks_end(tmp_path: Path) -> 
 
     assert lines.rows["line"].to_list() == [1, 3]
     assert lines.rejects.select("line", "reason").rows() == [(2, "line_too_long")]
+
+
+@given(st.lists(st.text("a ", max_size=20), max_size=12), st.booleans())
+def test_every_line_is_a_row_a_reject_or_blank_wherever_blocks_end(
+    tmp_path_factory: pytest.TempPathFactory, lines: list[str], packed: bool
+) -> None:
+    content = "\n".join(lines).encode()
+    path = write(tmp_path_factory.mktemp("log") / "log", gzip.compress(content) if packed else content)
+    numbered = list(enumerate(lines, start=1))
+
+    with pytest.MonkeyPatch.context() as small:
+        small.setattr(files, "MAX_LINE", 8)
+        small.setattr(files, "_BLOCK", 16)
+        small.setattr(decoding, "_UNPACKED", 5)
+        found = read_lines(path, "log")
+
+    assert found.rows.select("line", "raw").rows() == [
+        (n, line) for n, line in numbered if line.strip() and len(line) <= 8
+    ]
+    assert found.rejects["line"].to_list() == [n for n, line in numbered if len(line) > 8]
 
 
 def test_a_gz_bomb_takes_no_more_memory_than_a_block(tmp_path: Path) -> None:
