@@ -26,7 +26,7 @@ _SETTINGS = {
     "bad_timestamp": 'Declare another form: source.tables.time_format = "%d/%m/%Y %H:%M".',
     "bad_number": "Name the column of clicks or grades in source.tables.clicked.",
     "bad_list": 'Declare what parts them: source.tables.separator = ",".',
-    "duplicate_id": "source.tables.impression must name a column with an id for each impression.",
+    "duplicate_id": "If impressions have ids, name their column in source.tables.impression.",
     "in_future": "Declare its form in source.tables.time_format.",
     "item_not_shown": "Compare the columns source.tables.item and source.tables.clicked.",
     "missing_field": "Name it in [source.tables].",

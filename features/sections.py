@@ -29,7 +29,7 @@ class TableMapping(Section):
     item: str = "item_id"
     """Item of a row; in shape `lists`, the list column of items shown."""
     clicked: str | None = None
-    """Shape `lists`: list column of items taken. `candidates`: 0/1 or a grade. `ratings`: the grade."""
+    """Shape `lists`: list column of clicked items. Others: 0/1, true/false, yes/no or a grade."""
     impression: str | None = None
     session: str | None = None
     known_at: str | None = None

@@ -7,11 +7,16 @@ from itertools import chain
 from pathlib import Path
 from typing import BinaryIO
 
+from features.errors import SourceError
+
 _GZIP = b"\x1f\x8b"
 _GZIP_WBITS = 31
 _PIECE = 1 << 16
 _UNPACKED = 1 << 20
 """Bytes that a gz is unpacked to at a time: 64 KB of it may hold 64 MB."""
+_LARGE = 1 << 28
+MAX_RATIO = 500
+"""How many times its size a gz may unpack to beyond 256 MB; logs reach about 20, and DEFLATE ends at 1,032."""
 
 
 class BrokenGzip(Exception):
@@ -21,7 +26,7 @@ class BrokenGzip(Exception):
 def read_pieces(path: Path, size: int) -> Iterator[bytes]:
     """Content of a text file as UTF-8; `size`: bytes of a plain one read at a time.
 
-    Raises BrokenGzip where a gz cannot go on.
+    Raises BrokenGzip where a gz cannot go on, and SourceError for one that unpacks to more than a log would.
     """
     with path.open("rb") as file:
         head = file.read(len(_GZIP))
@@ -62,6 +67,7 @@ def _encoding(head: bytes) -> tuple[bytes, str | None]:
 
 def _unzip(file: BinaryIO) -> Iterator[bytes]:
     packed = file.read(_PIECE)
+    unpacked = 0
     while packed:
         member = zlib.decompressobj(wbits=_GZIP_WBITS)
         while not member.eof:
@@ -72,6 +78,12 @@ def _unzip(file: BinaryIO) -> Iterator[bytes]:
                 yield _salvage(before, packed)
                 raise BrokenGzip from None
             yield piece
+            unpacked += len(piece)
+            if unpacked > max(_LARGE, MAX_RATIO * file.tell()):
+                raise SourceError(
+                    f"{file.name} unpacks to more than {MAX_RATIO} times its size, as no log does: "
+                    "if it is one, unpack it"
+                )
             packed = member.unconsumed_tail
             # At the file's end zlib may still hold text back.
             if not member.eof and not packed and not (packed := file.read(_PIECE)) and not piece:

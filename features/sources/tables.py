@@ -47,7 +47,7 @@ def read(project: Project, paths: Sequence[Path], hide: Hide = as_logged) -> Raw
         raise SourceError('format "tables" needs a [source.tables] section with a shape')
     if mapping.shape != "interactions" and mapping.clicked is None:
         raise SourceError(
-            f"shape {mapping.shape!r} needs source.tables.clicked: name the column of what was taken"
+            f"shape {mapping.shape!r} needs source.tables.clicked: name the column of clicks or grades"
         )
     items, item_rejects = _items(project, mapping, paths)
     context = project.context.categorical

@@ -83,6 +83,14 @@ def test_a_gz_bomb_takes_no_more_memory_than_a_block(tmp_path: Path) -> None:
     assert peak < 40 << 20
 
 
+def test_a_gz_bomb_of_short_lines_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(decoding, "_LARGE", 1 << 20)
+    path = write(tmp_path / "log.jsonl.gz", gzip.compress(b"{}\n" * (1 << 20)))
+
+    with pytest.raises(SourceError, match="more than 500 times its size"):
+        list(cut(path, "log"))
+
+
 @pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "utf-8"])
 def test_text_is_read_in_its_encoding(tmp_path: Path, encoding: str) -> None:
     rows = [json.dumps({"title": "Étude № 1 🎻"}, ensure_ascii=False), "{}"]
