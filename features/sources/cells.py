@@ -108,25 +108,27 @@ def read_values(cells: pl.Series, *, parted: bool) -> pl.Series:
     return read_texts(cells).to_frame().select(pl.concat_list(pl.all())).to_series()
 
 
-def find_separator(columns: Iterable[pl.Series]) -> str:
-    """What parts the ids of list columns: blanks, or the one sign (`,`, `;` or `|`) that stands in their place.
+def find_separator(source: str, columns: Iterable[pl.Series]) -> str:
+    """What parts the ids of a file's list columns: blanks, or the one sign (`,`, `;` or `|`) in their place.
 
     Raises SourceError where signs and blanks are mixed: one id is never read as several, nor a list as one id.
     """
     texts = [_plain(cells) for cells in columns if not isinstance(cells.dtype, pl.List | pl.Array)]
     text = pl.col("text")
-    found = {sign: _first(texts, text.str.contains(sign, literal=True)) for sign in _SIGNS}
-    found = {sign: example for sign, example in found.items() if example}
+    firsts = {sign: _first(texts, text.str.contains(sign, literal=True)) for sign in _SIGNS}
+    found = {sign: example for sign, example in firsts.items() if example}
     if not found:
         return SPACES
     joined = text.str.replace_all(r"\s*[,;|]\s*", ",")
     spaced = _first(texts, joined.str.contains(SPACES))
     if len(found) == 1 and spaced is None:
         return next(iter(found))
-    examples = {**{repr(sign): example for sign, example in found.items()}, "blanks": spaced}
+    examples = {repr(sign): example for sign, example in found.items()} | (
+        {"blanks": spaced} if spaced else {}
+    )
+    shown = " and ".join(repr(example[:60]) for example in examples.values())
     raise SourceError(
-        f"lists are parted by {' and '.join(name for name, example in examples.items() if example)}, for example "
-        f"{' and '.join(repr(example[:60]) for example in examples.values() if example)}: say which one parts the ids, "
+        f"{source}: lists are parted by {' and '.join(examples)}, for example {shown}: say which one parts the ids, "
         'for example source.tables.separator = "," (" " for blanks)'
     )
 

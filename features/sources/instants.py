@@ -31,7 +31,7 @@ def read_instants(values: pl.Series, time_format: str = "") -> pl.Series:
     `time_format` is a strptime form: text and numbers that fit it are read by it, all others as without it. Raises
     ProjectError for one that polars cannot use.
     """
-    if values.dtype in (pl.Binary, pl.Categorical, pl.Enum):
+    if values.dtype in (pl.Categorical, pl.Enum):
         values = values.cast(pl.String, strict=False)
     if time_format and (values.dtype == pl.String or values.dtype.is_integer()):
         texts = values.cast(pl.String).str.strip_chars()

@@ -14,7 +14,6 @@ and is known at `known_at` where that column is mapped, else `source.known_after
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 import polars as pl
@@ -52,10 +51,8 @@ def read(project: Project, paths: Sequence[Path], hide: Hide = as_logged) -> Raw
     items, item_rejects = _items(project, mapping, paths)
     context = project.context.categorical
     found = read_tables(paths, _log_columns(mapping), {FIELD + name: name for name in context}, quoted=False)
-    separator = _separator(found.frames, mapping)
-    pieces = (piece for frame in found.frames for piece in _pieces(frame))
-    read_part = partial(_read_part, project=project, mapping=mapping, separator=separator, hide=hide)
-    parts = list(work_ahead(read_part, pieces))
+    pieces = (piece for frame in found.frames for piece in _pieces(frame, mapping))
+    parts = list(work_ahead(lambda piece: _read_part(*piece, project, mapping, hide), pieces))
     rejects = [*item_rejects, *found.rejects, *(part.rejects for part in parts)]
     if not parts:
         return gather([items], rejects=rejects)
@@ -82,19 +79,17 @@ class _Part:
     rejects: pl.DataFrame
 
 
-def _pieces(frame: pl.DataFrame) -> Iterator[pl.DataFrame]:
-    return frame.iter_slices(max(_PIECE_ROWS, frame.height // _PIECES))
-
-
-def _separator(frames: Sequence[pl.DataFrame], mapping: TableMapping) -> str:
-    """What parts the ids of text cells. Found over the whole log: all its files are read alike."""
-    if mapping.separator or mapping.shape != "lists":
-        return mapping.separator.strip() or SPACES
-    return find_separator(frame[name] for frame in frames for name in ("item", "clicked"))
+def _pieces(frame: pl.DataFrame, mapping: TableMapping) -> Iterator[tuple[pl.DataFrame, str]]:
+    """Pieces of a file, with what parts the ids of its text cells. No file is read in another way beside others."""
+    separator = mapping.separator.strip() or SPACES
+    if mapping.shape == "lists" and not mapping.separator:
+        separator = find_separator(frame["source"][0], [frame["item"], frame["clicked"]])
+    for piece in frame.iter_slices(max(_PIECE_ROWS, frame.height // _PIECES)):
+        yield piece, separator
 
 
 def _read_part(
-    piece: pl.DataFrame, project: Project, mapping: TableMapping, separator: str, hide: Hide
+    piece: pl.DataFrame, separator: str, project: Project, mapping: TableMapping, hide: Hide
 ) -> _Part:
     log, rejects = judge(piece, project, mapping, separator, hide)
     if mapping.shape == "lists":

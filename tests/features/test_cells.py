@@ -46,18 +46,18 @@ def test_a_cell_of_ids_is_read_in_every_form(cell: str, ids: list[str | None] | 
     ],
 )
 def test_the_separator_of_lists_is_found(cells: list[str], separator: str) -> None:
-    assert find_separator([pl.Series(["x"]), pl.Series(cells)]) == separator
+    assert find_separator("log.csv", [pl.Series(["x"]), pl.Series(cells)]) == separator
 
 
 @pytest.mark.parametrize("cells", [["a,b c"], ["a,b", "c d"], ["a,b|c"], ["a|1 b|2"]])
 def test_mixed_separators_must_be_declared(cells: list[str]) -> None:
     with pytest.raises(SourceError, match=r"source\.tables\.separator"):
-        find_separator([pl.Series(cells)])
+        find_separator("log.csv", [pl.Series(cells)])
 
 
 def test_the_other_column_s_blanks_count_too() -> None:
     with pytest.raises(SourceError, match="blanks"):
-        find_separator([pl.Series(["a b"]), pl.Series(["c,d"])])
+        find_separator("log.csv", [pl.Series(["a b"]), pl.Series(["c,d"])])
 
 
 def test_a_separator_may_be_several_signs_and_blanks_around_ids_go() -> None:

@@ -346,3 +346,12 @@ def test_an_excel_export_in_utf_16_is_read(tmp_path: Path) -> None:
     raw = tables.read(project(tmp_path, "ratings", clicked="r"), [tmp_path / "log.tsv"])
 
     assert raw.impressions["user_id"].to_list() == ["zoë"]
+
+
+def test_each_file_is_read_in_its_own_way_whatever_files_are_beside_it(tmp_path: Path) -> None:
+    for name, ids in (("a.csv", "a b"), ("b.csv", '"c,d"')):
+        (tmp_path / name).write_text(f"user_id,timestamp,item_id,clicked\nu,{SECONDS},{ids},\n")
+
+    raw = tables.read(project(tmp_path, "lists", clicked="clicked"), [tmp_path])
+
+    assert shown(raw) == [["a", "b"], ["c", "d"]]
