@@ -93,9 +93,9 @@ class Landing:
                     f"the same content was taken in before, as {known[digest].file} at {known[digest].taken_at}"
                 )
             rows, slices = _judge(path, project, now)
+            goal = _move(path, self.accepted / name, digest)
         except _UNREADABLE as error:
             return self._refuse(path, name, _reason(error))
-        goal = _move(path, self.accepted / name, digest)
         return self._record(goal, digest, rows, slices, now)
 
     def recover(self, project: Project, now: datetime) -> list[Record]:

@@ -222,3 +222,12 @@ def test_hidden_folders_are_not_looked_into(place: Landing) -> None:
     (place.folder / ".git").mkdir()
     (place.folder / ".git" / "log.jsonl").write_text(line(6, "i1"))
     assert place.look() == {}
+
+
+def test_a_log_whose_place_is_taken_is_set_aside(toy: Project, place: Landing) -> None:
+    (place.accepted / "log.jsonl").write_text(line(6, "i1"))
+    (place.folder / "log.jsonl").mkdir()
+    (place.folder / "log.jsonl" / "more.jsonl").write_text(line(6, "i2"))
+
+    assert "exists" in str(place.take_in("log.jsonl/more.jsonl", toy, NOW))
+    assert (place.folder / "refused" / "log.jsonl" / "more.jsonl").exists()
