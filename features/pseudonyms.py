@@ -1,20 +1,19 @@
 """User ids as they are kept: keyed hashes in place of the log's own, and the people whose rows are dropped.
 
-Both work on rows as they are read, before anything is written, and hash each distinct id once. A pseudonym is
+Both work on rows as they are read, before anything is written. A pseudonym is
 BLAKE2b, keyed, of 128 bits as 32 hex digits: among 10⁹ people two share one with a chance of about 10⁻²¹.
 """
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from hashlib import blake2b
 
 import polars as pl
 
 from features.errors import ProjectError
-from features.sources.raw import RawEvents, refuse
+from features.sources.raw import FORGOTTEN, RawEvents, refuse
 
-FORGOTTEN = "forgotten_person"
-"""Reason of the rows of people who were forgotten; nothing of such a row is kept but its place."""
 WITHHELD = "(not kept: it may quote user ids)"
 """In place of a refused row's text where user ids are pseudonyms."""
 SHORTEST_KEY = 16  # characters
@@ -47,23 +46,28 @@ class Pseudonyms:
         """The pseudonym of a user id: 32 hex digits."""
         return self._hash(user, b"user")
 
-    def hide(self, raw: RawEvents) -> RawEvents:
-        """The same rows with pseudonyms. Texts of rows that may quote an id are withheld; those of items stay."""
-        users = _users(raw)
-        known = dict(zip(users, map(self.of, users), strict=True))
+    def hide(self, users: pl.Series) -> pl.Series:
+        """The pseudonym of each user id, for readers to call; a missing or empty id stays as it is."""
+        distinct = _present(users)
+        return users.replace(distinct, [self.of(user) for user in distinct])
+
+    def withhold(self, raw: RawEvents) -> RawEvents:
+        """The same rows without the texts that may quote an id; those of items stay."""
         withheld = pl.lit(WITHHELD).alias("raw")
-        hidden = pl.col("user_id").replace(known)
         return replace(
             raw,
-            impressions=raw.impressions.with_columns(hidden, withheld),
-            interactions=raw.interactions.with_columns(hidden, withheld),
+            impressions=raw.impressions.with_columns(withheld),
+            interactions=raw.interactions.with_columns(withheld),
             rejects=raw.rejects.with_columns(withheld),
         )
 
+    @cached_property
+    def _digest(self) -> bytes:
+        return blake2b(self.key.encode()).digest()
+
     def _hash(self, text: str, purpose: bytes) -> str:
-        key = blake2b(self.key.encode()).digest()
         return blake2b(
-            text.encode("utf-8", "surrogatepass"), digest_size=_BYTES, key=key, person=purpose
+            text.encode("utf-8", "surrogatepass"), digest_size=_BYTES, key=self._digest, person=purpose
         ).hexdigest()
 
 
@@ -115,7 +119,11 @@ class Forgotten:
 
 
 def _users(raw: RawEvents) -> pl.Series:
-    """Every user id once; a missing one is none."""
-    both = pl.concat([raw.impressions["user_id"].unique(), raw.interactions["user_id"].unique()])
-    users = both.drop_nulls().unique()
-    return users.filter(users != "")
+    """Every user id once."""
+    return _present(pl.concat([raw.impressions["user_id"].unique(), raw.interactions["user_id"].unique()]))
+
+
+def _present(users: pl.Series) -> pl.Series:
+    """The distinct ids; a missing or empty one is none."""
+    distinct = users.drop_nulls().unique()
+    return distinct.filter(distinct != "")

@@ -1,10 +1,11 @@
 """The sections of a project file, as frozen pydantic models. `features/project.py` puts them together."""
 
+import re
 from datetime import timedelta
 from itertools import pairwise
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from features.slices import Duration, Section, parse_duration
 
@@ -28,12 +29,16 @@ class TableMapping(Section):
     item: str = "item_id"
     """Item of a row; in shape `lists`, the list column of items shown."""
     clicked: str | None = None
-    """Shape `lists`: list column of items taken. `candidates`: 0/1 or a grade. `ratings`: the grade."""
+    """Shape `lists`: list column of clicked items. Others: 0/1, true/false, yes/no or a grade."""
     impression: str | None = None
     session: str | None = None
     known_at: str | None = None
     kind: str = "click"
     """Kind of the interactions read from `clicked`."""
+    separator: str = ""
+    """Shape `lists`: what parts the ids of a text cell (`","`, `"|"`, `" "` for blanks). Found where it is empty."""
+    time_format: str = ""
+    """strptime form of times in text, such as `"%d/%m/%Y %H:%M"`. ISO 8601 and epoch numbers need none."""
     threshold: float = 0.0
     """A grade above this is an interaction."""
     sampled: int = Field(20, ge=1)
@@ -43,13 +48,20 @@ class TableMapping(Section):
     item_at: str | None = None
     """When an item version became known; without it, before everything."""
 
+    @field_validator("time_format")
+    @classmethod
+    def _names_a_year(cls, text: str) -> str:
+        if text and not re.search(r"%[-_0]?[YyFDGxcs+]", text):
+            raise ValueError('write a strptime form with a year, for example "%d/%m/%Y %H:%M"')
+        return text
+
 
 class Source(Section):
     """Where the logs are and what wire format they have."""
 
     format: Literal["metarank", "mind", "tables", "newsroom"]
     path: str | tuple[str, ...] = ""
-    """Files or folders; relative ones are looked for beside the project file, then in the data folders."""
+    """Files, folders or globs (`logs/*.csv`), looked for beside the project file, then in the data folders."""
     known_after: Duration = timedelta(0)
     """Delay between an interaction and our knowing of it, for logs without an arrival time."""
     landing: str = ""

@@ -12,6 +12,8 @@ import typer
 from rich.console import Console
 
 from features.errors import ProjectError
+from features.events import build
+from features.log_problems import find_problems
 from features.slices import parse_instant
 from models.errors import MENDABLE
 from pipelines import console as show
@@ -58,13 +60,20 @@ def _teller() -> Callable[[str], None]:
 
 @app.command()
 def check(project: ProjectFile, overrides: Overrides = None) -> None:
-    """Say what is wrong with a project file and its logs, or what was found in them."""
+    """Say what is wrong with a project file and its logs, or what was found in them.
+
+    Exits with 1 where a run would have nothing to learn from.
+    """
     deployment = _open(project, overrides)
     preflight(deployment)
-    found = deployment.ingest()
-    if empty := gap(found, deployment.project):
+    raw = deployment.read()
+    events = build(raw, deployment.project, datetime.now(UTC))
+    problems = find_problems(raw, events, deployment.project)
+    if empty := gap(events, deployment.project):
         deployment.tell(empty)
-    show.inputs(out, deployment, found)
+    show.inputs(out, deployment, events, problems)
+    if any(problem.fatal for problem in problems):
+        raise typer.Exit(1)
 
 
 @app.command()

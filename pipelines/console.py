@@ -10,6 +10,8 @@ from rich.table import Table
 
 from features.errors import ModelError
 from features.events import Events
+from features.log_problems import Problem
+from features.reject_hints import hint
 from models.history import Move
 from models.spread import GAIN
 from pipelines.deployment import Deployment, Version
@@ -29,6 +31,8 @@ __all__ = [
     "spread",
 ]
 
+_EXAMPLE = 160
+"""Characters of a refused row that are shown."""
 _METRICS = {
     "ndcg@10": ("ndcg@10", "ndcg@5", "mrr", "auc", "pooled_auc"),
     "pooled_auc": ("pooled_auc", "log_loss"),
@@ -36,8 +40,8 @@ _METRICS = {
 """Headline metric → it and those shown beside it."""
 
 
-def inputs(out: Console, deployment: Deployment, events: Events) -> None:
-    """How many rows of each kind each slice has, and why rows were refused."""
+def inputs(out: Console, deployment: Deployment, events: Events, problems: Sequence[Problem]) -> None:
+    """How many rows of each kind each slice has, why rows were refused, and what is wrong with the log as a whole."""
     table = Table("slice", "items", "impressions", "interactions", "rejects", title=deployment.project.name)
     tables = (events.items, events.impressions, events.interactions, events.rejects)
     counts = [dict(frame["slice"].value_counts().iter_rows()) for frame in tables]
@@ -46,10 +50,26 @@ def inputs(out: Console, deployment: Deployment, events: Events) -> None:
     out.print(table)
     for reason, count in events.rejects["reason"].value_counts(sort=True).iter_rows():
         example = events.rejects.filter(reason=reason).row(0, named=True)
+        place = f"{example['source']} line {example['line']}"
         out.print(
-            f"  {count:,} x {escape(reason)}, the first in {escape(example['source'])} line {example['line']}"
+            escape(f"  {count:,} x {reason}, the first in {place}: {example['raw'][:_EXAMPLE]}"),
+            soft_wrap=True,
         )
-    out.print(f"The project file is right: momentrank run {deployment.settings.project}")
+        if mended := hint(reason, tables=deployment.project.source.format == "tables"):
+            out.print(f"    {escape(mended)}", style="dim", soft_wrap=True)
+    for problem in problems:
+        kind = "[bold red]error[/]" if problem.fatal else "[bold yellow]warning[/]"
+        out.print(f"{kind} {escape(problem.text)}", soft_wrap=True)
+    file = escape(str(deployment.settings.project))
+    if any(problem.fatal for problem in problems):
+        out.print(
+            f"Nothing can be learnt from this log yet. Mend it or the project file, then: momentrank check {file}"
+        )
+    else:
+        right = (
+            "The project file is right, but mind the warnings" if problems else "The project file is right"
+        )
+        out.print(f"{right}: momentrank run {file}")
 
 
 def quality(out: Console, figures: dict[str, Any], title: str) -> None:

@@ -14,6 +14,7 @@ from features import newsroom, sources
 from features.errors import ProjectError, SourceError
 from features.events import Events, build
 from features.project import Project
+from features.sources.raw import RawEvents
 from features.state import MomentState, SliceEvents, restore, start
 from models.interest_input import interest_input, interest_scores
 from models.registry import Kind, Registry
@@ -90,7 +91,13 @@ class Deployment:
         return Privacy(self.lake, self.settings.pseudonym_key.get_secret_value())
 
     def ingest(self) -> Events:
-        """Every event of the source, validated and cut into slices. Writes the newsroom's logs first."""
+        """Every event of the source, validated and cut into slices. Raises SourceError where no row can be read."""
+        raw = self.read()
+        sources.require_rows(raw, self.project)
+        return build(raw, self.project, datetime.now(UTC))
+
+    def read(self) -> RawEvents:
+        """Every row of the source, not yet judged. Writes the newsroom's logs first."""
         if self.project.source.format == "newsroom":
             folder = self.settings.newsroom(self.project.name)
             newsroom.write(self.project, folder)
@@ -112,8 +119,7 @@ class Deployment:
                 f"nothing has been taken in from {self.project.source.landing} yet: put a log there and switch "
                 "the sensor arriving_logs on, or name source.path"
             )
-        raw = self.privacy.protect(sources.read(self.project, paths))
-        return build(raw, self.project, datetime.now(UTC))
+        return self.privacy.read(self.project, paths)
 
     def events(self, slice: str) -> SliceEvents:
         """The slice's events, from the lake."""

@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from importlib import import_module
-from pathlib import Path, PurePosixPath
+from pathlib import Path, PurePath, PurePosixPath
 from typing import Any
 
 import polars as pl
@@ -24,10 +24,12 @@ from features import sources
 from features.errors import MomentRankError, ProjectError
 from features.events import build
 from features.project import Project
+from features.sources.files import is_hidden
 
 _OURS = ("accepted", "refused", "records", "fetched")
 _UNFINISHED = (".part", ".tmp")
-_UNREADABLE = (MomentRankError, pl.exceptions.PolarsError, OSError, ValueError)
+_UNREADABLE = (Exception, pl.exceptions.PanicException)
+"""A panic of polars is no Exception. Whatever one file raises, the files after it are still taken in."""
 Stamp = tuple[int, str]
 """Size and instant, or tag, of a file's last change."""
 
@@ -91,17 +93,27 @@ class Landing:
                     f"the same content was taken in before, as {known[digest].file} at {known[digest].taken_at}"
                 )
             rows, slices = _judge(path, project, now)
+            goal = _move(path, self.accepted / name, digest)
         except _UNREADABLE as error:
-            return self._refuse(name, str(error))
-        goal = _move(path, self.accepted / name, digest)
+            return self._refuse(path, name, _reason(error))
         return self._record(goal, digest, rows, slices, now)
 
     def recover(self, project: Project, now: datetime) -> list[Record]:
         """Record what was moved and not recorded, because a look at the folder was cut short."""
         known = {record.file for record in self.records()}
         paths = sorted(path for path in self.accepted.rglob("*") if path.is_file())
-        left = [path for path in paths if path.relative_to(self.accepted).as_posix() not in known]
-        return [self._record(path, _digest(path), *_judge(path, project, now), now) for path in left]
+        recorded = []
+        for path in paths:
+            name = path.relative_to(self.accepted).as_posix()
+            if name in known:
+                continue
+            try:
+                rows, slices = _judge(path, project, now)
+            except _UNREADABLE as error:
+                self._refuse(path, name, _reason(error))
+            else:
+                recorded.append(self._record(path, _digest(path), rows, slices, now))
+        return recorded
 
     def _record(self, path: Path, digest: str, rows: int, slices: tuple[str, ...], now: datetime) -> Record:
         number = len(self.records()) + 1
@@ -113,10 +125,10 @@ class Landing:
             log.write("\n" * torn + json.dumps(asdict(record)) + "\n")
         return record
 
-    def _refuse(self, name: str, reason: str) -> str:
+    def _refuse(self, path: Path, name: str, reason: str) -> str:
         aside = self.folder / "refused" / name
         _write(aside.with_name(aside.name + ".reason"), reason + "\n")
-        (self.folder / name).replace(aside)
+        path.replace(aside)
         return reason
 
     def _fetch(self, name: str, stamp: Stamp) -> bool:
@@ -154,6 +166,7 @@ def open_landing(project: Project, home: Path) -> Landing | None:
 def _judge(path: Path, project: Project, now: datetime) -> tuple[int, tuple[str, ...]]:
     """Rows and slices of a log. Raises SourceError for what is none, or ends in the middle."""
     raw = sources.read(project, [path])
+    sources.require_rows(raw, project)
     if "truncated_gzip" in raw.rejects["reason"]:
         raise ProjectError(f"{path.name} is a gz that breaks off: send it again, whole")
     found = build(raw, project, now)
@@ -161,10 +174,15 @@ def _judge(path: Path, project: Project, now: datetime) -> tuple[int, tuple[str,
     return raw.height, tuple(sorted(slices))
 
 
+def _reason(error: BaseException) -> str:
+    said = str(error)
+    return said if isinstance(error, MomentRankError) else f"{type(error).__name__}: {said}"
+
+
 def _files(folder: Path) -> Iterator[tuple[str, Stamp]]:
     for path in sorted(folder.rglob("*")):
         name = path.relative_to(folder)
-        if path.is_file() and name.parts[0] not in _OURS and _is_finished(name.name):
+        if path.is_file() and name.parts[0] not in _OURS and _is_finished(name):
             state = path.stat()
             yield name.as_posix(), (state.st_size, str(state.st_mtime_ns))
 
@@ -178,7 +196,7 @@ def _objects(url: str) -> dict[str, Stamp]:
         stamp = next(
             (told[tag] for tag in ("ETag", "etag", "mtime", "LastModified", "created") if tag in told), ""
         )
-        if _is_finished(PurePosixPath(name).name) and ".." not in PurePosixPath(name).parts:
+        if _is_finished(PurePosixPath(name)) and ".." not in PurePosixPath(name).parts:
             found[name] = (int(told["size"]), str(stamp))
     return found
 
@@ -194,8 +212,8 @@ def _open(url: str) -> tuple[Any, str]:
     return system, str(root).rstrip("/")
 
 
-def _is_finished(name: str) -> bool:
-    return not name.startswith(".") and not name.endswith(_UNFINISHED)
+def _is_finished(path: PurePath) -> bool:
+    return not is_hidden(path) and not path.name.endswith(_UNFINISHED)
 
 
 def _digest(path: Path) -> str:

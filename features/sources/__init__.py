@@ -5,11 +5,12 @@ from pathlib import Path
 
 from features.errors import SourceError
 from features.project import Project
+from features.reject_hints import hint
 from features.sources import jsonl_events, mind, tables
 from features.sources.files import resolve
-from features.sources.raw import RawEvents
+from features.sources.raw import FORGOTTEN, Hide, RawEvents, as_logged
 
-__all__ = ["RawEvents", "read", "resolve"]
+__all__ = ["RawEvents", "read", "require_rows", "resolve"]
 
 _READERS = {
     "metarank": jsonl_events.read,
@@ -19,17 +20,28 @@ _READERS = {
 }
 
 
-def read(project: Project, paths: Sequence[Path]) -> RawEvents:
-    """Read a project's logs with the reader of its wire format.
+def read(project: Project, paths: Sequence[Path], hide: Hide = as_logged) -> RawEvents:
+    """Read a project's logs with the reader of its wire format; user ids pass through `hide` first.
 
-    Raises SourceError for a path that is missing or of an unknown type, and where not one row can be read.
+    Raises SourceError for a path that is missing or of an unknown type.
     """
-    raw = _READERS[project.source.format](project, paths)
-    if raw.height == raw.rejects.height:
-        reasons = raw.rejects["reason"].value_counts(sort=True).head(3).rows()
-        found = ", ".join(f"{count} × {reason}" for reason, count in reasons) or "nothing at all"
-        raise SourceError(
-            f"no readable row in {', '.join(map(str, paths))}: found {found}. "
-            f'Expected logs of format "{project.source.format}" (source.format in the project file).'
+    return _READERS[project.source.format](project, paths, hide)
+
+
+def require_rows(raw: RawEvents, project: Project) -> None:
+    """Raise SourceError where not one row could be read. The message quotes no row: it may be stored."""
+    if raw.height > raw.rejects.height or FORGOTTEN in raw.rejects["reason"]:
+        return
+    if not raw.height:
+        found = "it is empty"
+    else:
+        reason, count = raw.rejects["reason"].value_counts(sort=True).row(0)
+        tables = project.source.format == "tables"
+        source, line = raw.rejects.filter(reason=reason).select("source", "line").row(0)
+        found = (
+            f"{count:,} × {reason}, the first in {source} line {line}. {hint(reason, tables=tables)}".rstrip()
         )
-    return raw
+    raise SourceError(
+        f'no readable row in the log of format "{project.source.format}" (source.format in the project file): '
+        f"{found}"
+    )

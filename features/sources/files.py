@@ -1,42 +1,39 @@
-"""Files and folders of a log → lines of text; broken gz tails and bytes that are no text become rejects."""
+"""Files, folders and globs of a log → lines of text. Broken gz tails, bytes that are no text and endless lines are
+rejects.
+"""
 
-import codecs
+import glob
 import io
 import os
-import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import BinaryIO
+from pathlib import Path, PurePath
 
 import polars as pl
 
 from features.errors import SourceError
 from features.sources.ahead import work_ahead
-from features.sources.raw import SCHEMAS
+from features.sources.decoding import BrokenGzip, read_pieces
+from features.sources.raw import RAW_LENGTH, SCHEMAS
 
-_GZIP = b"\x1f\x8b"
-_GZIP_WBITS = 31
-_PIECE = 1 << 16
 _BLOCK = 1 << 24
 """Bytes that are split into lines at a time: what a reader needs beside its result grows with this."""
+MAX_LINE = 1 << 22
+"""Bytes of the longest line that is read; a longer one is a reject, `line_too_long`."""
 _SOMETHING = r"[^\s\x1c-\x1f]"
 _ROWS = pl.Schema({"source": pl.String, "line": pl.Int64, "raw": pl.String})
 
 
-class _BrokenGzip(Exception):
-    """What was read before is sound; nothing after it is."""
-
-
 @dataclass(frozen=True)
 class Block:
-    """Some megabytes of a file, without the last line's end; not `whole` where a broken gz ends within a line."""
+    """Some megabytes of a file, without the last line's end."""
 
     source: str
     first: int
     """Number of the first line, from 1."""
     content: bytes
-    whole: bool = True
+    problem: str | None = None
+    """Why the content, a piece of one line, is a reject: `truncated_gzip` or `line_too_long`."""
 
 
 @dataclass(frozen=True)
@@ -48,14 +45,20 @@ class Lines:
 
 
 def resolve(source_path: str | Path, folders: Iterable[Path]) -> list[Path]:
-    """The first folder under which the path exists, as a list of that one path.
+    """The path under the first folder that has it; the files that match, sorted, where it is a glob (`logs/*.csv`).
 
     Raises SourceError that lists where it was looked for.
     """
-    looked = [folder / Path(source_path).expanduser() for folder in folders]
-    for path in looked:
-        if path.exists():
-            return [path]
+    wanted = Path(source_path).expanduser()
+    looked = []
+    for folder in folders:
+        looked.append(folder / wanted)
+        if looked[-1].exists():
+            return [looked[-1]]
+        if glob.has_magic(str(wanted)):
+            found = sorted(glob.glob(str(wanted), root_dir=folder, recursive=True))
+            if found:
+                return [folder / name for name in found]
     places = "\n".join(f"  {path}" for path in dict.fromkeys(looked)) or "  (no folder was given)"
     raise SourceError(
         f"no file or folder {str(source_path)!r}; looked at:\n{places}\n"
@@ -66,6 +69,8 @@ def resolve(source_path: str | Path, folders: Iterable[Path]) -> list[Path]:
 def find(paths: Sequence[Path], suffixes: Sequence[str]) -> list[tuple[str, Path]]:
     """Files with their source names: given files as they are, folders searched through for the suffixes.
 
+    Hidden files and folders (`.DS_Store`, `._log.csv`) in a folder are left out.
+
     A source name is the file's path relative to its folder, or to what all paths share if there are several.
     Raises SourceError for a path that does not exist, a file of another type, or a folder without such files.
     """
@@ -73,7 +78,11 @@ def find(paths: Sequence[Path], suffixes: Sequence[str]) -> list[tuple[str, Path
     found: list[Path] = []
     for path in paths:
         if path.is_dir():
-            inside = [p for p in sorted(path.rglob("*")) if p.is_file() and _has_suffix(p, suffixes)]
+            inside = [
+                p
+                for p in sorted(path.rglob("*"))
+                if p.is_file() and _has_suffix(p, suffixes) and not is_hidden(p.relative_to(path))
+            ]
             if not inside:
                 raise SourceError(f"folder {path} holds no log: expected files that end in {known}")
             found += inside
@@ -88,6 +97,11 @@ def find(paths: Sequence[Path], suffixes: Sequence[str]) -> list[tuple[str, Path
     return [(os.path.relpath(path.resolve(), root), path) for path in dict.fromkeys(found)]
 
 
+def is_hidden(path: PurePath) -> bool:
+    """Whether a file, or a folder that it is in, begins with a dot."""
+    return any(part.startswith(".") for part in path.parts)
+
+
 def read_lines(path: Path, source: str) -> Lines:
     """The lines of a gz or plain file, all at once: see `cut` and `split`."""
     blocks = list(work_ahead(split, cut(path, source)))
@@ -98,40 +112,85 @@ def read_lines(path: Path, source: str) -> Lines:
 
 
 def cut(path: Path, source: str) -> Iterator[Block]:
-    """A gz or plain file in blocks of whole lines; then, of a broken gz, what stands before the break."""
-    first, whole = 1, True
+    """A gz or plain file in blocks of whole lines; pieces of lines that are rejects are blocks of their own.
+
+    Memory is bounded by a block and a line: what follows the first MAX_LINE bytes of a line is not kept.
+    """
+    first, problem = 1, None
     kept: list[bytes] = []
-    size = 0
+    size = open_size = 0  # bytes kept, and those of them after the last newline
+    skipping = False  # inside a line that is too long
     try:
-        for piece in _read_pieces(path):
+        for unread in read_pieces(path, _BLOCK):
+            piece = unread
+            if skipping:
+                _, newline, piece = unread.partition(b"\n")
+                skipping = not newline
+            kept.append(piece)
             size += len(piece)
             end = piece.rfind(b"\n")
-            if size < _BLOCK or end < 0:
-                kept.append(piece)
+            open_size = len(piece) - end - 1 if end >= 0 else open_size + len(piece)
+            if size < _BLOCK and open_size <= MAX_LINE:
                 continue
-            content = b"".join([*kept, memoryview(piece)[:end]])
-            yield Block(source, first, content)
-            first += content.count(b"\n") + 1
-            kept = [piece[end + 1 :]]
-            size = len(kept[0])
-    except _BrokenGzip:
-        whole = False
+            content, newline, rest = b"".join(kept).rpartition(b"\n")
+            if newline:
+                yield from _without_long_lines(Block(source, first, content))
+                first += content.count(b"\n") + 1
+            if open_size > MAX_LINE:
+                yield Block(source, first, rest[:RAW_LENGTH], "line_too_long")
+                first += 1
+                skipping, rest = True, b""
+            kept = [rest]
+            size = open_size = len(rest)
+    except BrokenGzip:
+        problem = "truncated_gzip"
     content, newline, rest = b"".join(kept).rpartition(b"\n")
     if newline:
-        yield Block(source, first, content)
+        yield from _without_long_lines(Block(source, first, content))
         first += content.count(b"\n") + 1
-    if rest or not whole:
-        yield Block(source, first, rest, whole)
+    if rest or problem:
+        yield Block(source, first, rest, problem)
+
+
+def _without_long_lines(block: Block) -> Iterator[Block]:
+    """A block in pieces, its lines of more than MAX_LINE bytes apart, as rejects."""
+    content, first, start, seen = block.content, block.first, 0, 0
+    while len(content) - seen > MAX_LINE:
+        end = content.rfind(b"\n", seen, seen + MAX_LINE + 1)
+        if end >= 0:
+            seen = end + 1
+            continue
+        if seen > start:
+            yield Block(block.source, first, content[start : seen - 1])
+            first += content.count(b"\n", start, seen)
+        yield Block(block.source, first, content[seen : seen + RAW_LENGTH], "line_too_long")
+        first += 1
+        end = content.find(b"\n", seen)
+        if end < 0:
+            return
+        start = seen = end + 1
+    yield Block(block.source, first, content[start:]) if start else block
+
+
+def cut_json_lines(path: Path, source: str) -> Iterator[Block]:
+    """`cut` a file of JSON lines. Raises SourceError where the file is one JSON array."""
+    for block in cut(path, source):
+        if block.first == 1 and block.content.lstrip().startswith(b"["):
+            raise SourceError(
+                f"{path} is a JSON array, and JSON lines are expected, one object a line: "
+                f"jq -c '.[]' {path.name} > {path.name.partition('.')[0]}.jsonl makes them"
+            )
+        yield block
 
 
 def split(block: Block) -> Lines:
     """The lines of a block.
 
-    The piece of a line before the break of a gz is one reject, `truncated_gzip`; a line that is not UTF-8 is
-    rejected alone, as `invalid_utf8`.
+    The piece of a line before the break of a gz is one reject, `truncated_gzip`; so are a line that is not UTF-8,
+    `invalid_utf8`, and one of more than MAX_LINE bytes, `line_too_long`.
     """
-    if not block.whole:
-        return Lines(_ROWS.to_frame(), _rejects(block, "truncated_gzip", [(0, block.content)]))
+    if block.problem:
+        return Lines(_ROWS.to_frame(), _rejects(block, block.problem, [(0, block.content)]))
     texts, bad = _read_texts(block)
     rows = texts.with_row_index("line", offset=block.first).filter(pl.col("raw").str.contains(_SOMETHING))
     rows = rows.select(pl.lit(block.source).alias("source"), pl.col("line").cast(pl.Int64), "raw")
@@ -150,65 +209,9 @@ def quote_lines(path: Path, lines: pl.Series) -> pl.DataFrame:
     return pl.concat([_ROWS.to_frame().select("line", "raw"), *work_ahead(quote, cut(path, ""))])
 
 
-def read_bytes(path: Path) -> tuple[bytes, bool]:
-    """Content of a plain or gz file (told by its first bytes), and whether the gz broke before its end."""
-    kept: list[bytes] = []
-    try:
-        for piece in _read_pieces(path):
-            kept.append(piece)
-    except _BrokenGzip:
-        return b"".join(kept), True
-    return b"".join(kept), False
-
-
-def _read_pieces(path: Path) -> Iterator[bytes]:
-    """Content of a file, gz unpacked. Raises _BrokenGzip where that cannot go on."""
-    with path.open("rb") as file:
-        head = file.read(len(_GZIP))
-        file.seek(0)
-        yield from _unzip(file) if head == _GZIP else iter(lambda: file.read(_BLOCK), b"")
-
-
-def _unzip(file: BinaryIO) -> Iterator[bytes]:
-    packed = file.read(_PIECE)
-    while packed:
-        member = zlib.decompressobj(wbits=_GZIP_WBITS)
-        while not member.eof:
-            before = member.copy()
-            try:
-                yield member.decompress(packed)
-            except zlib.error:
-                yield _salvage(before, packed)
-                raise _BrokenGzip from None
-            if not member.eof and not (packed := file.read(_PIECE)):
-                raise _BrokenGzip
-        packed = _next_member(member.unused_data, file)
-
-
-def _next_member(packed: bytes, file: BinaryIO) -> bytes:
-    """The beginning of the next gz in a file of several, behind the zeros that may stand between them."""
-    packed = packed.lstrip(b"\0")
-    while len(packed) < len(_GZIP) and (more := file.read(_PIECE)):
-        packed = (packed + more).lstrip(b"\0")
-    if packed and not packed.startswith(_GZIP):
-        raise _BrokenGzip
-    return packed
-
-
-def _salvage(member: "zlib._Decompress", piece: bytes) -> bytes:
-    """What can be decompressed of a piece with an error in it: byte by byte, up to the error."""
-    kept: list[bytes] = []
-    for byte in piece:
-        try:
-            kept.append(member.decompress(bytes([byte])))
-        except zlib.error:
-            break
-    return b"".join(kept)
-
-
 def _read_texts(block: Block) -> tuple[pl.DataFrame, list[tuple[int, bytes]]]:
     """Every line of a block in a column, `raw`; in place of those that are no text, nothing: place and bytes."""
-    content = block.content.removeprefix(codecs.BOM_UTF8) if block.first == 1 else block.content
+    content = block.content
     try:
         return pl.read_lines(io.BytesIO(content), name="raw"), []
     except pl.exceptions.ComputeError:

@@ -1,5 +1,6 @@
 """An item's fields → the columns of `Items`; a list's fields → its context. Fields are columns of lists of text."""
 
+import math
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -23,12 +24,14 @@ def before_everything(project: Project) -> datetime:
 
 
 def text_of(value: object) -> str | None:
-    """A scalar as text: numbers without exponent or empty fraction, booleans as in JSON. None for no scalar."""
+    """A scalar as text: numbers without exponent or empty fraction, booleans as in JSON. None for NaN and no scalar."""
     if isinstance(value, str):
         return value
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, float):
+        if not math.isfinite(value):
+            return None
         return f"{Decimal(repr(value)):f}".removesuffix(".0")
     return str(value) if isinstance(value, int) else None
 
@@ -68,10 +71,11 @@ def only(name: str) -> pl.Expr:
     return pl.when(values.len() == 1).then(values.first())
 
 
-def item_rows(rows: pl.DataFrame, declared: ItemFields) -> pl.DataFrame:
+def item_rows(rows: pl.DataFrame, declared: ItemFields, time_format: str = "") -> pl.DataFrame:
     """Rows of `Items` from `item_id, known_at, source, line, raw` and the fields, a column `field:NAME` each.
 
     A declared number that is none, and a declared attribute that is empty, are absent from the row's list.
+    `time_format` is that of `read_instants`.
     An empty name for the title (`items.title = ""`) says that items have none: their title is empty.
     """
     lacking = [FIELD + name for name in names_of(declared) if FIELD + name not in rows.columns]
@@ -84,7 +88,9 @@ def item_rows(rows: pl.DataFrame, declared: ItemFields) -> pl.DataFrame:
         attributes=named_values(declared.categorical),
         numbers=_numbers(declared.numeric),
     )
-    return rows.with_columns(read_instants(rows["published_at"])).select(SCHEMAS["items"].names())
+    return rows.with_columns(read_instants(rows["published_at"], time_format)).select(
+        SCHEMAS["items"].names()
+    )
 
 
 def named_values(names: Sequence[str]) -> pl.Expr:
@@ -103,7 +109,12 @@ def named_values(names: Sequence[str]) -> pl.Expr:
 def _numbers(names: Sequence[str]) -> pl.Expr:
     truth = {"true": "1", "false": "0"}
     numbers = [
-        only(name).str.strip_chars().replace(truth).cast(pl.Float64, strict=False).alias(name)
+        only(name)
+        .str.strip_chars()
+        .str.to_lowercase()
+        .replace(truth)
+        .cast(pl.Float64, strict=False)
+        .alias(name)
         for name in names
     ]
     entries = [

@@ -14,7 +14,7 @@ import polars as pl
 
 from features.project import Project
 from features.sources.ahead import work_ahead
-from features.sources.files import Block, cut, find, quote_lines, split
+from features.sources.files import Block, cut_json_lines, find, quote_lines, split
 from features.sources.instants import read_instants
 from features.sources.items import (
     FIELD,
@@ -28,7 +28,7 @@ from features.sources.items import (
     texts_of,
 )
 from features.sources.json_texts import decode
-from features.sources.raw import RawEvents, absent, gather, numbered, refuse
+from features.sources.raw import Hide, RawEvents, absent, as_logged, gather, numbered, refuse
 
 SUFFIXES = (".jsonl", ".jsonl.gz", ".ndjson", ".ndjson.gz", ".json", ".json.gz")
 
@@ -48,16 +48,17 @@ _QUOTED = pl.lit(None, pl.String)
 _ROW = pl.Schema({**_PLACE, **_WIRE.to_schema(), "problem": pl.String})
 
 
-def read(project: Project, paths: Sequence[Path]) -> RawEvents:
+def read(project: Project, paths: Sequence[Path], hide: Hide = as_logged) -> RawEvents:
     """Read events from files or folders. Each line becomes one item, impression, interaction or reject.
 
-    An interaction is known at its `known_at` (a key or a field), else `source.known_after` after it happened.
+    An interaction whose value is no finite number has none; it is known at its `known_at` (a key or a
+    field), else `source.known_after` after it happened.
     A field's value may be a list; where one value is wanted, a list of one is that value.
     Raises SourceError where there is no file to read.
     """
     found = find(paths, SUFFIXES)
-    blocks = (block for source, path in found for block in cut(path, source))
-    pieces = list(work_ahead(partial(_sort_out, project), blocks))
+    blocks = (block for source, path in found for block in cut_json_lines(path, source))
+    pieces = list(work_ahead(partial(_sort_out, project, hide), blocks))
     return gather(
         items=[piece.items for piece in pieces],
         impressions=[piece.impressions for piece in pieces],
@@ -129,10 +130,11 @@ def _shown(event: dict[str, Any], problem: str | None) -> tuple[list[dict[str, A
     return [{"id": text_of(item_id)} for item_id in ids], None
 
 
-def _sort_out(project: Project, block: Block) -> RawEvents:
+def _sort_out(project: Project, hide: Hide, block: Block) -> RawEvents:
     """A block's lines → items, impressions, interactions, and rejects for what no table can hold."""
     lines = split(block)
     rows, refused = _judge(_read_rows(lines.rows))
+    rows = rows.with_columns(hide(rows["user"]))
     interactions, unclear = _interactions(_of(rows, "interaction"), project)
     impressions = _impressions(_of(rows, "ranking"), project.context.categorical)
     items = (
@@ -186,6 +188,7 @@ def _interactions(rows: pl.LazyFrame, project: Project) -> tuple[pl.DataFrame, p
     done = done.with_columns(pl.coalesce(name, only(name)) for name in _EITHER)
     known = read_instants(done["known_at"])
     several = [pl.col(name).is_null() & (pl.col(FIELD + name).list.len() != 1) for name in _EITHER]
+    value = pl.col("value").cast(pl.Float64, strict=False)
     kept, rejects = refuse(
         done.with_columns(known=known),
         [
@@ -203,7 +206,7 @@ def _interactions(rows: pl.LazyFrame, project: Project) -> tuple[pl.DataFrame, p
         user_id="user",
         item_id="item",
         kind="type",
-        value=pl.col("value").cast(pl.Float64, strict=False),
+        value=pl.when(value.is_finite()).then(value),
         happened_at="at",
         known_at=pl.coalesce("known", pl.col("at") + project.source.known_after),
     )

@@ -20,7 +20,17 @@ from features.project import Project
 from features.sources.files import find, read_lines
 from features.sources.items import FIELD, TEXTS, before_everything, item_rows, text_of
 from features.sources.json_texts import decode_each
-from features.sources.raw import INSTANT, RawEvents, absent, gather, no_context, numbered, refuse
+from features.sources.raw import (
+    INSTANT,
+    Hide,
+    RawEvents,
+    absent,
+    as_logged,
+    gather,
+    no_context,
+    numbered,
+    refuse,
+)
 
 CLICK_DELAY = timedelta(seconds=1)
 """From a list shown to its clicks: MIND has no click times."""
@@ -40,7 +50,7 @@ _ENTITIES = pl.List(pl.Struct({"Label": pl.String}))
 _TIME = "%m/%d/%Y %I:%M:%S %p"
 
 
-def read(project: Project, paths: Sequence[Path]) -> RawEvents:
+def read(project: Project, paths: Sequence[Path], hide: Hide = as_logged) -> RawEvents:
     """Read the parts under the given folders.
 
     Impression ids repeat between parts: with more than one they are prefixed with the part folder's name.
@@ -60,6 +70,7 @@ def read(project: Project, paths: Sequence[Path]) -> RawEvents:
         lists.append(_lists(path, source, f"{part}/" if len(names) > 1 else "", rejects))
     items = [_news(path, source, project, rejects) for source, path in files if path.name == _NEWS]
     shown = pl.concat(lists)
+    shown = shown.with_columns(hide(shown["user_id"]))
     impressions = shown.with_columns(
         no_context(), session_id=pl.lit(None), candidates=numbered(pl.col("items"))
     )

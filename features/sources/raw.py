@@ -9,6 +9,8 @@ from features import schemas
 
 RAW_LENGTH = 4000
 """Characters of a row that are kept beside it."""
+FORGOTTEN = "forgotten_person"
+"""Reason of the rows of people who were forgotten; nothing of such a row is kept but its place."""
 
 INSTANT = pl.Datetime("us", "UTC")
 PLACE = pl.Schema({"source": pl.String, "line": pl.Int64, "raw": pl.String})
@@ -23,8 +25,16 @@ Rule = tuple[str | pl.Expr, pl.Expr]
 """A reason (or the expression that names it), and the condition under which a row is refused for it."""
 
 
+Hide = Callable[[pl.Series], pl.Series]
+"""User ids of a log → the ids to keep. Readers call it before they build any other id from a user's."""
+
 Quote = Callable[[pl.Series], pl.DataFrame]
 """Line numbers → `line`, `raw`: the rows as they came, read once more."""
+
+
+def as_logged(users: pl.Series) -> pl.Series:
+    """Keep user ids as the log has them."""
+    return users
 
 
 @dataclass(frozen=True)

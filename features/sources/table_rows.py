@@ -7,21 +7,28 @@ import polars as pl
 
 from features.project import Project
 from features.sections import TableMapping
-from features.sources.cells import read_lists, read_texts, read_values
+from features.sources.cells import read_grades, read_id_lists, read_ids, read_values
 from features.sources.instants import read_instants
 from features.sources.items import FIELD, TEXTS
-from features.sources.raw import INSTANT, absent, refuse
+from features.sources.raw import INSTANT, Hide, absent, refuse
 
 
-def judge(frame: pl.DataFrame, project: Project, mapping: TableMapping) -> tuple[pl.DataFrame, pl.DataFrame]:
+def judge(
+    frame: pl.DataFrame, project: Project, mapping: TableMapping, separator: str, hide: Hide
+) -> tuple[pl.DataFrame, pl.DataFrame]:
     """Cells in our types (`impression_id, user_id, session_id, at, known`, then `items, taken`, or `item_id` and,
     where there is one, `grade`), and the rows whose cells are none.
     """
-    at = read_instants(frame["time"])
+    instants = partial(read_instants, time_format=mapping.time_format)
+    at = instants(frame["time"])
     unread = (at.is_null() & frame["time"].is_not_null()).alias("time_unread")
-    columns: list[pl.Series | pl.Expr] = [read_texts(frame["user"]).alias("user_id"), at.alias("at"), unread]
-    columns.append(_read(frame, "known_at", read_instants, INSTANT).alias("known"))
-    columns.append(_read(frame, "session", read_texts, pl.String()).alias("session_id"))
+    columns: list[pl.Series | pl.Expr] = [
+        hide(read_ids(frame["user"])).alias("user_id"),
+        at.alias("at"),
+        unread,
+    ]
+    columns.append(_read(frame, "known_at", instants, INSTANT).alias("known"))
+    columns.append(_read(frame, "session", read_ids, pl.String()).alias("session_id"))
     columns += [
         _read(frame, name, partial(read_values, parted=True), TEXTS).alias(name)
         for name in (FIELD + name for name in project.context.categorical)
@@ -36,7 +43,7 @@ def judge(frame: pl.DataFrame, project: Project, mapping: TableMapping) -> tuple
     moment = pl.concat_str("user_id", pl.col("at").dt.epoch("us"), separator="@")
     if mapping.shape == "lists":
         columns += [
-            read_lists(frame[name], r"\s").alias(key)
+            read_id_lists(frame[name], separator).alias(key)
             for name, key in (("item", "items"), ("clicked", "taken"))
         ]
         rules += [
@@ -46,17 +53,17 @@ def judge(frame: pl.DataFrame, project: Project, mapping: TableMapping) -> tuple
             ("bad_list:clicked", pl.col("taken").is_null() & pl.col("clicked").is_not_null()),
         ]
     else:
-        columns.append(read_texts(frame["item"]).alias("item_id"))
+        columns.append(read_ids(frame["item"]).alias("item_id"))
         rules.append(("missing_field:item", absent("item_id")))
         moment = moment if mapping.shape == "candidates" else pl.concat_str(moment, "item_id", separator=":")
     if mapping.shape in ("candidates", "ratings"):
-        columns.append(frame["clicked"].cast(pl.Float64, strict=False).alias("grade"))
+        columns.append(read_grades(frame["clicked"]).alias("grade"))
         rules += [
             ("missing_field:clicked", pl.col("clicked").is_null()),
-            ("bad_number:clicked", pl.col("grade").is_null() | pl.col("grade").is_nan()),
+            ("bad_number:clicked", pl.col("grade").is_null()),
         ]
     if mapping.impression is not None:
-        columns.append(read_texts(frame["impression"]).alias("impression_id"))
+        columns.append(read_ids(frame["impression"]).alias("impression_id"))
         rules.append(("missing_field:id", absent("impression_id")))
     cells = frame.with_columns(columns)
     kept, rejects = refuse(cells, rules, at="at")

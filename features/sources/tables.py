@@ -1,9 +1,9 @@
 """Any CSV, Parquet or JSON-lines log, through the column mapping of `[source.tables]`; four shapes.
 
-- `lists`: a row is an impression, with list columns of the ids shown and taken (real lists, JSON, or text
-  separated by spaces).
+- `lists`: a row is an impression, with list columns of the ids shown and clicked (real lists, JSON, what Postgres
+  and Python print, or text parted by blanks or by one sign: `source.tables.separator`).
 - `candidates`: a row is a candidate; rows of one impression share its id (else user and instant) and stand in
-  the order shown; `clicked` is 0/1 or a grade.
+  the order shown; `clicked` is 0/1, true/false, yes/no or a grade.
 - `interactions`: a row is an interaction; the list around it is drawn as of its moment (`sampling.py`).
 - `ratings`: a row is a list of one item with a grade.
 
@@ -22,11 +22,11 @@ from features.errors import SourceError
 from features.project import Project
 from features.sections import TableMapping
 from features.sources.ahead import work_ahead
-from features.sources.cells import read_texts, read_values
+from features.sources.cells import SPACES, find_separator, read_ids, read_values
 from features.sources.files import resolve
 from features.sources.instants import read_instants
 from features.sources.items import FIELD, before_everything, item_rows, named_values, names_of
-from features.sources.raw import INSTANT, SCHEMAS, RawEvents, gather, numbered, refuse
+from features.sources.raw import INSTANT, SCHEMAS, Hide, RawEvents, as_logged, gather, numbered, refuse
 from features.sources.sampling import draw_lists
 from features.sources.table_files import read_tables
 from features.sources.table_rows import judge
@@ -36,8 +36,8 @@ _PIECES = 16
 """A log is worked on in pieces of a sixteenth, but of no fewer rows than these."""
 
 
-def read(project: Project, paths: Sequence[Path]) -> RawEvents:
-    """Read a mapped log and its items.
+def read(project: Project, paths: Sequence[Path], hide: Hide = as_logged) -> RawEvents:
+    """Read a mapped log and its items. Ids lose the blanks around them.
 
     Raises SourceError where a file cannot be read, or a mapped column is not in it.
     """
@@ -46,13 +46,13 @@ def read(project: Project, paths: Sequence[Path]) -> RawEvents:
         raise SourceError('format "tables" needs a [source.tables] section with a shape')
     if mapping.shape != "interactions" and mapping.clicked is None:
         raise SourceError(
-            f"shape {mapping.shape!r} needs source.tables.clicked: name the column of what was taken"
+            f"shape {mapping.shape!r} needs source.tables.clicked: name the column of clicks or grades"
         )
     items, item_rejects = _items(project, mapping, paths)
     context = project.context.categorical
     found = read_tables(paths, _log_columns(mapping), {FIELD + name: name for name in context}, quoted=False)
-    pieces = (piece for frame in found.frames for piece in _pieces(frame))
-    parts = list(work_ahead(lambda piece: _read_part(piece, project, mapping), pieces))
+    pieces = (piece for frame in found.frames for piece in _pieces(frame, mapping))
+    parts = list(work_ahead(lambda piece: _read_part(*piece, project, mapping, hide), pieces))
     rejects = [*item_rejects, *found.rejects, *(part.rejects for part in parts)]
     if not parts:
         return gather([items], rejects=rejects)
@@ -79,12 +79,19 @@ class _Part:
     rejects: pl.DataFrame
 
 
-def _pieces(frame: pl.DataFrame) -> Iterator[pl.DataFrame]:
-    return frame.iter_slices(max(_PIECE_ROWS, frame.height // _PIECES))
+def _pieces(frame: pl.DataFrame, mapping: TableMapping) -> Iterator[tuple[pl.DataFrame, str]]:
+    """Pieces of a file, with what parts the ids of its text cells. No file is read in another way beside others."""
+    separator = mapping.separator.strip() or SPACES
+    if mapping.shape == "lists" and not mapping.separator:
+        separator = find_separator(frame["source"][0], [frame["item"], frame["clicked"]])
+    for piece in frame.iter_slices(max(_PIECE_ROWS, frame.height // _PIECES)):
+        yield piece, separator
 
 
-def _read_part(piece: pl.DataFrame, project: Project, mapping: TableMapping) -> _Part:
-    log, rejects = judge(piece, project, mapping)
+def _read_part(
+    piece: pl.DataFrame, separator: str, project: Project, mapping: TableMapping, hide: Hide
+) -> _Part:
+    log, rejects = judge(piece, project, mapping, separator, hide)
     if mapping.shape == "lists":
         return _Part(log.drop("taken"), _taken_in_lists(log, mapping), rejects)
     graded = mapping.shape != "interactions"
@@ -175,14 +182,14 @@ def _items(
     pieces: list[pl.DataFrame] = []
     for frame in read.frames:
         first = pl.Series("known_at", [before_everything(project)], INSTANT).new_from_index(0, frame.height)
-        known = read_instants(frame["known_at"]) if mapping.item_at else first
+        known = read_instants(frame["known_at"], mapping.time_format) if mapping.item_at else first
         fields = [
             read_values(frame[FIELD + name], parted=name in declared.categorical)
             for name in names_of(declared)
             if FIELD + name in frame.columns
         ]
-        rows = frame.with_columns(read_texts(frame["item_id"]), known.alias("known_at"), *fields)
+        rows = frame.with_columns(read_ids(frame["item_id"]), known.alias("known_at"), *fields)
         kept, refused = refuse(rows, [("bad_timestamp", pl.col("known_at").is_null())])
         rejects.append(refused)
-        pieces.append(item_rows(kept, declared))
+        pieces.append(item_rows(kept, declared, mapping.time_format))
     return (pl.concat(pieces) if pieces else SCHEMAS["items"].to_frame()), rejects

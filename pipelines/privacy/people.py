@@ -9,10 +9,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
+from pathlib import Path
 
 import polars as pl
 
+from features import sources
 from features.errors import ProjectError
+from features.project import Project
 from features.pseudonyms import Forgotten, Pseudonyms, mark
 from features.sources.raw import RawEvents
 from models.champion import Kind
@@ -75,10 +78,15 @@ class Privacy:
         """A user id of the logs as the tables have it."""
         return self.pseudonyms.of(user) if self.pseudonyms else user
 
-    def protect(self, raw: RawEvents) -> RawEvents:
-        """Rows as read, with pseudonyms, and without those of people who were forgotten."""
-        hidden = self.pseudonyms.hide(raw) if self.pseudonyms else raw
-        return Forgotten(self.marks()).drop(hidden)
+    def read(self, project: Project, paths: Sequence[Path]) -> RawEvents:
+        """Read logs with pseudonyms, and without the rows of people who were forgotten."""
+        names = self.pseudonyms
+        raw = (
+            names.withhold(sources.read(project, paths, names.hide))
+            if names
+            else sources.read(project, paths)
+        )
+        return Forgotten(self.marks()).drop(raw)
 
     def marks(self) -> dict[str, str]:
         """Mark → salt of everybody who was forgotten."""

@@ -216,3 +216,13 @@ def test_lost_rows_are_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 
     with pytest.raises(TableError, match="1 rows were read, but 0"):
         build(tmp_path, ranking())
+
+
+@pytest.mark.parametrize("value", ["nan", "inf", "1e400", "-Infinity", "red"])
+def test_a_value_that_is_no_finite_number_is_none_and_the_click_is_kept(tmp_path: Path, value: str) -> None:
+    as_text, as_number = click("c1", value=value), json.dumps(click("c2")).replace("}", ', "value": 1e400}')
+
+    built = build(tmp_path, ranking(), as_text, as_number, click("c3", value=2))
+
+    assert built.interactions["value"].to_list() == [None, None, 2.0]
+    assert built.rejects.is_empty()

@@ -1,5 +1,6 @@
 """User ids as they are kept: the same person is known again, nobody is named, and the forgotten stay away."""
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from features.errors import ProjectError
 from features.events import build
 from features.project import Project
 from features.pseudonyms import FORGOTTEN, Forgotten, Pseudonyms, mark
-from features.sources import read
+from features.sources import read, require_rows
 
 KEY = "0123456789abcdef"
 NOW = datetime(2027, 1, 1, tzinfo=UTC)
@@ -58,8 +59,9 @@ def test_a_key_that_can_be_guessed_is_refused() -> None:
 
 
 def test_no_table_names_anybody_and_everybody_is_known_again(project: Project) -> None:
-    raw, names = read(project, [project.folder]), Pseudonyms(KEY)
-    plain, hidden = build(raw, project, NOW), build(names.hide(raw), project, NOW)
+    names = Pseudonyms(KEY)
+    plain = build(read(project, [project.folder]), project, NOW)
+    hidden = build(names.withhold(read(project, [project.folder], names.hide)), project, NOW)
 
     everything = written(hidden.items, hidden.impressions, hidden.interactions, hidden.rejects)
     assert "anna-1" not in everything
@@ -86,6 +88,14 @@ def test_rows_of_the_forgotten_are_counted_and_nothing_of_them_is_kept(project: 
     assert unread["raw"].str.contains("bert-2").to_list() == [False, True]
     kept = (found.items, found.impressions, found.interactions, found.rejects)
     assert sum(table.height for table in kept) == raw.height
+
+
+def test_a_log_of_the_forgotten_alone_is_no_unreadable_log(project: Project) -> None:
+    raw = read(project, [project.folder])
+    marks = {mark(user, "salt"): "salt" for user in ("anna-1", "bert-2")}
+    items = raw.items.clear()
+
+    require_rows(Forgotten(marks).drop(replace(raw, items=items)), project)
 
 
 def test_nobody_forgotten_changes_nothing(project: Project) -> None:

@@ -186,7 +186,9 @@ def test_a_log_without_a_readable_row_is_an_error(tmp_path: Path, log: Log, cont
     setting, name, header, _ = log
 
     with pytest.raises(SourceError, match="no readable row"):
-        sources.read(setting, [write(tmp_path, name, header.encode() * bool(content) + content)])
+        sources.require_rows(
+            sources.read(setting, [write(tmp_path, name, header.encode() * bool(content) + content)]), setting
+        )
 
 
 def test_a_file_of_another_type_is_an_error(tmp_path: Path, log: Log) -> None:

@@ -9,11 +9,13 @@ import polars as pl
 import pytest
 
 from features.errors import SourceError
+from features.events import build
 from features.project import Project
 from features.sources import RawEvents, tables
 
 START = datetime(2026, 1, 5, tzinfo=UTC)
 AT = datetime(2026, 1, 6, 12, tzinfo=UTC)
+NOW = datetime(2026, 2, 1, tzinfo=UTC)
 SECONDS = int(AT.timestamp())
 
 
@@ -216,3 +218,140 @@ def test_a_broken_parquet_is_an_error(tmp_path: Path) -> None:
 
     with pytest.raises(SourceError, match="not a readable Parquet file"):
         tables.read(project(tmp_path, "ratings", clicked="r"), [tmp_path / "log.parquet"])
+
+
+@pytest.mark.parametrize("grade", ["nan", "inf", "1e400"])
+def test_a_grade_that_is_no_finite_number_is_one_reject(tmp_path: Path, grade: str) -> None:
+    log = f"user_id,timestamp,item_id,r\nu,{SECONDS},a,{grade}\nu,{SECONDS},b,1\n"
+    setting = project(tmp_path, "ratings", clicked="r")
+
+    built = build(read(tmp_path, log, "ratings", clicked="r"), setting, NOW)
+
+    assert built.rejects.select("line", "reason").rows() == [(2, "bad_number:clicked")]
+    assert built.interactions["value"].to_list() == [1.0]
+
+
+def test_bytes_in_parquet_are_text_and_cells_that_are_none_are_rejects(tmp_path: Path) -> None:
+    rows = {
+        "user_id": [b"u", b"\xff", b"v"],
+        "timestamp": [b"2026-01-06 12:00:00+00"] * 3,
+        "item_id": [b"a", b"b", b"c"],
+        "r": [b"1", b"1", b"nan"],
+        "blob": [[b"\xff"]] * 3,
+    }
+    pl.DataFrame(rows).write_parquet(tmp_path / "log.parquet")
+    item = {"item_id": [b"a"], "title": [b"One"], "length": [b"2"], "genres": [None], "blob": [b"\xff"]}
+    pl.DataFrame(item).write_parquet(tmp_path / "items.parquet")
+    setting = project(tmp_path, "ratings", clicked="r", items_path="items.parquet")
+
+    raw = tables.read(setting, [tmp_path / "log.parquet"])
+    built = build(raw, setting, NOW)
+
+    assert raw.impressions.select("user_id", "shown_at").rows() == [("u", AT)]
+    assert raw.items["title"].to_list() == ["One"]
+    assert built.rejects.select("line", "reason").rows() == [
+        (2, "missing_field:user"),
+        (3, "bad_number:clicked"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("shown_ids", "clicked"),
+    [("a,b", "b"), ("a|b", "b"), ("{a,b}", "{b}"), ("['a', 'b']", "['b']"), (" a b ", "b")],
+)
+def test_lists_in_csv_are_parted_as_databases_and_python_do(
+    tmp_path: Path, shown_ids: str, clicked: str
+) -> None:
+    log = f'user_id,timestamp,item_id,clicked\nu,{SECONDS},"{shown_ids}","{clicked}"\n'
+
+    raw = read(tmp_path, log, "lists", clicked="clicked")
+
+    assert shown(raw) == [["a", "b"]]
+    assert raw.interactions["item_id"].to_list() == ["b"]
+
+
+def test_a_declared_separator_leaves_other_signs_in_the_ids(tmp_path: Path) -> None:
+    log = f"user_id,timestamp,item_id,clicked\nu,{SECONDS},a|1 b|2,b|2\n"
+
+    with pytest.raises(SourceError, match="separator"):
+        read(tmp_path, log, "lists", clicked="clicked")
+    raw = read(tmp_path, log, "lists", clicked="clicked", separator=" ")
+
+    assert shown(raw) == [["a|1", "b|2"]]
+
+
+def test_day_first_dates_are_read_where_declared(tmp_path: Path) -> None:
+    log = "user_id,timestamp,item_id,r\nu,06/01/2026 12:00,a,True\n"
+
+    assert read(tmp_path, log, "ratings", clicked="r").rejects["reason"].to_list() == ["bad_timestamp"]
+    raw = read(tmp_path, log, "ratings", clicked="r", time_format="%d/%m/%Y %H:%M")
+
+    assert raw.impressions["shown_at"].to_list() == [AT]
+    assert raw.interactions["value"].to_list() == [1.0]
+
+
+def test_ids_lose_the_blanks_around_them(tmp_path: Path) -> None:
+    (tmp_path / "items.csv").write_text("item_id,title,length,genres\na ,One,1,x\n")
+    log = f"user_id,timestamp,item_id,r\n u ,{SECONDS}, a,1\n"
+
+    raw = read(tmp_path, log, "ratings", clicked="r", items_path="items.csv")
+
+    assert raw.interactions.select("user_id", "item_id").rows() == [("u", "a")]
+    assert raw.items["item_id"].to_list() == ["a"]
+
+
+@pytest.mark.parametrize(
+    ("user", "refused"),
+    [(b"\xff", [(2, "invalid_utf8"), (3, "line_too_long")]), (b"v", [(3, "line_too_long")])],
+)
+def test_a_line_that_csv_cannot_hold_is_one_reject(
+    tmp_path: Path, user: bytes, refused: list[tuple[int, str]]
+) -> None:
+    rest = f",{SECONDS},a,1\nu,{SECONDS},{'x' * (5 << 20)},1\nu,{SECONDS},b,1\n"
+    (tmp_path / "log.csv").write_bytes(b"user_id,timestamp,item_id,r\n" + user + rest.encode())
+
+    raw = tables.read(project(tmp_path, "ratings", clicked="r"), [tmp_path / "log.csv"])
+
+    assert raw.rejects.sort("line").select("line", "reason").rows() == refused
+    assert raw.impressions.height + len(refused) == 3
+
+
+def test_json_rows_keep_the_wanted_keys_and_quote_rejects_from_the_file(tmp_path: Path) -> None:
+    rows = [
+        {"user_id": "u", "timestamp": SECONDS, "item_id": n, "r": r, "more": "x"} for n, r in enumerate("10?")
+    ]
+    setting = project(tmp_path, "ratings", clicked="r")
+
+    raw = read(tmp_path, "\n".join(map(json.dumps, rows)), "ratings", "log.jsonl", clicked="r")
+
+    assert raw.impressions["raw"].null_count() == 2
+    assert json.loads(build(raw, setting, NOW).rejects["raw"][0]) == rows[2]
+
+
+def test_truth_values_are_numbers_of_items(tmp_path: Path) -> None:
+    (tmp_path / "items.csv").write_text(
+        "item_id,title,length,genres\na,One,True,x\nb,Two,nan,x\nc,Three,1e400,x\n"
+    )
+    log = f"user_id,timestamp,item_id,r\nu,{SECONDS},a,1\n"
+
+    raw = read(tmp_path, log, "ratings", clicked="r", items_path="items.csv")
+
+    assert raw.items["numbers"].to_list() == [[{"name": "length", "value": 1.0}], [], []]
+
+
+def test_an_excel_export_in_utf_16_is_read(tmp_path: Path) -> None:
+    log = f"user_id\ttimestamp\titem_id\tr\r\nzoë\t{SECONDS}\ta\t1\r\n"
+    (tmp_path / "log.tsv").write_bytes(log.encode("utf-16"))
+
+    raw = tables.read(project(tmp_path, "ratings", clicked="r"), [tmp_path / "log.tsv"])
+
+    assert raw.impressions["user_id"].to_list() == ["zoë"]
+
+
+def test_each_file_is_read_in_its_own_way_whatever_files_are_beside_it(tmp_path: Path) -> None:
+    for name, ids in (("a.csv", "a b"), ("b.csv", '"c,d"')):
+        (tmp_path / name).write_text(f"user_id,timestamp,item_id,clicked\nu,{SECONDS},{ids},\n")
+
+    raw = tables.read(project(tmp_path, "lists", clicked="clicked"), [tmp_path])
+
+    assert shown(raw) == [["a", "b"], ["c", "d"]]

@@ -5,11 +5,17 @@ import json
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
+import polars as pl
 import pytest
 
 from features.errors import ProjectError
+from features.events import build
 from features.project import Project
+from features.sources import read
+from pipelines import landing
+from pipelines.arrival import take_in
 from pipelines.landing import Landing, Record, open_landing
 
 NOW = datetime(2026, 2, 1, tzinfo=UTC)
@@ -148,3 +154,80 @@ def test_a_store_that_no_package_opens_says_what_mends_it(tmp_path: Path) -> Non
     assert place
     with pytest.raises(ProjectError, match="install the fsspec package"):
         place.look()
+
+
+@pytest.mark.parametrize(
+    "error", [pl.exceptions.PanicException("not implemented"), TypeError("no"), MemoryError()]
+)
+def test_whatever_a_file_raises_it_is_set_aside_and_the_next_is_taken_in(
+    toy: Project, place: Landing, monkeypatch: pytest.MonkeyPatch, error: BaseException
+) -> None:
+    for name in ("1-bad", "2-good"):
+        (place.folder / f"{name}.jsonl").write_text(line(6, name))
+    monkeypatch.setattr(
+        landing, "build", Mock(side_effect=[error, build(read(toy, [place.folder]), toy, NOW)])
+    )
+    listing = place.look()
+
+    said = take_in(place, listing, listing, toy, NOW)
+
+    assert [text.partition(":")[0].split(" (")[0] for text in said] == [
+        "1-bad.jsonl was refused",
+        "2-good.jsonl was taken in",
+    ]
+    assert type(error).__name__ in (place.folder / "refused" / "1-bad.jsonl.reason").read_text()
+
+
+def test_ctrl_c_is_no_bad_file(toy: Project, place: Landing, monkeypatch: pytest.MonkeyPatch) -> None:
+    (place.folder / "log.jsonl").write_text(line(6, "i1"))
+    monkeypatch.setattr(landing, "build", Mock(side_effect=KeyboardInterrupt))
+
+    with pytest.raises(KeyboardInterrupt):
+        place.take_in("log.jsonl", toy, NOW)
+
+    assert (place.folder / "log.jsonl").exists()
+
+
+def test_a_moved_file_that_cannot_be_recorded_is_set_aside(
+    toy: Project, place: Landing, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (place.accepted / "log.jsonl").write_text(line(6, "i1"))
+    monkeypatch.setattr(landing, "build", Mock(side_effect=TypeError("no")))
+
+    assert place.recover(toy, NOW) == []
+    assert (place.folder / "refused" / "log.jsonl.reason").read_text() == "TypeError: no\n"
+    assert not place.has_logs()
+
+
+@pytest.mark.parametrize("value", ["nan", "1e400"])
+def test_a_log_with_one_bad_value_is_taken_in(tmp_path: Path, value: str) -> None:
+    toy = project(tmp_path, format="tables", tables={"shape": "ratings", "clicked": "r"})
+    place = open_landing(toy, tmp_path)
+    assert place
+    rows = f"u,2026-01-06 12:00:00+00,a,{value}\nu,2026-01-06 12:01:00 UTC,b,1\n"
+    (place.folder / "log.csv").write_text(f"user_id,timestamp,item_id,r\n{rows}")
+
+    taken = place.take_in("log.csv", toy, NOW)
+
+    assert isinstance(taken, Record)
+    assert taken.rows == 3  # an impression and its click, and a reject
+
+
+def test_a_json_array_is_set_aside_with_what_makes_lines_of_it(toy: Project, place: Landing) -> None:
+    (place.folder / "log.json").write_text(f"[{line(6, 'i1')}]")
+    assert "jq -c" in str(place.take_in("log.json", toy, NOW))
+
+
+def test_hidden_folders_are_not_looked_into(place: Landing) -> None:
+    (place.folder / ".git").mkdir()
+    (place.folder / ".git" / "log.jsonl").write_text(line(6, "i1"))
+    assert place.look() == {}
+
+
+def test_a_log_whose_place_is_taken_is_set_aside(toy: Project, place: Landing) -> None:
+    (place.accepted / "log.jsonl").write_text(line(6, "i1"))
+    (place.folder / "log.jsonl").mkdir()
+    (place.folder / "log.jsonl" / "more.jsonl").write_text(line(6, "i2"))
+
+    assert "exists" in str(place.take_in("log.jsonl/more.jsonl", toy, NOW))
+    assert (place.folder / "refused" / "log.jsonl" / "more.jsonl").exists()
