@@ -23,6 +23,10 @@ concurrency:
   pools:
     default_limit: 1
     granularity: run
+# Tells the monitoring below which runs were killed.
+run_launcher:
+  module: pipelines.liveness
+  class: Launcher
 run_monitoring:
   enabled: true
   start_timeout_seconds: 180

@@ -24,6 +24,7 @@ def materialise(deployment: Deployment, since: str | None, until: str | None) ->
     import dagster as dg
 
     from pipelines.definitions import JOB, define
+    from pipelines.liveness import fail_dead
 
     slices = deployment.project.slices
     last = until or last_complete(deployment.project, datetime.now(UTC))
@@ -36,6 +37,7 @@ def materialise(deployment: Deployment, since: str | None, until: str | None) ->
     deployment.registry.prepare()
     deployment.tell(f"{deployment.project.name}: slices {first} to {last}")
     with dg.DagsterInstance.get() as instance:
+        fail_dead(instance)
         job = define(deployment).resolve_job_def(JOB)
         try:
             job.execute_in_process(instance=instance, run_config=_QUIET, tags=span(first, last))

@@ -81,14 +81,17 @@ def require_quiet() -> None:
     """Raise ProjectError while runs are under way: one of them would write the person's rows once more."""
     import dagster as dg
 
+    from pipelines.liveness import fail_dead
+
     status = dg.DagsterRunStatus
     busy = [status.QUEUED, status.NOT_STARTED, status.STARTING, status.STARTED, status.CANCELING]
     with dg.DagsterInstance.get() as instance:
+        fail_dead(instance)
         runs = instance.get_runs(dg.RunsFilter(statuses=busy))
     if runs:
         raise ProjectError(
             f"{len(runs)} runs are under way, the first {runs[-1].run_id}, and would write this person's rows once "
-            "more: let them end, or cancel them in Dagster's page; if they were killed, say --force"
+            "more: let them end, or cancel them in Dagster's page; --force goes on beside them"
         )
 
 
