@@ -9,7 +9,6 @@ from time import monotonic
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from features.errors import MomentRankError, ProjectError
 from features.slices import parse_instant
@@ -17,9 +16,10 @@ from pipelines import console as show
 from pipelines import storage
 from pipelines.deployment import Deployment
 from pipelines.settings import initialise_dagster, load, prepare
+from pipelines.terminal import Terminal, styled
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
-out = Console(highlight=False)
+out = Terminal()
 
 ProjectFile = Annotated[Path, typer.Argument(help="Project file, for example projects/newsroom.toml.")]
 Overrides = Annotated[
@@ -34,7 +34,7 @@ def main() -> None:
     try:
         app()
     except MomentRankError as error:
-        Console(stderr=True, highlight=False).print(f"[bold red]error[/] {show.escape(str(error))}")
+        Terminal(stderr=True).print(styled(("error", "bold red"), (f" {error}", "")), soft_wrap=True)
         sys.exit(1)
 
 
@@ -49,7 +49,7 @@ def _teller() -> Callable[[str], None]:
     began = monotonic()
 
     def tell(line: str) -> None:
-        out.print(f"[dim]{monotonic() - began:7.1f} s[/]  {show.escape(line)}", soft_wrap=True)
+        out.print(styled((f"{monotonic() - began:7.1f} s", "dim"), (f"  {line}", "")), soft_wrap=True)
 
     return tell
 
@@ -221,11 +221,11 @@ def forget(
     if not force:
         forgetting.require_quiet()
     traces = forgetting.find(deployment, user)
-    out.print(f"{show.escape(user)}: {traces.total:,} rows in {len(traces.rows)} tables")
+    out.print(f"{user}: {traces.total:,} rows in {len(traces.rows)} tables")
     if not yes:
         typer.confirm("Delete them for ever, with all older versions of all tables?", abort=True)
     for line in forgetting.told(deployment, traces, forgetting.forget(deployment, traces)):
-        out.print(show.escape(line), soft_wrap=True)
+        out.print(line, soft_wrap=True)
 
 
 @app.command()

@@ -29,7 +29,9 @@ def _texts(page: str) -> list[str]:
     tokens = MarkdownIt("gfm-like", {"linkify": False}).parse(page)
     inline = [child for token in tokens for child in token.children or ()]
     assert {child.type for child in inline} <= {"text", "text_special"}
-    return ["".join(child.content for child in token.children or ()) for token in tokens if token.type == "inline"]
+    return [
+        "".join(child.content for child in token.children or ()) for token in tokens if token.type == "inline"
+    ]
 
 
 @pytest.mark.parametrize("text", HOSTILE)

@@ -7,12 +7,12 @@ from pathlib import Path
 from unittest.mock import Mock
 
 import pytest
-from rich.console import Console
 from typer.testing import CliRunner
 
 from models.history import Move
 from models.spread import GAIN
 from pipelines import cli
+from pipelines.terminal import Terminal
 
 NEWSROOM = str(Path(__file__).parents[2] / "projects" / "newsroom.toml")
 
@@ -24,7 +24,7 @@ SMALL = ("--set", "source.newsroom.days=2", "--set", "source.newsroom.impression
 def own_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MOMENTRANK_HOME", str(tmp_path / "home"))
     monkeypatch.setenv("COLUMNS", "400")
-    monkeypatch.setattr(cli, "out", Console(highlight=False))  # the width is read when it is made
+    monkeypatch.setattr(cli, "out", Terminal())  # the width is read when it is made
 
 
 def complaint(*words: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> str:
