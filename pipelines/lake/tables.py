@@ -155,8 +155,12 @@ class Lake:
         return self._open(table).version()
 
     def tables(self) -> list[str]:
-        """Names of all tables, found by their logs."""
-        files = DeltaStorageHandler(_local(self.root), dict(self.storage_options)).get_file_info_selector(
+        """Names of all tables, found by their logs; none where there is no folder yet."""
+        try:
+            store = DeltaStorageHandler(_local(self.root), dict(self.storage_options))
+        except TableNotFoundError:
+            return []
+        files = store.get_file_info_selector(
             SimpleNamespace(base_dir="", allow_not_found=True, recursive=True)
         )
         parts = (file.path.partition("/_delta_log/") for file in files)
