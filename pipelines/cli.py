@@ -2,6 +2,7 @@
 
 import json
 import sys
+import traceback
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,7 +14,7 @@ import typer
 from features.errors import MomentRankError, ProjectError
 from features.slices import parse_instant
 from pipelines import console as show
-from pipelines import storage
+from pipelines import mishaps, storage
 from pipelines.deployment import Deployment
 from pipelines.settings import initialise_dagster, load, prepare
 from pipelines.terminal import Terminal, styled
@@ -26,16 +27,29 @@ Overrides = Annotated[
     list[str] | None, typer.Option("--set", help="key.path=value, the value as TOML. Repeatable.")
 ]
 
+UserId = Annotated[str, typer.Option(help="User id, as in the logs.")]
 Reason = Annotated[str, typer.Option(help="Why; it is kept in the history.")]
 
 
 def main() -> None:
-    """Run the command line; a mistake that a person can mend is one message and exit status 1."""
+    """Run the command line; whatever goes wrong is one message and exit status 1."""
     try:
         app()
-    except MomentRankError as error:
-        Terminal(stderr=True).print(styled(("error", "bold red"), (f" {error}", "")), soft_wrap=True)
+    except (SystemExit, KeyboardInterrupt):
+        raise
+    except BaseException as error:  # what Polars calls a panic is no Exception
+        Terminal(stderr=True).print(styled(("error", "bold red"), (f" {_said(error)}", "")), soft_wrap=True)
         sys.exit(1)
+
+
+def _said(error: BaseException) -> str:
+    """The message of an error that a person can mend; of any other a sentence, and where its traceback is."""
+    if isinstance(error, MomentRankError) and not mishaps.out_of_space(error):
+        return str(error)
+    try:
+        return mishaps.sentence(error, load().home)
+    except (OSError, MomentRankError):  # no home to write to
+        return "".join(traceback.format_exception(error))
 
 
 def _open(project: Path, overrides: list[str] | None = None) -> Deployment:
@@ -128,11 +142,11 @@ def tune(
 @app.command()
 def rank(
     project: ProjectFile,
-    user: Annotated[str, typer.Option(help="User id, as in the logs.")],
+    user: UserId,
     at: Annotated[
         str | None, typer.Option(help="Instant of the request; by default the newest slice's end.")
     ] = None,
-    k: Annotated[int, typer.Option("-k", help="Length of the list.")] = 10,
+    k: Annotated[int, typer.Option("-k", min=1, help="Length of the list.")] = 10,
     overrides: Overrides = None,
 ) -> None:
     """What a user would be shown at an instant, and why."""
@@ -141,7 +155,7 @@ def rank(
     deployment = _open(project, overrides)
     serving = show.require_ranker(deployment)
     instant = _instant(at) if at else None
-    stored = deployment.privacy.stored(user)
+    stored = _stored(deployment, user)
     lists = rank_for(deployment, [stored], instant, k, deployment.registry.load_ranker(serving.version))
     show.ranked(out, lists, f"{user}, by ranker version {serving.version}")
 
@@ -174,7 +188,7 @@ def explain(
         rows = requests.explain(deployment, str(impression), ranker)
     else:
         instant, k = _instant(at) if at else None, deployment.project.lists.k
-        stored = deployment.privacy.stored(user)
+        stored = _stored(deployment, user)
         rows = requests.explain_user(deployment, stored, instant, k, ranker)
     show.explained(out, rows, f"{impression or user}, by ranker version {serving.version}")
 
@@ -187,8 +201,11 @@ def promote(
     overrides: Overrides = None,
 ) -> None:
     """Make a ranker version the champion."""
-    registry = _open(project, overrides).registry
-    out.print(f"{registry.name('ranker')} version {registry.promote(version, reason)} is champion")
+    from pipelines.promoting import promote as promote_by_hand
+
+    deployment = _open(project, overrides)
+    promoted = promote_by_hand(deployment, version, reason)
+    out.print(f"{deployment.registry.name('ranker')} version {promoted} is champion")
 
 
 @app.command()
@@ -208,7 +225,7 @@ def history(project: ProjectFile, overrides: Overrides = None) -> None:
 @app.command()
 def forget(
     project: ProjectFile,
-    user: Annotated[str, typer.Option(help="User id, as in the logs.")],
+    user: UserId,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Even if runs seem to be under way.")] = False,
     overrides: Overrides = None,
@@ -240,6 +257,18 @@ def ui(
     deployment = _open(project, overrides)
     initialise_dagster(deployment.settings)
     serve(deployment, host, out.print)
+
+
+def _stored(deployment: Deployment, user: str) -> str:
+    """A user id of the logs as the tables have it; says so where nobody has it. Raises ProjectError for a blank one."""
+    from pipelines.requests import met
+
+    if not user.strip():
+        raise ProjectError("--user is empty: give the id of one person, as it is in the logs")
+    stored = deployment.privacy.stored(user)
+    if not met(deployment, stored):
+        out.print(f"no log has a user {user!r}: ranked as a new user, by what everybody does")
+    return stored
 
 
 def _instant(text: str) -> datetime:

@@ -35,13 +35,14 @@ def materialise(deployment: Deployment, since: str | None, until: str | None) ->
         )
     # Opened before anything else: minutes of work should not end at an address that is wrong.
     deployment.registry.prepare()
+    deployment.require_versions(first)
     deployment.tell(f"{deployment.project.name}: slices {first} to {last}")
     with dg.DagsterInstance.get() as instance:
         fail_dead(instance)
         job = define(deployment).resolve_job_def(JOB)
         try:
             job.execute_in_process(instance=instance, run_config=_QUIET, tags=span(first, last))
-        except dg.Failure as failure:
+        except (dg.Failure, dg.RetryRequested) as failure:
             # Said once, as the error that a person can mend; the page of the run has it too.
             raise failure.__cause__ or failure from None
     return last
