@@ -19,6 +19,13 @@ from pipelines.deployment import Deployment
 from pipelines.settings import initialise_dagster, load, prepare
 from pipelines.terminal import Terminal, styled
 
+
+def _filled(user: str | None) -> str | None:
+    if user is not None and not user.strip():
+        raise ProjectError("--user is empty: give the id of one person, as it is in the logs")
+    return user
+
+
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 out = Terminal()
 
@@ -27,7 +34,7 @@ Overrides = Annotated[
     list[str] | None, typer.Option("--set", help="key.path=value, the value as TOML. Repeatable.")
 ]
 
-UserId = Annotated[str, typer.Option(help="User id, as in the logs.")]
+UserId = Annotated[str, typer.Option(help="User id, as in the logs.", callback=_filled)]
 Reason = Annotated[str, typer.Option(help="Why; it is kept in the history.")]
 
 
@@ -167,7 +174,8 @@ def explain(
         str | None, typer.Option(help="Impression id, as in the logs: a list that was shown.")
     ] = None,
     user: Annotated[
-        str | None, typer.Option(help="User id, as in the logs: what they would be shown.")
+        str | None,
+        typer.Option(help="User id, as in the logs: what they would be shown.", callback=_filled),
     ] = None,
     at: Annotated[
         str | None, typer.Option(help="Instant of the user's request; by default the newest slice's end.")
@@ -260,11 +268,9 @@ def ui(
 
 
 def _stored(deployment: Deployment, user: str) -> str:
-    """A user id of the logs as the tables have it; says so where nobody has it. Raises ProjectError for a blank one."""
+    """A user id of the logs as the tables have it; says so where nobody has it."""
     from pipelines.requests import met
 
-    if not user.strip():
-        raise ProjectError("--user is empty: give the id of one person, as it is in the logs")
     stored = deployment.privacy.stored(user)
     if not met(deployment, stored):
         out.print(f"no log has a user {user!r}: ranked as a new user, by what everybody does")

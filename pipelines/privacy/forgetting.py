@@ -60,11 +60,9 @@ class Erased:
 def find(deployment: Deployment, user: str) -> Traces:
     """What the tables hold of a person, by their id as in the logs.
 
-    Raises ProjectError for a blank id, before any run, and for an id that no table knows, unless it was forgotten
-    before: what was cut short then is finished by asking again.
+    Raises ProjectError before any run, and for an id that no table knows, unless it was forgotten before: what was
+    cut short then is finished by asking again.
     """
-    if not user.strip():
-        raise ProjectError("--user is empty: give the id of one person, as it is in the logs")
     lake, stored = deployment.lake, deployment.privacy.stored(user)
     names = tuple(dict.fromkeys((user, stored)))
     columns = {table: lake.scan(table).collect_schema().names() for table in lake.tables()}

@@ -138,11 +138,9 @@ def test_a_short_id_erases_what_names_it_and_nothing_that_only_looks_like_it(set
 
 
 @pytest.mark.parametrize("key", ["", KEY])
-@pytest.mark.parametrize(
-    ("user", "said"), [("", "--user is empty"), (" ", "--user is empty"), ("2", "'2'"), ("Anna", "'Anna'")]
-)
+@pytest.mark.parametrize("user", ["", " ", "2", "Anna"])
 def test_an_id_that_nobody_has_is_refused_and_nothing_is_touched(
-    settings: Settings, key: str, user: str, said: str
+    settings: Settings, key: str, user: str
 ) -> None:
     made = deployment(settings.model_copy(update={"pseudonym_key": SecretStr(key)}))
     made.privacy.settle()
@@ -152,7 +150,7 @@ def test_an_id_that_nobody_has_is_refused_and_nothing_is_touched(
     made.lake.write("rejects", DAYS[0], pl.DataFrame({"reason": ["x"], "raw": ["1,2,3"]}))
     before = {path: path.stat().st_mtime_ns for path in settings.home.rglob("*")}
 
-    with pytest.raises(ProjectError, match=said):
+    with pytest.raises(ProjectError, match=f"no table has a row about user {user!r}, so nothing was changed"):
         find(made, user)
 
     assert {path: path.stat().st_mtime_ns for path in settings.home.rglob("*")} == before
