@@ -1,5 +1,6 @@
-"""What a deployment finds in its place."""
+"""What a deployment finds in its place, and what it does not."""
 
+from io import StringIO
 from pathlib import Path
 from unittest.mock import Mock
 
@@ -7,8 +8,10 @@ import polars as pl
 import pytest
 
 from features.errors import ModelError
+from pipelines import cli
 from pipelines.deployment import Deployment
 from pipelines.settings import load
+from pipelines.terminal import Terminal
 
 
 @pytest.fixture
@@ -30,3 +33,17 @@ def test_a_lost_registry_is_said_before_a_run_goes_on_from_what_it_judged(deploy
     deployment.require_versions("2026-01-05")
     registry.versions.return_value = [{"version": "1"}]
     deployment.require_versions("2026-01-07")
+
+
+def test_a_user_whom_no_log_has_is_ranked_as_a_new_one_and_that_is_said(
+    deployment: Deployment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page = StringIO()
+    monkeypatch.setattr(cli, "out", Terminal(file=page, width=200))
+    deployment.lake.write("impressions", "2026-01-06", pl.DataFrame({"user_id": ["anna"]}))
+    deployment.lake.write("interactions", "2026-01-06", pl.DataFrame({"user_id": ["bert"]}))
+
+    assert [cli._stored(deployment, user) for user in ("anna", "bert")] == ["anna", "bert"]
+    assert page.getvalue() == ""
+    assert cli._stored(deployment, "[/b]") == "[/b]"
+    assert page.getvalue().startswith("no log has a user '[/b]': ranked as a new user")
