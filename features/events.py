@@ -21,6 +21,8 @@ from features.sources.ahead import work_ahead
 from features.sources.raw import INSTANT, SCHEMAS, RawEvents, Rule, absent, refuse
 
 MOMENT = timedelta(microseconds=1)
+MOST_VALUES = 1_000
+"""Attribute values that one item, or one list's context, may have: each is counted at each showing."""
 _PLACE = ("source", "line", "raw")
 
 
@@ -69,6 +71,7 @@ def _items(frame: pl.DataFrame, slices: Slices, now: datetime) -> tuple[pl.DataF
         ("missing_field:item", absent("item_id")),
         ("missing_field:timestamp", pl.col("known_at").is_null()),
         ("missing_field:title", pl.col("title").is_null()),
+        _too_many("attributes"),
         *_out_of_time("known_at", slices, now)[:-1],
     ]
     kept, rejects = refuse(frame, rules, at="known_at")
@@ -85,6 +88,7 @@ def _impressions(
         ("missing_field:timestamp", pl.col("shown_at").is_null()),
         ("missing_field:items", pl.col("candidates").is_null()),
         ("empty_list", pl.col("candidates").list.len() == 0),
+        _too_many("context"),
         *_out_of_time("shown_at", slices, now),
     ]
     kept, rejects = refuse(_without_repeats(frame), rules, at="shown_at")
@@ -128,6 +132,10 @@ def _out_of_time(column: str, slices: Slices, now: datetime) -> list[Rule]:
     if slices.end is not None:
         rules.append(("outside_timetable", pl.col(column) >= slices.end))
     return [*rules, ("outside_timetable", pl.col(column) < slices.start)]
+
+
+def _too_many(column: str) -> Rule:
+    return f"too_many_values:over {MOST_VALUES} in {column}", pl.col(column).list.len() > MOST_VALUES
 
 
 def _once(frame: pl.DataFrame, time: str, key: str) -> tuple[pl.DataFrame, pl.DataFrame]:

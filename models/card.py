@@ -11,6 +11,7 @@ import polars as pl
 
 from features.project import Project
 from models.evaluation import ALL, Judgement
+from models.markdown import table
 from models.ranker import Ranker
 
 JUDGED = "How good it is on unseen lists"
@@ -99,12 +100,6 @@ def shortened(card: str) -> str:
     return card[: _LONGEST - len(_SEE_CARD)].rpartition("\n")[0].rstrip() + _SEE_CARD
 
 
-def table(head: list[str], rows: list[list[str]]) -> str:
-    """A table, its columns headed."""
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
-
-
 def _data(ranker: Ranker, project: Project, tags: Mapping[str, object]) -> str:
     gains = ", ".join(f"{kind} {gain:g}" for kind, gain in project.labels.gains.items())
     facts = {
@@ -136,7 +131,7 @@ def _features(importance: pl.DataFrame) -> str:
         .sort("gain", "family", descending=[True, False])
     )
     rows = [
-        [family, str(count), f"{gain / total:.1%}", ", ".join(f"`{name}`" for name in names)]
+        [family, str(count), f"{gain / total:.1%}", ", ".join(names)]
         for family, count, gain, names in families.iter_rows()
     ]
     return table(["family", "columns", "share of gain", "greatest"], rows)

@@ -219,7 +219,11 @@ def nothing(width: float) -> bytes:
 
 
 def png(figure: Any) -> bytes:
-    """The figure as PNG bytes."""
+    """The figure as PNG bytes, its texts as they are: a `$` of the data begins no formula."""
+    from matplotlib.text import Text
+
+    for text in figure.findobj(Text):
+        text.set_parse_math(False)
     target = io.BytesIO()
     # Without the software tag the same table gives the same bytes.
     figure.savefig(target, format="png", metadata={"Software": None})

@@ -3,7 +3,8 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from models.card import table, written
+from models.card import written
+from models.markdown import table
 
 
 def interest_card(

@@ -1,5 +1,6 @@
 """Registered versions as a registry's client tells of them: found, aliased, described. Knows no MLflow."""
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -36,7 +37,7 @@ def aliases(client: Any, name: str) -> dict[str, str]:
 def find(client: Any, name: str, version_or_alias: str) -> Any:
     """The version of a number (`"3"`) or an alias (`"champion"`). Raises ModelError where there is none."""
     version = aliases(client, name).get(version_or_alias, version_or_alias)
-    found = search(client, name, f"and version_number = {version}") if version.isdigit() else []
+    found = search(client, name, f"and version_number = {version}") if re.fullmatch("[0-9]+", version) else []
     if not found:
         newest = search(client, name)
         known = f"its versions go up to {newest[0].version}" if newest else "it has no version yet"

@@ -17,6 +17,7 @@ import polars as pl
 
 import features
 import models
+from features.errors import ModelError
 from models import registered, tracking
 from models.card import shortened
 from models.champion import CHAMPION, Champions, Kind
@@ -242,7 +243,10 @@ class Registry(Champions, Erasures):
 
     @contextmanager
     def _connected(self, first: bool = False) -> Iterator[Any]:
-        """A client of this store; what MLflow, the network or the database raise becomes TrackingError."""
+        """A client of this store; what MLflow, the network or the database raise becomes TrackingError.
+
+        ModelError where the store answers and lacks the files of a version.
+        """
         tracking.quieten()  # read when MLflow is imported
         import mlflow
         from sqlalchemy.exc import SQLAlchemyError
@@ -254,7 +258,13 @@ class Registry(Champions, Erasures):
             mlflow.set_registry_uri(self.tracking_uri)
             yield mlflow.MlflowClient()
         except (mlflow.MlflowException, SQLAlchemyError, OSError) as error:
-            raise tracking.unusable(self.tracking_uri, error) from error
+            if not tracking.lost(error):
+                raise tracking.unusable(self.tracking_uri, error) from error
+            raise ModelError(
+                f"files of a version of {self.project} are lost ({tracking.reason(error)}): put MLflow's artifacts "
+                f"back in {self.artifact_location or 'its server'}, or run the slices again for new versions and "
+                "promote one of them"
+            ) from error
 
 
 def _upgrade(database: str) -> None:

@@ -30,6 +30,9 @@ _ENVIRONMENT = {
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",
 }
 
+_DAMAGED = ("file is not a database", "malformed")
+_LOST = ("no such artifact", "no such file or directory")
+
 _SERVED = {
     "ranker": ("models.serving", ("lightgbm", "numpy", "pandas", "polars", "pyarrow", "pydantic")),
     "interest": (
@@ -62,12 +65,32 @@ def ask(address: str, seconds: float = 3) -> None:
 
 def unusable(address: str, cause: Exception) -> TrackingError:
     """The error for a store that failed, without the credentials in its address."""
-    shown = re.sub(r"//[^/@]*@", "//…@", address)
-    reason = str(cause).replace(address, shown).strip().partition("\n")[0]
+    place = shown(address)
+    found = f"{type(cause).__name__}: {reason(cause).replace(address, place)}"
+    if address.startswith("sqlite:") and any(words in str(cause) for words in _DAMAGED):
+        return TrackingError(
+            f"the MLflow database at {place} is damaged ({found}): put it back from a copy, or move it away and run "
+            "all slices again, which registers new versions"
+        )
     return TrackingError(
-        f"the MLflow store at {shown} could not be used: {type(cause).__name__}: {reason[:300]}. "
+        f"the MLflow store at {place} could not be used: {found}. "
         f"Start that server or mend its address; where none is set, runs go to a local database"
     )
+
+
+def shown(address: str) -> str:
+    """An address without the credentials in it."""
+    return re.sub(r"//[^/@]*@", "//…@", address)
+
+
+def lost(error: Exception) -> bool:
+    """Whether an error says that an artifact is not there, rather than that its store is away."""
+    return any(words in str(error).lower() for words in _LOST)
+
+
+def reason(error: Exception) -> str:
+    """The first line of an error."""
+    return str(error).strip().partition("\n")[0][:300]
 
 
 def served_by(kind: str) -> tuple[str, list[str]]:

@@ -2,6 +2,7 @@
 
 import json
 import sys
+import traceback
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -9,7 +10,6 @@ from time import monotonic
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from features.errors import ProjectError
 from features.events import build
@@ -17,29 +17,50 @@ from features.log_problems import find_problems
 from features.slices import parse_instant
 from models.errors import MENDABLE
 from pipelines import console as show
-from pipelines import storage
+from pipelines import mishaps, storage
 from pipelines.deployment import Deployment
 from pipelines.preflight import gap, preflight
 from pipelines.settings import initialise_dagster, load, prepare
+from pipelines.terminal import Terminal, styled
+
+
+def _filled(user: str | None) -> str | None:
+    if user is not None and not user.strip():
+        raise ProjectError("--user is empty: give the id of one person, as it is in the logs")
+    return user
+
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
-out = Console(highlight=False)
+out = Terminal()
 
 ProjectFile = Annotated[Path, typer.Argument(help="Project file, for example projects/newsroom.toml.")]
 Overrides = Annotated[
     list[str] | None, typer.Option("--set", help="key.path=value, the value as TOML. Repeatable.")
 ]
 
+UserId = Annotated[str, typer.Option(help="User id, as in the logs.", callback=_filled)]
 Reason = Annotated[str, typer.Option(help="Why; it is kept in the history.")]
 
 
 def main() -> None:
-    """Run the command line; a mistake that a person can mend is one message and exit status 1."""
+    """Run the command line; whatever goes wrong is one message and exit status 1."""
     try:
         app()
-    except MENDABLE as error:
-        Console(stderr=True, highlight=False).print(f"[bold red]error[/] {show.escape(str(error))}")
+    except (SystemExit, KeyboardInterrupt):
+        raise
+    except BaseException as error:  # what Polars calls a panic is no Exception
+        Terminal(stderr=True).print(styled(("error", "bold red"), (f" {_said(error)}", "")), soft_wrap=True)
         sys.exit(1)
+
+
+def _said(error: BaseException) -> str:
+    """The message of an error that a person can mend; of any other a sentence, and where its traceback is."""
+    if isinstance(error, MENDABLE) and not mishaps.out_of_space(error):
+        return str(error)
+    try:
+        return mishaps.sentence(error, load().home)
+    except (OSError, *MENDABLE):  # no home to write to
+        return "".join(traceback.format_exception(error))
 
 
 def _open(project: Path, overrides: list[str] | None = None) -> Deployment:
@@ -53,7 +74,7 @@ def _teller() -> Callable[[str], None]:
     began = monotonic()
 
     def tell(line: str) -> None:
-        out.print(f"[dim]{monotonic() - began:7.1f} s[/]  {show.escape(line)}", soft_wrap=True)
+        out.print(styled((f"{monotonic() - began:7.1f} s", "dim"), (f"  {line}", "")), soft_wrap=True)
 
     return tell
 
@@ -143,11 +164,11 @@ def tune(
 @app.command()
 def rank(
     project: ProjectFile,
-    user: Annotated[str, typer.Option(help="User id, as in the logs.")],
+    user: UserId,
     at: Annotated[
         str | None, typer.Option(help="Instant of the request; by default the newest slice's end.")
     ] = None,
-    k: Annotated[int, typer.Option("-k", help="Length of the list.")] = 10,
+    k: Annotated[int, typer.Option("-k", min=1, help="Length of the list.")] = 10,
     overrides: Overrides = None,
 ) -> None:
     """What a user would be shown at an instant, and why."""
@@ -156,7 +177,7 @@ def rank(
     deployment = _open(project, overrides)
     serving = show.require_ranker(deployment)
     instant = _instant(at) if at else None
-    stored = deployment.privacy.stored(user)
+    stored = _stored(deployment, user)
     lists = rank_for(deployment, [stored], instant, k, deployment.registry.load_ranker(serving.version))
     show.ranked(out, lists, f"{user}, by ranker version {serving.version}")
 
@@ -168,7 +189,8 @@ def explain(
         str | None, typer.Option(help="Impression id, as in the logs: a list that was shown.")
     ] = None,
     user: Annotated[
-        str | None, typer.Option(help="User id, as in the logs: what they would be shown.")
+        str | None,
+        typer.Option(help="User id, as in the logs: what they would be shown.", callback=_filled),
     ] = None,
     at: Annotated[
         str | None, typer.Option(help="Instant of the user's request; by default the newest slice's end.")
@@ -189,7 +211,7 @@ def explain(
         rows = requests.explain(deployment, str(impression), ranker)
     else:
         instant, k = _instant(at) if at else None, deployment.project.lists.k
-        stored = deployment.privacy.stored(user)
+        stored = _stored(deployment, user)
         rows = requests.explain_user(deployment, stored, instant, k, ranker)
     show.explained(out, rows, f"{impression or user}, by ranker version {serving.version}")
 
@@ -202,8 +224,11 @@ def promote(
     overrides: Overrides = None,
 ) -> None:
     """Make a ranker version the champion."""
-    registry = _open(project, overrides).registry
-    out.print(f"{registry.name('ranker')} version {registry.promote(version, reason)} is champion")
+    from pipelines.promoting import promote as promote_by_hand
+
+    deployment = _open(project, overrides)
+    promoted = promote_by_hand(deployment, version, reason)
+    out.print(f"{deployment.registry.name('ranker')} version {promoted} is champion")
 
 
 @app.command()
@@ -223,7 +248,7 @@ def history(project: ProjectFile, overrides: Overrides = None) -> None:
 @app.command()
 def forget(
     project: ProjectFile,
-    user: Annotated[str, typer.Option(help="User id, as in the logs.")],
+    user: UserId,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Even if runs seem to be under way.")] = False,
     overrides: Overrides = None,
@@ -236,11 +261,11 @@ def forget(
     if not force:
         forgetting.require_quiet()
     traces = forgetting.find(deployment, user)
-    out.print(f"{show.escape(user)}: {traces.total:,} rows in {len(traces.rows)} tables")
+    out.print(f"{user}: {traces.total:,} rows in {len(traces.rows)} tables")
     if not yes:
         typer.confirm("Delete them for ever, with all older versions of all tables?", abort=True)
     for line in forgetting.told(deployment, traces, forgetting.forget(deployment, traces)):
-        out.print(show.escape(line), soft_wrap=True)
+        out.print(line, soft_wrap=True)
 
 
 @app.command()
@@ -255,6 +280,16 @@ def ui(
     deployment = _open(project, overrides)
     initialise_dagster(deployment.settings)
     serve(deployment, host, out.print)
+
+
+def _stored(deployment: Deployment, user: str) -> str:
+    """A user id of the logs as the tables have it; says so where nobody has it."""
+    from pipelines.requests import met
+
+    stored = deployment.privacy.stored(user)
+    if not met(deployment, stored):
+        out.print(f"no log has a user {user!r}: ranked as a new user, by what everybody does")
+    return stored
 
 
 def _instant(text: str) -> datetime:

@@ -4,8 +4,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import polars as pl
-from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
 from features.errors import ModelError
@@ -17,19 +15,7 @@ from models.spread import GAIN
 from pipelines.deployment import Deployment, Version
 from pipelines.reporting import judged, metrics_of
 from pipelines.requests import ABOUT
-
-__all__ = [
-    "escape",
-    "explained",
-    "gain",
-    "history",
-    "inputs",
-    "quality",
-    "ranked",
-    "require_ranker",
-    "results",
-    "spread",
-]
+from pipelines.terminal import Terminal, styled
 
 _EXAMPLE = 160
 """Characters of a refused row that are shown."""
@@ -40,7 +26,7 @@ _METRICS = {
 """Headline metric → it and those shown beside it."""
 
 
-def inputs(out: Console, deployment: Deployment, events: Events, problems: Sequence[Problem]) -> None:
+def inputs(out: Terminal, deployment: Deployment, events: Events, problems: Sequence[Problem]) -> None:
     """How many rows of each kind each slice has, why rows were refused, and what is wrong with the log as a whole."""
     table = Table("slice", "items", "impressions", "interactions", "rejects", title=deployment.project.name)
     tables = (events.items, events.impressions, events.interactions, events.rejects)
@@ -52,15 +38,15 @@ def inputs(out: Console, deployment: Deployment, events: Events, problems: Seque
         example = events.rejects.filter(reason=reason).row(0, named=True)
         place = f"{example['source']} line {example['line']}"
         out.print(
-            escape(f"  {count:,} x {reason}, the first in {place}: {example['raw'][:_EXAMPLE]}"),
+            f"  {count:,} x {reason}, the first in {place}: {example['raw'][:_EXAMPLE]}",
             soft_wrap=True,
         )
         if mended := hint(reason, tables=deployment.project.source.format == "tables"):
-            out.print(f"    {escape(mended)}", style="dim", soft_wrap=True)
+            out.print(f"    {mended}", style="dim", soft_wrap=True)
     for problem in problems:
-        kind = "[bold red]error[/]" if problem.fatal else "[bold yellow]warning[/]"
-        out.print(f"{kind} {escape(problem.text)}", soft_wrap=True)
-    file = escape(str(deployment.settings.project))
+        kind = ("error", "bold red") if problem.fatal else ("warning", "bold yellow")
+        out.print(styled(kind, (f" {problem.text}", "")), soft_wrap=True)
+    file = deployment.settings.project
     if any(problem.fatal for problem in problems):
         out.print(
             f"Nothing can be learnt from this log yet. Mend it or the project file, then: momentrank check {file}"
@@ -72,7 +58,7 @@ def inputs(out: Console, deployment: Deployment, events: Events, problems: Seque
         out.print(f"{right}: momentrank run {file}")
 
 
-def quality(out: Console, figures: dict[str, Any], title: str) -> None:
+def quality(out: Terminal, figures: dict[str, Any], title: str) -> None:
     """Each scorer's metrics, best first; the headline metric with its interval."""
     headline, *others = _METRICS[figures["headline"]]
     heading = f"{title}: {figures['impressions']:,} impressions judged"
@@ -86,13 +72,13 @@ def quality(out: Console, figures: dict[str, Any], title: str) -> None:
     out.print(table)
 
 
-def gain(out: Console, figures: dict[str, Any]) -> None:
+def gain(out: Terminal, figures: dict[str, Any]) -> None:
     """What text adds to behaviour on the same lists."""
     shown = (f"{name} {_interval(figure)}" for name, figure in figures.items())
     out.print(f"text adds to behaviour: {', '.join(shown)}", soft_wrap=True)
 
 
-def spread(out: Console, figures: dict[str, Any], title: str) -> None:
+def spread(out: Terminal, figures: dict[str, Any], title: str) -> None:
     """Each scorer's mean over seeds and its standard deviation, best first, and what text adds."""
     metrics = [*next(iter(figures.values()))]
     headline = next(name for name in _METRICS if name in metrics)
@@ -102,7 +88,7 @@ def spread(out: Console, figures: dict[str, Any], title: str) -> None:
     out.print(table)
 
 
-def results(out: Console, deployment: Deployment, last: str, seconds: float) -> None:
+def results(out: Terminal, deployment: Deployment, last: str, seconds: float) -> None:
     """What a run made: quality, versions, one list, and where to look."""
     metrics = metrics_of(deployment, judged(deployment, last))
     quality(out, metrics, deployment.project.name)
@@ -121,22 +107,22 @@ def results(out: Console, deployment: Deployment, last: str, seconds: float) -> 
     out.print(f"took     {seconds:.0f} s")
 
 
-def ranked(out: Console, lists: pl.DataFrame, title: str) -> None:
+def ranked(out: Terminal, lists: pl.DataFrame, title: str) -> None:
     """One user's list."""
     table = Table("rank", "title", "score", "likely", "interest", "why", title=title)
     for row in lists.iter_rows(named=True):
         table.add_row(
             str(row["rank"]),
-            escape(row["title"]),
+            row["title"],
             f"{row['rank_score']:.2f}",
             _share(row["click_probability"]),
             "" if row["interest_score"] is None else f"{row['interest_score']:.2f}",
-            escape(row["reasons"]),
+            row["reasons"],
         )
     out.print(table)
 
 
-def explained(out: Console, rows: pl.DataFrame, title: str) -> None:
+def explained(out: Terminal, rows: pl.DataFrame, title: str) -> None:
     """One list with what each family of features adds to each candidate's score; below, the reasons in words."""
     families = [name for name in rows.columns if name not in ABOUT]
     table = Table("rank", "title", "shown at", "taken", "likely", "score", "= start", title=title)
@@ -145,7 +131,7 @@ def explained(out: Console, rows: pl.DataFrame, title: str) -> None:
     for row in rows.iter_rows(named=True):
         table.add_row(
             str(row["rank"]),
-            escape(row["title"]),
+            row["title"],
             "" if row["position"] is None else str(row["position"]),
             "yes" if row["clicked"] else "",
             _share(row["click_probability"]),
@@ -156,18 +142,18 @@ def explained(out: Console, rows: pl.DataFrame, title: str) -> None:
     out.print(table)
     # Below, not beside: with the families the columns fill the width of a terminal.
     for row in rows.iter_rows(named=True):
-        out.print(f"{row['rank']:>3}  {escape(row['title'])}", soft_wrap=True)
-        out.print(f"     {escape(row['reasons'])}", soft_wrap=True)
+        out.print(f"{row['rank']:>3}  {row['title']}", soft_wrap=True)
+        out.print(f"     {row['reasons']}", soft_wrap=True)
         moved = (
             f"{one['feature']} {_value(one['value'])} ({one['contribution']:+.2f})"
             for one in row["strongest"]
         )
-        out.print(f"     [dim]most moved by {escape(', '.join(moved) or 'nothing')}[/]", soft_wrap=True)
+        out.print(f"     most moved by {', '.join(moved) or 'nothing'}", style="dim", soft_wrap=True)
         if row["because"]:
-            out.print(f"     [dim]interest {escape(row['because'])}[/]", soft_wrap=True)
+            out.print(f"     interest {row['because']}", style="dim", soft_wrap=True)
 
 
-def history(out: Console, moves: Sequence[Move], champion: tuple[str, str] | None, name: str) -> None:
+def history(out: Terminal, moves: Sequence[Move], champion: tuple[str, str] | None, name: str) -> None:
     """Every move of the champion, oldest first, and who it is now."""
     table = Table("when", "version", "slice", "action", "replaced", "reason", title=name)
     for move in moves:
@@ -177,7 +163,7 @@ def history(out: Console, moves: Sequence[Move], champion: tuple[str, str] | Non
             move.slice,
             move.action,
             move.replaced or "–",
-            escape(move.reason),
+            move.reason,
         )
     out.print(table)
     now = f"version {champion[0]} ({champion[1]}) is champion" if champion else "there is no champion yet"

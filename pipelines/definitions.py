@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import dagster as dg
 
-from pipelines import arrival, timetable
+from pipelines import arrival, liveness, timetable
 from pipelines.assets import events, interest, lists, moments, ranker, topics
 from pipelines.deployment import Deployment
 from pipelines.privacy import retention
@@ -46,9 +46,24 @@ def define(deployment: Deployment) -> dg.Definitions:
             arrival.late_interactions(JOB),
             *alerts.sensors(deployment.settings),
         ],
-        resources={"deployment": deployment},
+        resources={"deployment": _held(deployment)},
         executor=dg.in_process_executor,
     )
+
+
+def _held(deployment: Deployment) -> dg.ResourceDefinition:
+    """The deployment as a resource; a run that has it shows that it is alive."""
+
+    @dg.resource
+    def held(context: dg.InitResourceContext) -> Iterator[Deployment]:
+        # A tick of a schedule or sensor has an instance and no run.
+        if context.instance is None or context.run is None:
+            yield deployment
+            return
+        with liveness.holding(context.instance, context.run.run_id):
+            yield deployment
+
+    return held
 
 
 @dg.definitions

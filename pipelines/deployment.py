@@ -11,13 +11,14 @@ from typing import Any, NamedTuple
 import polars as pl
 
 from features import newsroom, sources
-from features.errors import ProjectError, SourceError
+from features.errors import ModelError, ProjectError, SourceError
 from features.events import Events, build
 from features.project import Project
 from features.sources.raw import RawEvents
 from features.state import MomentState, SliceEvents, restore, start
 from models.interest_input import interest_input, interest_scores
 from models.registry import Kind, Registry
+from models.tracking import shown
 from pipelines.engine import Cluster, Embedded, Engine
 from pipelines.lake import Lake
 from pipelines.landing import open_landing
@@ -194,6 +195,16 @@ class Deployment:
                 self.tell(f"{what}: {', '.join(shown)}")
 
         return progress
+
+    def require_versions(self, first: str) -> None:
+        """Raise ModelError where slices before `first` were judged by versions that the registry does not know."""
+        judged = [key for key in self.lake.slices("evaluation_scores") if key < first]
+        if judged and not self.registry.versions("ranker"):
+            raise ModelError(
+                f"slice {judged[-1]} was judged by a version of {self.registry.name('ranker')}, and MLflow at "
+                f"{shown(self.settings.tracking_uri)} knows none: its database was lost, or another is set. Put it "
+                f"back, or run all slices again, without --from: momentrank run {self.settings.project}"
+            )
 
     def champion(self) -> Version | None:
         """The ranker version that serves, or None before the first promotion."""

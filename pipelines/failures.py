@@ -13,6 +13,7 @@ from deltalake.exceptions import DeltaError
 
 from features.errors import TrackingError
 from models.errors import MENDABLE
+from pipelines.mishaps import out_of_space
 
 RETRIES = 4
 FIRST_PAUSE_SECONDS = 5.0
@@ -62,6 +63,8 @@ def _judged(tries: int) -> Iterator[None]:
 
 def transient(error: BaseException) -> bool:
     """Whether another try may help: a server or an object store is away, and has not refused what it was asked."""
+    if out_of_space(error) or (error.__cause__ and out_of_space(error.__cause__)):
+        return False
     if isinstance(error, _TRANSIENT):
         return True
     if type(error).__module__ == "botocore.exceptions":  # an extra, which may not be installed

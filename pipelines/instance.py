@@ -23,6 +23,10 @@ concurrency:
   pools:
     default_limit: 1
     granularity: run
+# Tells the monitoring below which runs were killed.
+run_launcher:
+  module: pipelines.liveness
+  class: Launcher
 run_monitoring:
   enabled: true
   start_timeout_seconds: 180
@@ -44,11 +48,11 @@ storage:
 def write(folder: Path, postgres: bool) -> None:
     """Write `dagster.yaml` unless there is one that somebody edited.
 
-    Raises ProjectError where the edited one keeps its runs elsewhere than the settings say.
+    Raises ProjectError where the edited one is no text, or keeps its runs elsewhere than the settings say.
     """
     file = folder / "dagster.yaml"
     wanted = DAGSTER_YAML + POSTGRES_YAML * postgres
-    found = file.read_text(encoding="utf-8") if file.exists() else ""
+    found = _read(file) if file.exists() else ""
     if found not in ("", DAGSTER_YAML, DAGSTER_YAML + POSTGRES_YAML):
         _refuse_other_storage(file, found, postgres)
     elif found != wanted:
@@ -78,6 +82,13 @@ def upgrade(folder: Path, storage: str) -> None:
         ):
             instance.upgrade()
         stamp.write_text(done, encoding="utf-8")
+
+
+def _read(file: Path) -> str:
+    try:
+        return file.read_text(encoding="utf-8")
+    except UnicodeDecodeError:
+        raise ProjectError(f"{file} is damaged: mend it, or remove it to have it written anew") from None
 
 
 def _refuse_other_storage(file: Path, found: str, postgres: bool) -> None:

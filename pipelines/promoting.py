@@ -4,6 +4,7 @@ from typing import NamedTuple
 
 import polars as pl
 
+from features.errors import ModelError
 from models.evaluation import calibration, calibration_error
 from models.judging import promotion_values
 from models.promotion import Decision, decide
@@ -16,6 +17,24 @@ class Outcome(NamedTuple):
     decision: Decision
     promoted: bool
     row: pl.DataFrame
+
+
+def promote(deployment: Deployment, version_or_alias: str, reason: str) -> str:
+    """Make a version the champion because a person says so; returns it.
+
+    Raises ModelError for a version that reads columns which this project's tables do not have.
+    """
+    registry, table = deployment.registry, "ranking_dataset"
+    if deployment.lake.slices(table):
+        wanted = registry.load_ranker(version_or_alias).columns
+        missing = sorted({*wanted} - {*deployment.lake.scan(table).collect_schema().names()})
+        if missing:
+            raise ModelError(
+                f"{registry.name('ranker')} version {version_or_alias} reads {len(missing)} columns that the tables "
+                f"of this project do not have ({', '.join(missing[:3])}): another project registered it under this "
+                f"name. momentrank history {deployment.settings.project} lists this project's versions"
+            )
+    return registry.promote(version_or_alias, reason)
 
 
 def challenge(deployment: Deployment, slice: str) -> Outcome | str:

@@ -6,6 +6,7 @@ from typing import Any
 import dagster as dg
 import polars as pl
 
+from models.markdown import table
 from pipelines.deployment import Deployment
 from pipelines.lake import WriteResult
 
@@ -56,8 +57,7 @@ def preview(frame: pl.DataFrame) -> str:
     """The first rows as a Markdown table, at most twelve columns wide, without what tells of whom they are."""
     columns = [name for name in frame.columns if name not in _PERSONAL][:12]
     rows = [[_cell(value) for value in row] for row in frame.select(columns).head(_SHOWN).iter_rows()]
-    lines = [columns, ["---"] * len(columns), *rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+    return table(columns, rows)
 
 
 def picture(png: bytes) -> dg.MarkdownMetadataValue:
@@ -66,5 +66,4 @@ def picture(png: bytes) -> dg.MarkdownMetadataValue:
 
 
 def _cell(value: object) -> str:
-    text = f"{value:.4g}" if isinstance(value, float) else str(value)
-    return text.replace("|", "\\|").replace("\n", " ")[:60]
+    return f"{value:.4g}" if isinstance(value, float) else str(value)[:60]

@@ -83,7 +83,7 @@ def report_data(deployment: Deployment, judgement: Judgement | None, slice: str)
         attributes=project.items.categorical,
         beyond=_beyond(_until(deployment, "beyond_accuracy", slice)),
         drift=_drift(deployment, slice),
-        volume=_volume(deployment, slice),
+        volume=volume(deployment, slice),
         rejects=_rejects(_until(deployment, "rejects", slice)),
         lists=_lists(deployment, slice),
         versions=_versions(deployment, slice),
@@ -188,22 +188,21 @@ def _drift(deployment: Deployment, slice: str) -> pl.DataFrame:
     return drift(thinned, current, columns).with_columns(meaning=meaning)
 
 
-def _volume(deployment: Deployment, slice: str) -> pl.DataFrame:
-    """Rows of each kind and the click rate, a row a slice."""
-    kinds = ("items", "impressions", "interactions", "rejects")
-    counts = [
-        rows.group_by("slice").agg(pl.len().alias(name))
-        for name in kinds
-        if (rows := _until(deployment, name, slice, ["slice"])).height
-    ]
-    shown = _until(deployment, "candidates", slice, ["slice", "clicked"])
-    if shown.height:
-        rate = pl.col("clicked").mean()
-        counts.append(shown.group_by("slice").agg(candidates=pl.len(), click_rate=rate))
+def volume(deployment: Deployment, slice: str) -> pl.DataFrame:
+    """Rows of each kind and the click rate, a row a slice; of what nothing was read, 0 and no rate."""
+    kinds = ("items", "impressions", "interactions", "rejects", "candidates")
+    nothing = pl.DataFrame(schema={"slice": pl.String, "clicked": pl.Boolean})
+    shown = pl.concat(
+        [nothing, _until(deployment, "candidates", slice, ["slice", "clicked"])], how="diagonal"
+    )
     slices = [key for key in deployment.lake.slices("impressions") if key <= slice]
     every = pl.DataFrame({"slice": slices}, schema={"slice": pl.String})
-    for count in counts:
+    for name in kinds:
+        rows = pl.concat([nothing, _until(deployment, name, slice, ["slice"])], how="diagonal")
+        count = rows.group_by("slice").agg(pl.len().alias(name))
         every = every.join(count, on="slice", how="left", maintain_order="left")
+    rates = shown.group_by("slice").agg(click_rate=pl.col("clicked").mean())
+    every = every.join(rates, on="slice", how="left", maintain_order="left")
     return every.with_columns(cs.integer().fill_null(0))
 
 

@@ -66,6 +66,12 @@ def active_users(deployment: Deployment, slice: str, at_most: int) -> list[str]:
     return users.sort("count", "user_id", descending=[True, False])["user_id"].head(at_most).to_list()
 
 
+def met(deployment: Deployment, user: str) -> bool:
+    """Whether a user, by their id as the tables have it, was shown or did anything so far."""
+    tables = (table for table in ("impressions", "interactions") if deployment.lake.slices(table))
+    return any(deployment.lake.scan(table).filter(user_id=user).head(1).collect().height for table in tables)
+
+
 def rank(
     deployment: Deployment, users: Sequence[str], at: datetime | None, k: int, ranker: Ranker
 ) -> pl.DataFrame:

@@ -25,21 +25,24 @@ def materialise(deployment: Deployment, since: str | None, until: str | None) ->
     import dagster as dg
 
     from pipelines.definitions import JOB, define
+    from pipelines.liveness import fail_dead
 
     project = deployment.project
     first, last = chosen(project, since, until, datetime.now(UTC))
     preflight(deployment)
     # Opened before anything else: minutes of work should not end at an address that is wrong.
     deployment.registry.prepare()
+    deployment.require_versions(first)
     if until is None and project.slices.end is None:
         # Only the logs know where they end: they are read here, and once more by the run.
         last = min(last, max(first, last_with_events(deployment.ingest(), project)))
     deployment.tell(f"{project.name}: slices {first} to {last}")
     with dg.DagsterInstance.get() as instance:
+        fail_dead(instance)
         job = define(deployment).resolve_job_def(JOB)
         try:
             job.execute_in_process(instance=instance, run_config=_QUIET, tags=span(first, last))
-        except dg.Failure as failure:
+        except (dg.Failure, dg.RetryRequested) as failure:
             # Said once, as the error that a person can mend; the page of the run has it too.
             raise failure.__cause__ or failure from None
     return last

@@ -163,6 +163,8 @@ def prepare(settings: Settings) -> None:
     Call before anything opens Dagster, MLflow or transformers. Raises ProjectError if HOME cannot be written.
     """
     try:
+        # Whoever else uses the machine has no business with what people did; a folder that is there stays as it is.
+        settings.home.mkdir(mode=0o700, parents=True, exist_ok=True)
         for name in ("mlartifacts", "dagster_home", "reports", "checkpoints", "cache"):
             getattr(settings, name).mkdir(parents=True, exist_ok=True)
         instance.write(settings.dagster_home, postgres=bool(settings.dagster_postgres))

@@ -8,6 +8,7 @@ import dagster as dg
 from features.errors import ProjectError
 from features.project import Project
 from pipelines.deployment import Deployment
+from pipelines.liveness import fail_dead
 
 PREVIOUS = dg.TimeWindowPartitionMapping(
     start_offset=-1, end_offset=-1, allow_nonexistent_upstream_partitions=True
@@ -141,7 +142,8 @@ def due(wanted: Sequence[str], kept: Collection[str], under_way: Collection[str]
 
 
 def under_way(instance: dg.DagsterInstance, job_name: str, keys: Sequence[str]) -> set[str]:
-    """Those of the slices that a run of the job, queued or begun, will materialise."""
+    """Those of the slices that a run of the job, queued or begun and alive, will materialise."""
+    fail_dead(instance)
     runs = instance.get_runs(dg.RunsFilter(job_name=job_name, statuses=_WAITING))
     spans = [found for run in runs if (found := spanned(run.tags))]
     return {key for key in keys for first, last in spans if first <= key <= last}

@@ -1,16 +1,15 @@
 """`momentrank tune`: read the slices, search, track each trial, say what came of it. Nothing is registered."""
 
-from rich.console import Console
-
 from features.errors import ModelError
 from models.tracking import measures
 from models.tuning import Trial, Tuning, tuning_metric
 from models.tuning import tune as search
 from pipelines.deployment import Deployment
+from pipelines.terminal import Terminal, styled
 
 
 def tune(
-    deployment: Deployment, out: Console, trials: int, folds: int, seconds: float | None = None
+    deployment: Deployment, out: Terminal, trials: int, folds: int, seconds: float | None = None
 ) -> Tuning:
     """Search over the newest slices of the lake, a line a trial. Raises ModelError before the first run."""
     project, lake = deployment.project, deployment.lake
@@ -30,12 +29,14 @@ def tune(
             measured = measures({metric: trial.value, "seconds": trial.seconds, **scores})
             with deployment.registry.track("trial", slices[-1], measured, trial.settings):
                 pass
-            mark, best = ("[bold green]best[/]" if trial.value > best else "    "), max(best, trial.value)
-            out.print(
-                f"trial {trial.number:>3}/{trials}  {metric} {trial.value:.4f}  {mark}  {_told(trial)}  "
-                f"[dim]{trial.seconds:.1f} s[/]",
-                soft_wrap=True,
+            mark, best = ("best" if trial.value > best else "    "), max(best, trial.value)
+            shown = styled(
+                (f"trial {trial.number:>3}/{trials}  {metric} {trial.value:.4f}  ", ""),
+                (mark, "bold green"),
+                (f"  {_told(trial)}  ", ""),
+                (f"{trial.seconds:.1f} s", "dim"),
             )
+            out.print(shown, soft_wrap=True)
 
         found = search(dataset, project, trials, folds, seconds, tried)
     _conclude(out, found)
@@ -46,7 +47,7 @@ def _told(trial: Trial) -> str:
     return ", ".join(f"{name} {value:.4g}" for name, value in trial.settings.items())
 
 
-def _conclude(out: Console, found: Tuning) -> None:
+def _conclude(out: Terminal, found: Tuning) -> None:
     """The best settings to paste into the project file, or that the present ones stand."""
     present, best = found.trials[0], found.best
     folds = ", ".join(f"{value:.4f}" for value in best.values)
@@ -66,4 +67,4 @@ def _conclude(out: Console, found: Tuning) -> None:
     rows = (
         f"{name} = {float(f'{v:.4g}') if isinstance(v, float) else v}" for name, v in best.settings.items()
     )
-    out.print("\n".join(["", "\\[ranker]", *rows]))
+    out.print("\n".join(["", "[ranker]", *rows]))

@@ -5,6 +5,7 @@ and lengths. The keys are moved into place last, so that a shard is there wholly
 """
 
 import hashlib
+import logging
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+_log = logging.getLogger(__name__)
 _KEYS = np.dtype([("key", "S32"), ("length", "<i8")])
 
 
@@ -31,11 +33,20 @@ class RowStore:
                 self._open(keys)
 
     def _open(self, path: Path) -> None:
-        index = np.load(path, allow_pickle=False)
-        rows = np.load(
-            path.with_name(path.name.replace(".keys.", ".rows.")), mmap_mode="r", allow_pickle=False
-        )
-        ends = np.cumsum(index["length"])
+        """Read a shard; a damaged one is dropped, and its rows are computed once more."""
+        content = path.with_name(path.name.replace(".keys.", ".rows."))
+        try:
+            index = np.load(path, allow_pickle=False)
+            rows = np.load(content, mmap_mode="r", allow_pickle=False)
+            ends = np.cumsum(index["length"])
+            whole = index.dtype == _KEYS and int(index["length"].sum()) == len(rows)
+        except (OSError, ValueError, EOFError, IndexError):
+            whole = False
+        if not whole:
+            _log.warning("the cache file %s is damaged: it is dropped and computed once more", path)
+            path.unlink(missing_ok=True)
+            content.unlink(missing_ok=True)
+            return
         for name, length, end in zip(
             index["key"].tolist(), index["length"].tolist(), ends.tolist(), strict=True
         ):

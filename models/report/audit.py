@@ -238,7 +238,12 @@ def _ranked_list(one: RankedList) -> str:
         for row in one.rows.iter_rows(named=True)
     )
     past = f"Took before: {' · '.join(map(text, one.past))}" if one.past else "Took nothing yet"
-    return f'<article class="list"><h3>{text(one.user)}</h3><p class="past">{past}</p><ol>{entries}</ol></article>'
+    return f'<article class="list">{list_heading(one.user)}<p class="past">{past}</p><ol>{entries}</ol></article>'
+
+
+def list_heading(user: str) -> str:
+    """The heading of a user's list; on a page that shows none of theirs it does not occur."""
+    return f"<h3>{text(user)}</h3>"
 
 
 def _likely(row: dict[str, Any]) -> str:

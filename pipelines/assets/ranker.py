@@ -11,6 +11,7 @@ from models.card import JUDGED, judged, ranker_card
 from models.exposure import beyond_accuracy
 from models.exposure import exposure as exposure_of
 from models.judging import SCORERS, judge_slice, score_slice
+from models.markdown import bullets
 from pipelines.deployment import Deployment
 from pipelines.failures import steady
 from pipelines.promoting import challenge
@@ -197,6 +198,6 @@ def promotion(context: dg.AssetExecutionContext, deployment: dg.ResourceParam[De
                 "difference": decision.difference.mean,
                 "calibration_error": decision.calibration_error,
                 "guards": dg.MetadataValue.json([guard._asdict() for guard in decision.guards]),
-                "reasons": dg.MetadataValue.md("\n".join(f"- {reason}" for reason in decision.reasons)),
+                "reasons": dg.MetadataValue.md(bullets(decision.reasons)),
             },
         )  # fmt: skip

@@ -12,7 +12,8 @@ saw a file to replace, so each commit is also a transaction of the slice, which 
 import random
 import re
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from types import SimpleNamespace
 from urllib.parse import urlparse
@@ -155,8 +156,12 @@ class Lake:
         return self._open(table).version()
 
     def tables(self) -> list[str]:
-        """Names of all tables, found by their logs."""
-        files = DeltaStorageHandler(_local(self.root), dict(self.storage_options)).get_file_info_selector(
+        """Names of all tables, found by their logs; none where there is no folder yet."""
+        try:
+            store = DeltaStorageHandler(_local(self.root), dict(self.storage_options))
+        except TableNotFoundError:
+            return []
+        files = store.get_file_info_selector(
             SimpleNamespace(base_dir="", allow_not_found=True, recursive=True)
         )
         parts = (file.path.partition("/_delta_log/") for file in files)
@@ -180,7 +185,27 @@ class Lake:
         return f"{_local(self.root)}/{table}"
 
     def _delta(self, table: str) -> DeltaTable:
-        return _HANDLES.open(self.location(table), self.storage_options)
+        with self._intact(table, f"remove {self.location(table)} and run all slices again"):
+            return _HANDLES.open(self.location(table), self.storage_options)
+
+    @contextmanager
+    def _intact(self, table: str, mend: str) -> Iterator[None]:
+        """Raise TableError, which says what mends it, where the files of a table in a folder cannot be read.
+
+        Errors of an object store stay what they are: it may only be away (`pipelines/failures.py`).
+        """
+        try:
+            yield
+        except TableNotFoundError:
+            raise
+        except (DeltaError, FileNotFoundError, pl.exceptions.ComputeError) as error:
+            if "://" in self.location(table):
+                raise
+            found = str(error).strip().partition("\n")[0][:200]
+            raise TableError(
+                f"table {table!r} in {_local(self.root)} is damaged ({found}): put it back from a copy, or {mend}: "
+                "momentrank run PROJECT"
+            ) from error
 
     def _open(self, table: str) -> DeltaTable:
         try:
@@ -236,7 +261,10 @@ class Lake:
         if wanted == [SLICE]:
             return of_rows
         rows = self._scan(table, files).select(name for name in wanted if name != SLICE)
-        return rows.collect().with_columns(of_rows[SLICE]).select(wanted)
+        first, last = files[SLICE][0], files[SLICE][-1]
+        with self._intact(table, f"run these slices again with --from {first} --until {last}"):
+            found = rows.collect()
+        return found.with_columns(of_rows[SLICE]).select(wanted)
 
     def _scan(self, table: str, files: pl.DataFrame) -> pl.LazyFrame:
         paths = [f"{self.location(table)}/{path}" for path in files["path"]]

@@ -11,6 +11,7 @@ import polars as pl
 from features.errors import ProjectError
 from models.erasure import PAGE
 from models.registry import Kind
+from models.report.audit import list_heading
 from pipelines.deployment import Deployment
 from pipelines.lake import SLICE
 from pipelines.privacy.sweeping import Swept, distinctive, quoting, spellings, sweep
@@ -57,7 +58,11 @@ class Erased:
 
 
 def find(deployment: Deployment, user: str) -> Traces:
-    """What the tables hold of a person, by their id as in the logs."""
+    """What the tables hold of a person, by their id as in the logs.
+
+    Raises ProjectError before any run, and for an id that no table knows, unless it was forgotten before: what was
+    cut short then is finished by asking again.
+    """
     lake, stored = deployment.lake, deployment.privacy.stored(user)
     names = tuple(dict.fromkeys((user, stored)))
     columns = {table: lake.scan(table).collect_schema().names() for table in lake.tables()}
@@ -69,26 +74,44 @@ def find(deployment: Deployment, user: str) -> Traces:
     lists = pl.concat([pl.Series(_LIST, [], pl.String), *shown]).unique()
     rows = {}
     for table, has in columns.items():
-        about = _about((stored, lists), has) | _quotes(names, has)
+        about = _about((stored, lists), has) | _quotes(names, has, _user_key(deployment))
         found = lake.scan(table).filter(about).group_by(SLICE).len().collect().sort(SLICE)
         rows[table] = dict(found.iter_rows())
+    by_id = [name for name in rows if rows[name] and ({_USER, _LIST} & {*columns[name]} or distinctive(user))]
+    if not by_id and not deployment.privacy.forgot(stored):
+        raise ProjectError(_unknown(deployment, user))
     slices = tuple(sorted({slice for table in _FACTS for slice in rows.get(table, {})}))
     seen = {kind: tuple(_seen(deployment, kind, slices)) for kind in _KINDS}
     return Traces(names, lists, {table: found for table, found in rows.items() if found}, slices, seen)
+
+
+def _unknown(deployment: Deployment, user: str) -> str:
+    if not deployment.lake.slices(_FACTS[0]):
+        return (
+            f"nothing is kept of anybody yet, so nothing was changed: there is no table in {deployment.lake.root}. "
+            f"momentrank run {deployment.settings.project} makes them from the logs"
+        )
+    return (
+        f"no table has a row about user {user!r}, so nothing was changed: give the id exactly as it is in the logs "
+        "(one person's, upper and lower case kept)"
+    )
 
 
 def require_quiet() -> None:
     """Raise ProjectError while runs are under way: one of them would write the person's rows once more."""
     import dagster as dg
 
+    from pipelines.liveness import fail_dead
+
     status = dg.DagsterRunStatus
     busy = [status.QUEUED, status.NOT_STARTED, status.STARTING, status.STARTED, status.CANCELING]
     with dg.DagsterInstance.get() as instance:
+        fail_dead(instance)
         runs = instance.get_runs(dg.RunsFilter(statuses=busy))
     if runs:
         raise ProjectError(
             f"{len(runs)} runs are under way, the first {runs[-1].run_id}, and would write this person's rows once "
-            "more: let them end, or cancel them in Dagster's page; if they were killed, say --force"
+            "more: let them end, or cancel them in Dagster's page; --force goes on beside them"
         )
 
 
@@ -103,7 +126,7 @@ def forget(deployment: Deployment, traces: Traces) -> Erased:
     # An interrupted fit would go on with what it has learnt of them, and what was to be handed on names them.
     shutil.rmtree(deployment.settings.checkpoints / deployment.project.name, ignore_errors=True)
     Scratch(deployment.scratch(), deployment.settings.storage_options).remove()
-    pages = _erase_pages(deployment, quoting(traces.names))
+    pages = _erase_pages(deployment, traces.names)
     swept = sweep(deployment.settings.home, traces.names, _spared(deployment))
     return Erased(files, pages, swept)
 
@@ -152,13 +175,30 @@ def _about(traces: tuple[str, pl.Series], columns: Sequence[str]) -> pl.Expr:
     return pl.any_horizontal(conditions).fill_null(False)
 
 
-def _quotes(names: Sequence[str], columns: Sequence[str]) -> pl.Expr:
-    """Which rows of a table with these columns name the person in the text of a refused row."""
+def _quotes(names: Sequence[str], columns: Sequence[str], key: str) -> pl.Expr:
+    """Which rows of a table with these columns name the person in the text of a refused row.
+
+    A short id may be anything: it counts as the value of the logs' `key`, or where a row has no keys, as a whole cell.
+    """
     if _RAW not in columns:
         return pl.lit(False)
+    return pl.any_horizontal(pl.col(_RAW).str.contains(_naming(name, key)) for name in names)
+
+
+def _naming(name: str, key: str) -> str:
     # Polars' patterns know no look-around, and a text too many does no harm.
-    literal = "|".join(re.escape(spelling) for name in names for spelling in spellings(name))
-    return pl.col(_RAW).str.contains(rf"(?:^|[^A-Za-z0-9_-])(?:{literal})(?:$|[^A-Za-z0-9_-])")
+    literal = "|".join(map(re.escape, spellings(name)))
+    if distinctive(name):
+        return rf"(?:^|[^A-Za-z0-9_-])(?:{literal})(?:$|[^A-Za-z0-9_-])"
+    value = rf'\s*"?(?:{literal})"?\s*'
+    member, cell = rf'"{re.escape(key)}"\s*:{value}(?:[,}}]|$)', rf"{value}(?:[,;|\t]|$)"
+    return rf"(?s){member}|^{cell}|^[^{{].*[,;|\t]{cell}"
+
+
+def _user_key(deployment: Deployment) -> str:
+    """How the logs call a user id."""
+    tables = deployment.project.source.tables
+    return tables.user if tables else "user"
 
 
 def _delete_rows(deployment: Deployment, traces: Traces) -> None:
@@ -167,7 +207,8 @@ def _delete_rows(deployment: Deployment, traces: Traces) -> None:
             frame = deployment.lake.read(table, [slice])
             kept = frame.filter(~_about((traces.names[-1], traces.lists), frame.columns))
             if _RAW in frame.columns:
-                blank = pl.when(_quotes(traces.names, frame.columns)).then(pl.lit("")).otherwise(_RAW)
+                quotes = _quotes(traces.names, frame.columns, _user_key(deployment))
+                blank = pl.when(quotes).then(pl.lit("")).otherwise(_RAW)
                 kept = kept.with_columns(blank.alias(_RAW))
             deployment.lake.write(table, slice, kept)
         deployment.tell(f"{table}: {sum(slices.values()):,} rows in {len(slices)} slices")
@@ -183,12 +224,17 @@ def _seen(deployment: Deployment, kind: Kind, slices: Sequence[str]) -> Iterator
             yield version["version"]
 
 
-def _erase_pages(deployment: Deployment, pattern: re.Pattern[str]) -> int:
+def _erase_pages(deployment: Deployment, names: Sequence[str]) -> int:
+    pattern, headings = quoting(names), [*map(list_heading, names)]
+
+    def shows(page: str) -> bool:
+        return any(heading in page for heading in headings) or bool(pattern.search(page))
+
     folder = deployment.settings.report(deployment.project.name)
-    here = [path for path in folder.rglob(f"*{PAGE}") if pattern.search(path.read_text(encoding="utf-8"))]
+    here = [path for path in folder.rglob(f"*{PAGE}") if shows(path.read_text(encoding="utf-8"))]
     for path in here:
         path.unlink()
-    return len(here) + deployment.registry.erase_pages(lambda _, page: bool(pattern.search(page)))
+    return len(here) + deployment.registry.erase_pages(lambda _, page: shows(page))
 
 
 def _spared(deployment: Deployment) -> list[Path]:

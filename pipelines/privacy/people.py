@@ -93,6 +93,10 @@ class Privacy:
         kept = self._forgotten()
         return dict(zip(kept["slice"], kept["salt"], strict=True))
 
+    def forgot(self, stored: str) -> bool:
+        """Whether a person was forgotten before, by their id as the tables have it."""
+        return bool(Forgotten(self.marks()).among([stored]))
+
     def saw(self, kind: Kind) -> dict[str, int]:
         """Version of a kind of model → how many people it was fitted on who were forgotten since."""
         seen = self._forgotten()[kind].explode().drop_nulls()

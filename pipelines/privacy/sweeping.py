@@ -39,17 +39,17 @@ def distinctive(name: str) -> bool:
 
 
 def quoting(names: Iterable[str]) -> re.Pattern[str]:
-    """Matches each of the names as a word of its own, in all the ways that JSON, HTML and addresses write it."""
-    spelt = sorted({spelling for name in names for spelling in spellings(name)}, key=len, reverse=True)
-    return re.compile(f"(?<!{_INSIDE})(?:{'|'.join(map(re.escape, spelt))})(?!{_INSIDE})")
+    """Matches each distinctive name as a word of its own, in all the ways that JSON, HTML and addresses write it."""
+    spelt = {spelling for name in names if distinctive(name) for spelling in spellings(name)}
+    longest_first = sorted(spelt, key=len, reverse=True)
+    return re.compile(f"(?<!{_INSIDE})(?:{'|'.join(map(re.escape, longest_first)) or '(?!)'})(?!{_INSIDE})")
 
 
 def sweep(home: Path, names: Sequence[str], spare: Sequence[Path]) -> Swept:
     """Replace the names in every file under `home` but those under `spare`. Only distinctive names are looked for."""
-    wanted = [name for name in names if distinctive(name)]
-    if not wanted:
+    if not any(map(distinctive, names)):
         return Swept((), ())
-    pattern = quoting(wanted)
+    pattern = quoting(names)
     mended: list[Path] = []
     left: list[Path] = []
     for path in _files(home, spare):

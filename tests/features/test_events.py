@@ -10,6 +10,7 @@ from features import events, schemas
 from features.errors import TableError
 from features.events import Events
 from features.project import Project
+from features.sections import ItemFields
 from features.sources import RawEvents, read
 from features.sources.raw import gather
 
@@ -226,3 +227,16 @@ def test_a_value_that_is_no_finite_number_is_none_and_the_click_is_kept(tmp_path
 
     assert built.interactions["value"].to_list() == [None, None, 2.0]
     assert built.rejects.is_empty()
+
+
+def test_an_item_with_too_many_values_is_refused_alone(tmp_path: Path) -> None:
+    lines = [item("a"), item("b"), item("c")]
+    for line, count in zip(lines, (1, 1000, 1001), strict=True):
+        line["fields"].append({"name": "tags", "value": [f"v{n}" for n in range(count)]})
+    (tmp_path / "log.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    declared = project().model_copy(update={"items": ItemFields(categorical=("tags",))})
+
+    built = events.build(read(declared, [tmp_path / "log.jsonl"]), declared, NOW)
+
+    assert built.items["item_id"].to_list() == ["a", "b"]
+    assert reasons(built) == [(3, "too_many_values:over 1000 in attributes")]

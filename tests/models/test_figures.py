@@ -71,3 +71,11 @@ def test_an_unknown_scorer_keeps_its_name_and_comes_last():
 def test_segments_are_called_as_a_person_would():
     assert report_figures.segment_label("new_users") == "New users"
     assert report_figures.segment_label("category: politics") == "Category: politics"
+
+
+@pytest.mark.parametrize("name", ["$", "$$", "$$$", "$x^$", "a_{$b$}"])
+@pytest.mark.parametrize("draw", TABLES, ids=lambda draw: draw.__name__)
+def test_names_of_the_data_are_drawn_as_they_are(draw, name):
+    columns = [column for column in ("segment", "feature", "value", "predictor") if column in TABLES[draw]]
+
+    assert draw(TABLES[draw].with_columns(pl.lit(name).alias(column) for column in columns))

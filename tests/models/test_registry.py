@@ -1,5 +1,6 @@
 """The registry over a real MLflow database: what is registered loads, moves, rolls back, is never doubled."""
 
+import shutil
 import subprocess
 import sys
 import time
@@ -93,6 +94,34 @@ def test_a_failure_while_registering_leaves_no_version_and_a_failed_run(
     experiment = client.get_experiment_by_name("newsroom").experiment_id
     assert [run.info.status for run in client.search_runs([experiment])] == ["FAILED"]
     assert register("2026-01-05") == "1"
+
+
+def test_a_version_whose_files_are_lost_says_so(registry, register):
+    version = register("2026-01-05")
+    for part in ("rankers", "MLmodel"):
+        for lost in Path(registry.artifact_location.removeprefix("file://")).rglob(part):
+            shutil.rmtree(lost) if lost.is_dir() else lost.unlink()
+        with pytest.raises(
+            ModelError, match=r"files of a version of newsroom are lost .* run the slices again"
+        ):
+            registry.load_ranker(version)
+
+
+def test_a_damaged_database_says_so(registry, register):
+    register("2026-01-05")
+    file = Path(registry.tracking_uri.removeprefix("sqlite:///"))
+    other = file.with_name("damaged.db")
+    other.write_bytes(b"garbage" * 100)
+
+    with pytest.raises(TrackingError, match=r"damaged\.db is damaged .*not a database.*put it back"):
+        replace(registry, tracking_uri=f"sqlite:///{other}").versions("ranker")
+
+
+@pytest.mark.parametrize("text", ["²", "٣", "", "other-ranker/1", "-1"])
+def test_what_is_no_version_is_refused(registry, register, text):
+    register("2026-01-05")
+    with pytest.raises(ModelError, match="has no version or alias"):
+        registry.promote(text)
 
 
 def test_a_server_that_is_gone_at_registration_is_said_quickly(registry, ranker, example):

@@ -1,7 +1,7 @@
 """The report page: it says what the tables say, takes no orders from titles, and stands on its own."""
 
 import re
-from dataclasses import replace
+from dataclasses import fields, replace
 from datetime import UTC, datetime
 from html.parser import HTMLParser
 from pathlib import Path
@@ -179,6 +179,21 @@ def test_text_from_logs_cannot_become_html(report):
     assert "<i>news" not in text
     assert "&lt;script&gt;alert(&#x27;gone&#x27;)&lt;/script&gt;" in text
     assert "u&quot;1" in text
+
+
+def test_no_text_of_any_table_can_become_html(report):
+    keys = ("scorer", "metric", "slice", "attribute")
+    hostile = {
+        field.name: table.with_columns(pl.col(pl.String).exclude(keys) + "<b onclick=x>'\"")
+        for field in fields(report)
+        if isinstance(table := getattr(report, field.name), pl.DataFrame) and table.height
+    }
+
+    shown = page(replace(report, **hostile))
+
+    assert "<b onclick" not in shown
+    assert shown.count("&lt;b onclick") > 20
+    assert not re.search(r"=\"[^\"]*<b", shown)
 
 
 def test_an_empty_report_says_why_in_every_section():

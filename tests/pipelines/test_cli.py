@@ -7,12 +7,12 @@ from pathlib import Path
 from unittest.mock import Mock
 
 import pytest
-from rich.console import Console
 from typer.testing import CliRunner
 
 from models.history import Move
 from models.spread import GAIN
 from pipelines import cli
+from pipelines.terminal import Terminal
 
 NEWSROOM = str(Path(__file__).parents[2] / "projects" / "newsroom.toml")
 
@@ -24,7 +24,7 @@ SMALL = ("--set", "source.newsroom.days=2", "--set", "source.newsroom.impression
 def own_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MOMENTRANK_HOME", str(tmp_path / "home"))
     monkeypatch.setenv("COLUMNS", "400")
-    monkeypatch.setattr(cli, "out", Console(highlight=False))  # the width is read when it is made
+    monkeypatch.setattr(cli, "out", Terminal())  # the width is read when it is made
 
 
 def complaint(*words: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> str:
@@ -58,6 +58,10 @@ def complaint(*words: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captu
         (["explain", NEWSROOM], "either --impression ID, or --user ID"),
         (["explain", NEWSROOM, "--impression", "r", "--at", NOON], "either --impression ID, or --user ID"),
         (["explain", NEWSROOM, "--user", "u-00001", "--at", NOON], "no ranker is registered yet"),
+        (["rank", NEWSROOM, "--user", ""], "--user is empty"),
+        (["explain", NEWSROOM, "--user", " "], "--user is empty"),
+        (["forget", NEWSROOM, "--user", "", "--yes"], "--user is empty"),
+        (["forget", NEWSROOM, "--user", "u-00001", "--yes"], "nothing is kept of anybody yet"),
         (["rollback", NEWSROOM], "no version or alias 'champion'"),
         (["promote", NEWSROOM, "7"], "no version or alias '7': it has no version yet"),
     ],
@@ -68,6 +72,12 @@ def test_a_mistake_is_one_message(
     message = complaint(*words, monkeypatch=monkeypatch, capsys=capsys)
     assert said in message
     assert "Traceback" not in message
+
+
+def test_a_list_without_places_is_refused() -> None:
+    found = CliRunner().invoke(cli.app, ["rank", NEWSROOM, "--user", "u-00001", "-k", "-5"])
+    assert found.exit_code == 2
+    assert "Traceback" not in found.output
 
 
 def test_a_missing_log_names_the_folders_searched(
@@ -142,7 +152,8 @@ def test_what_a_person_did_to_the_champion_is_listed(monkeypatch: pytest.MonkeyP
         Move(moment, "3", "2026-01-07", "promoted by hand", "2", "a demo [on Friday]"),
         Move(moment, "2", "2026-01-06", "rolled back", "3", ""),
     ]
-    monkeypatch.setattr(cli, "_open", Mock(return_value=Mock(registry=registry)))
+    lake = Mock(slices=Mock(return_value=[]))
+    monkeypatch.setattr(cli, "_open", Mock(return_value=Mock(registry=registry, lake=lake)))
 
     promoted = runner.invoke(cli.app, ["promote", NEWSROOM, "challenger", "--reason", "a demo"])
     back = runner.invoke(cli.app, ["rollback", NEWSROOM, "--reason", "it is over"])

@@ -41,3 +41,9 @@ def test_an_edited_file_that_says_otherwise_is_refused_and_kept(
         instance.write(tmp_path, postgres=postgres)
 
     assert (tmp_path / "dagster.yaml").read_text(encoding="utf-8") == edited
+
+
+def test_a_file_that_is_no_text_is_refused_with_what_mends_it(tmp_path: Path) -> None:
+    (tmp_path / "dagster.yaml").write_bytes(b"\x00\xff{{{:")
+    with pytest.raises(ProjectError, match="is damaged: mend it, or remove it"):
+        instance.write(tmp_path, postgres=False)

@@ -8,6 +8,7 @@ import polars as pl
 import pytest
 
 from features.behaviour import read_and_advance
+from features.errors import ModelError
 from features.labels import attribute
 from features.ranking_dataset import assemble, feature_columns
 from features.schemas import InterestScores, ItemVectors
@@ -16,6 +17,7 @@ from models.judging import SCORERS
 from models.ranker import Ranker, fit
 from pipelines.definitions import JOB, define
 from pipelines.deployment import STATE, Deployment
+from pipelines.promoting import promote
 
 SLICES = ["2026-01-05", "2026-01-06", "2026-01-07"]
 JUDGED = (
@@ -154,3 +156,20 @@ def test_a_judgement_says_whom_it_judged_and_what_the_first_places_show(deployme
     assert around["scorer"].to_list() == list(SCORERS)
     assert around.sort("popularity_lift")["scorer"][-1] == "popularity"
     assert around["diversity"].null_count() == around.height  # no vectors here
+
+
+def test_a_version_that_another_project_registered_is_not_promoted_by_hand(deployment: Deployment) -> None:
+    dataset = deployment.lake.read("ranking_dataset", SLICES[:1])
+    names = [name for name in feature_columns(dataset) if name.startswith("item_")]
+    theirs = dataset.rename({name: f"theirs_{name}" for name in names})
+    project, registry = deployment.project, deployment.registry
+    ranker = fit(theirs, [f"theirs_{n}" for n in names], project.ranker, project.labels, project.seed)
+    foreign = registry.register_ranker(ranker, SLICES[0], "theirs", {}, {}, {}, theirs.tail(3))
+    before = registry.champion()
+
+    with pytest.raises(ModelError, match=f"version {foreign} reads {len(names)} columns .*another project"):
+        promote(deployment, foreign, "")
+
+    assert registry.champion() == before
+    ours = next(version["version"] for version in registry.versions("ranker"))
+    assert promote(deployment, ours, "") == ours

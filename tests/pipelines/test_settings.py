@@ -214,3 +214,12 @@ def test_several_first_openings_of_the_dagster_instance_at_once_work(tmp_path: P
 
     assert [process.returncode for process in started] == [0, 0], ended
     assert [out for out, _ in ended] == ["0 False\n"] * 2
+
+
+def test_a_new_home_is_its_owner_s_alone() -> None:
+    before = os.umask(0)
+    try:
+        settings.prepare(settings.load())
+    finally:
+        os.umask(before)
+    assert settings.load().home.stat().st_mode & 0o777 == 0o700

@@ -8,10 +8,10 @@ import mlflow
 import numpy as np
 import polars as pl
 import pytest
-from rich.console import Console
 
 from features.errors import ModelError
 from pipelines.deployment import Deployment
+from pipelines.terminal import Terminal
 from pipelines.tuning import tune
 
 TINY = ("ranker.rounds=4", "ranker.min_leaf=5", "ranker.folds=1", "labels.gains={click=1.0}")
@@ -41,7 +41,7 @@ def test_trials_are_tracked_inside_one_run_and_nothing_is_registered(deployment:
         deployment.lake.write("ranking_dataset", f"2026-01-{day:02}", _slice(day))
     page = StringIO()
 
-    found = tune(deployment, Console(file=page, width=200, highlight=False), trials=2, folds=2)
+    found = tune(deployment, Terminal(file=page, width=200), trials=2, folds=2)
 
     lines = page.getvalue().splitlines()
     assert sum(line.startswith("trial ") for line in lines) == len(found.trials) == 3
@@ -58,4 +58,4 @@ def test_trials_are_tracked_inside_one_run_and_nothing_is_registered(deployment:
 
 def test_without_a_dataset_it_says_what_to_run_first(deployment: Deployment) -> None:
     with pytest.raises(ModelError, match="no ranking dataset to tune on yet: momentrank run"):
-        tune(deployment, Console(file=StringIO()), trials=1, folds=1)
+        tune(deployment, Terminal(file=StringIO()), trials=1, folds=1)

@@ -159,6 +159,21 @@ def test_an_unfinished_shard_is_not_read(tmp_path: Path) -> None:
     assert store.missing([key("a")]) == [0]
 
 
+@pytest.mark.parametrize("kind", ["keys", "rows"])
+@pytest.mark.parametrize("size", [0, 50, -8])
+def test_a_damaged_shard_is_dropped_and_made_anew(tmp_path: Path, kind: str, size: int) -> None:
+    rows = [np.ones((2, 3), dtype=np.float16)]
+    RowStore(tmp_path).put([key("a")], rows)
+    damaged = next(tmp_path.glob(f"*.{kind}.npy"))
+    damaged.write_bytes(damaged.read_bytes()[:size])
+
+    store = RowStore(tmp_path)
+
+    assert store.missing([key("a")]) == [0]
+    store.put([key("a")], rows)
+    assert np.array_equal(RowStore(tmp_path).get(key("a")), rows[0])
+
+
 def test_rows_of_different_length_come_back_as_they_went_in(tmp_path: Path) -> None:
     rows = [np.full((n, 2), n, dtype=np.float16) for n in (3, 1, 4)]
     RowStore(tmp_path).put([key(t) for t in "abc"], rows)

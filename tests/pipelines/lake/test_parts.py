@@ -76,7 +76,7 @@ def test_only_the_buckets_file_is_read(tmp_path: Path) -> None:
             (tmp_path / "t" / part.file).unlink()
 
     assert lake.read_bucket("t", ["s"], "user", 1, 3).height == next(p.rows for p in parts if p.bucket == 1)
-    with pytest.raises(OSError, match="No such file"):
+    with pytest.raises(TableError, match="No such file"):
         lake.read_bucket("t", ["s"], "user", 0, 3)
 
 

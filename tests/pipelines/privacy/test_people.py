@@ -10,9 +10,12 @@ from unittest.mock import Mock
 import dagster as dg
 import polars as pl
 import pytest
+from pydantic import SecretStr
 
 from features.errors import ProjectError
 from features.project import Project
+from models.report.page import write as write_page
+from models.report.tables import RankedList, ReportData
 from pipelines.deployment import Deployment
 from pipelines.lake import Lake
 from pipelines.privacy import retention
@@ -106,6 +109,63 @@ def test_forgetting_follows_ids_lists_and_quotes_through_whatever_tables_there_a
     assert len(files) == 1
     assert len(made.privacy.marks()) == 1
     assert "anna" not in "".join(made.privacy.marks())
+
+
+def test_a_short_id_erases_what_names_it_and_nothing_that_only_looks_like_it(settings: Settings) -> None:
+    made = deployment(settings)
+    raw = [
+        '{"user":"1","clicked":0}', '{"user": 1}', '{"user":"7","clicked":1}', '{"user":"11"}', '{"at":"1"',
+        "1,i-7,2026-01-05", "7, 1 ,0", "11,i-1,1.5", '"1","i,7"',
+    ]  # fmt: skip
+    made.lake.write("impressions", DAYS[0], lists("1", "11"))
+    made.lake.write("rejects", DAYS[0], pl.DataFrame({"reason": "x", "raw": raw}))
+    pages = made.settings.report("toy")
+    pages.mkdir(parents=True)
+    for name, user in (("report", "11"), ("report_1", "1")):
+        rows = pl.DataFrame({"rank": [1], "title": ["1"], "rank_score": [1.0], "click_probability": [0.1]})
+        shown = [RankedList(user, ["1"], rows.with_columns(reasons=pl.lit("1")))]
+        page = ReportData("toy", NOW, (DAYS[0], DAYS[0]), lists=shown)
+        write_page(pages / f"{name}.html", page)
+
+    forget(made, find(made, "1"))
+
+    assert made.lake.read("impressions")["user_id"].to_list() == ["11"]
+    left = ["" if number in (0, 1, 5, 6, 8) else row for number, row in enumerate(raw)]
+    assert made.lake.read("rejects")["raw"].to_list() == left
+    assert [page.name for page in pages.iterdir()] == ["report.html"]
+    unwanted = made.registry.erase_pages.call_args.args[0]
+    assert not unwanted(DAYS[0], (pages / "report.html").read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize("key", ["", KEY])
+@pytest.mark.parametrize("user", ["", " ", "2", "Anna"])
+def test_an_id_that_nobody_has_is_refused_and_nothing_is_touched(
+    settings: Settings, key: str, user: str
+) -> None:
+    made = deployment(settings.model_copy(update={"pseudonym_key": SecretStr(key)}))
+    made.privacy.settle()
+    people = lists(*(made.privacy.stored(user) for user in ("anna", "1")))
+    for _ in range(2):  # the first version of the table is an older one
+        made.lake.write("impressions", DAYS[0], people)
+    made.lake.write("rejects", DAYS[0], pl.DataFrame({"reason": ["x"], "raw": ["1,2,3"]}))
+    before = {path: path.stat().st_mtime_ns for path in settings.home.rglob("*")}
+
+    with pytest.raises(ProjectError, match=f"no table has a row about user {user!r}, so nothing was changed"):
+        find(made, user)
+
+    assert {path: path.stat().st_mtime_ns for path in settings.home.rglob("*")} == before
+
+
+def test_before_any_run_there_is_nobody_to_forget(settings: Settings) -> None:
+    with pytest.raises(ProjectError, match=r"nothing is kept of anybody yet.*momentrank run"):
+        find(deployment(settings), "anna")
+
+
+def test_whom_a_cut_short_forgetting_left_out_can_be_forgotten_again(settings: Settings) -> None:
+    made = deployment(settings)
+    made.lake.write("impressions", DAYS[0], lists("anna", "bert"))
+    forget(made, find(made, "anna"))
+    assert find(made, "anna").total == 0
 
 
 def test_versions_are_counted_by_who_was_forgotten_once_each(tmp_path: Path) -> None:

@@ -1,0 +1,49 @@
+"""What a deployment finds in its place, and what it does not."""
+
+from io import StringIO
+from pathlib import Path
+from unittest.mock import Mock
+
+import polars as pl
+import pytest
+
+from features.errors import ModelError
+from pipelines import cli
+from pipelines.deployment import Deployment
+from pipelines.settings import load
+from pipelines.terminal import Terminal
+
+
+@pytest.fixture
+def deployment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Deployment:
+    monkeypatch.setenv("MOMENTRANK_HOME", str(tmp_path))
+    settings = load()
+    return Deployment(settings.open_project(), settings)
+
+
+def test_a_lost_registry_is_said_before_a_run_goes_on_from_what_it_judged(deployment: Deployment) -> None:
+    deployment.lake.write("evaluation_scores", "2026-01-06", pl.DataFrame({"full": [0.5]}))
+    registry = Mock(versions=Mock(return_value=[]))
+    registry.name.return_value = "newsroom-ranker"
+    deployment.__dict__["registry"] = registry
+    with pytest.raises(
+        ModelError, match=r"2026-01-06 was judged by a version of newsroom-ranker, .* knows none"
+    ):
+        deployment.require_versions("2026-01-07")
+    deployment.require_versions("2026-01-05")
+    registry.versions.return_value = [{"version": "1"}]
+    deployment.require_versions("2026-01-07")
+
+
+def test_a_user_whom_no_log_has_is_ranked_as_a_new_one_and_that_is_said(
+    deployment: Deployment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page = StringIO()
+    monkeypatch.setattr(cli, "out", Terminal(file=page, width=200))
+    deployment.lake.write("impressions", "2026-01-06", pl.DataFrame({"user_id": ["anna"]}))
+    deployment.lake.write("interactions", "2026-01-06", pl.DataFrame({"user_id": ["bert"]}))
+
+    assert [cli._stored(deployment, user) for user in ("anna", "bert")] == ["anna", "bert"]
+    assert page.getvalue() == ""
+    assert cli._stored(deployment, "[/b]") == "[/b]"
+    assert page.getvalue().startswith("no log has a user '[/b]': ranked as a new user")

@@ -1,0 +1,125 @@
+"""A run whose process was killed is recognised at once, and one that works is left alone."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import dagster as dg
+import pytest
+import yaml
+
+from pipelines import liveness
+from pipelines.definitions import define
+from pipelines.deployment import Deployment
+from pipelines.instance import DAGSTER_YAML
+from pipelines.timetable import span, under_way
+
+SLEEPER = """
+import sys, time
+import dagster as dg
+from pipelines import liveness
+
+@dg.resource
+def held(context):
+    with liveness.holding(context.instance, context.run_id):
+        yield
+
+@dg.op(required_resource_keys={"held"})
+def sleep():
+    time.sleep(600)
+
+@dg.job(resource_defs={"held": held})
+def sleeper():
+    sleep()
+
+with dg.DagsterInstance.from_config(sys.argv[1]) as instance:
+    first = {"dagster/asset_partition_range_start": "a", "dagster/asset_partition_range_end": "b"}
+    sleeper.execute_in_process(instance=instance, tags=first)
+"""
+
+
+@pytest.fixture
+def instance(tmp_path: Path) -> Iterator[dg.DagsterInstance]:
+    settings = yaml.safe_load(DAGSTER_YAML)
+    (tmp_path / "dagster.yaml").write_text(yaml.safe_dump({"run_launcher": settings["run_launcher"]}))
+    with dg.DagsterInstance.from_config(str(tmp_path)) as opened:
+        opened.upgrade()
+        yield opened
+
+
+@pytest.fixture
+def killed(instance: dg.DagsterInstance) -> Iterator[Callable[[], dg.DagsterRun]]:
+    """Starts a run in a process of its own; calling the fixture kills the process and returns the run."""
+    child = subprocess.Popen([sys.executable, "-c", SLEEPER, instance.root_directory])
+    running = Path(instance.root_directory, "running")
+    while not any(running.glob("*")):
+        assert child.poll() is None
+        time.sleep(0.05)
+
+    def kill() -> dg.DagsterRun:
+        os.kill(child.pid, signal.SIGKILL)
+        child.wait()
+        (run,) = instance.get_runs()
+        return run
+
+    yield kill
+    child.kill()
+    child.wait()
+
+
+def test_a_run_that_was_killed_is_failed_and_one_that_works_is_not(
+    instance: dg.DagsterInstance, killed: Callable[[], dg.DagsterRun]
+) -> None:
+    assert under_way(instance, "sleeper", ["a", "b", "c"]) == {"a", "b"}
+    run = killed()
+    assert run.status == dg.DagsterRunStatus.STARTED
+    assert under_way(instance, "sleeper", ["a", "b", "c"]) == set()
+    (run,) = instance.get_runs()
+    assert run.status == dg.DagsterRunStatus.FAILURE
+    assert not [*Path(instance.root_directory, "running").iterdir()]
+
+
+def test_dagster_s_monitoring_learns_that_a_run_was_killed(
+    instance: dg.DagsterInstance, killed: Callable[[], dg.DagsterRun]
+) -> None:
+    launcher = instance.run_launcher
+    (run,) = instance.get_runs()
+    assert launcher.supports_check_run_worker_health
+    assert launcher.check_run_worker_health(run).status.value == "RUNNING"
+    assert launcher.check_run_worker_health(killed()).status.value == "FAILED"
+
+
+def test_a_run_of_another_machine_is_dead_once_it_is_silent(instance: dg.DagsterInstance) -> None:
+    @dg.job
+    def nothing() -> None: ...
+
+    run = instance.create_run_for_job(nothing, tags=span("a", "a"), status=dg.DagsterRunStatus.STARTED)
+    assert liveness.fail_dead(instance) == []
+    beat = {f"momentrank/heartbeat/{run.run_id}": str(time.time() - 30)}
+    instance.run_storage.set_cursor_values(beat)
+    assert liveness.fail_dead(instance) == []
+    instance.run_storage.set_cursor_values({key: str(time.time() - 61) for key in beat})
+    assert liveness.fail_dead(instance) == [run.run_id]
+
+
+def test_a_run_of_the_definitions_is_alive_while_it_works(
+    tmp_path: Path, small_newsroom: Callable[..., Deployment], instance: dg.DagsterInstance
+) -> None:
+    found: list[list[Path]] = []
+
+    @dg.op
+    def look(deployment: dg.ResourceParam[Deployment]) -> None:
+        assert deployment.project.name == "newsroom"
+        found.append([*Path(instance.root_directory, "running").iterdir()])
+
+    @dg.job(resource_defs={"deployment": define(small_newsroom(tmp_path / "home")).resources["deployment"]})
+    def looking() -> None:
+        look()
+
+    done = looking.execute_in_process(instance=instance)
+    assert [file.name for file in found[0]] == [done.run_id]
+    assert not found[0][0].exists()

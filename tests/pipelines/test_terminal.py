@@ -1,0 +1,35 @@
+"""What logs say is shown in the terminal as it is, and gives it no orders."""
+
+from io import StringIO
+
+import polars as pl
+import pytest
+
+from pipelines import console
+from pipelines.terminal import Terminal, styled
+
+HOSTILE = ["[/b]", "[bold]", "[link=http://example.org]x[/link]", ":smile:", "\\[", "ends in \\"]
+CONTROLS = "\x1b\x07\x9b\x7f\r"
+CONTROL = {"\x1b[31mred": "␛[31mred", "\x1b]0;title\x07": "␛]0;title␇", "\x9b2J": "�2J", "a\x7f\r": "a␡␍"}
+
+
+def shown(text: str) -> str:
+    """A list in which a user, a title and a reason are this text, as a person sees it."""
+    row = {"rank": 1, "title": text, "rank_score": 1.0, "click_probability": 0.5, "interest_score": None}
+    page = StringIO()
+    console.ranked(Terminal(file=page, width=200), pl.DataFrame([{**row, "reasons": text}]), text)
+    return page.getvalue()
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+def test_markup_is_text(text: str) -> None:
+    assert shown(text).count(text) == 3
+
+
+@pytest.mark.parametrize(("text", "visible"), CONTROL.items())
+def test_control_characters_are_seen_and_do_nothing(text: str, visible: str) -> None:
+    page = StringIO()
+    Terminal(file=page, width=200).print(text, styled((text, "bold")))
+    found = shown(text) + page.getvalue()
+    assert found.count(visible) == 5
+    assert not any(character in found for character in CONTROLS)
