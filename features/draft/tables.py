@@ -1,0 +1,332 @@
+"""Samples of tables → the guesses of format "tables": which file, shape and column is what."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import polars as pl
+
+from features.draft.columns import Column, describe, mean, overlap
+from features.draft.guesses import Guess, listed
+from features.draft.items import guess_items
+from features.draft.names import parts, says
+from features.draft.roles import KNOWN, Roles, find_key, find_roles
+from features.draft.sample import Sample
+from features.draft.times import (
+    Span,
+    guess_attribution,
+    guess_memory,
+    guess_times,
+    length_of,
+    span_of,
+)
+from features.errors import SourceError
+from features.slices import parse_duration
+
+Locate = Callable[[Sequence[Path]], str | tuple[str, ...]]
+"""Files → how the project file names them."""
+
+
+def guess_tables(samples: Sequence[Sample], items: Sequence[Sample], locate: Locate) -> list[Guess]:
+    """Every guess for a log of tables. `items` are the files that were named as items; else they are looked for.
+
+    Raises SourceError where no table can be a log.
+    """
+    log, described, key = _choose(samples, items)
+    columns = describe(log.frame)
+    roles = find_roles(columns, key)
+    if roles.time is None or roles.time.instants is None:
+        raise SourceError(_no_log(log, "no column whose values are times"))
+    span = _span(log, roles.time)
+    guesses = [
+        Guess(
+            "source.format", "tables", f"{log.files[0].name} has the columns {listed(log.frame.columns, 12)}"
+        ),
+        Guess(
+            "source.path",
+            locate(log.files),
+            f"{len(log.files)} file{'s'[: len(log.files) > 1]} of {_size(log)}",
+        ),
+        *guess_times(span, roles.known_at is not None),
+        *_mapping(roles, log, columns),
+        *_described(described, key, roles, locate),
+        _gains(roles, log),
+        guess_attribution(None, parse_duration(length_of(span))),
+    ]
+    if described is not None and key is not None:
+        guesses += guess_items(describe(described.frame), key.name)
+    else:
+        guesses.append(
+            Guess("items.title", "", "there is no table of items: they are known by their ids only", "medium")
+        )
+        guesses.append(Guess("items.body", "", "there is no table of items"))
+    if roles.context:
+        names = tuple(column.name for column in roles.context)
+        says_ = "few values each: " + listed([f"{c.name} ({c.distinct})" for c in roles.context])
+        review = "Are they known when the list is shown? If not, take them out: they would leak the outcome."
+        guesses.append(Guess("context.categorical", names, says_, "low", review))
+    return [*guesses, *guess_memory(span)]
+
+
+def shape_of(roles: Roles) -> str:
+    """The shape of `[source.tables]`."""
+    if roles.item is not None and roles.item.lists is not None:
+        return "lists"
+    if roles.clicked is None:
+        return "interactions"
+    return "candidates" if roles.together and not roles.graded else "ratings"
+
+
+def _choose(
+    samples: Sequence[Sample], items: Sequence[Sample]
+) -> tuple[Sample, Sample | None, Column | None]:
+    """The log, the items and the items' column of ids."""
+    tables = [sample for sample in samples if sample.frame.width > 1 and sample.frame.height]
+    if not tables:
+        raise SourceError(_too_little(samples))
+    if items:
+        described = items[0]
+        others = [s for s in tables if set(s.files).isdisjoint(described.files)]
+        if not others:
+            raise SourceError(_no_log(described, "only the items"))
+        log = max(others, key=lambda s: _likeness_of_log(s, describe(described.frame)))
+        key = find_key(describe(described.frame), describe(log.frame))
+        if key is None:
+            raise SourceError(
+                f"{described.files[0]} has no column of unique ids, only {listed(described.frame.columns)}: "
+                "an items file has one row an item, with its id as in the log"
+            )
+        return log, described, key
+    log = max(tables, key=lambda s: _likeness_of_log(s, []))
+    columns = describe(log.frame)
+    found = [(s, find_key(describe(s.frame), columns)) for s in tables if s is not log]
+    fitting = [(_likeness_of_items(s, key, columns), s, key) for s, key in found if key is not None]
+    best = max(fitting, key=lambda one: one[0], default=None)
+    if best is None or best[0] <= 0:
+        return log, None, None
+    return log, best[1], best[2]
+
+
+def _likeness_of_log(sample: Sample, items: Sequence[Column]) -> tuple[bool, int, int]:
+    """How much a table looks like a log: it has a time, a person and an item; clicks or grades; it is large."""
+    columns = describe(sample.frame)
+    roles = find_roles(columns, find_key(items, columns) if items else None)
+    repeats = roles.user is not None and not roles.user.unique
+    complete = roles.time is not None and repeats and roles.item is not None
+    return (complete, (roles.time is not None) + (roles.clicked is not None), sample.size)
+
+
+def _likeness_of_items(sample: Sample, key: Column, log: Sequence[Column]) -> float:
+    """How much a table looks like the items: its ids are in the log, where no column of persons has them; texts."""
+    roles = find_roles(log, key)
+    if roles.item is None or overlap(roles.item.values, key.values) <= KNOWN:
+        return 0.0
+    if roles.user is not None and overlap(roles.user.values, key.values) > KNOWN and says(key.name, "user"):
+        return 0.0
+    return 1.0 + sum(column.sentences for column in describe(sample.frame))
+
+
+def _mapping(roles: Roles, log: Sample, columns: Sequence[Column]) -> list[Guess]:
+    shape = shape_of(roles)
+    names = [column.name for column in columns]
+    guesses = [_shape(shape, roles)]
+    for role, column in (("user", roles.user), ("item", roles.item)):
+        guesses.append(_column(role, column, names, roles.likely.get(role, "")))
+    assert roles.time is not None
+    form = f"instants, such as {roles.time.texts[0]}" if len(roles.time.texts) else "instants"
+    guesses.append(
+        Guess(
+            "source.tables.at", roles.time.name, form, "high" if says(roles.time.name, "time") else "medium"
+        )
+    )
+    if shape == "lists" and roles.clicked is None:
+        asked = "Which column lists the items clicked? "
+        guesses.append(Guess("source.tables.clicked", None, asked + f"One of {listed(names, 20)}", "edit"))
+    elif roles.clicked is not None:
+        guesses += _clicked(shape, roles)
+    for name in ("impression", "session", "known_at"):
+        column = getattr(roles, name)
+        if column is not None:
+            evidence = f"{column.distinct:,} values, each of one person"
+            guesses.append(
+                Guess(
+                    f"source.tables.{name}",
+                    column.name,
+                    evidence,
+                    "high" if says(column.name, name.removesuffix("_at")) else "medium",
+                )
+            )
+    guesses.append(_kind(roles, log))
+    return guesses
+
+
+def _shape(shape: str, roles: Roles) -> Guess:
+    says_ = {
+        "lists": "a row is an impression: it has a list of items",
+        "candidates": "several rows share an impression, and a flag says which were clicked",
+        "interactions": "a row has one item and neither a flag nor a grade: candidates are sampled",
+        "ratings": "a row has one item and a grade",
+    }
+    review = ""
+    if roles.position is not None and shape == "candidates":
+        review = f"Rows are read in the order shown: are they sorted by {roles.position.name} within an impression?"
+    sure = "medium" if shape == "interactions" or roles.position else "high"
+    return Guess("source.tables.shape", shape, says_[shape], sure, review)  # type: ignore[arg-type]
+
+
+def _column(role: str, column: Column | None, names: list[str], likely: str) -> Guess:
+    key = f"source.tables.{role}"
+    if column is None:
+        return Guess(key, None, f"Which column is the {role}? One of {listed(names, 20)}", "edit")
+    many = f"{column.distinct:,} ids in {column.rows:,} rows"
+    if likely:
+        return Guess(key, column.name, f"{many}; {likely}", "low", f"Is {column.name} the {role}?")
+    return Guess(key, column.name, many)
+
+
+def _clicked(shape: str, roles: Roles) -> list[Guess]:
+    clicked = roles.clicked
+    assert clicked is not None
+    key = "source.tables.clicked"
+    if shape == "lists":
+        assert roles.item is not None
+        return [Guess(key, clicked.name, f"its items are always among those of {roles.item.name}")]
+    numbers = clicked.numbers
+    if not roles.graded or numbers is None:
+        yes = clicked.texts.str.to_lowercase().is_in(["1", "1.0", "true", "yes", "t", "y"])
+        share = f"{mean(yes):.1%} of rows are yes"
+        return [Guess(key, clicked.name, share, "high" if says(clicked.name, "clicked") else "medium")]
+    levels = numbers.unique().sort()
+    threshold = min(levels[:-1], key=lambda level: abs(mean(numbers > level) - 0.5))
+    return [
+        Guess(key, clicked.name, f"{len(levels)} grades from {levels[0]:g} to {levels[-1]:g}"),
+        Guess(
+            "source.tables.threshold",
+            float(threshold),
+            f"{mean(numbers > threshold):.0%} of grades are above it",
+            "low",
+            "Above which grade does a user like an item?",
+        ),
+    ]
+
+
+def _kind(roles: Roles, log: Sample) -> Guess:
+    kind, why = _named_kind(roles, log)
+    if roles.kind is None:
+        return Guess("source.tables.kind", kind, why, "medium")
+    found = roles.kind.values.value_counts(sort=True).head(6)
+    mixed = ", ".join(f"{name} {count:,}" for name, count in found.iter_rows())
+    review = (
+        f"A table has one kind of interaction: split it by {roles.kind.name}, or write Metarank's JSON lines."
+    )
+    return Guess(
+        "source.tables.kind", kind, f"{roles.kind.name} mixes {mixed}; all count alike", "low", review
+    )
+
+
+def _named_kind(roles: Roles, log: Sample) -> tuple[str, str]:
+    if roles.graded and roles.clicked is not None:
+        return "rating", f"{roles.clicked.name} holds grades"
+    names = [*log.frame.columns, *(part for path in log.files for part in parts(path.name))]
+    bought = [name for name in names if says(name, "purchase")]
+    if roles.clicked is None and roles.kind is None and bought:
+        return "purchase", f"{bought[0]!r} is of a purchase"
+    return "click", "the usual kind"
+
+
+def _gains(roles: Roles, log: Sample) -> Guess:
+    kind, _ = _named_kind(roles, log)
+    return Guess("labels.gains", {kind: 1.0}, "one kind of interaction", "high")
+
+
+def _described(described: Sample | None, key: Column | None, roles: Roles, locate: Locate) -> list[Guess]:
+    if described is None or key is None:
+        return []
+    known = overlap(roles.item.values, key.values) if roles.item is not None else 0.0
+    evidence = f"{key.rows:,} ids, each once; {known:.1%} of the log's items are among them"
+    whole = described.complete or known > KNOWN
+    guesses = [
+        Guess(
+            "source.tables.items_path", locate(described.files), f"columns {listed(described.frame.columns)}"
+        ),
+        Guess(
+            "source.tables.item_key",
+            key.name,
+            evidence,
+            "high" if known > 0.9 else "medium" if known > KNOWN else "low",
+            ""
+            if known > KNOWN or not whole
+            else "The log's items are not in the items file: are the ids the same?",
+        ),
+    ]
+    born = _born(described, key, roles)
+    if born is not None:
+        says_ = f"interactions with an item come after its {born.name}"
+        guesses.append(
+            Guess(
+                "source.tables.item_at",
+                born.name,
+                says_,
+                "medium",
+                f"Did the app have an item from its {born.name} on? Before, it is unknown.",
+            )
+        )
+    return guesses
+
+
+def _born(described: Sample, key: Column, roles: Roles) -> Column | None:
+    """A time of items that lies before nearly all that happens with them: items exist from then on."""
+    assert roles.time is not None
+    if roles.item is None:
+        return None
+    for column in describe(described.frame):
+        if column.instants is None or column.filled < 1 or column.instants.null_count():
+            continue
+        if not (says(column.name, "published") or says(column.name, "known")):
+            continue
+        born = pl.DataFrame({"item": key.cells.cast(pl.String), "born": column.instants})
+        lists = roles.item.lists if roles.item.lists is not None else roles.item.cells.cast(pl.String)
+        seen = pl.DataFrame({"item": lists, "at": roles.time.instants})
+        seen = seen.explode("item") if roles.item.lists is not None else seen
+        after = seen.join(born.unique("item"), on="item").select(pl.col("born") < pl.col("at")).to_series()
+        if mean(after) >= 0.99:
+            return column
+    return None
+
+
+def _span(log: Sample, time: Column) -> Span:
+    """When the log's events happened; of Parquet files, the time column is read whole."""
+    assert time.instants is not None
+    span = span_of(time.instants, log.complete, log.to_end)
+    if log.complete or not log.parquet:
+        return span
+    whole = pl.scan_parquet(list(log.files)).select(
+        first=pl.col(time.name).min(), last=pl.col(time.name).max()
+    )
+    ends = whole.collect()
+    edges = Column(time.name, pl.concat([ends["first"], ends["last"]])).instants
+    if edges is None or edges.null_count():
+        return span
+    exact = span_of(edges, True, True)
+    return Span(exact.first, exact.last, span.rows, True, span.dates)
+
+
+def _size(sample: Sample) -> str:
+    seen = "all rows" if sample.complete else f"{sample.frame.height:,} rows, the first and last ones,"
+    return f"{sample.size / 1e6:,.2f} MB, {seen} looked at"
+
+
+def _too_little(samples: Sequence[Sample]) -> str:
+    for sample in samples:
+        if sample.frame.width == 1:
+            return (
+                f"{sample.files[0]} has one column, {sample.frame.columns[0]!r}: a log has at least a user, "
+                "a time and an item. Is it parted by something other than , tab ; or |?"
+            )
+    return f"{samples[0].files[0]} has no rows: expected a log with a header and rows"
+
+
+def _no_log(sample: Sample, found: str) -> str:
+    return (
+        f"{sample.files[0]} is no log: found {found}, in the columns {listed(sample.frame.columns, 12)}. "
+        "A log says who met which item when. Name it: momentrank init LOGS --items ITEMS"
+    )
