@@ -1,12 +1,13 @@
 """`momentrank init`: a project file drafted from sample logs, written where none is yet, and its evidence shown."""
 
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
 
-from features.draft import Draft, draft_project, name_of
+from features.draft import Draft, as_name, draft_project, name_of
 from features.draft.toml_text import literal
 from features.errors import ProjectError
 from pipelines.console import escape
@@ -21,7 +22,7 @@ def write_draft(
 
     Raises ProjectError where the file exists and `force` is not set, SourceError where no log is found.
     """
-    name = name or (output.stem if output else name_of(logs[0]))
+    name = as_name(name) if name else as_name(output.stem) if output else name_of(logs[0])
     path = output or Path("projects") / f"{name}.toml"
     if path.exists() and not force:
         raise ProjectError(f"{path} exists already: name another file with -o, or overwrite it with --force")
@@ -43,4 +44,6 @@ def show_draft(out: Console, draft: Draft, path: Path) -> None:
         out.print(f"  look at {guess.key}: {escape(guess.review)}", soft_wrap=True)
     for guess in draft.edits:
         out.print(f"  [bold]needs an edit:[/] {guess.key}. {escape(guess.evidence)}", soft_wrap=True)
-    out.print(f"wrote {escape(str(path))}; next: momentrank check {escape(str(path))}", soft_wrap=True)
+    out.print(
+        f"wrote {escape(str(path))}; next: momentrank check {escape(shlex.quote(str(path)))}", soft_wrap=True
+    )

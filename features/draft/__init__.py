@@ -17,7 +17,7 @@ from features.draft.tables import guess_tables
 from features.draft.toml_text import write_toml
 from features.errors import SourceError
 
-__all__ = ["Confidence", "Draft", "Guess", "draft_project", "name_of"]
+__all__ = ["Confidence", "Draft", "Guess", "as_name", "draft_project", "name_of"]
 
 _GENERIC = {
     "logs",
@@ -59,6 +59,9 @@ def draft_project(paths: Sequence[Path], items: Sequence[Path], name: str, folde
 
     Raises SourceError where there is no log, or a file is of an unknown type.
     """
+    for path in (*paths, *items):
+        if not path.exists():
+            raise SourceError(f"no file or folder {path}: name the logs, or folders of them")
     files = find_files(paths)
     described = find_files(items) if items else []
     behaviors = [path for path in files if path.name == BEHAVIORS]
@@ -88,7 +91,13 @@ def name_of(path: Path) -> str:
     """A project's name from where its logs lie: the first folder above them that says something."""
     whole = path.resolve()
     above = [*([] if whole.is_file() else [whole]), *whole.parents]
-    said = next((one.name for one in above if one.name and one.name.lower() not in _GENERIC), "project")
+    return as_name(
+        next((one.name for one in above if one.name and one.name.lower() not in _GENERIC), "project")
+    )
+
+
+def as_name(said: str) -> str:
+    """Any words as a project's name: `My Shop` is `my-shop`."""
     name = re.sub(r"[^a-z0-9_-]+", "-", said.lower()).strip("-_")
     return name if name[:1].isalpha() else f"project-{name}".rstrip("-")
 

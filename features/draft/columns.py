@@ -7,6 +7,7 @@ from typing import cast
 
 import polars as pl
 
+from features.draft.forms import find_forms, read_form
 from features.draft.names import says
 from features.sources.cells import read_lists, read_texts
 from features.sources.instants import read_instants
@@ -95,6 +96,14 @@ class Column:
         return self.rows > 0 and self.lists is None and set(self.texts.str.to_lowercase().unique()) <= _FLAGS
 
     @cached_property
+    def forms(self) -> list[str]:
+        """strptime forms of the cells, where the name says time and they are neither ISO 8601 nor epoch numbers."""
+        named = says(self.name, "time") or says(self.name, "known") or says(self.name, "published")
+        if not named or self.cells.dtype.is_nested() or self.words > 5 or self._is_instant_text:
+            return []
+        return find_forms(self.texts) if self.rows > 1 else []
+
+    @cached_property
     def instants(self) -> pl.Series | None:
         """The cells as instants, aligned, where nearly all filled ones are plausible ones.
 
@@ -102,20 +111,27 @@ class Column:
         """
         if isinstance(self.cells.dtype, pl.List | pl.Array) or not self.rows:
             return None
+        if self.forms:
+            texts = read_texts(self.cells).str.strip_chars()
+            return read_form(texts, self.forms[0]).alias(self.name)
         read = read_instants(self.cells).alias(self.name)
-        found = read.drop_nulls()
-        if len(found) < NEARLY_ALL * self.rows:
-            return None
-        named = says(self.name, "time") or says(self.name, "known") or says(self.name, "published")
+        return read if self._are_plausible(read.drop_nulls()) else None
+
+    def _are_plausible(self, found: pl.Series) -> bool:
         numeric = self.numbers is not None
+        named = says(self.name, "time") or says(self.name, "known") or says(self.name, "published")
         first = datetime(2000 if numeric and not named else 1900, 1, 1, tzinfo=UTC)
-        if mean(found.is_between(first, datetime.now(UTC) + timedelta(days=366))) < NEARLY_ALL:
-            return None
-        if numeric and not named and not (found.is_sorted() and found.n_unique() > 1):
-            return None
-        if numeric and self.distinct < 3 and self.rows > 10 and self.numbers.max() < 1e8:  # type: ignore
-            return None
-        return read
+        in_time = mean(found.is_between(first, datetime.now(UTC) + timedelta(days=366)))
+        if len(found) < NEARLY_ALL * self.rows or in_time < NEARLY_ALL:
+            return False
+        if not numeric:
+            return True
+        # Small numbers are counts or codes: as seconds they are of 1970.
+        later = (
+            mean(found > datetime(1980, 1, 1, tzinfo=UTC)) > 0.1
+            or mean(found < datetime(1969, 1, 1, tzinfo=UTC)) > 0.1
+        )
+        return later and (named or (found.is_sorted() and found.n_unique() > 1))
 
     @cached_property
     def lists(self) -> pl.Series | None:
@@ -124,7 +140,7 @@ class Column:
 
     @cached_property
     def separator(self) -> str:
-        """The character between the values of a cell; empty for real lists, JSON lists and single values."""
+        """The character between the values of a cell, `{}` for Postgres arrays; empty for real and JSON lists."""
         return self._lists[1]
 
     @cached_property
@@ -135,6 +151,10 @@ class Column:
             return None, ""
         if mean(self.texts.str.starts_with("[") & self.texts.str.ends_with("]")) == 1:
             return read_lists(self.cells, r"\s"), ""
+        if mean(self.texts.str.contains(r"^\{[^{}:]*\}$")) == 1:
+            return self.cells.str.strip_chars(" {}").str.split(",").list.eval(
+                pl.element().str.strip_chars()
+            ), ""
         for separator, character in _PARTS.items():
             lists = self.cells.str.strip_chars().str.extract_all(f"[^{separator}]+")
             several = lists.filter(lists.list.len() > 1)
@@ -152,7 +172,10 @@ class Column:
 
     @property
     def _is_instant_text(self) -> bool:
-        return len(read_instants(self.texts.head(200)).drop_nulls()) >= NEARLY_ALL * len(self.texts.head(200))
+        """Whether the first cells read as instants after 1980: below, they are small numbers."""
+        first = self.texts.head(200)
+        after = read_instants(first).drop_nulls() > datetime(1980, 1, 1, tzinfo=UTC)
+        return after.sum() >= NEARLY_ALL * len(first)
 
     @property
     def sentences(self) -> bool:

@@ -38,7 +38,15 @@ def guess_items(columns: Sequence[Column], key: str) -> list[Guess]:
     if numbers and published is not None:
         numbers = [column for column in numbers if column is not published]
     guesses += _many("items.numeric", "numbers", numbers)
-    return guesses + _many("items.categorical", "short values that items share", attributes)
+    unread = [c.name for c in attributes if c.separator not in ("", "|")]
+    attributes = [c for c in attributes if c.name not in unread]
+    guesses += _many("items.categorical", "short values that items share", attributes)
+    if unread:
+        evidence = f"{listed(unread)}: several values in a cell are read where | parts them, or as JSON lists"
+        guesses.append(
+            Guess("items.categorical", None, evidence, "edit", "Write these cells anew to use them.")
+        )
+    return guesses
 
 
 def _title(columns: Sequence[Column]) -> Column | None:
@@ -84,7 +92,7 @@ def _body_guess(body: Column | None) -> Guess:
 
 
 def _published(columns: Sequence[Column]) -> Column | None:
-    times = [c for c in columns if c.instants is not None and not says(c.name, "known")]
+    times = [c for c in columns if c.instants is not None and not c.forms and not says(c.name, "known")]
     return max(times, key=lambda c: (says(c.name, "published"), c.filled), default=None)
 
 

@@ -184,7 +184,7 @@ def _user(columns: Sequence[Column]) -> Column | None:
         return (says(column.name, "user") and not other, not column.unique and not other, column.distinct)
 
     best = max(single, key=fit, default=None)
-    return best if best is not None and any(fit(best)[:2]) and best.distinct > 2 else None
+    return best if best is not None and (fit(best)[0] or (fit(best)[1] and best.distinct > 2)) else None
 
 
 def _session(columns: Sequence[Column], user: Column | None) -> Column | None:

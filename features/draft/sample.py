@@ -86,9 +86,8 @@ def read_head(path: Path, limit: int = HEAD) -> tuple[bytes, bool]:
     for block in cut(path, path.name):
         if kept and size + len(block.content) > limit:
             return b"\n".join(kept), False
-        if block.whole:
-            kept.append(block.content)
-            size += len(block.content)
+        kept.append(block.content)
+        size += len(block.content)
     return b"\n".join(kept), True
 
 

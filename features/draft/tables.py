@@ -82,12 +82,12 @@ def _choose(
     """The log, the items and the items' column of ids."""
     tables = [sample for sample in samples if sample.frame.width > 1 and sample.frame.height]
     if not tables:
-        raise SourceError(_too_little(samples))
+        raise SourceError(_too_little([*samples, *items]) if samples else _no_log(items[0], "the items only"))
     if items:
         described = items[0]
         others = [s for s in tables if set(s.files).isdisjoint(described.files)]
         if not others:
-            raise SourceError(_no_log(described, "only the items"))
+            raise SourceError(_no_log(described, "the items only"))
         log = max(others, key=lambda s: _likeness_of_log(s, describe(described.frame)))
         key = find_key(describe(described.frame), describe(log.frame))
         if key is None:
@@ -138,6 +138,8 @@ def _mapping(roles: Roles, log: Sample, columns: Sequence[Column]) -> list[Guess
             "source.tables.at", roles.time.name, form, "high" if says(roles.time.name, "time") else "medium"
         )
     )
+    if roles.time.forms:
+        guesses.append(_form(roles.time))
     if shape == "lists" and roles.clicked is None:
         asked = "Which column lists the items clicked? "
         guesses.append(Guess("source.tables.clicked", None, asked + f"One of {listed(names, 20)}", "edit"))
@@ -181,6 +183,15 @@ def _column(role: str, column: Column | None, names: list[str], likely: str) -> 
     if likely:
         return Guess(key, column.name, f"{many}; {likely}", "low", f"Is {column.name} the {role}?")
     return Guess(key, column.name, many)
+
+
+def _form(time: Column) -> Guess:
+    first, *others = time.forms
+    evidence = f"{time.texts[0]} is neither ISO 8601 nor an epoch number"
+    if not others:
+        return Guess("source.tables.time_format", first, evidence, "medium")
+    review = f"{listed(others, 3)} fits as well: which is the day, and which the month?"
+    return Guess("source.tables.time_format", first, evidence, "low", review)
 
 
 def _clicked(shape: str, roles: Roles) -> list[Guess]:
@@ -279,7 +290,7 @@ def _born(described: Sample, key: Column, roles: Roles) -> Column | None:
     if roles.item is None:
         return None
     for column in describe(described.frame):
-        if column.instants is None or column.filled < 1 or column.instants.null_count():
+        if column.instants is None or column.forms or column.instants.null_count():
             continue
         if not (says(column.name, "published") or says(column.name, "known")):
             continue
