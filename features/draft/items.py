@@ -68,8 +68,10 @@ def _title(columns: Sequence[Column]) -> Column | None:
 
 def _title_guess(title: Column | None, left: Sequence[Column]) -> Guess:
     if title is None:
-        says_ = f"no column holds a short text of its own for each item, of {listed([c.name for c in left])}"
-        return Guess("items.title", "", says_, "low", "Which column, if any, is an item's title?")
+        evidence = (
+            f"no column holds a short text of its own for each item, of {listed([c.name for c in left])}"
+        )
+        return Guess("items.title", "", evidence, "low", "Which column, if any, is an item's title?")
     how = f"{title.words:.1f} words each, {title.distinct:,} different"
     return Guess("items.title", title.name, how, "high" if says(title.name, "title") else "medium")
 

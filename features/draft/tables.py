@@ -9,8 +9,9 @@ from features.draft.columns import Column, describe, mean, overlap
 from features.draft.guesses import Guess, listed
 from features.draft.items import guess_items
 from features.draft.names import parts, says
-from features.draft.roles import KNOWN, Roles, find_key, find_roles
+from features.draft.roles import KNOWN, Roles, find_roles
 from features.draft.sample import Sample
+from features.draft.table_kinds import choose_tables, no_log
 from features.draft.times import (
     Span,
     guess_attribution,
@@ -31,11 +32,11 @@ def guess_tables(samples: Sequence[Sample], items: Sequence[Sample], locate: Loc
 
     Raises SourceError where no table can be a log.
     """
-    log, described, key = _choose(samples, items)
+    log, described, key = choose_tables(samples, items)
     columns = describe(log.frame)
     roles = find_roles(columns, key)
     if roles.time is None or roles.time.instants is None:
-        raise SourceError(_no_log(log, "no column whose values are times"))
+        raise SourceError(no_log(log, "no column whose values are times"))
     span = _span(log, roles.time)
     guesses = [
         Guess(
@@ -61,9 +62,9 @@ def guess_tables(samples: Sequence[Sample], items: Sequence[Sample], locate: Loc
         guesses.append(Guess("items.body", "", "there is no table of items"))
     if roles.context:
         names = tuple(column.name for column in roles.context)
-        says_ = "few values each: " + listed([f"{c.name} ({c.distinct})" for c in roles.context])
+        evidence = "few values each: " + listed([f"{c.name} ({c.distinct})" for c in roles.context])
         review = "Are they known when the list is shown? If not, take them out: they would leak the outcome."
-        guesses.append(Guess("context.categorical", names, says_, "low", review))
+        guesses.append(Guess("context.categorical", names, evidence, "low", review))
     return [*guesses, *guess_memory(span)]
 
 
@@ -74,55 +75,6 @@ def shape_of(roles: Roles) -> str:
     if roles.clicked is None:
         return "interactions"
     return "candidates" if roles.together and not roles.graded else "ratings"
-
-
-def _choose(
-    samples: Sequence[Sample], items: Sequence[Sample]
-) -> tuple[Sample, Sample | None, Column | None]:
-    """The log, the items and the items' column of ids."""
-    tables = [sample for sample in samples if sample.frame.width > 1 and sample.frame.height]
-    if not tables:
-        raise SourceError(_too_little([*samples, *items]) if samples else _no_log(items[0], "the items only"))
-    if items:
-        described = items[0]
-        others = [s for s in tables if set(s.files).isdisjoint(described.files)]
-        if not others:
-            raise SourceError(_no_log(described, "the items only"))
-        log = max(others, key=lambda s: _likeness_of_log(s, describe(described.frame)))
-        key = find_key(describe(described.frame), describe(log.frame))
-        if key is None:
-            raise SourceError(
-                f"{described.files[0]} has no column of unique ids, only {listed(described.frame.columns)}: "
-                "an items file has one row an item, with its id as in the log"
-            )
-        return log, described, key
-    log = max(tables, key=lambda s: _likeness_of_log(s, []))
-    columns = describe(log.frame)
-    found = [(s, find_key(describe(s.frame), columns)) for s in tables if s is not log]
-    fitting = [(_likeness_of_items(s, key, columns), s, key) for s, key in found if key is not None]
-    best = max(fitting, key=lambda one: one[0], default=None)
-    if best is None or best[0] <= 0:
-        return log, None, None
-    return log, best[1], best[2]
-
-
-def _likeness_of_log(sample: Sample, items: Sequence[Column]) -> tuple[bool, int, int]:
-    """How much a table looks like a log: it has a time, a person and an item; clicks or grades; it is large."""
-    columns = describe(sample.frame)
-    roles = find_roles(columns, find_key(items, columns) if items else None)
-    repeats = roles.user is not None and not roles.user.unique
-    complete = roles.time is not None and repeats and roles.item is not None
-    return (complete, (roles.time is not None) + (roles.clicked is not None), sample.size)
-
-
-def _likeness_of_items(sample: Sample, key: Column, log: Sequence[Column]) -> float:
-    """How much a table looks like the items: its ids are in the log, where no column of persons has them; texts."""
-    roles = find_roles(log, key)
-    if roles.item is None or overlap(roles.item.values, key.values) <= KNOWN:
-        return 0.0
-    if roles.user is not None and overlap(roles.user.values, key.values) > KNOWN and says(key.name, "user"):
-        return 0.0
-    return 1.0 + sum(column.sentences for column in describe(sample.frame))
 
 
 def _mapping(roles: Roles, log: Sample, columns: Sequence[Column]) -> list[Guess]:
@@ -162,7 +114,7 @@ def _mapping(roles: Roles, log: Sample, columns: Sequence[Column]) -> list[Guess
 
 
 def _shape(shape: str, roles: Roles) -> Guess:
-    says_ = {
+    evidence = {
         "lists": "a row is an impression: it has a list of items",
         "candidates": "several rows share an impression, and a flag says which were clicked",
         "interactions": "a row has one item and neither a flag nor a grade: candidates are sampled",
@@ -172,7 +124,7 @@ def _shape(shape: str, roles: Roles) -> Guess:
     if roles.position is not None and shape == "candidates":
         review = f"Rows are read in the order shown: are they sorted by {roles.position.name} within an impression?"
     sure = "medium" if shape == "interactions" or roles.position else "high"
-    return Guess("source.tables.shape", shape, says_[shape], sure, review)  # type: ignore[arg-type]
+    return Guess("source.tables.shape", shape, evidence[shape], sure, review)  # type: ignore[arg-type]
 
 
 def _column(role: str, column: Column | None, names: list[str], likely: str) -> Guess:
@@ -271,12 +223,12 @@ def _described(described: Sample | None, key: Column | None, roles: Roles, locat
     ]
     born = _born(described, key, roles)
     if born is not None:
-        says_ = f"interactions with an item come after its {born.name}"
+        evidence = f"interactions with an item come after its {born.name}"
         guesses.append(
             Guess(
                 "source.tables.item_at",
                 born.name,
-                says_,
+                evidence,
                 "medium",
                 f"Did the app have an item from its {born.name} on? Before, it is unknown.",
             )
@@ -324,20 +276,3 @@ def _span(log: Sample, time: Column) -> Span:
 def _size(sample: Sample) -> str:
     seen = "all rows" if sample.complete else f"{sample.frame.height:,} rows, the first and last ones,"
     return f"{sample.size / 1e6:,.2f} MB, {seen} looked at"
-
-
-def _too_little(samples: Sequence[Sample]) -> str:
-    for sample in samples:
-        if sample.frame.width == 1:
-            return (
-                f"{sample.files[0]} has one column, {sample.frame.columns[0]!r}: a log has at least a user, "
-                "a time and an item. Is it parted by something other than , tab ; or |?"
-            )
-    return f"{samples[0].files[0]} has no rows: expected a log with a header and rows"
-
-
-def _no_log(sample: Sample, found: str) -> str:
-    return (
-        f"{sample.files[0]} is no log: found {found}, in the columns {listed(sample.frame.columns, 12)}. "
-        "A log says who met which item when. Name it: momentrank init LOGS --items ITEMS"
-    )
