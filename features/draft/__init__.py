@@ -12,7 +12,7 @@ from pathlib import Path
 from features.draft.guesses import Confidence, Guess
 from features.draft.metarank import guess_metarank, holds_events
 from features.draft.mind import BEHAVIORS, guess_mind
-from features.draft.sample import find_files, read_head, take
+from features.draft.sample import MORE, find_files, read_head, take
 from features.draft.tables import guess_tables
 from features.draft.toml_text import write_toml
 from features.errors import SourceError
@@ -84,7 +84,7 @@ def draft_project(paths: Sequence[Path], items: Sequence[Path], name: str, folde
     def locate(kind: Sequence[Path]) -> str | tuple[str, ...]:
         return _locate(_together(paths, files, kind), folder)
 
-    return Draft(name, guess_tables(samples, take(described), locate))
+    return Draft(name, guess_tables(samples, take(described, MORE), locate))
 
 
 def name_of(path: Path) -> str:

@@ -11,6 +11,8 @@ from features.draft.names import leads, says
 
 KNOWN = 0.5
 """Share of a log column's ids that the items table must hold for the column to be called the item by content."""
+KNOWN_IN_PART = 0.1
+"""The same, where only a part of the items table was looked at."""
 
 
 @dataclass(frozen=True)
@@ -38,16 +40,19 @@ class Roles:
     """Role → how its column was recognised, where its name alone did not say it."""
 
 
-def find_roles(columns: Sequence[Column], key: Column | None) -> Roles:
-    """The roles of a log's columns; `key` is the items table's column of ids, where there is one."""
+def find_roles(columns: Sequence[Column], key: Column | None, known: float = KNOWN) -> Roles:
+    """The roles of a log's columns; `key` is the items table's column of ids, where there is one.
+
+    `known`: the share of an item column's ids that the key must hold.
+    """
     ids = key.values if key is not None else None
     left = [column for column in columns if column.rows]
     time = _time(left)
-    known = _known(left, time)
+    arrived = _known(left, time)
     left = [column for column in left if column.instants is None]
-    shown, clicked = _lists(left, ids)
+    shown, clicked = _lists(left, ids, known)
     left = [c for c in left if c is not shown and c is not clicked]
-    item = shown if shown is not None else _item(left, ids)
+    item = shown if shown is not None else _item(left, ids, known)
     left = [c for c in left if c is not item and c.lists is None]
     user = _user(left)
     left = [c for c in left if c is not user]
@@ -72,19 +77,19 @@ def find_roles(columns: Sequence[Column], key: Column | None) -> Roles:
             likely[role] = f"no column's name says {role}"
     context = tuple(c for c in left if _is_context(c))[:4]
     return Roles(
-        user,
-        time,
-        item,
-        clicked,
-        graded,
-        impression,
-        session,
-        known,
-        position,
-        kind,
-        together,
-        context,
-        likely,
+        user=user,
+        time=time,
+        item=item,
+        clicked=clicked,
+        graded=graded,
+        impression=impression,
+        session=session,
+        known_at=arrived,
+        position=position,
+        kind=kind,
+        together=together,
+        context=context,
+        likely=likely,
     )
 
 
@@ -124,11 +129,13 @@ def _known(columns: Sequence[Column], time: Column | None) -> Column | None:
     return None
 
 
-def _lists(columns: Sequence[Column], ids: pl.Series | None) -> tuple[Column | None, Column | None]:
+def _lists(
+    columns: Sequence[Column], ids: pl.Series | None, known: float
+) -> tuple[Column | None, Column | None]:
     """The list column of items shown, and the column of those clicked, which they hold row by row."""
     lists = [c for c in columns if c.lists is not None]
-    if ids is not None and any(overlap(c.values, ids) > KNOWN for c in lists):
-        lists = [c for c in lists if overlap(c.values, ids) > KNOWN]
+    if ids is not None and any(overlap(c.values, ids) > known for c in lists):
+        lists = [c for c in lists if overlap(c.values, ids) > known]
     found: list[tuple[tuple[int, bool, float], Column, Column]] = []
     for shown in lists:
         for clicked in columns:
@@ -164,13 +171,18 @@ def _holds(shown: Column, clicked: Column) -> bool:
     return bool(share >= NEARLY_ALL and less > 0.3)
 
 
-def _item(columns: Sequence[Column], ids: pl.Series | None) -> Column | None:
+def _item(columns: Sequence[Column], ids: pl.Series | None, known: float) -> Column | None:
     single = [c for c in columns if c.identifier and not c.flag]
 
     def fit(column: Column) -> tuple[bool, bool, bool, int]:
-        known = ids is not None and overlap(column.values, ids) > KNOWN
+        described = ids is not None and overlap(column.values, ids) > known
         own = not says(column.name, "user") and not says(column.name, "session")
-        return (known, own and says(column.name, "item"), own and leads(column.name, "item"), column.distinct)
+        return (
+            described,
+            own and says(column.name, "item"),
+            own and leads(column.name, "item"),
+            column.distinct,
+        )
 
     best = max(single, key=fit, default=None)
     return best if best is not None and any(fit(best)[:2]) else None

@@ -22,6 +22,10 @@ HEAD = 1 << 24
 """Bytes from a file's beginning."""
 TAIL = 1 << 18
 """Bytes from the end of a plain file that is longer."""
+LAST = 1000
+"""Rows from the end of a longer file."""
+MORE = 10
+"""How many times as much of a table of items is looked at, so that the log's ids are found in it."""
 FILES = 6
 """Files of one kind that are looked into: the first, the last, and some between."""
 
@@ -60,15 +64,17 @@ def find_files(paths: Sequence[Path]) -> list[Path]:
     return [path for _, path in find(paths, SUFFIXES) if not path.name.startswith((".", "_"))]
 
 
-def take(paths: Sequence[Path]) -> list[Sample]:
+def take(paths: Sequence[Path], times: int = 1) -> list[Sample]:
     """One sample for each set of columns among the files, the largest files first.
+
+    `times`: how many times the usual rows and bytes are read.
 
     Raises SourceError for a file that is neither text nor Parquet, or has no rows.
     """
     kinds: dict[tuple[str, ...], list[Path]] = {}
     for path in paths:
         kinds.setdefault(tuple(_names(path)), []).append(path)
-    samples = [_take(files) for files in kinds.values()]
+    samples = [_take(files, times) for files in kinds.values()]
     return sorted(samples, key=lambda sample: -sample.size)
 
 
@@ -109,41 +115,44 @@ def read_json_lines(content: bytes) -> Iterator[dict[str, Any]]:
                 yield row
 
 
-def _take(files: list[Path]) -> Sample:
+def _take(files: list[Path], times: int) -> Sample:
     chosen = spread(files)
-    read = [_read(path) for path in chosen]
+    read = [_read(path, times) for path in chosen]
     complete = len(chosen) == len(files) and all(whole for _, whole, _ in read)
     frame = pl.concat([frame for frame, _, _ in read], how="diagonal_relaxed")
     return Sample(tuple(files), frame, complete, to_end=read[-1][2])
 
 
-def _read(path: Path) -> tuple[pl.DataFrame, bool, bool]:
+def _read(path: Path, times: int) -> tuple[pl.DataFrame, bool, bool]:
     """Rows of a file, whether they are all, and whether the last ones are among them."""
     if path.name.lower().endswith(_PARQUET):
-        return _read_parquet(path)
-    content, whole = read_head(path)
+        return _read_parquet(path, times)
+    content, whole = read_head(path, HEAD * times)
     is_json = _is_json(content)
     parse = _parse_json if is_json else _parse_csv
-    frame = parse(content)
-    if whole and frame.height < ROWS:
+    frame = parse(content, ROWS * times)
+    if whole and frame.height < ROWS * times:
         return frame, True, True
     tail = read_tail(path)
     header = b"" if is_json else content.partition(b"\n")[0] + b"\n"
-    last = parse(header + tail) if tail else frame.clear()
+    last = parse(header + tail, TAIL).tail(LAST) if tail else frame.clear()
     if last.is_empty() or last.columns != frame.columns:
         return frame, False, False
-    return pl.concat([frame, last]), False, True
+    # Of a file a little longer than its head, the tail holds rows of the head again.
+    return pl.concat([frame, last]).unique(maintain_order=True), False, True
 
 
-def _read_parquet(path: Path) -> tuple[pl.DataFrame, bool, bool]:
+def _read_parquet(path: Path, times: int) -> tuple[pl.DataFrame, bool, bool]:
     """The first and last rows; vectors, bytes and nested structs are left out."""
     try:
         rows = pl.scan_parquet(path)
         names = [name for name, dtype in rows.collect_schema().items() if _is_readable(dtype)]
-        frame = rows.select(names).head(ROWS).collect()
-        if frame.height < ROWS:
+        frame = rows.select(names).head(ROWS * times).collect()
+        if frame.height < ROWS * times:
             return frame, True, True
-        return pl.concat([frame, rows.select(names).tail(1000).collect()]), False, True
+        height = rows.select(pl.len()).collect().item()
+        last = rows.select(names).slice(max(frame.height, height - LAST)).collect()
+        return pl.concat([frame, last]), False, True
     except (pl.exceptions.PolarsError, OSError) as error:
         raise SourceError(f"{path} is not a readable Parquet file: {error}") from None
 
@@ -158,7 +167,7 @@ def _is_readable(dtype: pl.DataType) -> bool:
 def _names(path: Path) -> list[str]:
     """A file's columns, from its first bytes."""
     if path.name.lower().endswith(_PARQUET):
-        return _read_parquet(path)[0].columns
+        return _read_parquet(path, 1)[0].columns
     content, _ = read_head(path, 1)
     if b"\0" in content[:4096]:
         raise SourceError(
@@ -175,17 +184,17 @@ def _names(path: Path) -> list[str]:
         )
     if content.lstrip().startswith(b"["):
         raise SourceError(f"{path} is one JSON array: write one object a line, for example with jq -c '.[]'")
-    return _parse_csv(content.partition(b"\n")[0] + b"\n").columns
+    return _parse_csv(content.partition(b"\n")[0] + b"\n", 1).columns
 
 
 def _is_json(content: bytes) -> bool:
     return content.removeprefix(b"\xef\xbb\xbf").lstrip().startswith(b"{")
 
 
-def _parse_json(content: bytes) -> pl.DataFrame:
+def _parse_json(content: bytes, count: int) -> pl.DataFrame:
     rows = [
         {name: _cell(value) for name, value in row.items()}
-        for _, row in zip(range(ROWS), read_json_lines(content), strict=False)
+        for _, row in zip(range(count), read_json_lines(content), strict=False)
     ]
     names = dict.fromkeys(name for row in rows for name in row)
     return pl.DataFrame(rows, schema=dict.fromkeys(names, pl.String), orient="row")
@@ -195,15 +204,15 @@ def _cell(value: Any) -> str | None:
     return json.dumps(value, ensure_ascii=False) if isinstance(value, list | dict) else text_of(value)
 
 
-def _parse_csv(content: bytes) -> pl.DataFrame:
+def _parse_csv(content: bytes, count: int) -> pl.DataFrame:
     """Rows of a CSV with a header; a last row that was cut within quotes is left out."""
     text = content.removeprefix(b"\xef\xbb\xbf")
     header = text.partition(b"\n")[0].decode(errors="replace")
     separator = max(_SEPARATORS, key=header.count)
     with suppress(pl.exceptions.PolarsError):
-        return pl.read_csv(text, separator=separator, infer_schema=False, n_rows=ROWS)
+        return pl.read_csv(text, separator=separator, infer_schema=False, n_rows=count)
     reader = csv.reader(io.StringIO(text.decode(errors="replace"), newline=""), delimiter=separator)
     names = next(reader, [])
-    rows = [row for _, row in zip(range(ROWS), reader, strict=False) if len(row) == len(names)]
+    rows = [row for _, row in zip(range(count), reader, strict=False) if len(row) == len(names)]
     whole = [[cell or None for cell in row] for row, _ in pairwise([*rows, []])]
     return pl.DataFrame(whole, schema=dict.fromkeys(names, pl.String), orient="row")

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from features.draft.columns import Column, describe, overlap
 from features.draft.guesses import listed
 from features.draft.names import says
-from features.draft.roles import KNOWN, find_key, find_roles
-from features.draft.sample import Sample
+from features.draft.roles import KNOWN, KNOWN_IN_PART, find_key, find_roles
+from features.draft.sample import MORE, Sample, take
 from features.errors import SourceError
 
 
@@ -32,12 +32,18 @@ def choose_tables(
         return log, described, key
     log = max(tables, key=lambda s: _likeness_of_log(s, []))
     columns = describe(log.frame)
-    found = [(s, find_key(describe(s.frame), columns)) for s in tables if s is not log]
+    others = [s if s.complete else take(s.files, MORE)[0] for s in tables if s is not log]
+    found = [(s, find_key(describe(s.frame), columns)) for s in others]
     fitting = [(_likeness_of_items(s, key, columns), s, key) for s, key in found if key is not None]
     best = max(fitting, key=lambda one: one[0], default=None)
     if best is None or best[0] <= 0:
         return log, None, None
     return log, best[1], best[2]
+
+
+def share_known(described: Sample) -> float:
+    """The share of the log's ids that a sample of items must hold to be believed."""
+    return KNOWN if described.complete else KNOWN_IN_PART
 
 
 def _likeness_of_log(sample: Sample, items: Sequence[Column]) -> tuple[bool, int, int]:
@@ -50,11 +56,12 @@ def _likeness_of_log(sample: Sample, items: Sequence[Column]) -> tuple[bool, int
 
 
 def _likeness_of_items(sample: Sample, key: Column, log: Sequence[Column]) -> float:
-    """How much a table looks like the items: its ids are in the log, where no column of persons has them; texts."""
-    roles = find_roles(log, key)
-    if roles.item is None or overlap(roles.item.values, key.values) <= KNOWN:
+    """How much a table looks like the items: its ids are in the log and are no persons', and it has texts."""
+    known = share_known(sample)
+    roles = find_roles(log, key, known)
+    if roles.item is None or overlap(roles.item.values, key.values) <= known:
         return 0.0
-    if roles.user is not None and overlap(roles.user.values, key.values) > KNOWN and says(key.name, "user"):
+    if says(key.name, "user") and not says(key.name, "item"):
         return 0.0
     return 1.0 + sum(column.sentences for column in describe(sample.frame))
 

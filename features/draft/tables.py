@@ -9,9 +9,9 @@ from features.draft.columns import Column, describe, mean, overlap
 from features.draft.guesses import Guess, listed
 from features.draft.items import guess_items
 from features.draft.names import parts, says
-from features.draft.roles import KNOWN, Roles, find_roles
+from features.draft.roles import Roles, find_roles
 from features.draft.sample import Sample
-from features.draft.table_kinds import choose_tables, no_log
+from features.draft.table_kinds import choose_tables, no_log, share_known
 from features.draft.times import (
     Span,
     guess_attribution,
@@ -34,7 +34,7 @@ def guess_tables(samples: Sequence[Sample], items: Sequence[Sample], locate: Loc
     """
     log, described, key = choose_tables(samples, items)
     columns = describe(log.frame)
-    roles = find_roles(columns, key)
+    roles = find_roles(columns, key, share_known(described) if described else 1.0)
     if roles.time is None or roles.time.instants is None:
         raise SourceError(no_log(log, "no column whose values are times"))
     span = _span(log, roles.time)
@@ -206,7 +206,9 @@ def _described(described: Sample | None, key: Column | None, roles: Roles, locat
         return []
     known = overlap(roles.item.values, key.values) if roles.item is not None else 0.0
     evidence = f"{key.rows:,} ids, each once; {known:.1%} of the log's items are among them"
-    whole = described.complete or known > KNOWN
+    if not described.complete:
+        evidence += ", in a sample"
+    enough = known > share_known(described)
     guesses = [
         Guess(
             "source.tables.items_path", locate(described.files), f"columns {listed(described.frame.columns)}"
@@ -215,10 +217,8 @@ def _described(described: Sample | None, key: Column | None, roles: Roles, locat
             "source.tables.item_key",
             key.name,
             evidence,
-            "high" if known > 0.9 else "medium" if known > KNOWN else "low",
-            ""
-            if known > KNOWN or not whole
-            else "The log's items are not in the items file: are the ids the same?",
+            "high" if known > 0.9 else "medium" if enough else "low",
+            "" if enough else "The log's items are not in the items file: are the ids the same?",
         ),
     ]
     born = _born(described, key, roles)

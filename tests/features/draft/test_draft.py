@@ -112,6 +112,22 @@ def test_rows_that_share_an_impression_are_candidates(tmp_path: Path) -> None:
     assert (raw.impressions.height, raw.interactions.height, raw.rejects.height) == (100, 100, 0)
 
 
+def test_times_of_arrival_and_sessions(tmp_path: Path) -> None:
+    rows = "".join(
+        f"u{row % 7},s{row % 14},2026-01-05T10:{row % 60:02}:00Z,2026-01-05T10:{row % 60:02}:30Z,{row % 9}\n"
+        for row in range(99)
+    )
+    found = draft(
+        tmp_path, log__csv="user,visit_id,ingested_at,seen_at,item\n" + rows.replace(":00Z", ":40Z")
+    )
+    assert guess(found, "source.tables.session") == "visit_id"
+    assert (guess(found, "source.tables.at"), guess(found, "source.tables.known_at")) == (
+        "seen_at",
+        "ingested_at",
+    )
+    assert guess(found, "source.known_after") == "0s"
+
+
 def test_times_of_other_forms_are_declared(tmp_path: Path) -> None:
     rows = "".join(f"u{row % 7};{1 + row % 28:02}/12/2025 10:{row % 60:02};{row % 9}\n" for row in range(99))
     found = draft(tmp_path, log__csv="user;when;item\n" + rows)
@@ -141,7 +157,7 @@ def test_kinds_and_delays_of_events(tmp_path: Path) -> None:
 
 def test_a_long_log_is_sampled_and_its_end_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sampling, "ROWS", 30)
-    monkeypatch.setattr(sampling, "TAIL", 400)
+    monkeypatch.setattr(sampling, "LAST", 10)
     found = draft(tmp_path, log__csv=LOG)
     assert "in a sample" in found.text  # the log is not in order of time
     assert [edit.key for edit in found.edits] == ["slices.end"]
@@ -150,6 +166,22 @@ def test_a_long_log_is_sampled_and_its_end_is_read(tmp_path: Path, monkeypatch: 
     in_order = "\n".join([header, *sorted(rows, key=lambda row: row.split(",")[1])])
     found = draft(tmp_path, log__csv=in_order)
     assert guess(found, "slices.end") == datetime(2026, 1, 7, tzinfo=UTC)
+
+
+def test_a_long_table_of_items_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sampling, "ROWS", 50)
+    monkeypatch.setattr(sampling, "LAST", 30)
+    log = "".join(f"u{row % 7},2026-01-05T10:00:{row:02},{900 - row}\n" for row in range(40))
+    things = "".join(f"{number},Thing number {number}\n" for number in range(900))
+    customers = "".join(f"u{number},Somebody or other\n" for number in range(7))
+    found = draft(
+        tmp_path,
+        a__csv="user,time,item\n" + log,
+        b__csv="id,name\n" + things,
+        c__csv="user_id,full_name\n" + customers,
+    )
+
+    assert guess(found, "source.tables.items_path") == "b.csv"
 
 
 def test_other_tables_in_the_folder_are_left_out_of_the_path(tmp_path: Path) -> None:
