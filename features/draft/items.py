@@ -54,16 +54,16 @@ def _title(columns: Sequence[Column]) -> Column | None:
         c for c in columns if c.lists is None and c.numbers is None and c.instants is None and not _is_link(c)
     ]
 
-    def fit(column: Column) -> tuple[bool, bool, float]:
-        named = says(column.name, "title")
-        prose = column.words >= 1.7
-        exact = named and leads(column.name, "title")
+    def fit(column: Column) -> tuple[bool, bool, bool, bool, float]:
+        named, prose = says(column.name, "title"), column.words >= 1.7
         # A name that repeats is an attribute's (`category_name`); a title mostly does not.
-        own = column.distinct > 0.5 * column.rows
-        return (named and own, prose and own, exact - column.length / 10_000)
+        own = column.distinct > 0.1 * column.rows
+        exact = 1 if leads(column.name, "title") else 0
+        best = exact - column.length / 10_000 if own else column.distinct
+        return (named and own, prose and own and not says(column.name, "body"), named, prose and own, best)
 
     best = max(texts, key=fit, default=None)
-    return best if best is not None and any(fit(best)[:2]) else None
+    return best if best is not None and any(fit(best)[:4]) else None
 
 
 def _title_guess(title: Column | None, left: Sequence[Column]) -> Guess:
@@ -73,6 +73,8 @@ def _title_guess(title: Column | None, left: Sequence[Column]) -> Guess:
         )
         return Guess("items.title", "", evidence, "low", "Which column, if any, is an item's title?")
     how = f"{title.words:.1f} words each, {title.distinct:,} different"
+    if title.distinct <= 0.1 * title.rows:
+        return Guess("items.title", title.name, how, "low", "It repeats from item to item: is it a title?")
     return Guess("items.title", title.name, how, "high" if says(title.name, "title") else "medium")
 
 

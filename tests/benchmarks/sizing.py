@@ -3,7 +3,8 @@
 `python tests/benchmarks/sizing.py [--candidates 50000] [--users 500] [--items 1000] [--models 500 2000]` writes seeded
 logs of two days into a temporary folder and runs the second day through the pipeline's own assets, each case in a
 process of its own: first one world, then the same with four times the candidates, ten times the users, and twenty
-times the items. Prints Markdown tables: each case, and what a million more of each costs by the differences. Then
+times the items. Prints Markdown tables: each case, and what a million more of each costs by the differences, and
+the tables of the state. Then
 `--models` impressions a day go through the interest model and the ranker with their default settings.
 """
 
@@ -83,6 +84,9 @@ def main(asked: argparse.Namespace) -> None:
         print(
             f"| {grown} | {_slopes(found[''], found[grown], cases[grown][grown] - base[grown])} |", flush=True
         )
+    print("\n| table of the state | rows | MB | bytes a row |\n|---|---:|---:|---:|")
+    for name, (rows, size) in found["users"]["tables"].items():
+        print(f"| `{name}` | {rows:,} | {size / 1e6:.2f} | {size / max(rows, 1):,.0f} |")
     if asked.models:
         print(
             "\n| impressions a day | step | CPU seconds | peak memory so far |\n|---:|---|---:|---:|",
@@ -94,7 +98,7 @@ def main(asked: argparse.Namespace) -> None:
             print(f"| {count:,} | `{name}` | {needs['cpu']:.1f} | {needs['peak'] / 1e9:.2f} GB |", flush=True)
 
 
-def _slopes(base: dict[str, float], more: dict[str, float], count: int) -> str:
+def _slopes(base: dict[str, Any], more: dict[str, Any], count: int) -> str:
     """What each figure grows by for a million more; nothing where it did not grow beyond a tenth."""
     cells = []
     for name, form, unit in (("cpu", "{:,.0f}", 1.0), ("peak", "{:,.1f} GB", 1e9), ("events", "{:,.0f} MB", 1e6),
@@ -146,7 +150,7 @@ def _write_logs(folder: Path, candidates: int, users: int, items: int) -> None:
     (folder / "sizing.toml").write_text(PROJECT, encoding="utf-8")
 
 
-def _state(folder: Path) -> dict[str, float]:
+def _state(folder: Path) -> dict[str, Any]:
     """CPU seconds of the second day's events, state and features; bytes of its tables; peak memory; users seen."""
     run, deployment = _opened(folder)
     from features.schemas import ItemVectors
@@ -158,7 +162,9 @@ def _state(folder: Path) -> dict[str, float]:
     lake = Path(deployment.settings.lake) / "sizing"
     sizes = {name: sum(_bytes(lake / table) for table in tables) for name, tables in GROUPS.items()}
     users = pl.read_parquet(folder / "log.parquet", columns=["user_id"]).n_unique()
-    return {"cpu": cpu, "peak": _peak(), "users": users, **sizes}
+    state = sorted((lake / "moment_state").iterdir())
+    tables = {table.name: (_rows(table), _bytes(table)) for table in state}
+    return {"cpu": cpu, "peak": _peak(), "users": users, "tables": tables, **sizes}
 
 
 def _models(folder: Path) -> dict[str, dict[str, float]]:
@@ -207,6 +213,12 @@ def _bytes(folder: Path) -> int:
     """Bytes of a table's files of the second day; of items, which were there before, all."""
     days = DAYS if folder.name == "items" and folder.parent.name == "sizing" else DAYS[1:]
     return sum(path.stat().st_size for path in _files(folder) if any(day in str(path) for day in days))
+
+
+def _rows(folder: Path) -> int:
+    """Rows of a table's files of the second day."""
+    files = [path for path in _files(folder) if DAYS[1] in str(path)]
+    return sum(pl.scan_parquet(path).select(pl.len()).collect().item() for path in files)
 
 
 def _files(folder: Path) -> Iterator[Path]:
