@@ -119,7 +119,11 @@ def _take(files: list[Path], times: int) -> Sample:
     chosen = spread(files)
     read = [_read(path, times) for path in chosen]
     complete = len(chosen) == len(files) and all(whole for _, whole, _ in read)
-    frame = pl.concat([frame for frame, _, _ in read], how="diagonal_relaxed")
+    try:
+        frame = pl.concat([frame for frame, _, _ in read], how="diagonal_relaxed")
+    except pl.exceptions.PolarsError as error:
+        names = ", ".join(str(path) for path in chosen)
+        raise SourceError(f"the same columns have different types in {names}: {error}") from None
     return Sample(tuple(files), frame, complete, to_end=read[-1][2])
 
 
@@ -161,7 +165,7 @@ def _is_readable(dtype: pl.DataType) -> bool:
     if isinstance(dtype, pl.List | pl.Array):
         inner = pl.List(dtype.inner).inner
         return not (inner.is_nested() or inner.is_float() or inner == pl.Binary)  # type: ignore[union-attr]
-    return not (dtype.is_nested() or dtype == pl.Binary)
+    return not (dtype.is_nested() or dtype in (pl.Binary, pl.Object) or isinstance(dtype, pl.Duration))
 
 
 def _names(path: Path) -> list[str]:
@@ -210,9 +214,14 @@ def _parse_csv(content: bytes, count: int) -> pl.DataFrame:
     header = text.partition(b"\n")[0].decode(errors="replace")
     separator = max(_SEPARATORS, key=header.count)
     with suppress(pl.exceptions.PolarsError):
-        return pl.read_csv(text, separator=separator, infer_schema=False, n_rows=count)
+        return _without_index(pl.read_csv(text, separator=separator, infer_schema=False, n_rows=count))
     reader = csv.reader(io.StringIO(text.decode(errors="replace"), newline=""), delimiter=separator)
     names = next(reader, [])
     rows = [row for _, row in zip(range(count), reader, strict=False) if len(row) == len(names)]
     whole = [[cell or None for cell in row] for row, _ in pairwise([*rows, []])]
-    return pl.DataFrame(whole, schema=dict.fromkeys(names, pl.String), orient="row")
+    return _without_index(pl.DataFrame(whole, schema=dict.fromkeys(names, pl.String), orient="row"))
+
+
+def _without_index(frame: pl.DataFrame) -> pl.DataFrame:
+    """Without columns that have no name, such as the row numbers that pandas writes."""
+    return frame.select(name for name in frame.columns if name and not name.startswith("Unnamed:"))

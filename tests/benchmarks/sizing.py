@@ -29,10 +29,20 @@ CLICKED = 0.1
 """Share of impressions with a click."""
 START = datetime(2026, 1, 5, tzinfo=UTC)
 DAYS = ("2026-01-05", "2026-01-06")
-STATE_ASSETS = {"items", "impressions", "interactions", "candidates", "rejects", "moment_state", "features"}
-MODEL_ASSETS = ("item_vectors", "interest_model", "interest_scores", "ranking_dataset", "ranker")
+EVENTS = {"items", "impressions", "interactions", "candidates", "rejects"}
+STATE = {"moment_state", "features"}
+STEPS = {
+    "events": EVENTS,
+    "text vectors": {"item_vectors"},
+    "state and features": STATE,
+    "interest model": {"interest_model"},
+    "interest scores": {"interest_scores"},
+    "ranking dataset": {"ranking_dataset"},
+    "ranker": {"ranker"},
+}
+"""The assets of a day, in the order of their work."""
 GROUPS = {
-    "events": ("items", "impressions", "interactions", "candidates", "rejects"),
+    "events": tuple(EVENTS),
     "features": ("features",),
     "state": ("moment_state",),
 }
@@ -95,7 +105,7 @@ def main(asked: argparse.Namespace) -> None:
     for count in asked.models:
         steps = _run("models", base | {"candidates": count * LISTED})
         for name, needs in steps.items():
-            print(f"| {count:,} | `{name}` | {needs['cpu']:.1f} | {needs['peak'] / 1e9:.2f} GB |", flush=True)
+            print(f"| {count:,} | {name} | {needs['cpu']:.1f} | {needs['peak'] / 1e9:.2f} GB |", flush=True)
 
 
 def _slopes(base: dict[str, Any], more: dict[str, Any], count: int) -> str:
@@ -157,8 +167,8 @@ def _state(folder: Path) -> dict[str, Any]:
 
     for day in DAYS:
         deployment.lake.write("item_vectors", day, ItemVectors.create_empty())
-    run(STATE_ASSETS, DAYS[0])
-    cpu = run(STATE_ASSETS, DAYS[1])
+    run(EVENTS | STATE, DAYS[0])
+    cpu = run(EVENTS | STATE, DAYS[1])
     lake = Path(deployment.settings.lake) / "sizing"
     sizes = {name: sum(_bytes(lake / table) for table in tables) for name, tables in GROUPS.items()}
     users = pl.read_parquet(folder / "log.parquet", columns=["user_id"]).n_unique()
@@ -170,13 +180,9 @@ def _state(folder: Path) -> dict[str, Any]:
 def _models(folder: Path) -> dict[str, dict[str, float]]:
     """CPU seconds of each step of the second day, where the first made a version of each model."""
     run, _ = _opened(folder)
-    for step in (STATE_ASSETS | {"item_vectors"}, *({name} for name in MODEL_ASSETS[1:])):
-        run(step, DAYS[0])
-    found = {}
-    for step in ("item_vectors", "", *MODEL_ASSETS[1:]):
-        cpu = run({step} if step else STATE_ASSETS, DAYS[1])
-        found[step or "events, state and features"] = {"cpu": cpu, "peak": _peak()}
-    return found
+    for assets in STEPS.values():
+        run(assets, DAYS[0])
+    return {step: {"cpu": run(assets, DAYS[1]), "peak": _peak()} for step, assets in STEPS.items()}
 
 
 def _opened(folder: Path) -> tuple[Any, Any]:

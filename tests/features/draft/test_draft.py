@@ -1,3 +1,4 @@
+import gzip
 import json
 from datetime import UTC, datetime
 from pathlib import Path
@@ -110,6 +111,21 @@ def test_rows_that_share_an_impression_are_candidates(tmp_path: Path) -> None:
     (tmp_path / "logs.toml").write_text(found.text)
     raw = read(load(tmp_path / "logs.toml"), [tmp_path / "log.csv"])
     assert (raw.impressions.height, raw.interactions.height, raw.rejects.height) == (100, 100, 0)
+
+
+def test_json_lines_and_an_index_column_are_read(tmp_path: Path) -> None:
+    rows = [
+        {"who": f"u{n % 7}", "at": f"2026-01-05T10:{n % 60:02}:00Z", "shown": [n % 5, 7, 9], "clicked": [7]}
+        for n in range(60)
+    ]
+    found = draft(tmp_path / "json", log__jsonl__gz=gzip.compress("\n".join(map(json.dumps, rows)).encode()))
+    keys = ("shape", "item", "clicked")
+    assert [guess(found, f"source.tables.{key}") for key in keys] == ["lists", "shown", "clicked"]
+
+    lines = [f"{n},u{n % 7},2026-01-05T10:{n % 60:02}:00Z,{n % 5} 7 9,{n % 5}" for n in range(60)]
+    found = draft(tmp_path / "csv", log__csv=",who,at,shown,clicked\n" + "\n".join(lines))
+    assert [guess(found, f"source.tables.{key}") for key in keys] == ["lists", "shown", "clicked"]
+    assert "source.tables.impression" not in [one.key for one in found.guesses]
 
 
 def test_times_of_arrival_and_sessions(tmp_path: Path) -> None:
