@@ -83,11 +83,11 @@ def _guess_slices(span: Span, known_after: timedelta) -> list[Guess]:
         ),
     ]
     if not span.exact:
-        says = "the log's last event is not known from a sample; without an end, slices go on until today"
-        return [
-            *guesses,
-            Guess("slices.end", None, says, "edit", "Write slices.end, after the log's last event."),
-        ]
+        evidence = "the log's last event is not known from a sample"
+        review = (
+            "Without an end, new logs go on where the old ones stop; write one for a log that is finished."
+        )
+        return [*guesses, Guess("slices.end", None, evidence, "low", review)]
     ends = f"the last event is of {span.last:%Y-%m-%d %H:%M:%S} UTC; take this line out once new logs arrive"
     return [*guesses, Guess("slices.end", end, ends)]
 
