@@ -98,7 +98,7 @@ def name_of(path: Path) -> str:
 
 def as_name(said: str) -> str:
     """Any words as a project's name: `My Shop` is `my-shop`."""
-    name = re.sub(r"[^a-z0-9_-]+", "-", said.lower()).strip("-_")
+    name = re.sub(r"[^a-z0-9_-]+", "-", said.lower()).strip("-_")[:48]
     return name if name[:1].isalpha() else f"project-{name}".rstrip("-")
 
 

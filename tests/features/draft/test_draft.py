@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from features.draft import Draft, draft_project, name_of
+from features.draft import Draft, as_name, draft_project, name_of
 from features.draft import sample as sampling
 from features.errors import SourceError
 from features.project import load
@@ -214,3 +214,4 @@ def test_a_name_is_made_from_the_folder(tmp_path: Path) -> None:
     assert name_of(folder) == "my-shop-2"
     (tmp_path / "7").mkdir()
     assert name_of(tmp_path / "7") == "project-7"
+    assert len(as_name("a long name " * 20)) <= 64  # what MLflow and folders can take
