@@ -1,4 +1,4 @@
-"""The time line of docs/concepts.md, told to the code: what is shown, clicked, skipped and known at each impression."""
+"""The time line of docs/concepts.md, run: what is shown, clicked, skipped and known at each impression."""
 
 from datetime import timedelta
 from types import SimpleNamespace
