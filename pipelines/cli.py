@@ -1,4 +1,4 @@
-"""`momentrank`: check, run, evaluate, rank, explain, promote, roll back, history, forget, ui. No second code path."""
+"""The command `momentrank`. Each command opens a deployment and calls one function; there is no second code path."""
 
 import json
 import sys
@@ -77,6 +77,25 @@ def _teller() -> Callable[[str], None]:
         out.print(styled((f"{monotonic() - began:7.1f} s", "dim"), (f"  {line}", "")), soft_wrap=True)
 
     return tell
+
+
+@app.command()
+def init(
+    logs: Annotated[list[Path], typer.Argument(help="Log files, or folders of them; a sample is enough.")],
+    items: Annotated[
+        list[Path] | None,
+        typer.Option(help="File of the items, where it is apart from the logs. Repeatable."),
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="File to write; by default projects/NAME.toml.")
+    ] = None,
+    name: Annotated[str | None, typer.Option(help="Name of the project; by default the folder's.")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite the file if it exists.")] = False,
+) -> None:
+    """Draft a project file from sample logs, and say what was guessed and why."""
+    from pipelines.drafting import show_draft, write_draft
+
+    show_draft(out, *write_draft(logs, items or [], output, name, force))
 
 
 @app.command()

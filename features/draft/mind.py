@@ -1,0 +1,78 @@
+"""MIND's folders → the guesses of format "mind", whose columns are known beforehand."""
+
+from collections.abc import Sequence
+from itertools import islice
+from pathlib import Path
+
+import polars as pl
+
+from features.draft.guesses import Guess
+from features.draft.sample import read_head
+from features.draft.times import guess_memory, guess_times, span_of
+from features.errors import SourceError
+from features.sources.files import cut
+
+BEHAVIORS, NEWS = "behaviors.tsv", "news.tsv"
+_BLOCKS = 8
+"""Blocks of 16 MB of a log whose times are read: MIND's logs are in no order."""
+_TIME = r"^[^\t]*\t[^\t]*\t([^\t]+)\t"
+_FORM = "%m/%d/%Y %I:%M:%S %p"
+
+
+def guess_mind(folders: Sequence[Path], path: str | tuple[str, ...]) -> list[Guess]:
+    """Every guess for MIND's part folders. `path`: how the project file names them."""
+    times, complete = _times(folders)
+    if not len(times):
+        raise SourceError(
+            f"{folders[0] / BEHAVIORS} has no time in its third column: expected MIND's behaviors.tsv"
+        )
+    span = span_of(times, complete, complete)
+    return [
+        Guess("source.format", "mind", f"{BEHAVIORS} beside {NEWS}"),
+        Guess("source.path", path, f"{len(folders)} part folder{'s'[: len(folders) > 1]}"),
+        *guess_times(span),
+        Guess("labels.gains", {"click": 1.0}, "MIND has clicks only"),
+        Guess(
+            "labels.attribution", "30m", "a click is dated one second after its impression: any length does"
+        ),
+        *_fields(folders),
+        *guess_memory(span),
+    ]
+
+
+def _times(folders: Sequence[Path]) -> tuple[pl.Series, bool]:
+    pieces, complete = [], True
+    for folder in folders:
+        blocks = cut(folder / BEHAVIORS, BEHAVIORS)
+        for block in islice(blocks, _BLOCKS):
+            lines = pl.Series(block.content.decode(errors="replace").split("\n"))
+            texts = lines.str.extract(_TIME).drop_nulls()
+            pieces.append(
+                texts.str.to_datetime(_FORM, strict=False, time_unit="us", time_zone="UTC").drop_nulls()
+            )
+        complete = complete and next(blocks, None) is None
+    return pl.concat(pieces), complete
+
+
+def _fields(folders: Sequence[Path]) -> list[Guess]:
+    """Which of the fields that MIND's articles can have are filled in."""
+    lines = [line for folder in folders for line in _head(folder / NEWS)]
+    cells = [line.split("\t") for line in lines]
+    filled = [sum(len(row) > place and row[place] not in ("", "[]") for row in cells) for place in range(8)]
+    found = f"of {len(cells):,} articles of the sample"
+    names = [name for name, places in (("category", (1,)), ("subcategory", (2,)), ("entities", (6, 7)))
+             if any(filled[place] for place in places)]  # fmt: skip
+    body = Guess("items.body", "abstract", f"{filled[4]:,} {found} have an abstract")
+    if not filled[4]:
+        body = Guess("items.body", "", f"none {found} has an abstract")
+    return [
+        Guess("items.title", "title", f"{filled[3]:,} {found} have a title"),
+        body,
+        Guess("items.categorical", tuple(names), "the fields of MIND that are filled in"),
+    ]
+
+
+def _head(path: Path) -> list[str]:
+    if not path.exists():
+        return []
+    return read_head(path)[0].decode(errors="replace").split("\n")

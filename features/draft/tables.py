@@ -1,0 +1,278 @@
+"""Samples of tables → the guesses of format "tables": which file, shape and column is what."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import polars as pl
+
+from features.draft.columns import Column, describe, mean, overlap
+from features.draft.guesses import Guess, listed
+from features.draft.items import guess_items
+from features.draft.names import parts, says
+from features.draft.roles import Roles, find_roles
+from features.draft.sample import Sample
+from features.draft.table_kinds import choose_tables, no_log, share_known
+from features.draft.times import (
+    Span,
+    guess_attribution,
+    guess_memory,
+    guess_times,
+    length_of,
+    span_of,
+)
+from features.errors import SourceError
+from features.slices import parse_duration
+
+Locate = Callable[[Sequence[Path]], str | tuple[str, ...]]
+"""Files → how the project file names them."""
+
+
+def guess_tables(samples: Sequence[Sample], items: Sequence[Sample], locate: Locate) -> list[Guess]:
+    """Every guess for a log of tables. `items` are the files that were named as items; else they are looked for.
+
+    Raises SourceError where no table can be a log.
+    """
+    log, described, key = choose_tables(samples, items)
+    columns = describe(log.frame)
+    roles = find_roles(columns, key, share_known(described) if described else 1.0)
+    if roles.time is None or roles.time.instants is None:
+        raise SourceError(no_log(log, "no column whose values are times"))
+    span = _span(log, roles.time)
+    guesses = [
+        Guess(
+            "source.format", "tables", f"{log.files[0].name} has the columns {listed(log.frame.columns, 12)}"
+        ),
+        Guess(
+            "source.path",
+            locate(log.files),
+            f"{len(log.files)} file{'s'[: len(log.files) > 1]} of {_size(log)}",
+        ),
+        *guess_times(span, roles.known_at is not None),
+        *_mapping(roles, log, columns),
+        *_described(described, key, roles, locate),
+        _gains(roles, log),
+        guess_attribution(None, parse_duration(length_of(span))),
+    ]
+    if described is not None and key is not None:
+        guesses += guess_items(describe(described.frame), key.name)
+    else:
+        guesses.append(
+            Guess("items.title", "", "there is no table of items: they are known by their ids only", "medium")
+        )
+        guesses.append(Guess("items.body", "", "there is no table of items"))
+    if roles.context:
+        names = tuple(column.name for column in roles.context)
+        evidence = "few values each: " + listed([f"{c.name} ({c.distinct})" for c in roles.context])
+        review = "Are they known when the list is shown? If not, take them out: they would leak the outcome."
+        guesses.append(Guess("context.categorical", names, evidence, "low", review))
+    return [*guesses, *guess_memory(span)]
+
+
+def shape_of(roles: Roles) -> str:
+    """The shape of `[source.tables]`."""
+    if roles.item is not None and roles.item.lists is not None:
+        return "lists"
+    if roles.clicked is None:
+        return "interactions"
+    return "candidates" if roles.together and not roles.graded else "ratings"
+
+
+def _mapping(roles: Roles, log: Sample, columns: Sequence[Column]) -> list[Guess]:
+    shape = shape_of(roles)
+    names = [column.name for column in columns]
+    guesses = [_shape(shape, roles)]
+    for role, column in (("user", roles.user), ("item", roles.item)):
+        guesses.append(_column(role, column, names, roles.likely.get(role, "")))
+    assert roles.time is not None
+    form = f"instants, such as {roles.time.texts[0]}" if len(roles.time.texts) else "instants"
+    guesses.append(
+        Guess(
+            "source.tables.at", roles.time.name, form, "high" if says(roles.time.name, "time") else "medium"
+        )
+    )
+    if roles.time.forms:
+        guesses.append(_form(roles.time))
+    if shape == "lists" and roles.clicked is None:
+        asked = "Which column lists the items clicked? "
+        guesses.append(Guess("source.tables.clicked", None, asked + f"One of {listed(names, 20)}", "edit"))
+    elif roles.clicked is not None:
+        guesses += _clicked(shape, roles)
+    for name in ("impression", "session", "known_at"):
+        column = getattr(roles, name)
+        if column is not None:
+            evidence = f"{column.distinct:,} values, each of one person"
+            guesses.append(
+                Guess(
+                    f"source.tables.{name}",
+                    column.name,
+                    evidence,
+                    "high" if says(column.name, name.removesuffix("_at")) else "medium",
+                )
+            )
+    guesses.append(_kind(roles, log))
+    return guesses
+
+
+def _shape(shape: str, roles: Roles) -> Guess:
+    evidence = {
+        "lists": "a row is an impression: it has a list of items",
+        "candidates": "several rows share an impression, and a flag says which were clicked",
+        "interactions": "a row has one item and neither a flag nor a grade: candidates are sampled",
+        "ratings": "a row has one item and a grade",
+    }
+    review = ""
+    if roles.position is not None and shape == "candidates":
+        review = f"Rows are read in the order shown: are they sorted by {roles.position.name} within an impression?"
+    sure = "medium" if shape == "interactions" or roles.position else "high"
+    return Guess("source.tables.shape", shape, evidence[shape], sure, review)  # type: ignore[arg-type]
+
+
+def _column(role: str, column: Column | None, names: list[str], likely: str) -> Guess:
+    key = f"source.tables.{role}"
+    if column is None:
+        return Guess(key, None, f"Which column is the {role}? One of {listed(names, 20)}", "edit")
+    many = f"{column.distinct:,} ids in {column.rows:,} rows"
+    if likely:
+        return Guess(key, column.name, f"{many}; {likely}", "low", f"Is {column.name} the {role}?")
+    return Guess(key, column.name, many)
+
+
+def _form(time: Column) -> Guess:
+    first, *others = time.forms
+    evidence = f"{time.texts[0]} is neither ISO 8601 nor an epoch number"
+    if not others:
+        return Guess("source.tables.time_format", first, evidence, "medium")
+    review = f"{listed(others, 3)} fits as well: which is the day, and which the month?"
+    return Guess("source.tables.time_format", first, evidence, "low", review)
+
+
+def _clicked(shape: str, roles: Roles) -> list[Guess]:
+    clicked = roles.clicked
+    assert clicked is not None
+    key = "source.tables.clicked"
+    if shape == "lists":
+        assert roles.item is not None
+        return [Guess(key, clicked.name, f"its items are always among those of {roles.item.name}")]
+    numbers = clicked.numbers
+    if not roles.graded or numbers is None:
+        yes = clicked.texts.str.to_lowercase().is_in(["1", "1.0", "true", "yes", "t", "y"])
+        share = f"{mean(yes):.1%} of rows are yes"
+        return [Guess(key, clicked.name, share, "high" if says(clicked.name, "clicked") else "medium")]
+    levels = numbers.unique().sort()
+    threshold = min(levels[:-1], key=lambda level: abs(mean(numbers > level) - 0.5))
+    return [
+        Guess(key, clicked.name, f"{len(levels)} grades from {levels[0]:g} to {levels[-1]:g}"),
+        Guess(
+            "source.tables.threshold",
+            float(threshold),
+            f"{mean(numbers > threshold):.0%} of grades are above it",
+            "low",
+            "Above which grade does a user like an item?",
+        ),
+    ]
+
+
+def _kind(roles: Roles, log: Sample) -> Guess:
+    kind, why = _named_kind(roles, log)
+    if roles.kind is None:
+        return Guess("source.tables.kind", kind, why, "medium")
+    found = roles.kind.values.value_counts(sort=True).head(6)
+    mixed = ", ".join(f"{name} {count:,}" for name, count in found.iter_rows())
+    review = (
+        f"A table has one kind of interaction: split it by {roles.kind.name}, or write Metarank's JSON lines."
+    )
+    return Guess(
+        "source.tables.kind", kind, f"{roles.kind.name} mixes {mixed}; all count alike", "low", review
+    )
+
+
+def _named_kind(roles: Roles, log: Sample) -> tuple[str, str]:
+    if roles.graded and roles.clicked is not None:
+        return "rating", f"{roles.clicked.name} holds grades"
+    names = [*log.frame.columns, *(part for path in log.files for part in parts(path.name))]
+    bought = [name for name in names if says(name, "purchase")]
+    if roles.clicked is None and roles.kind is None and bought:
+        return "purchase", f"{bought[0]!r} is of a purchase"
+    return "click", "the usual kind"
+
+
+def _gains(roles: Roles, log: Sample) -> Guess:
+    kind, _ = _named_kind(roles, log)
+    return Guess("labels.gains", {kind: 1.0}, "one kind of interaction", "high")
+
+
+def _described(described: Sample | None, key: Column | None, roles: Roles, locate: Locate) -> list[Guess]:
+    if described is None or key is None:
+        return []
+    known = overlap(roles.item.values, key.values) if roles.item is not None else 0.0
+    evidence = f"{key.rows:,} ids, each once; {known:.1%} of the log's items are among them"
+    if not described.complete:
+        evidence += ", in a sample"
+    enough = known > share_known(described)
+    guesses = [
+        Guess(
+            "source.tables.items_path", locate(described.files), f"columns {listed(described.frame.columns)}"
+        ),
+        Guess(
+            "source.tables.item_key",
+            key.name,
+            evidence,
+            "high" if known > 0.9 else "medium" if enough else "low",
+            "" if enough else "The log's items are not in the items file: are the ids the same?",
+        ),
+    ]
+    born = _born(described, key, roles)
+    if born is not None:
+        evidence = f"interactions with an item come after its {born.name}"
+        guesses.append(
+            Guess(
+                "source.tables.item_at",
+                born.name,
+                evidence,
+                "medium",
+                f"Did the app have an item from its {born.name} on? Before, it is unknown.",
+            )
+        )
+    return guesses
+
+
+def _born(described: Sample, key: Column, roles: Roles) -> Column | None:
+    """A time of items that lies before nearly all that happens with them: items exist from then on."""
+    assert roles.time is not None
+    if roles.item is None:
+        return None
+    for column in describe(described.frame):
+        if column.instants is None or column.forms or column.instants.null_count():
+            continue
+        if not (says(column.name, "published") or says(column.name, "known")):
+            continue
+        born = pl.DataFrame({"item": key.cells.cast(pl.String), "born": column.instants})
+        lists = roles.item.lists if roles.item.lists is not None else roles.item.cells.cast(pl.String)
+        seen = pl.DataFrame({"item": lists, "at": roles.time.instants})
+        seen = seen.explode("item") if roles.item.lists is not None else seen
+        after = seen.join(born.unique("item"), on="item").select(pl.col("born") < pl.col("at")).to_series()
+        if mean(after) >= 0.99:
+            return column
+    return None
+
+
+def _span(log: Sample, time: Column) -> Span:
+    """When the log's events happened; of Parquet files, the time column is read whole."""
+    assert time.instants is not None
+    span = span_of(time.instants, log.complete, log.to_end)
+    if log.complete or not log.parquet:
+        return span
+    whole = pl.scan_parquet(list(log.files)).select(
+        first=pl.col(time.name).min(), last=pl.col(time.name).max()
+    )
+    ends = whole.collect()
+    edges = Column(time.name, pl.concat([ends["first"], ends["last"]])).instants
+    if edges is None or edges.null_count():
+        return span
+    exact = span_of(edges, True, True)
+    return Span(exact.first, exact.last, span.rows, True, span.dates)
+
+
+def _size(sample: Sample) -> str:
+    seen = "all rows" if sample.complete else f"{sample.frame.height:,} rows, the first and last ones,"
+    return f"{sample.size / 1e6:,.2f} MB, {seen} looked at"

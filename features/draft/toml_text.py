@@ -1,0 +1,62 @@
+"""Guesses → the text of a project file, each key under a comment that says why."""
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+
+from features.draft.guesses import Guess
+
+_SECTIONS = ("source", "source.tables", "slices", "labels", "items", "context", "features")
+_BARE = re.compile(r"^[A-Za-z0-9_-]+$")
+
+
+def write_toml(name: str, guesses: Sequence[Guess]) -> str:
+    """The project file. A guess without a value is a comment in place of its key."""
+    lines = [
+        "# Drafted by momentrank init from a sample of the logs. Read the comments; what is marked EDIT needs you.",
+        f"name = {literal(name)}",
+    ]
+    for section in _SECTIONS:
+        inside = [guess for guess in guesses if guess.key.rpartition(".")[0] == section]
+        if inside:
+            lines += ["", f"[{section}]"]
+        for guess in inside:
+            lines += _lines(guess)
+    return "\n".join(lines) + "\n"
+
+
+def literal(value: object) -> str:
+    """A value as TOML."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, str):
+        # JSON's escapes are TOML's, but for DEL.
+        return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+    if isinstance(value, datetime):
+        return value.strftime("%Y-%m-%dT%H:%M:%SZ")
+    if isinstance(value, Mapping):
+        pairs = (
+            f"{key if _BARE.match(key) else literal(key)} = {literal(one)}" for key, one in value.items()
+        )
+        return "{ " + ", ".join(pairs) + " }"
+    if isinstance(value, Sequence):
+        return "[" + ", ".join(literal(one) for one in value) + "]"
+    return repr(value)
+
+
+def _lines(guess: Guess) -> list[str]:
+    mark = "EDIT: " if guess.confidence == "edit" else ""
+    sure = "" if guess.confidence in ("edit", "high") else f" ({guess.confidence} confidence)"
+    lines = [f"# {mark}{_plain(guess.evidence)}{sure}"]
+    if guess.review:
+        lines.append(f"# {_plain(guess.review)}")
+    key = guess.key.rpartition(".")[2]
+    if guess.value is not None:
+        return [*lines, f"{key} = {literal(guess.value)}"]
+    return [*lines, f"# {key} ="]
+
+
+def _plain(text: str) -> str:
+    """Text that may stand in a comment: TOML allows no control characters there."""
+    return re.sub(r"[\x00-\x1f\x7f]", " ", text)
