@@ -66,7 +66,8 @@ def read_tables(
 
 def _scan_parquet(path: Path, quoted: bool) -> pl.LazyFrame:
     raw = pl.struct(pl.all()).struct.json_encode() if quoted else pl.lit(None, pl.String)
-    return pl.scan_parquet(path).with_columns(raw.alias(_RAW)).with_row_index(_LINE, offset=1)
+    rows = pl.scan_parquet(path, glob=False, hive_partitioning=False)
+    return rows.with_columns(raw.alias(_RAW)).with_row_index(_LINE, offset=1)
 
 
 def _quote_rows(path: Path, lines: pl.Series) -> pl.DataFrame:
