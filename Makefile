@@ -1,6 +1,6 @@
 # One command each; every one sets up what it needs first.
 #   make run     the whole chain over the embedded newsroom      make test   checks, then the tests
-#   make ui      Dagster and MLflow on loopback                  make check  format, lint, types, import law
+#   make ui      Dagster and MLflow on loopback                  make check  format, lint, types, import law, dg
 #   make setup   .venv from the pinned lock                      make clean  forget the runs (.momentrank)
 #   make faults  break runs in many ways and compare what is left
 SHELL := /bin/bash
@@ -25,12 +25,15 @@ setup: .venv/.ready
 test: check
 	OMP_NUM_THREADS=1 POLARS_MAX_THREADS=1 $(BIN)/pytest -n logical --maxprocesses 4 --dist loadscope --no-loadscope-reorder
 
+check: export DAGSTER_DISABLE_TELEMETRY := 1
 check: .venv/.ready
-	@echo "format, lint, types, import law"
+	@echo "format, lint, types, import law, definitions"
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/dg check toml
+	$(BIN)/dg check defs
 
 faults: .venv/.ready
 	$(BIN)/python tests/faults/campaign.py
@@ -43,6 +46,7 @@ clean:
 # The build tool is pinned in the lock too, hence no build isolation.
 .venv/.ready: requirements.lock pyproject.toml
 	@since=$$SECONDS; \
+	case "$$PWD" in *[{}:$$]*) echo "Python cannot install packages under $$PWD: rename the folder without { } : and $$" >&2; exit 1;; esac; \
 	"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "Python 3.11 or newer is needed, $(PYTHON) is older: make PYTHON=/path/to/python3.11" >&2; exit 1; }; \
 	echo "setting up .venv with $(PYTHON): a minute or two, once"; \

@@ -23,6 +23,7 @@ from models.card import shortened
 from models.champion import CHAMPION, Champions, Kind
 from models.erasure import Erasures
 from models.ranker import Ranker, load
+from models.relocation import relocate
 from models.serving import FULL
 
 __all__ = ["CHALLENGER", "CHAMPION", "Kind", "Registry"]
@@ -54,9 +55,15 @@ class Registry(Champions, Erasures):
         return f"{self.project}-{kind}"
 
     def prepare(self) -> None:
-        """Create or upgrade the database, and create the project's experiment; cheap when that is done."""
+        """Create or upgrade the database, and create the project's experiment; cheap when that is done.
+
+        A SQLite database that was moved or copied with its artifacts is brought to where they are now.
+        """
         with self._connected(first=True) as client:
-            self._experiment_id(client)
+            experiment = client.get_experiment(self._experiment_id(client))
+            new, old = self.artifact_location, experiment.artifact_location
+            if new and new != old and self.tracking_uri.startswith("sqlite:"):
+                relocate(self.tracking_uri, old, new)
 
     def register_ranker(
         self,

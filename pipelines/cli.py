@@ -20,7 +20,7 @@ from pipelines import console as show
 from pipelines import mishaps, storage
 from pipelines.deployment import Deployment
 from pipelines.preflight import gap, preflight
-from pipelines.settings import initialise_dagster, load, prepare
+from pipelines.settings import find_project, initialise_dagster, load, prepare
 from pipelines.terminal import Terminal, styled
 
 
@@ -64,7 +64,10 @@ def _said(error: BaseException) -> str:
 
 
 def _open(project: Path, overrides: list[str] | None = None) -> Deployment:
-    settings = load().model_copy(update={"project": project.resolve(), "overrides": tuple(overrides or ())})
+    found = load()
+    settings = found.model_copy(
+        update={"project": find_project(project), "overrides": (*found.overrides, *(overrides or ()))}
+    )
     prepare(settings)
     storage.check(settings)
     return Deployment(settings.open_project(), settings, _teller())
@@ -292,13 +295,19 @@ def ui(
     project: ProjectFile,
     overrides: Overrides = None,
     host: Annotated[str, typer.Option(help="Address to bind to.")] = "127.0.0.1",
+    port: Annotated[
+        int | None, typer.Option(min=1, max=65535, help="Port of Dagster's page; by default 3000.")
+    ] = None,
+    mlflow_port: Annotated[
+        int | None, typer.Option(min=1, max=65535, help="Port of MLflow's page; by default 5000.")
+    ] = None,
 ) -> None:
     """Open the Dagster and MLflow pages of this project, until Ctrl-C."""
-    from pipelines.running import serve
+    from pipelines.pages import serve
 
     deployment = _open(project, overrides)
     initialise_dagster(deployment.settings)
-    serve(deployment, host, out.print)
+    serve(deployment, host, lambda line: out.print(line, soft_wrap=True), port, mlflow_port)
 
 
 def _stored(deployment: Deployment, user: str) -> str:

@@ -104,7 +104,7 @@ class Deployment:
             newsroom.write(self.project, folder)
             paths = [folder / "events"]
         else:
-            folders = [self.project.folder, *self.settings.data]
+            folders = [self.project.folder, *self.settings.source_folders()]
             wanted = self.project.source.path
             paths = [
                 path

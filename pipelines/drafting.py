@@ -4,13 +4,12 @@ import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
-from rich.console import Console
 from rich.table import Table
 
 from features.draft import Draft, as_name, draft_project, name_of
 from features.draft.toml_text import literal
 from features.errors import ProjectError
-from pipelines.console import escape
+from pipelines.terminal import Terminal, styled
 
 _ORDER = {"edit": 0, "low": 1, "medium": 2, "high": 3}
 
@@ -32,18 +31,18 @@ def write_draft(
     return draft, path
 
 
-def show_draft(out: Console, draft: Draft, path: Path) -> None:
+def show_draft(out: Terminal, draft: Draft, path: Path) -> None:
     """A table of what was guessed, why and how surely; then what a person should look at."""
     table = Table("key", "guess", "confidence", "evidence", title=f"{draft.name}: what the logs say")
     for guess in draft.guesses:
         value = "–" if guess.value is None else literal(guess.value)
-        table.add_row(guess.key, escape(value), guess.confidence, escape(guess.evidence))
+        table.add_row(guess.key, value, guess.confidence, guess.evidence)
     out.print(table)
     reviews = [guess for guess in draft.guesses if guess.review]
     for guess in sorted(reviews, key=lambda guess: _ORDER[guess.confidence]):
-        out.print(f"  look at {guess.key}: {escape(guess.review)}", soft_wrap=True)
+        out.print(f"  look at {guess.key}: {guess.review}", soft_wrap=True)
     for guess in draft.edits:
-        out.print(f"  [bold]needs an edit:[/] {guess.key}. {escape(guess.evidence)}", soft_wrap=True)
-    out.print(
-        f"wrote {escape(str(path))}; next: momentrank check {escape(shlex.quote(str(path)))}", soft_wrap=True
-    )
+        out.print(
+            styled(("  needs an edit: ", "bold"), (f"{guess.key}. {guess.evidence}", "")), soft_wrap=True
+        )
+    out.print(f"wrote {path}; next: momentrank check {shlex.quote(str(path))}", soft_wrap=True)

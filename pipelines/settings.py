@@ -22,6 +22,7 @@
 """
 
 import os
+import sysconfig
 from pathlib import Path
 from typing import Literal
 
@@ -34,6 +35,8 @@ from pipelines import instance, variables
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 DEFAULT_PROJECT = Path("projects/newsroom.toml")
+SHIPPED = Path(sysconfig.get_path("data"), "share", "momentrank")
+"""Folder of `projects` where the package was installed from a wheel."""
 DEFAULT_DATA = Path("../shared/data")
 
 _AWS = {
@@ -65,7 +68,7 @@ class Settings(BaseModel):
 
     home: Path
     data: tuple[Path, ...]
-    """Folders in which relative source paths are looked for, after the project file's own."""
+    """Folders that `MOMENTRANK_DATA` names."""
     project: Path
     overrides: tuple[str, ...]
     """`key.path=value`, as given to `--set`."""
@@ -107,6 +110,11 @@ class Settings(BaseModel):
         return self.home / "reports"
 
     @property
+    def logs(self) -> Path:
+        """Folder of what the servers of both pages write."""
+        return self.home / "logs"
+
+    @property
     def checkpoints(self) -> Path:
         """Folder from which an interrupted fine-tuning resumes."""
         return self.home / "checkpoints"
@@ -115,6 +123,11 @@ class Settings(BaseModel):
     def cache(self) -> Path:
         """Folder of what can be computed again: frozen text vectors."""
         return self.home / "cache"
+
+    def source_folders(self) -> tuple[Path, ...]:
+        """Folders in which relative source paths are looked for, after the project file's own; some may be missing."""
+        nearby = ((place / DEFAULT_DATA).resolve() for place in (Path.cwd(), REPOSITORY))
+        return tuple(dict.fromkeys((*self.data, *nearby)))
 
     def open_project(self) -> Project:
         """The project that the settings name, overrides applied. Raises ProjectError."""
@@ -131,7 +144,7 @@ class Settings(BaseModel):
 
 def load() -> Settings:
     """Settings from the environment and the current folder. Raises ProjectError with the variable to mend."""
-    home = Path(variables.read("MOMENTRANK_HOME") or ".momentrank").expanduser().resolve()
+    home = variables.folder("MOMENTRANK_HOME", Path(".momentrank"))
     if home.exists() and not home.is_dir():
         raise ProjectError(f"MOMENTRANK_HOME is {home}, which is a file: name a folder")
     return Settings(
@@ -155,6 +168,12 @@ def load() -> Settings:
         else "",
         pseudonym_key=SecretStr(variables.read("MOMENTRANK_PSEUDONYM_KEY")),
     )
+
+
+def find_project(file: Path) -> Path:
+    """A project file here or among those that come with the package, absolute; here where there is none."""
+    places = (place / file for place in (Path.cwd(), REPOSITORY, SHIPPED))
+    return next((place.resolve() for place in places if place.is_file()), file.resolve())
 
 
 def prepare(settings: Settings) -> None:
@@ -181,13 +200,27 @@ def prepare(settings: Settings) -> None:
 
 
 def environment(settings: Settings) -> dict[str, str]:
-    """The environment of a process that serves this deployment: ours, and what `load` reads back as `settings`."""
+    """The environment of a process that serves this deployment: ours, and what `load` reads back as `settings`.
+
+    A variable that is not set stays so; folders are absolute, so that the process may run in any folder.
+    """
+    places = {
+        "MOMENTRANK_DATA": os.pathsep.join(str(folder) for folder in settings.data),
+        "MOMENTRANK_TRACKING_URI": settings.tracking_uri,
+        "MOMENTRANK_ARTIFACTS": settings.artifacts,
+        "MOMENTRANK_LAKE": settings.lake,
+        "MOMENTRANK_SCRATCH": settings.scratch,
+    }
     return {
         **os.environ,
+        **{name: place for name, place in places.items() if variables.read(name)},
         "MOMENTRANK_HOME": str(settings.home),
         "MOMENTRANK_PROJECT": str(settings.project),
         "MOMENTRANK_SET": "\n".join(settings.overrides),
-        "MOMENTRANK_DATA": os.pathsep.join(str(folder) for folder in settings.data),
+        "MOMENTRANK_DAGSTER_URL": settings.dagster_url,
+        "MOMENTRANK_MLFLOW_URL": settings.mlflow_url,
+        # Else `python -m` looks for packages in the current folder first.
+        "PYTHONSAFEPATH": "1",
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
         # Not on a command line, where every user of the machine reads them.
         "MLFLOW_BACKEND_STORE_URI": settings.tracking_uri,
@@ -202,19 +235,18 @@ def initialise_dagster(settings: Settings) -> None:
 
 
 def _data_folders() -> tuple[Path, ...]:
-    named = [
+    named = tuple(
         Path(part).expanduser().resolve()
         for part in variables.read("MOMENTRANK_DATA").split(os.pathsep)
         if part
-    ]
+    )
     for folder in named:
         if not folder.is_dir():
             raise ProjectError(
                 f"MOMENTRANK_DATA names {folder}, which is not a folder: "
                 f"name folders that exist, with {os.pathsep!r} between them"
             )
-    fallbacks = [(place / DEFAULT_DATA).resolve() for place in (Path.cwd(), REPOSITORY)]
-    return tuple(dict.fromkeys([*named, *fallbacks]))
+    return named
 
 
 def _project_file() -> Path:
@@ -226,8 +258,7 @@ def _project_file() -> Path:
                 f"MOMENTRANK_PROJECT is {project}, and no file is there: name a project's TOML"
             )
         return project
-    beside = (Path.cwd() / DEFAULT_PROJECT).resolve()
-    return beside if beside.is_file() else REPOSITORY / DEFAULT_PROJECT
+    return find_project(DEFAULT_PROJECT)
 
 
 def _overrides() -> tuple[str, ...]:

@@ -12,12 +12,24 @@ from pipelines.instance import POSTGRES
 
 _STORES = ("file", "s3", "s3a", "gs", "az", "abfs", "abfss")
 _RAY_ADDRESS = re.compile(r"auto|(\[[0-9A-Fa-f:]+\]|[^\s/:\[\]]+):\d+")
+_UNKEPT = re.compile(r"[?\\\n\r]|%[0-9A-Fa-f]{2}")
 _STORAGE_EXAMPLE = """write for example '{"AWS_ENDPOINT_URL": "http://127.0.0.1:9000"}'"""
 
 
 def read(name: str) -> str:
     """What a variable of the environment holds, stripped; empty where it is not set."""
     return os.environ.get(name, "").strip()
+
+
+def folder(name: str, default: Path) -> Path:
+    """An absolute folder."""
+    found = Path(read(name) or default).expanduser().resolve()
+    if _UNKEPT.search(str(found)):
+        raise ProjectError(
+            f"{name} is {found}: SQLite and Delta misread '?', backslashes, line breaks and percent codes such as %20 "
+            f"in a folder's name. Set {name} to a folder without them"
+        )
+    return found
 
 
 def tracking_uri(home: Path) -> str:
@@ -28,7 +40,11 @@ def tracking_uri(home: Path) -> str:
             f"MOMENTRANK_TRACKING_URI is {uri!r}, and MLflow no longer keeps its records in plain files: "
             "use sqlite:///FILE, postgresql://… or http://HOST:PORT, or unset it"
         )
-    return _with_driver(uri)
+    return _with_driver(re.sub(r"^sqlite:///(?![/:]|file:)(.+)", _absolute, uri))
+
+
+def _absolute(relative: re.Match[str]) -> str:
+    return f"sqlite:///{Path(relative[1]).resolve()}"
 
 
 def dagster_postgres() -> str:
@@ -58,7 +74,7 @@ def place(name: str, default: Path) -> str:
     named = read(name)
     scheme, _, rest = named.partition("://")
     if not rest:
-        return str(Path(named).expanduser().resolve() if named else default)
+        return str(folder(name, default))
     if scheme not in _STORES:
         raise ProjectError(
             f"{name} is {named}: write a folder, or a URL that begins with {', '.join(_STORES)}"

@@ -38,7 +38,7 @@ SLICES = ["2026-01-05", "2026-01-06", "2026-01-07", "2026-01-08"]
 @pytest.fixture(scope="module")
 def ran(tmp_path_factory: pytest.TempPathFactory, small_newsroom: Opened) -> Deployment:
     """A newsroom of four days, run once over all of them."""
-    made = small_newsroom(tmp_path_factory.mktemp("home"), *FOUR_DAYS)
+    made = small_newsroom(tmp_path_factory.mktemp("home") / "My Projekté #1 = 100% {new}", *FOUR_DAYS)
     assert materialise(made, None, None) == SLICES[-1]
     return made
 

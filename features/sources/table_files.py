@@ -73,7 +73,7 @@ def read_tables(
 
 
 def _scan_parquet(path: Path, quoted: bool) -> pl.LazyFrame:
-    rows = pl.scan_parquet(path, glob=False)
+    rows = pl.scan_parquet(path, glob=False, hive_partitioning=False)
     schema = rows.collect_schema()
     texts = [
         pl.col(name).map_batches(texts_of_bytes, pl.String) for name in schema if schema[name] == pl.Binary

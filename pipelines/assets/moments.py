@@ -10,7 +10,6 @@ from features.behaviour import read_and_advance, read_features
 from features.state import MomentState
 from pipelines.deployment import STATE, Deployment
 from pipelines.failures import steady
-from pipelines.lake import SLICE
 from pipelines.publish import publish, show
 from pipelines.timetable import ONE_RUN, before
 from pipelines.work.bucketed import Made, Work, make
@@ -107,7 +106,7 @@ def _show(
 ) -> None:
     """What `_publish` and `_keep` show, of tables that workers wrote; megabytes are those of the files."""
     if table := made.pop("features", None):
-        head = deployment.lake.scan("features").filter(pl.col(SLICE) == slice).drop(SLICE).head().collect()
+        head = deployment.lake.scan_slice("features", slice).head().collect()
         show(context, deployment, "features", slice, head, table.written, {"features": head.width - 2})
     if made:
         rows = {name.removeprefix(f"{STATE}/"): one.written.rows for name, one in made.items()}

@@ -131,10 +131,16 @@ class Lake:
         rows = pl.concat([own, found]).sort(SLICE, maintain_order=True)
         return rows if columns is None else rows.select(columns)
 
-    def scan(self, table: str) -> pl.LazyFrame:
-        """The whole table, lazily: filter on `slice` to read some. Slices come in any order."""
-        self._open(table)
-        return pl.scan_delta(self.location(table), storage_options=dict(self.storage_options))
+    def scan(self, table: str, slices: Sequence[str] | None = None) -> pl.LazyFrame:
+        """What `read` reads, lazily. Name the slices: a filter on `slice` opens the files of the others too."""
+        delta = self._open(table)
+        files = files_of(table, delta, slices)
+        if files.is_empty():
+            return pl.scan_delta(delta).head(0)
+        # Not Polars' own scan of Delta: it takes a folder named `a=b` for a partition and does not decode addresses.
+        path = pl.col(SLICE).str.split("/").list.get(-2)
+        rows = self._scan(table, files, include_file_paths=SLICE)
+        return rows.with_columns(path.str.strip_prefix(f"{SLICE}="))
 
     def scan_slice(self, table: str, slice: str) -> pl.LazyFrame:
         """A slice's rows in the order of `read`, without `slice`, lazily: some can be read without the others."""
@@ -266,10 +272,14 @@ class Lake:
             found = rows.collect()
         return found.with_columns(of_rows[SLICE]).select(wanted)
 
-    def _scan(self, table: str, files: pl.DataFrame) -> pl.LazyFrame:
-        paths = [f"{self.location(table)}/{path}" for path in files["path"]]
-        options = dict(self.storage_options)
-        return pl.scan_parquet(paths, glob=False, hive_partitioning=False, storage_options=options)
+    def _scan(self, table: str, files: pl.DataFrame, include_file_paths: str | None = None) -> pl.LazyFrame:
+        return pl.scan_parquet(
+            [f"{self.location(table)}/{path}" for path in files["path"]],
+            glob=False,
+            hive_partitioning=False,
+            storage_options=dict(self.storage_options),
+            include_file_paths=include_file_paths,
+        )
 
     def _write_file(self, table: str, file: str, rows: pl.DataFrame) -> int:
         """Write one Parquet file and return its size in bytes, which Delta's readers rely on."""

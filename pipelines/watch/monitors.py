@@ -51,7 +51,8 @@ class View:
 
     def series(self, table: str, **figures: pl.Expr) -> pl.DataFrame:
         """Figures of every slice of a table up to the newest: `slice` and one column a figure."""
-        rows = self.deployment.lake.scan(table).filter(pl.col("slice") <= self.slices[-1])
+        lake = self.deployment.lake
+        rows = lake.scan(table, [key for key in lake.slices(table) if key <= self.slices[-1]])
         return rows.group_by("slice").agg(**figures).collect().sort("slice")
 
 
@@ -94,8 +95,9 @@ def _outliers(view: View, values: dict[str, float], what: str, noise: dict[str, 
 
 def _unknown_items(view: View) -> Finding:
     lake = view.deployment.lake
-    known = lake.scan("items").filter(pl.col("slice") <= view.slices[-1]).select("item_id").unique()
-    shown = lake.scan("candidates").filter(pl.col("slice").is_in([*view.slices])).select("item_id")
+    until = [key for key in lake.slices("items") if key <= view.slices[-1]]
+    known = lake.scan("items", until).select("item_id").unique()
+    shown = lake.scan("candidates", view.slices).select("item_id")
     unknown = shown.join(known, on="item_id", how="anti").select(pl.len()).collect().item()
     return _share(
         unknown, shown.select(pl.len()).collect().item(), view.checks.unknown_items, "candidates unknown"
@@ -221,9 +223,7 @@ def _served_alike(view: View) -> Finding:
         for request in lists.iter_slices(1)
     ]
     ids = lists["impression_id"].implode()
-    kept = deployment.lake.scan("features").filter(
-        pl.col("slice") == slice, pl.col("impression_id").is_in(ids)
-    )
+    kept = deployment.lake.scan("features", [slice]).filter(pl.col("impression_id").is_in(ids))
     most, where = furthest(kept.drop("slice").collect(), pl.concat(live), view.checks.difference)
     told = f"{lists.height} lists read again: at most {most:.1e} apart" + (f", in {where}" if where else "")
     return Finding(not where, told, {"difference": most})

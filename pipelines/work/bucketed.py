@@ -91,7 +91,7 @@ class Work:
     def vectors(self, met: pl.DataFrame) -> pl.DataFrame:
         """Text vectors of some items, of every version up to the slice."""
         kept = [key for key in self.lake.slices("item_vectors") if key <= self.slice]
-        rows = self.lake.scan("item_vectors").filter(pl.col(SLICE).is_in(kept)).drop(SLICE)
+        rows = self.lake.scan("item_vectors", kept).drop(SLICE)
         return rows.join(met.lazy(), on="item_id", how="semi").collect()
 
     def chunk(self, name: str, chunk: int, chunks: int) -> pl.DataFrame:

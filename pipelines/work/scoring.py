@@ -92,7 +92,7 @@ def score_side_by_side(deployment: Deployment, slice: str, model: Version) -> Sc
         scorer = Scorer(lake, project, slice, version, model.slice, cache, buckets)
         parts = deployment.engine.map_actors(scorer, range(buckets), project.scale.scorers)
     written = lake.publish(_TABLE, slice, [part.draft for part in parts])
-    head = lake.scan(_TABLE).filter(pl.col(SLICE) == slice).drop(SLICE).head().collect()
+    head = lake.scan_slice(_TABLE, slice).head().collect()
     return Scored(written, head, sum(part.total for part in parts) / max(written.rows, 1))
 
 

@@ -37,7 +37,7 @@ class Scratch:
     def read(self, name: str, key: str) -> pl.DataFrame:
         """A frame of a file, its rows in order; one without rows and columns if it was kept without columns."""
         place = f"{self.root}/{name}" if self._local is None else self._local / name
-        held = pl.scan_ipc(place, storage_options=self._options)
+        held = pl.scan_ipc(place, glob=False, storage_options=self._options)
         if key not in held.collect_schema():
             return pl.DataFrame()
         return held.select(pl.col(key)).collect().to_series().drop_nulls().struct.unnest()

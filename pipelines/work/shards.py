@@ -49,7 +49,8 @@ class Shards:
 
     def take(self) -> tuple[Ranker, Ranker]:
         """What `save` wrote, which is removed."""
-        saved = pl.read_parquet(f"{self.scratch}/{self.file}", storage_options=self._options)
+        place = f"{self.scratch}/{self.file}"
+        saved = pl.read_parquet(place, glob=False, hive_partitioning=False, storage_options=self._options)
         with tempfile.TemporaryDirectory() as name:
             folder = Path(name)
             for file, text in saved.iter_rows():

@@ -57,4 +57,4 @@ class RankingWindow:
         return last._scan().head(_EXAMPLES).collect()
 
     def _scan(self) -> pl.LazyFrame:
-        return self.lake.scan(_TABLE).filter(pl.col("slice").is_in(list(self.slices)))
+        return self.lake.scan(_TABLE, self.slices)

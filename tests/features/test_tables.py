@@ -213,6 +213,19 @@ def test_a_wrong_mapping_is_an_error(tmp_path: Path, mapping: Mapping[str, Any],
         read(tmp_path, log, "ratings", **({"clicked": "r"} | dict(mapping)))
 
 
+@pytest.mark.parametrize("name", ["[old] logs", "user_id=7"])
+def test_a_parquet_lies_in_a_folder_of_any_name(tmp_path: Path, name: str) -> None:
+    frame = pl.DataFrame(
+        {"user_id": ["u"], "timestamp": [SECONDS], "item_id": [["a", "b"]], "clicked": [["b"]]}
+    )
+    frame.write_parquet(tmp_path / name / "log.parquet", mkdir=True)
+
+    raw = tables.read(project(tmp_path, "lists", clicked="clicked"), [tmp_path / name / "log.parquet"])
+
+    assert shown(raw) == [["a", "b"]]
+    assert raw.impressions["user_id"].to_list() == ["u"]
+
+
 def test_a_broken_parquet_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "log.parquet").write_bytes(b"PAR1 and no more")
 

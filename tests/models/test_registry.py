@@ -9,6 +9,7 @@ from pathlib import Path
 
 import mlflow
 import pytest
+from mlflow.tracking._tracking_service.utils import _artifact_repos_cache
 
 from features.errors import ModelError, TrackingError
 from models.registry import CHALLENGER, CHAMPION, Registry
@@ -252,6 +253,57 @@ def test_registered_rankers_hold_no_pickle(register, ranker, unpickled):
     names = unpickled(module="models.serving")
 
     assert {"booster-0.txt", "booster-1.txt", "ranker.json", "importance.png", "card.md"} <= names
+
+
+def contents(folder: Path) -> dict[str, int]:
+    return {str(path): path.stat().st_mtime_ns for path in folder.rglob("*")}
+
+
+def at_home(registry: Registry, home: Path) -> Registry:
+    return replace(
+        registry,
+        tracking_uri=f"sqlite:///{home}/mlflow.db",
+        artifact_location=(home / "mlartifacts").as_uri(),
+    )
+
+
+def test_a_copied_home_works_without_the_original_and_writes_only_into_itself(
+    registry, ranker, example, prepared, tmp_path
+):
+    original, copy = tmp_path / "original", tmp_path / "a copy é"
+    original.mkdir()
+    shutil.copy(prepared, original)
+    first = at_home(registry, original)
+    first.prepare()
+    old = first.register_ranker(ranker, "2026-01-05", "run-1", {}, {}, {}, example, card="# card\n")
+    with first.track("tuning", "2026-01-05", [], {}):
+        pass  # a run without artifacts
+    shutil.copytree(original, copy)
+    before = contents(original)
+    # A copy is opened by another process, which knows nothing of the original.
+    _artifact_repos_cache.clear()
+
+    second = at_home(registry, copy)
+    second.prepare()
+    new = second.register_ranker(ranker, "2026-01-06", "run-2", {}, {}, {}, example)
+    second.amend_card(old, "Quality", "good")
+
+    assert contents(original) == before
+    shutil.rmtree(original)
+    for version in (old, new):
+        assert second.load_ranker(version).columns == ranker.columns
+    assert str(original).encode() not in (copy / "mlflow.db").read_bytes()
+
+
+def test_artifacts_that_stayed_behind_are_still_found_where_they_are(registry, register, ranker, tmp_path):
+    version = register("2026-01-05")
+    elsewhere = replace(registry, artifact_location=(tmp_path / "elsewhere").as_uri())
+
+    elsewhere.prepare()
+
+    assert elsewhere.load_ranker(version).columns == ranker.columns
+    elsewhere.log_report(Path(__file__), "2026-01-05")
+    assert [path.name for path in (tmp_path / "elsewhere").rglob("*.py")] == [Path(__file__).name]
 
 
 def test_two_runs_that_open_a_new_store_at_one_instant_share_it(tmp_path):

@@ -80,6 +80,14 @@ def test_a_list_without_places_is_refused() -> None:
     assert "Traceback" not in found.output
 
 
+def test_overrides_in_the_environment_hold_for_commands(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("MOMENTRANK_SET", "ranker.leavs=3")
+
+    assert "did you mean 'leaves'?" in complaint("check", NEWSROOM, monkeypatch=monkeypatch, capsys=capsys)
+
+
 def test_a_missing_log_names_the_folders_searched(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -109,7 +109,6 @@ def test_every_table_is_checked_and_one_job_and_schedule_run_it(definitions: dg.
     assert definitions.resolve_job_def(JOB)
     schedule = definitions.resolve_schedule_def(f"{JOB}_every_slice")
     assert schedule.cron_schedule == "30 0 * * *"
-    assert Path(settings.REPOSITORY, "workspace.yaml").exists()
 
 
 def test_work_is_triggered_once_by_the_clock_or_by_what_arrives(

@@ -63,7 +63,7 @@ def test_logs_are_looked_for_in_the_named_folders_first(
         (tmp_path / name).mkdir()
     monkeypatch.setenv("MOMENTRANK_DATA", f"b{os.pathsep}{tmp_path / 'a'}")
 
-    assert settings.load().data == (
+    assert settings.load().source_folders() == (
         tmp_path / "b",
         tmp_path / "a",
         tmp_path.parent / "shared" / "data",
@@ -103,10 +103,58 @@ def test_every_variable_is_heard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert found.webhook == "https://chat.example/hooks/1"
 
 
+def loaded_from(environment: dict[str, str], folder: Path) -> settings.Settings:
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in environment.items():
+            patch.setenv(name, value)
+        patch.chdir(folder)
+        return settings.load()
+
+
+def test_a_process_that_is_given_nothing_reads_the_same_settings_where_no_data_are_near(
+    tmp_path: Path,
+) -> None:
+    found = settings.load()
+    passed = settings.environment(found)
+
+    assert not (tmp_path / settings.DEFAULT_DATA).exists()
+    assert loaded_from(passed, tmp_path) == found
+    unset = ("DATA", "TRACKING_URI", "ARTIFACTS", "LAKE", "SCRATCH", "WEBHOOK", "STORAGE_OPTIONS", "ENGINE")
+    assert not {f"MOMENTRANK_{name}" for name in unset} & passed.keys()
+
+
+def test_a_process_in_another_folder_reads_the_same_settings(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for folder in ("logs", "elsewhere"):
+        (tmp_path / folder).mkdir()
+    (tmp_path / "own.toml").touch()
+    for name, value in {
+        "HOME": "home",
+        "DATA": "logs",
+        "PROJECT": "own.toml",
+        "SET": "ranker.leaves=15\nseed=3",
+        "TRACKING_URI": "sqlite:///own.db",
+        "ARTIFACTS": "artifacts",
+        "LAKE": "lake",
+        "SCRATCH": "scratch",
+        "DAGSTER_URL": "http://127.0.0.1:3001",
+        "PSEUDONYM_KEY": "k",
+    }.items():
+        monkeypatch.setenv(f"MOMENTRANK_{name}", value)
+
+    found = settings.load()
+
+    assert loaded_from(settings.environment(found), tmp_path / "elsewhere") == found
+    assert found.tracking_uri == f"sqlite:///{tmp_path}/own.db"
+
+
 @pytest.mark.parametrize(
     ("variable", "value", "mend"),
     [
         ("MOMENTRANK_HOME", "a_file", "name a folder"),
+        ("MOMENTRANK_HOME", "why?", "Set MOMENTRANK_HOME to a folder without them"),
+        ("MOMENTRANK_LAKE", "my%20lake", "Set MOMENTRANK_LAKE to a folder without them"),
         ("MOMENTRANK_DATA", "not_there", "name folders that exist"),
         ("MOMENTRANK_PROJECT", "not_there.toml", "name a project's TOML"),
         ("MOMENTRANK_SET", "ranker.leaves", "write key.path=value"),

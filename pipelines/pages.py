@@ -1,0 +1,157 @@
+"""The web pages of a project, Dagster's and MLflow's: two servers that start and end together."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from urllib.parse import urlparse
+
+from features.errors import ProjectError
+from pipelines.deployment import Deployment
+from pipelines.settings import Settings, environment
+
+WORKSPACE = """\
+load_from:
+  - python_module:
+      module_name: pipelines.definitions
+      location_name: momentrank
+      working_directory: {folder}
+"""
+_SECONDS_TO_END = 30
+
+
+def serve(
+    deployment: Deployment,
+    host: str,
+    say: Callable[[str], None],
+    port: int | None = None,
+    mlflow_port: int | None = None,
+) -> None:
+    """Start both servers on `host` and wait until Ctrl-C ends them.
+
+    `port` is Dagster's; by default the ports are those of `MOMENTRANK_DAGSTER_URL` and `MOMENTRANK_MLFLOW_URL`.
+    Raises ProjectError before anything starts where a port is taken, and when a server ends by itself.
+    """
+    settings = deployment.settings
+    settings = settings.model_copy(
+        update={
+            "dagster_url": _at(settings.dagster_url, port),
+            "mlflow_url": _at(settings.mlflow_url, mlflow_port),
+        }
+    )
+    ports = (
+        port or urlparse(settings.dagster_url).port or 3000,
+        mlflow_port or urlparse(settings.mlflow_url).port or 5000,
+    )
+    _require_free(host, ports[0], "Dagster", "--port", "MOMENTRANK_DAGSTER_URL")
+    _require_free(host, ports[1], "MLflow", "--mlflow-port", "MOMENTRANK_MLFLOW_URL")
+    if ports[0] == ports[1]:
+        raise ProjectError(
+            f"Dagster and MLflow cannot both use port {ports[0]}: choose another with --mlflow-port"
+        )
+    deployment.registry.prepare()
+    say(f"Dagster  {settings.dagster_url}   assets, checks, runs, schedules")
+    say(f"MLflow   {settings.mlflow_url}   model versions, metrics, reports")
+    say(f"Logs     {settings.logs}")
+    say("Ctrl-C stops both.")
+    _run(_commands(settings, host, *ports), settings, say)
+
+
+def _commands(settings: Settings, host: str, dagster: int, mlflow: int) -> dict[str, list[str]]:
+    """Both servers' command lines, by name."""
+    workspace = _workspace(settings.dagster_home)
+    return {
+        "Dagster": [
+            *(sys.executable, "-m", "dagster_dg_cli.cli", "dev", "--workspace", str(workspace)),
+            *("--host", host, "--port", str(dagster)),
+        ],
+        "MLflow": [
+            *(sys.executable, "-m", "mlflow", "server", "--workers", "1"),
+            *("--host", host, "--port", str(mlflow)),
+        ],
+    }  # fmt: skip
+
+
+def _workspace(folder: Path) -> Path:
+    """The file that names the definitions, and a folder without packages: Dagster imports from there first."""
+    file = folder / "workspace.yaml"
+    file.write_text(WORKSPACE.format(folder=json.dumps(str(folder))), encoding="utf-8")
+    return file
+
+
+def _run(commands: dict[str, list[str]], settings: Settings, say: Callable[[str], None]) -> None:
+    settings.logs.mkdir(parents=True, exist_ok=True)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    servers = {name: _start(command, _log(settings, name), settings) for name, command in commands.items()}
+    try:
+        while True:
+            for name, server in servers.items():
+                with suppress(subprocess.TimeoutExpired):
+                    status = server.wait(timeout=1)
+                    raise ProjectError(_ended(name, status, _log(settings, name)))
+    except KeyboardInterrupt:
+        say("stopping")
+    finally:
+        for server in servers.values():
+            _signal(server, signal.SIGTERM)
+        for server in servers.values():
+            with suppress(subprocess.TimeoutExpired):
+                server.wait(timeout=_SECONDS_TO_END)
+            _signal(server, signal.SIGKILL)
+
+
+def _start(command: list[str], log: Path, settings: Settings) -> subprocess.Popen[bytes]:
+    """Start a server in a process group of its own: Ctrl-C is for us, and we end it with all that it started."""
+    with log.open("wb") as file:
+        return subprocess.Popen(
+            command,
+            env=environment(settings),
+            stdin=subprocess.DEVNULL,
+            stdout=file,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+
+
+def _log(settings: Settings, name: str) -> Path:
+    return settings.logs / f"{name.lower()}.log"
+
+
+def _ended(name: str, status: int, log: Path) -> str:
+    lines = log.read_text(encoding="utf-8", errors="replace").split("\n")
+    last = next((line.strip() for line in reversed(lines) if line.strip()), "it wrote nothing")
+    return f"the {name} server ended by itself with status {status}: {last}. See {log}"
+
+
+def _signal(server: subprocess.Popen[bytes], number: int) -> None:
+    """Send a signal to a server and the processes that it started, as far as they are still there."""
+    with suppress(ProcessLookupError):
+        os.killpg(server.pid, number)
+
+
+def _require_free(host: str, port: int, name: str, option: str, variable: str) -> None:
+    try:
+        family = socket.getaddrinfo(host, port)[0][0]
+        with socket.socket(family) as probe:
+            # As the servers do: a port that a server left a moment ago is free.
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind((host, port))
+    except OSError as error:
+        raise ProjectError(
+            f"{name} cannot open its page on port {port} of {host} ({error.strerror or error}): "
+            f"choose another port with {option}, or in {variable}"
+        ) from None
+
+
+def _at(url: str, port: int | None) -> str:
+    """`url` with another port; as it is where it names none, for a proxy answers there."""
+    parsed = urlparse(url)
+    if not port or not parsed.port:
+        return url
+    host = parsed.netloc.removesuffix(f":{parsed.port}")
+    return parsed._replace(netloc=f"{host}:{port}").geturl()
