@@ -11,6 +11,7 @@ from models.card import JUDGED, judged, ranker_card
 from models.exposure import beyond_accuracy
 from models.exposure import exposure as exposure_of
 from models.judging import SCORERS, judge_slice, score_slice
+from models.quality import points
 from pipelines.deployment import Deployment
 from pipelines.failures import steady
 from pipelines.promoting import challenge
@@ -80,6 +81,7 @@ def ranker(context: dg.AssetExecutionContext, deployment: dg.ResourceParam[Deplo
             figures={"importance": drawing},
             ablations={"behaviour_only": behaviour_only},
             card=ranker_card(registry.name("ranker"), full, project, importance, tags),
+            trained_on=[deployment.table("ranking_dataset")],
         )
         context.add_asset_metadata(
             {
@@ -126,6 +128,12 @@ def evaluation(context: dg.AssetExecutionContext, deployment: dg.ResourceParam[D
         deployment.lake.write("evaluation_scores", slice, scored)
         judgement = judge_slice(scored, project)
         deployment.registry.amend_card(version.version, JUDGED, judged(judgement, slice, version.version))
+        deployment.registry.log_quality(
+            version.version,
+            project.slices.number(slice),
+            points(judgement.table),
+            deployment.table("ranking_dataset"),
+        )
         means = judgement.as_json()["scorers"]
         publish(
             context, deployment, "evaluation", slice, judgement.table,
