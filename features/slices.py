@@ -148,6 +148,10 @@ class Slices(Section):
         empty = (after - before) // self.every - 1
         return (self.key(before + self.every), self.key(after - self.every), empty) if empty else None
 
+    def number(self, key: str) -> int:
+        """Number of a slice in time, 1 for the first. Raises ProjectError for a key that no slice has."""
+        return (self.window(key)[0] - self.start) // self.every + 1
+
     def previous(self, key: str) -> str | None:
         """The slice before, or None for the first."""
         start, _ = self.window(key)

@@ -47,6 +47,11 @@ def find(client: Any, name: str, version_or_alias: str) -> Any:
     return found[0]
 
 
+def logged_model(version: Any) -> str:
+    """Id of the logged model of a version; its `model_id` is empty when it comes out of a database."""
+    return str(version.source).rpartition("/")[2]
+
+
 def latest(client: Any, name: str, before: str, dagster_run: str | None) -> Any | None:
     """The version fitted on the latest slice before one; of several, that of a Dagster run, else the newest."""
     known = [one for one in every(client, name) if one.tags.get("slice", before) < before]
@@ -65,7 +70,8 @@ def row(version: Any, aliases: Mapping[str, str], metrics: Mapping[str, float]) 
         "slice": version.tags.get("slice"),
         "aliases": sorted(alias for alias, target in aliases.items() if target == number),
         "tags": dict(version.tags),
-        "metrics": {name.replace("_at_", "@"): value for name, value in metrics.items()},
+        # Names with a slash hold a slice's evaluation, a thousand figures (models/quality.py).
+        "metrics": {name.replace("_at_", "@"): value for name, value in metrics.items() if "/" not in name},
     }
 
 

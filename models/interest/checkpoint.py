@@ -12,7 +12,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from models.interest.version import InterestModel
+from .version import InterestModel
 
 _EVERY_SECONDS = 30.0
 

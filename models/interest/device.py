@@ -2,7 +2,7 @@
 
 import torch
 
-from models.interest.config import InterestModelError
+from .config import InterestModelError
 
 
 def find_device(name: str) -> torch.device:

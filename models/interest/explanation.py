@@ -14,12 +14,12 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from models.interest.items import ItemArrays
-from models.interest.moments import Batch, MomentArrays, by_length, collate, gaps, segments, used_items
-from models.interest.network import MomentDecoder, Visible
-from models.interest.reader import Reading
-from models.interest.scoring import embed
-from models.interest.version import InterestModel
+from .items import ItemArrays
+from .moments import Batch, MomentArrays, by_length, collate, gaps, segments, used_items
+from .network import MomentDecoder, Visible
+from .reader import Reading
+from .scoring import embed
+from .version import InterestModel
 
 _TOKENS_PER_BATCH = 2048
 """Fewer than a score takes: the past's keys are held once a candidate."""

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from models.interest.arrays import load_arrays
-from models.interest.training import Progress, fine_tune
-from models.interest.version import InterestModel
-from models.interest.workers import Workers
+from .arrays import load_arrays
+from .training import Progress, fine_tune
+from .version import InterestModel
+from .workers import Workers
 
 _TELL_EVERY = 1.0  # seconds
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from models.interest.workers import Workers
+from .workers import Workers
 
 
 class GradientSum:

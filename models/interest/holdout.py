@@ -5,12 +5,12 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from models.interest.items import Embedded
-from models.interest.moments import MomentArrays, Segment, by_length, collate, gaps, segments
-from models.interest.network import list_loss
-from models.interest.reader import Reading
-from models.interest.version import InterestModel
-from models.interest.workers import Workers
+from .items import Embedded
+from .moments import MomentArrays, Segment, by_length, collate, gaps, segments
+from .network import list_loss
+from .reader import Reading
+from .version import InterestModel
+from .workers import Workers
 
 _TOKENS_PER_PASS = 8192
 _BINS = 10

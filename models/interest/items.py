@@ -13,7 +13,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from models.interest.config import InterestConfig, InterestModelError
+from .config import InterestConfig, InterestModelError
 
 ATTRIBUTE_BUCKETS = 16_384
 ID_BUCKETS = 32_768

@@ -15,8 +15,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from models.interest.config import InterestConfig, InterestModelError
-from models.interest.items import ItemArrays, inside
+from .config import InterestConfig, InterestModelError
+from .items import ItemArrays, inside
 
 IMPRESSIONS_PER_SEGMENT = 8
 """More would attend over ever longer histories of which each impression sees a window only."""

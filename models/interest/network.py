@@ -12,9 +12,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from models.interest.config import InterestConfig
-from models.interest.moments import Batch
-from models.interest.reader import ItemReader, Reading
+from .config import InterestConfig
+from .moments import Batch
+from .reader import ItemReader, Reading
 
 _DROPOUT = 0.1
 _GAP_BUCKETS = 26

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from torch.nn.attention.varlen import varlen_attn
 from transformers import AttentionInterface
 
-ATTENTION = "packed"
+ATTENTION = f"packed_{__name__.replace('.', '_')}"
 """Name of `attend` among the attention implementations of transformers."""
 _LENGTH_STEP = 8
 """Texts come in few widths."""

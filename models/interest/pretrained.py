@@ -5,7 +5,7 @@ import importlib.util
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from models.interest.config import InterestModelError
+from .config import InterestModelError
 
 if TYPE_CHECKING:
     from torch import nn

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from models.interest.config import InterestConfig
-from models.interest.items import ATTRIBUTE_BUCKETS, ID_BUCKETS, Embedded
-from models.interest.taste import Taste
+from .config import InterestConfig
+from .items import ATTRIBUTE_BUCKETS, ID_BUCKETS, Embedded
+from .taste import Taste
 
 _CODE_WIDTH = 24
 _BINS = 8

@@ -7,9 +7,9 @@ import numpy as np
 import numpy.typing as npt
 from torch import nn
 
-from models.interest.config import InterestConfig
-from models.interest.moments import MomentArrays, Segment, segments
-from models.interest.version import InterestModel
+from .config import InterestConfig
+from .moments import MomentArrays, Segment, segments
+from .version import InterestModel
 
 _WARM_UP = 0.1
 _LOWEST_RATE = 0.05

@@ -12,11 +12,11 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from models.interest.items import Embedded, ItemArrays
-from models.interest.moments import MomentArrays, by_length, collate, gaps, segments, used_items
-from models.interest.network import Visible
-from models.interest.reader import Reading
-from models.interest.version import InterestModel
+from .items import Embedded, ItemArrays
+from .moments import MomentArrays, by_length, collate, gaps, segments, used_items
+from .network import Visible
+from .reader import Reading
+from .version import InterestModel
 
 _TOKENS_PER_BATCH = 16_384
 _NEVER = -1.0

@@ -1,7 +1,8 @@
 """A version behind MLflow's generic interface: rows of texts in, probabilities out. Knows no MLflow.
 
-MLflow finds this module by the name that a logged model carries, and calls `_load_pyfunc` with the version's
-folder: nothing is pickled. Items are read by their text alone, as one that nobody has met would be.
+A version ships this package under a name of its own (`models/shipping.py`): inside it, imports are relative. MLflow
+calls `_load_pyfunc` with the version's folder; nothing is pickled. Items are read by their text alone, as one that
+nobody has met would be.
 """
 
 from collections.abc import Mapping, Sequence
@@ -12,11 +13,11 @@ from typing import Any
 
 import numpy as np
 
-from models.interest.config import InterestConfig
-from models.interest.items import ItemArrays
-from models.interest.moments import MomentArrays
-from models.interest.scoring import score
-from models.interest.version import InterestModel
+from .config import InterestConfig
+from .items import ItemArrays
+from .moments import MomentArrays
+from .scoring import score
+from .version import InterestModel
 
 
 class ServedInterest:

@@ -17,12 +17,12 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from models.interest.adapters import Allocation, add_lora
-from models.interest.config import InterestModelError
-from models.interest.device import find_device
-from models.interest.packing import ATTENTION, Pack, packs
-from models.interest.pretrained import load_encoder, weights_hash
-from models.interest.store import RowStore, key
+from .adapters import Allocation, add_lora
+from .config import InterestModelError
+from .device import find_device
+from .packing import ATTENTION, Pack, packs
+from .pretrained import load_encoder, weights_hash
+from .store import RowStore, key
 
 _PACK_TOKENS = {"cpu": 1024, "cuda": 32_768}
 """Fewer leave the processor waiting; more make a single text slow, for every pack is filled up."""

@@ -9,18 +9,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from models.interest.beginning import begin, deterministic, identity, prepare
-from models.interest.checkpoint import Checkpoint, Standing
-from models.interest.config import InterestConfig, InterestModelError
-from models.interest.gradients import GradientSum
-from models.interest.holdout import Watch, split
-from models.interest.items import Embedded, ItemArrays
-from models.interest.moments import Batch, MomentArrays, Segment, by_length, collate, gaps, used_items
-from models.interest.network import list_loss
-from models.interest.schedule import Step, parameter_groups, plan, share_of_peak
-from models.interest.text import Row
-from models.interest.version import InterestModel
-from models.interest.workers import Workers
+from .beginning import begin, deterministic, identity, prepare
+from .checkpoint import Checkpoint, Standing
+from .config import InterestConfig, InterestModelError
+from .gradients import GradientSum
+from .holdout import Watch, split
+from .items import Embedded, ItemArrays
+from .moments import Batch, MomentArrays, Segment, by_length, collate, gaps, used_items
+from .network import list_loss
+from .schedule import Step, parameter_groups, plan, share_of_peak
+from .text import Row
+from .version import InterestModel
+from .workers import Workers
 
 Progress = Callable[[dict[str, float]], None]
 

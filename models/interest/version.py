@@ -10,10 +10,10 @@ import transformers
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from models.interest.config import InterestConfig, InterestModelError
-from models.interest.device import find_device
-from models.interest.network import MomentDecoder
-from models.interest.text import TextEncoder
+from .config import InterestConfig, InterestModelError
+from .device import find_device
+from .network import MomentDecoder
+from .text import TextEncoder
 
 _FORMAT = 2
 

@@ -6,6 +6,7 @@ shards.py    the same by several workers, each with the lists of its own users
 network.py   how these workers find each other
 drawing.py   whole lists drawn at random, where there are more than one process takes
 settings.py  the settings in LightGBM's words
+serving.py   a version as a generic MLflow model, on its own
 input.py     what is read of a table, and what is refused
 """
 

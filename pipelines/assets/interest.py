@@ -97,6 +97,7 @@ def _fit(deployment: Deployment, slice: str, run: str, given: InterestInput) -> 
         example(config),
         history,
         interest_card(registry.name("interest"), slice, config.as_dict(), history, tags),
+        [deployment.table(name) for name in ("items", "impressions", "interactions", "candidates")],
     )
     shutil.rmtree(folder.parent)
     return version, last

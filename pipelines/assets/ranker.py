@@ -12,6 +12,7 @@ from models.exposure import beyond_accuracy
 from models.exposure import exposure as exposure_of
 from models.judging import SCORERS, judge_slice, score_slice
 from models.markdown import bullets
+from models.quality import points
 from pipelines.deployment import Deployment
 from pipelines.failures import steady
 from pipelines.promoting import challenge
@@ -84,6 +85,7 @@ def ranker(context: dg.AssetExecutionContext, deployment: dg.ResourceParam[Deplo
             figures={"importance": drawing},
             ablations={"behaviour_only": behaviour_only},
             card=ranker_card(registry.name("ranker"), full, project, importance, tags),
+            trained_on=[deployment.table("ranking_dataset")],
         )
         context.add_asset_metadata(
             {
@@ -132,6 +134,12 @@ def evaluation(context: dg.AssetExecutionContext, deployment: dg.ResourceParam[D
         deployment.lake.write("evaluation_scores", slice, scored)
         judgement = judge_slice(scored, project)
         deployment.registry.amend_card(version.version, JUDGED, judged(judgement, slice, version.version))
+        deployment.registry.log_quality(
+            version.version,
+            project.slices.number(slice),
+            points(judgement.table),
+            deployment.table("ranking_dataset"),
+        )
         means = judgement.as_json()["scorers"]
         publish(
             context, deployment, "evaluation", slice, judgement.table,

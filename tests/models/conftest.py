@@ -1,8 +1,14 @@
+import json
+import os
 import pickle
 import pickletools
 import shutil
-from collections.abc import Callable
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import lightgbm
 import numpy as np
@@ -94,7 +100,7 @@ TEXT = {".json", ".txt", ".md", ".yaml", ".py", ""}
 def unpickled(tmp_path: Path) -> Callable[..., set[str]]:
     """Asserts that nothing registered is or asks for a pickle; returns the names of the files looked at."""
 
-    def scanned(module: str) -> set[str]:
+    def scanned(prefix: str) -> set[str]:
         files = [path for path in (tmp_path / "mlartifacts").rglob("*") if path.is_file()]
         for path in files:
             content = path.read_bytes()
@@ -110,8 +116,66 @@ def unpickled(tmp_path: Path) -> Callable[..., set[str]]:
         for model in described:
             assert list(model["flavors"]) == ["python_function"]
             flavour = model["flavors"]["python_function"]
-            assert flavour["loader_module"] == module
+            assert flavour["loader_module"].startswith(prefix)
             assert not {"python_model", "cloudpickle_version", "artifacts"} & set(flavour)
         return {path.name for path in files}
 
     return scanned
+
+
+FOREIGN = """
+def __getattr__(name):
+    raise AssertionError(f"{__name__}.{name} is this application's own")
+"""
+LOADED = """
+import sys
+
+sys.meta_path = [finder for finder in sys.meta_path if "editable" not in repr(finder).lower()]
+sys.modules.update(dict.fromkeys(("polars", "dagster", "deltalake", "dataframely")))  # as if not installed
+
+import features, models, pipelines
+import json, mlflow, os, pandas
+
+mlflow.set_tracking_uri(sys.argv[1])
+rows = pandas.DataFrame(json.loads(sys.argv[2]))
+loaded = [mlflow.pyfunc.load_model(name) for name in sys.argv[3:]]
+answers = [model.predict(rows) for model in loaded]
+assert all(sys.modules[name].__path__[0] == f"{os.getcwd()}/{name}" for name in ("features", "models", "pipelines"))
+print(json.dumps([a if isinstance(a, list) else a.to_dict("list") for a in answers]))
+"""
+
+
+@dataclass(frozen=True)
+class Application:
+    """Somebody's own project folder, with packages `models`, `features` and `pipelines` that refuse any use."""
+
+    folder: Path
+
+    def environment(self, **more: str) -> dict[str, str]:
+        """Of a process that keeps to itself and loads no pickle."""
+        kept = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+        quiet = {"MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
+        return kept | quiet | more
+
+    def predict(self, registry: Registry, rows: list[Mapping[str, Any]], *models: str) -> list[Any]:
+        """The answer of each model, all of them loaded there in one process by plain MLflow."""
+        done = subprocess.run(
+            [sys.executable, "-c", LOADED, registry.tracking_uri, json.dumps(rows), *models],
+            cwd=self.folder,
+            env=self.environment(),
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=120,
+        )
+        assert done.returncode == 0, done.stderr
+        return list(json.loads(done.stdout.splitlines()[-1]))
+
+
+@pytest.fixture
+def application(tmp_path: Path) -> Application:
+    folder = tmp_path / "application"
+    for package in ("models", "features", "pipelines"):
+        (folder / package).mkdir(parents=True)
+        (folder / package / "__init__.py").write_text(FOREIGN)
+    return Application(folder)

@@ -80,7 +80,7 @@ def test_an_interest_version_comes_back_and_is_not_pickled(registry, interest, t
     assert InterestModel.load(back).config == interest.config
     assert mlflow.MlflowClient().get_model_version("newsroom-interest", "1").description == "# a card"
     assert (back / "tokenizer" / "tokenizer.json").exists()
-    assert {"model.safetensors", "config.json"} <= unpickled(module="models.interest.serving")
+    assert {"model.safetensors", "config.json"} <= unpickled("momentrank_interest_")
 
 
 def test_an_interest_version_carries_its_curves_and_its_exact_configuration(registry, interest, tmp_path):

@@ -250,7 +250,7 @@ def test_a_card_is_the_description_and_is_amended_in_its_place(registry, registe
 def test_registered_rankers_hold_no_pickle(register, ranker, unpickled):
     register("2026-01-05", ablations={"behaviour_only": ranker})
 
-    names = unpickled(module="models.serving")
+    names = unpickled("momentrank_ranker_")
 
     assert {"booster-0.txt", "booster-1.txt", "ranker.json", "importance.png", "card.md"} <= names
 
