@@ -192,6 +192,8 @@ min_leaf = 5
 """,
         encoding="utf-8",
     )
+    import mlflow
+
     deployment = small_newsroom(tmp_path / "home", PROJECT=str(folder / "shape.toml"))
     assert materialise(deployment, None, None) == SLICES[-1]
 
@@ -204,6 +206,13 @@ min_leaf = 5
     assert [version["slice"] for version in versions] == SLICES
     ranker = deployment.registry.load_ranker(versions[-1]["version"])
     assert ranker.info["objective"] == objective
+
+    mlflow.set_tracking_uri(deployment.settings.tracking_uri)
+    served = mlflow.pyfunc.load_model(f"models:/shape-ranker/{versions[-1]['version']}")
+    rows = lake.read("ranking_dataset", [SLICES[-1]]).head(20)
+    columns = pl.col(ranker.columns).cast(pl.Float64)
+    answer = served.predict(rows.select("impression_id", "item_id", columns).to_pandas())
+    assert answer["rank_score"].to_numpy() == pytest.approx(ranker.score(rows).to_numpy())
 
     report = deployment.settings.report("shape")
     metrics = json.loads((report / "metrics.json").read_text(encoding="utf-8"))

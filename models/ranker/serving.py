@@ -77,7 +77,7 @@ class ServedRanker:
         """Mean over the boosters, [n] float64."""
         if not len(values):
             return np.zeros(0)
-        return np.mean([booster.predict(values) for booster in self._boosters], axis=0)
+        return np.mean([booster.predict(values, raw_score=True) for booster in self._boosters], axis=0)
 
 
 def _rank(lists: Any, items: Any, score: Any) -> Any:
