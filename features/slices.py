@@ -34,6 +34,11 @@ def parse_instant(text: object) -> datetime:
     raise ValueError(f"{text!r} is not an instant: write for example 2026-01-05T00:00:00Z")
 
 
+def microseconds(instant: datetime) -> int:
+    """Microseconds from 1970 to an instant."""
+    return (instant - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1)
+
+
 Duration = Annotated[timedelta, BeforeValidator(parse_duration)]
 Instant = Annotated[datetime, BeforeValidator(parse_instant)]
 

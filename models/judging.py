@@ -62,7 +62,7 @@ def score_slice(
     keys = ("impression_id", "user_id", "item_id", "position", "label", "clicked", "as_of")
     plain = baselines.scores(dataset, project.seed).drop("impression_id", "item_id")
     known = {
-        key: before.totals[grain][key].implode() for key, grain in (("user_id", "user"), ("item_id", "item"))
+        key: before.counts(grain)[key].implode() for key, grain in (("user_id", "user"), ("item_id", "item"))
     }
     rank_score = full.score(dataset)
     return pl.concat([dataset.select(keys), plain], how="horizontal").with_columns(

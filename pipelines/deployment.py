@@ -14,7 +14,7 @@ from features import newsroom, sources
 from features.errors import ProjectError, SourceError
 from features.events import Events, build
 from features.project import Project
-from features.state import MomentState, SliceEvents, restore, start
+from features.state import MomentState, SliceEvents, names, restore, start
 from models.interest_input import interest_input, interest_scores
 from models.registry import Kind, Registry
 from pipelines.engine import Cluster, Embedded, Engine
@@ -132,12 +132,10 @@ class Deployment:
     def state_after(self, slice: str) -> MomentState:
         """The moment state at the slice's end."""
         _, end = self.project.slices.window(slice)
-        names = start(self.project).tables()
-        return restore(
-            end,
-            {name: self.lake.read(f"{STATE}/{name}", [slice]).drop("slice") for name in names},
-            self.project,
-        )
+        tables = {
+            name: self.lake.read(f"{STATE}/{name}", [slice]).drop("slice") for name in names(self.project)
+        }
+        return restore(end, tables, self.project)
 
     def vectors(self, until: str) -> pl.DataFrame:
         """Text vectors of every item version up to a slice."""

@@ -24,12 +24,12 @@ from typing import Any, NamedTuple, cast
 import polars as pl
 from feature_columns import project as columns
 from feature_world import DAY, PRODUCT, START, write_world
+from features.shuffle.people import OWN
+from features.shuffle.ticks import bucket_key, in_buckets
 
 from features.behaviour import read_and_advance
 from features.project import Project
 from features.schemas import ItemVectors
-from features.shuffle.people import OWN
-from features.shuffle.ticks import bucket_key, in_buckets
 from features.state import SliceEvents, counters, restore, start
 from pipelines.deployment import STATE
 from pipelines.engine import Cluster, Embedded, Engine

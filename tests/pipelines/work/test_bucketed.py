@@ -46,7 +46,7 @@ def declared(toy: SimpleNamespace, buckets: int) -> Project:
         slices={"every": "4h"},
         features={"valued": ("view",)},
         context={"categorical": ("surface",)},
-        scale={"buckets": buckets, "tick": "2h"},
+        scale={"buckets": buckets},
     )
 
 
@@ -140,11 +140,11 @@ def test_what_a_killed_run_left_behind_is_removed_and_a_broken_run_leaves_nothin
 ) -> None:
     lake = prepare(toy, world, tmp_path / "lake")
     given = work(toy, lake, first(toy), 2)
-    given.scratch.write("old/answers/0/0", {"lists": pl.DataFrame({"a": [1]})})
+    given.scratch.write("old/answers/0", {"lists": pl.DataFrame({"a": [1]})})
 
     class Lost(Embedded):
         def map(self, function: Any, tasks: Any) -> Any:
-            if function.func.__name__ == "answer":
+            if function.func.__name__ == "count":
                 assert len(list(Path(given.scratch.root).iterdir())) == 1
                 raise OSError("no space left")
             return super().map(function, tasks)
@@ -189,7 +189,7 @@ def test_frames_come_back_from_the_scratch_as_they_were(tmp_path: Path) -> None:
 def test_the_asset_makes_its_slices_in_buckets(tmp_path: Path) -> None:
     shown = {}
     for buckets in (1, 2):
-        made = newsroom(tmp_path / str(buckets), f"scale.buckets={buckets}", 'scale.tick="12h"')
+        made = newsroom(tmp_path / str(buckets), f"scale.buckets={buckets}")
         with dg.DagsterInstance.from_config(str(made.settings.dagster_home)) as instance:
             result = (
                 define(made)
