@@ -168,7 +168,7 @@ class _Work:
         *,
         update: bool = True,
     ) -> None:
-        from features.state.layout import in_order, lay_out, place
+        from features.state.layout import code, in_order, lay_out, place
         from features.state.sessions import Sessions
 
         self.before, self.project, self.plan, self.given = state, project, plan, given
@@ -177,8 +177,9 @@ class _Work:
         self.versions = versions(state.items, events.items)
         described = state.described if events.items.is_empty() else state.describe(self.versions)
         self.tables: Tables = state.counted.copy() if update else state.counted
-        placed = place(state, self.events, project) if placed is None else placed
-        self.layout: Layout = lay_out(self.events, placed, described, self.tables, project)
+        shown = code(self.events.impressions, self.tables)
+        placed = place(state, self.events, shown, project) if placed is None else placed
+        self.layout: Layout = lay_out(self.events, shown, placed, described, self.tables, project)
         self.sessions = Sessions(state, self.layout, self.tables) if "user" in self.grains else None
 
     def chunks(self) -> "Iterator[Chunk]":
@@ -207,7 +208,7 @@ class _Work:
         texts = self._texts(vectors) if plan.texts else None
         out = np.empty((len(plan.columns), layout.item.size), dtype)
         for chunk in self.chunks():
-            out[:, chunk.candidates] = plan.evaluate(layout, chunk, texts, dtype)
+            plan.evaluate(layout, chunk, texts, out)
         ids = layout.impressions["impression_id"].gather(layout.list_of)
         columns = {name: pl.Series(out[n]).fill_nan(None) for n, name in enumerate(plan.columns)}
         return pl.DataFrame({"impression_id": ids, "item_id": layout.candidates["item_id"]} | columns)

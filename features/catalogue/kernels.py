@@ -34,9 +34,9 @@ class Program(NamedTuple):
 @compiled
 def evaluate(
     by_list: Program, by_candidate: Program, list_reads: Floats, reads: Floats, start: Ints, outputs: Ints,
-    out: NDArray[np.float32],
+    out: NDArray[np.float32], to: int,
 ) -> None:  # fmt: skip
-    """Run the lists' program, then the candidates', block by block; registers `outputs` go into the rows of `out`.
+    """Run the lists' program, then the candidates', block by block; registers `outputs` go into the rows of `out`, from column `to` on.
 
     `list_reads` is [read, list], `reads` [read, candidate]; list n has the candidates `start[n]:start[n + 1]`.
     """
@@ -65,7 +65,7 @@ def evaluate(
         for n in range(by_candidate.instructions.shape[0]):
             _apply(by_candidate.instructions[n], rows, held + n, size, offsets, lists)
         for n in range(outputs.size):
-            out[n, start[first] : start[until]] = rows[outputs[n], :size]
+            out[n, to + start[first] : to + start[until]] = rows[outputs[n], :size]
         first = until
 
 

@@ -40,18 +40,13 @@ class FeaturePlan:
     """What the columns are read from."""
 
     def evaluate(
-        self,
-        layout: Layout,
-        chunk: Chunk,
-        texts: NDArray[Any] | None,
-        dtype: type[np.floating[Any]] = np.float32,
-    ) -> NDArray[np.floating[Any]]:
-        """[column, candidate] of a chunk, NaN where a number is missing. `texts`: [similarity, candidate]."""
+        self, layout: Layout, chunk: Chunk, texts: NDArray[Any] | None, out: NDArray[np.floating[Any]]
+    ) -> None:
+        """Fill a chunk's part of `out`, [column, candidate]: NaN where missing. `texts`: [similarity, candidate]."""
         start = layout.start[chunk.lists.start : chunk.lists.stop + 1] - layout.start[chunk.lists.start]
         self._fill(layout, chunk, start, texts)
-        out = np.empty((len(self.columns), chunk.by_candidate.shape[1]), dtype)
-        evaluate(self.list_program, self.program, chunk.by_list, chunk.by_candidate, start, self.outputs, out)
-        return out
+        reads = chunk.by_list, chunk.by_candidate
+        evaluate(self.list_program, self.program, *reads, start, self.outputs, out, chunk.candidates.start)
 
     def _fill(
         self, layout: Layout, chunk: Chunk, start: NDArray[np.int64], texts: NDArray[Any] | None

@@ -3,7 +3,9 @@
 from datetime import datetime, timedelta
 from functools import cached_property
 
+import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
 from features.project import Project
 from features.state.moment import MomentState, SliceEvents
@@ -39,7 +41,7 @@ class Skips:
         )
         user = known["user_id"].cast(pl.Categorical(pl.Categories.random())).to_physical().to_numpy()
         upcoming = next_lists(
-            user.astype("int64"), known["shown_at"].to_physical().to_numpy(), user.max(initial=0) + 1
+            user.astype(np.int64), known["shown_at"].to_physical().to_numpy(), user.max(initial=0) + 1
         )
         next_at = pl.Series(upcoming).replace(NEVER, None).cast(_INSTANT) - timedelta(microseconds=1)
         known = known.select("impression_id", "user_id", next_at=next_at)
@@ -94,20 +96,30 @@ def _new(skips: Skips, events: SliceEvents, project: Project) -> pl.DataFrame:
 
 
 def remembered(state: MomentState, skips: Skips, events: SliceEvents, until: datetime) -> pl.DataFrame:
-    """What `state.moments` is at `until`: the newest of each user, and none older than `forget_after`."""
+    """What `state.moments` is at `until`: the newest of each user, and none older than `forget_after`.
+
+    Clicks are rarer than skips and must not be crowded out: each has its own allowance.
+    """
+    from features.state.kernels import newest
+
     declared = state.project.features
     recent = pl.col("known_at").is_between(until - declared.forget_after, until, closed="left")
-    fresh = _new(skips, events, state.project).filter(recent)
-    users = fresh["user_id"].unique().implode()
-    kept = state.moments.filter(recent).with_columns(changes=pl.col("user_id").is_in(users))
-    theirs = pl.concat([kept.filter("changes").drop("changes"), fresh]).sort(_ORDER)
-    # Clicks are rarer than skips and must not be crowded out: each has its own allowance.
-    newest = pl.int_range(pl.len()).reverse()
-    theirs = theirs.filter(
-        (newest.over("user_id") < declared.remembered)
-        | (newest.over("user_id", pl.col("action") == PASSED) < declared.recent)
-    )
-    return kept.filter(~pl.col("changes")).drop("changes").merge_sorted(theirs, "user_id")
+    kept = state.moments.filter(recent)
+    # A skip may have become known just before the slice. What is older comes before all that is new, and is in order.
+    close = pl.col("known_at") >= state.at - timedelta(microseconds=1)
+    fresh = pl.concat([kept.filter(close), _new(skips, events, state.project).filter(recent)]).sort(_ORDER)
+    kept = kept.filter(~close)
+    users = pl.concat([rows["user_id"].rle().struct.field("value") for rows in (kept, fresh)]).unique().sort()
+    codes = [_runs(rows["user_id"], users) for rows in (kept, fresh)]
+    passed = [(rows["action"] == PASSED).to_numpy() for rows in (kept, fresh)]
+    chosen = newest(*codes, *passed, declared.remembered, declared.recent)
+    return pl.concat([kept, fresh])[chosen]
+
+
+def _runs(ids: pl.Series, known: pl.Series) -> NDArray[np.int64]:
+    """Where each id of a column in order stands among all ids, in order too."""
+    runs = ids.rle().struct.unnest()
+    return np.repeat(known.search_sorted(runs["value"]).to_numpy().astype(np.int64), runs["len"].to_numpy())
 
 
 def still_answerable(state: MomentState, events: SliceEvents, until: datetime) -> pl.DataFrame:

@@ -15,7 +15,7 @@ from features.state.compiled import compiled
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
-NEVER = np.iinfo(np.int64).min
+NEVER = -(2**62)
 """In place of an instant: nothing happened yet."""
 _LOW = 0xFFFFFFFF
 
@@ -58,7 +58,7 @@ class Rows(NamedTuple):
 
 @compiled
 def locate(
-    codes: Ints, first: int, found: Ints, slots: Ints, known: Ints, size: int, insert: bool
+    codes: Ints, first: int, found: Ints, slots: NDArray[np.int32], known: Ints, size: int, insert: bool
 ) -> tuple[int, int]:
     """Entry of each code from `first` on, into `found`; new codes get the next entries, or -1 without `insert`.
 
@@ -113,62 +113,6 @@ def codes_of(owner: Ints, start: Ints, value: Ints, high: Ints, slots: Ints) -> 
 
 
 @compiled
-def _live(entries: Entries, rule: Rule, entry: int, at: int) -> bool:
-    last = entries.last_at[entry]
-    return last != NEVER and (rule.ttl < 0 or at - last <= rule.ttl)
-
-
-@compiled
-def _read(entries: Entries, rule: Rule, entry: int, at: int, wanted: Ints, out: Floats, row: int) -> None:
-    """Add an entry's numbers as of `at` to a row of `out`; of instants keep the latest."""
-    width, spans = entries.values.shape[1], rule.rates.size
-    last, clicked = entries.last_at[entry], entries.clicked_at[entry]
-    left = 1.0
-    span = -1
-    for k in range(wanted.size):
-        column = wanted[k]
-        if column < width:
-            if column % spans != span:
-                span = column % spans
-                rate = rule.rates[span]
-                left = math.exp(-rate * (at - last)) if rate > 0 else 1.0
-            out[k, row] += entries.values[entry, column] * left
-        elif column == width:
-            if not out[k, row] >= last:
-                out[k, row] = last
-        elif column == width + 1:
-            if clicked != NEVER and not out[k, row] >= clicked:
-                out[k, row] = clicked
-        elif entries.values[entry, rule.clicks] > 0:
-            out[k, row] += 1.0
-
-
-@compiled
-def _update(entries: Entries, rule: Rule, entry: int, at: int, rows: Rows, row: int) -> None:
-    """Let an entry decay to `at`, or start again if it expired, and add the row's amounts."""
-    values, spans = entries.values, rule.rates.size
-    if not _live(entries, rule, entry, at):
-        values[entry, :] = 0.0
-        entries.clicked_at[entry] = NEVER
-    else:
-        elapsed = at - entries.last_at[entry]
-        for span in range(spans):
-            if elapsed > 0 and rule.rates[span] > 0:
-                left = math.exp(-rule.rates[span] * elapsed)
-                for column in range(span, values.shape[1], spans):
-                    values[entry, column] *= left
-    entries.last_at[entry] = at
-    for k in range(rows.column.size):
-        amount = rows.amount[row, rows.column[k]]
-        if amount != 0:
-            first = rows.quantity[k] * spans
-            for column in range(first, first + spans):
-                values[entry, column] += amount
-    if rows.click >= 0 and rows.amount[row, rows.click] > 0:
-        entries.clicked_at[entry] = at
-
-
-@compiled
 def count(
     entries: Entries,
     rule: Rule,
@@ -182,36 +126,89 @@ def count(
     """One pass in order of time: of each instant first all lookups of `shown`, then all updates, `shown` before `done`.
 
     `out[k, row]` gets column `wanted[k]`, summed over the row's entries: a column of `values`, or beyond them the last
-    update, the last click, and the number of entries that were ever clicked. `prior`, unless empty, gets the clicks of
-    each slot of `done` just before its update. Without `update` there are lookups only.
+    update and the last click (the latest of all), and the number of entries that were ever clicked. `prior`, unless
+    empty, gets the clicks of each slot of `done` just before its update. Without `update` there are lookups only.
     """
-    row, interaction = 0, 0
-    while row < shown.at.size or interaction < done.at.size:
-        at = shown.at[row] if row < shown.at.size else done.at[interaction]
-        if interaction < done.at.size and done.at[interaction] < at:
-            at = done.at[interaction]
-        until = row
-        while until < shown.at.size and shown.at[until] == at:
-            if wanted.size:
-                for slot in range(shown.start[until], shown.start[until + 1]):
-                    entry = shown.entry[slot]
-                    if entry >= 0 and _live(entries, rule, entry, at):
-                        _read(entries, rule, entry, at, wanted, out, until)
+    shown_at, done_at, row, interaction = shown.at, done.at, 0, 0
+    while row < shown_at.size or interaction < done_at.size:
+        at = shown_at[row] if row < shown_at.size else done_at[interaction]
+        if interaction < done_at.size and done_at[interaction] < at:
+            at = done_at[interaction]
+        until, end = row, interaction
+        while until < shown_at.size and shown_at[until] == at:
             until += 1
+        while end < done_at.size and done_at[end] == at:
+            end += 1
+        if wanted.size:
+            _look_up(entries, rule, shown, row, until, at, wanted, out)
         if update:
-            for n in range(row, until):
-                for slot in range(shown.start[n], shown.start[n + 1]):
-                    _update(entries, rule, shown.entry[slot], at, shown, n)
-        row = until
-        while interaction < done.at.size and done.at[interaction] == at:
-            for slot in range(done.start[interaction], done.start[interaction + 1]):
-                entry = done.entry[slot]
-                if prior.size:
-                    prior[slot] = (
-                        entries.values[entry, rule.clicks] if _live(entries, rule, entry, at) else 0.0
-                    )
-                _update(entries, rule, entry, at, done, interaction)
-            interaction += 1
+            _update(entries, rule, shown, row, until, at, prior[:0])
+            _update(entries, rule, done, interaction, end, at, prior)
+        row, interaction = until, end
+
+
+@compiled
+def _look_up(
+    entries: Entries, rule: Rule, rows: Rows, first: int, until: int, at: int, wanted: Ints, out: Floats
+) -> None:
+    """Add each entry's numbers as of `at` to its row of `out`; of instants keep the latest."""
+    # Arrays by name: each use of a tuple's field counts a reference, which takes longer than the arithmetic.
+    values, last_at, clicked_at = entries.values, entries.last_at, entries.clicked_at
+    rates, ttl, clicks, start, slots = rule.rates, rule.ttl, rule.clicks, rows.start, rows.entry
+    width, left = values.shape[1], np.ones(rates.size)
+    for row in range(first, until):
+        for slot in range(start[row], start[row + 1]):
+            entry = slots[slot]
+            if entry < 0 or last_at[entry] == NEVER or 0 <= ttl < at - last_at[entry]:
+                continue
+            for span in range(rates.size):
+                if rates[span] > 0:
+                    left[span] = math.exp(-rates[span] * (at - last_at[entry]))
+            for k in range(wanted.size):
+                column = wanted[k]
+                if column < width:
+                    out[k, row] += values[entry, column] * left[column % rates.size]
+                elif column == width + 2:
+                    out[k, row] += values[entry, clicks] > 0
+                else:
+                    instant = last_at[entry] if column == width else clicked_at[entry]
+                    if instant != NEVER and not out[k, row] >= instant:
+                        out[k, row] = instant
+
+
+@compiled
+def _update(  # noqa: PLR0912
+    entries: Entries, rule: Rule, rows: Rows, first: int, until: int, at: int, prior: Floats
+) -> None:
+    """Let each entry decay to `at`, or start again if it expired, and add its row's amounts."""
+    values, last_at, clicked_at = entries.values, entries.last_at, entries.clicked_at
+    rates, ttl, clicks, start, slots = rule.rates, rule.ttl, rule.clicks, rows.start, rows.entry
+    amounts, columns, quantities, click = rows.amount, rows.column, rows.quantity, rows.click
+    width, spans = values.shape[1], rates.size
+    for row in range(first, until):
+        for slot in range(start[row], start[row + 1]):
+            entry = slots[slot]
+            elapsed = at - last_at[entry]
+            if last_at[entry] == NEVER or 0 <= ttl < elapsed:
+                clicked_at[entry] = NEVER
+                for column in range(width):
+                    values[entry, column] = 0.0
+            elif elapsed > 0:
+                for span in range(spans):
+                    if rates[span] > 0:
+                        left = math.exp(-rates[span] * elapsed)
+                        for quantity in range(width // spans):
+                            values[entry, quantity * spans + span] *= left
+            if prior.size:
+                prior[slot] = values[entry, clicks]
+            last_at[entry] = at
+            for k in range(columns.size):
+                amount = amounts[row, columns[k]]
+                if amount != 0:
+                    for span in range(spans):
+                        values[entry, quantities[k] * spans + span] += amount
+            if click >= 0 and amounts[row, click] > 0:
+                clicked_at[entry] = at
 
 
 @compiled
@@ -288,3 +285,32 @@ def next_lists(user: Ints, at: Ints, users: int) -> Ints:
             following[user[n]] = at[n]
         row = first
     return out
+
+
+@compiled
+def newest(
+    old: Ints, new: Ints, old_skips: NDArray[np.bool_], new_skips: NDArray[np.bool_], most: int, of_kind: int
+) -> Ints:
+    """Rows to keep, as numbers among old and new together, by user: the old ones of a user, then the new ones.
+
+    `old` and `new` are the users of the rows, in order. Of a user the last `most` rows stay, the last `of_kind` skips,
+    and as many others.
+    """
+    keep = np.empty(old.size + new.size, np.int64)
+    count, a, b = 0, old.size - 1, new.size - 1
+    while a >= 0 or b >= 0:
+        user = max(old[a] if a >= 0 else -1, new[b] if b >= 0 else -1)
+        seen, skips = 0, 0
+        while (b >= 0 and new[b] == user) or (a >= 0 and old[a] == user):
+            is_new = b >= 0 and new[b] == user
+            skip = new_skips[b] if is_new else old_skips[a]
+            if seen < most or (skips if skip else seen - skips) < of_kind:
+                keep[count] = old.size + b if is_new else a
+                count += 1
+            seen += 1
+            skips += skip
+            if is_new:
+                b -= 1
+            else:
+                a -= 1
+    return keep[:count][::-1].copy()

@@ -1,6 +1,8 @@
 """The events of a slice as arrays, in order of (instant, id): what was shown, and what was done and where."""
 
 from dataclasses import dataclass
+from datetime import timedelta
+from typing import NamedTuple
 
 import numpy as np
 import polars as pl
@@ -9,7 +11,7 @@ from numpy.typing import NDArray
 from features.project import Project
 from features.state.counters import kinds_counted
 from features.state.descriptions import Descriptions, Values, pairs_of, starts
-from features.state.histories import DEEPEST, explode, sights_of
+from features.state.histories import DEEPEST, explode
 from features.state.kernels import latest_sights
 from features.state.moment import MomentState, SliceEvents
 from features.state.table import Index
@@ -67,40 +69,58 @@ def in_order(events: SliceEvents) -> SliceEvents:
     )
 
 
+class Shown(NamedTuple):
+    """Lists and their candidates, as numbers."""
+
+    candidates: pl.DataFrame
+    start: Ints
+    user: Ints
+    item: Ints
+
+
+def code(impressions: pl.DataFrame, tables: Tables) -> Shown:
+    """Impressions as numbers; without users where these were removed."""
+    candidates = explode(impressions)
+    known = "user_id" in impressions.columns
+    user = tables.users.encode(impressions["user_id"]) if known else np.zeros(impressions.height, np.int64)
+    sizes = impressions["candidates"].list.len().to_numpy()
+    return Shown(candidates, starts(sizes), user, tables.items.encode(candidates["item_id"]))
+
+
 def lay_out(
-    events: SliceEvents, interactions: pl.DataFrame, described: Descriptions, tables: Tables, project: Project,
+    events: SliceEvents, shown: Shown, interactions: pl.DataFrame, described: Descriptions, tables: Tables,
+    project: Project,
 ) -> Layout:  # fmt: skip
     """Arrays of events that are `in_order`; `interactions` as `place` gives them."""
-    shown, users = events.impressions, "user_id" in events.impressions.columns
-    candidates = explode(shown)
-    at, start = _instants(shown["shown_at"]), starts(shown["candidates"].list.len().to_numpy())
-    item = tables.items.encode(candidates["item_id"])
-    done_item = tables.items.encode(interactions["item_id"])
-    done_at = _instants(interactions["known_at"])
-    facts = project.context.categorical
+    known = "user_id" in interactions.columns
+    at, item = _instants(events.impressions["shown_at"]), tables.items.encode(interactions["item_id"])
+    done_at, facts = _instants(interactions["known_at"]), project.context.categorical
     return Layout(
-        impressions=shown,
-        candidates=candidates,
+        impressions=events.impressions,
+        candidates=shown.candidates,
         described=described,
         at=at,
-        start=start,
-        user=tables.users.encode(shown["user_id"]) if users else np.zeros(at.size, np.int64),
-        item=item,
-        position=candidates["position"].clip(upper_bound=DEEPEST).to_numpy().astype(np.int64),
-        version=described.seen(item, np.repeat(at, np.diff(start))),
-        context={name: pairs_of(shown["context"], name, tables.values["context", name]) for name in facts},
+        start=shown.start,
+        user=shown.user,
+        item=shown.item,
+        position=shown.candidates["position"].clip(upper_bound=DEEPEST).to_numpy().astype(np.int64),
+        version=described.seen(shown.item, np.repeat(at, np.diff(shown.start))),
+        context={
+            name: pairs_of(events.impressions["context"], name, tables.values["context", name])
+            for name in facts
+        },
         interactions=interactions,
         done_at=done_at,
-        done_user=tables.users.encode(interactions["user_id"]) if users else np.zeros(done_at.size, np.int64),
-        done_item=done_item,
-        done_version=described.seen(done_item, done_at),
+        done_user=tables.users.encode(interactions["user_id"]) if known else np.zeros(done_at.size, np.int64),
+        done_item=item,
+        done_version=described.seen(item, done_at),
         done_context={
             name: pairs_of(interactions["context"], name, tables.values["context", name]) for name in facts
         },
     )
 
 
-def place(state: MomentState, events: SliceEvents, project: Project) -> pl.DataFrame:
+def place(state: MomentState, events: SliceEvents, shown: Shown, project: Project) -> pl.DataFrame:
     """The interactions of counted kinds, with `position` and `context` of the sight that each may answer.
 
     That is the user's latest sight of the item within the attribution window; null where there is none. `events` are
@@ -109,24 +129,30 @@ def place(state: MomentState, events: SliceEvents, project: Project) -> pl.DataF
     done = events.interactions.filter(pl.col("kind").is_in([*kinds_counted(project)])).select(
         "user_id", "item_id", "kind", "value", "known_at", "interaction_id"
     )
-    users = done["user_id"].unique().implode()
-    sights = sights_of(state.shown, events.impressions.filter(pl.col("user_id").is_in(users)), project)
-    names = pl.concat([done.select("user_id", "item_id"), sights.select("user_id", "item_id")])
-    codes = names.select(
-        pl.col("user_id", "item_id").cast(pl.Categorical(pl.Categories.random())).to_physical()
-    )
-    pair = codes["user_id"].to_numpy().astype(np.int64) << 32 | codes["item_id"].to_numpy()
+    users, items, earlier = state.counted.users, state.counted.items, state.shown
+    sizes = np.diff(shown.start)
     index = Index(np.empty(0, np.int64))
-    asked, shown = index.locate(pair[: done.height]), index.locate(pair[done.height :], insert=False)
-    window = project.labels.attribution.total_seconds() * 1e6
+    asked = index.locate(users.encode(done["user_id"]) << 32 | items.encode(done["item_id"]))
+    before = users.encode(earlier["user_id"]) << 32 | items.encode(earlier["item_id"])
+    sights = np.concatenate([before, np.repeat(shown.user, sizes) << 32 | shown.item])
+    at = np.concatenate(
+        [_instants(earlier["shown_at"]), np.repeat(_instants(events.impressions["shown_at"]), sizes)]
+    )
+    window = project.labels.attribution // timedelta(microseconds=1)
     found = latest_sights(
-        asked, _instants(done["known_at"]), shown, _instants(sights["shown_at"]), int(window), len(index)
+        asked, _instants(done["known_at"]), index.locate(sights, insert=False), at, window, len(index)
+    )
+    position = pl.concat([earlier["position"], shown.candidates["position"].clip(upper_bound=DEEPEST)])
+    context = pl.concat([earlier["context"], events.impressions["context"]])
+    # A new sight has the context of its list.
+    of_context = np.concatenate(
+        [np.arange(before.size), np.repeat(np.arange(sizes.size), sizes) + before.size]
     )
     there = pl.Series(found).replace(-1, None)
-    return done.with_columns(
-        position=sights["position"].gather(there), context=sights["context"].gather(there)
-    )
+    lists = pl.Series(of_context).gather(there)
+    return done.with_columns(position=position.gather(there), context=context.gather(lists))
 
 
 def _instants(instants: pl.Series) -> Ints:
-    return instants.to_physical().to_numpy()
+    found: Ints = instants.to_physical().to_numpy()
+    return found

@@ -19,7 +19,7 @@ class Index:
 
     def __init__(self, codes: NDArray[np.int64]) -> None:
         self._codes, self._size = codes, 0
-        self._slots = np.empty(0, np.int64)
+        self._slots = np.empty(0, np.int32)
         self._rehash(codes.size)
 
     def __len__(self) -> int:
@@ -47,9 +47,9 @@ class Index:
 
     def _rehash(self, size: int) -> None:
         """Number the first codes again, in a hash table that has room for twice as many."""
-        slots = max(_SMALLEST, 1 << (4 * size).bit_length())
+        slots = max(_SMALLEST, 1 << (3 * size).bit_length())
         self._codes = _wider(self._codes, slots // 2)
-        self._slots = np.full(slots, -1, np.int64)
+        self._slots = np.full(slots, -1, np.int32)
         known = self._codes[:size].copy()
         _, self._size = locate(known, 0, np.empty(size, np.int64), self._slots, self._codes, 0, True)
 
@@ -132,13 +132,15 @@ class Table:
         return Entries(*(made(held) for held in self._entries))
 
     def sweep(self, at: int) -> None:
-        """Drop what has expired, if there are twice as many entries as after the last sweep: rarely, so cheaply."""
-        if self.rule.ttl >= 0 and len(self) > 2 * max(self._swept, _SMALLEST):
-            kept = self.live(at)
+        """Drop what has expired, if there are twice as many entries as after the last look: seldom, so cheaply."""
+        if self.rule.ttl < 0 or len(self) <= 2 * max(self._swept, _SMALLEST):
+            return
+        kept = self.live(at)
+        if np.count_nonzero(kept) < 0.8 * len(self):
             entries = self.entries
             self._index = Index(self.codes[kept])
             self._entries = Entries(entries.values[kept], entries.last_at[kept], entries.clicked_at[kept])
-            self._swept = len(self)
+        self._swept = len(self)
 
 
 def _wider(held: NDArray[Any], size: int, fill: float = 0) -> NDArray[Any]:

@@ -144,11 +144,11 @@ def cut(work: Work, chunk: int) -> None:
 
 def tell(work: Work, bucket: int) -> None:
     """What a bucket's users were shown and did, without the users."""
-    from features.state.layout import place
+    from features.state.layout import code, place
 
     events = _events(work, bucket, start(work.project).items)
     state = work.state({"shown": work.before("shown", bucket)})
-    done = place(state, events, work.project)
+    done = place(state, events, code(events.impressions, state.counted), work.project)
     lists = events.impressions.select("impression_id", "shown_at", "context", "candidates")
     work.scratch.write(f"told/{bucket}", {"lists": lists, "done": done.drop("user_id")})
 

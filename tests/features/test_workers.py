@@ -11,7 +11,7 @@ from features.behaviour import Answers, answer_globals, read_and_advance
 from features.buckets import bucket
 from features.project import Project
 from features.state import OWN, MomentState, SliceEvents, counters, is_global, restore, start
-from features.state.layout import in_order, place
+from features.state.layout import code, in_order, place
 
 KEYS = ["impression_id", "item_id"]
 drawn = settings(
@@ -36,7 +36,7 @@ def apart(
 ) -> tuple[pl.DataFrame, dict[str, pl.DataFrame]]:
     """Features and tables of the state after a slice, made by a bucket of users at a time."""
     declared, before, every = counters(project), state.tables(), in_order(events)
-    placed = place(state, every, project)
+    placed = place(state, every, code(every.impressions, state.counted), project)
     nobody = SliceEvents(events.items, every.impressions.drop("user_id"), pl.DataFrame())
     answers, after = answer_globals(state, nobody, placed.drop("user_id"), until, project)  # type: ignore[arg-type]
     lists = every.impressions["user_id"]

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from features.state.counters import Counter, column
-from features.state.kernels import NEVER, Rows, codes_of, slots_of
+from features.state.kernels import Rows, codes_of, slots_of
 from features.state.table import Index, Table
 
 HOUR = 3_600_000_000
@@ -152,10 +152,6 @@ def test_values_of_an_owner_become_codes_beside_the_row() -> None:
 
     assert slots.tolist() == [0, 1, 1, 3, 3]
     assert codes_of(owner, start, value, high, slots).tolist() == [9 << 32 | 6, 1 << 32 | 4, 1 << 32 | 5]
-
-
-def test_an_instant_without_anything_is_never() -> None:
-    assert NEVER < -(2**62)
 
 
 events = st.lists(

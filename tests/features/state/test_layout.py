@@ -7,7 +7,7 @@ import pytest
 from features.project import Project
 from features.state import SliceEvents, start
 from features.state.counters import FIRST_RATE
-from features.state.layout import Layout, in_order, lay_out, place
+from features.state.layout import Layout, code, in_order, lay_out, place
 from features.state.passing import run
 
 
@@ -19,7 +19,13 @@ def project(toy: SimpleNamespace) -> Project:
 def laid_out(events: SliceEvents, project: Project) -> Layout:
     state, events = start(project), in_order(events)
     described = state.describe(events.items)
-    return lay_out(events, place(state, events, project), described, state.counted, project)
+    shown = code(events.impressions, state.counted)
+    return lay_out(events, shown, placed(events, project), described, state.counted, project)
+
+
+def placed(events: SliceEvents, project: Project) -> pl.DataFrame:
+    state = start(project)
+    return place(state, events, code(events.impressions, state.counted), project)
 
 
 def test_rows_are_in_order_of_instant_and_id_whatever_order_they_came_in(
@@ -60,9 +66,9 @@ def test_kinds_without_a_gain_are_left_out_unless_valued(toy: SimpleNamespace, p
     done = toy.interactions(("u", "a", "view", toy.at(61), None, 12.5), ("u", "b", "click", toy.at(62)))
     events = SliceEvents(toy.items(), toy.impressions(), done)
 
-    assert place(start(project), events, project)["kind"].to_list() == ["click"]
+    assert placed(events, project)["kind"].to_list() == ["click"]
     valuing = toy.project(features={"valued": ("view",)})
-    assert place(start(valuing), events, valuing)["value"].to_list() == [12.5, None]
+    assert placed(events, valuing)["value"].to_list() == [12.5, None]
 
 
 @pytest.mark.parametrize(
@@ -77,7 +83,7 @@ def test_a_click_answers_the_latest_sight_of_the_item_inside_the_window(
         toy.interactions(("u", "c", "click", toy.at(minute)), ("v", "c", "click", toy.at(minute))),
     )
 
-    found = place(start(project), in_order(events), project)
+    found = placed(in_order(events), project)
 
     assert found["position"].to_list() == [position, None]
 
@@ -90,7 +96,7 @@ def test_of_two_sights_at_one_instant_the_last_id_decides_whatever_the_order(
 
     for rows in (shown, shown[::-1]):
         events = in_order(SliceEvents(toy.items(), toy.impressions(*rows), done))
-        assert place(start(project), events, project)["position"].to_list() == [1]
+        assert placed(events, project)["position"].to_list() == [1]
 
 
 def test_the_expected_click_rate_is_that_of_the_position_until_then(

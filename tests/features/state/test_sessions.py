@@ -9,7 +9,7 @@ from features.behaviour import advance
 from features.project import Project
 from features.state import MomentState, SliceEvents, start
 from features.state.counters import SESSION, SESSION_READS
-from features.state.layout import in_order, lay_out, place
+from features.state.layout import code, in_order, lay_out, place
 from features.state.passing import run
 from features.state.sessions import Sessions
 
@@ -30,7 +30,9 @@ def sessions(state: MomentState, events: SliceEvents, project: Project) -> pl.Da
     """The session of each list, in order of time, as of just before it."""
     events, tables = in_order(events), state.counted.copy()
     described = state.describe(events.items)
-    layout = lay_out(events, place(state, events, project), described, tables, project)
+    shown = code(events.impressions, tables)
+    done = place(state, events, shown, project)
+    layout = lay_out(events, shown, done, described, tables, project)
     going = Sessions(state, layout, tables)
     reads = (*SESSION_READS, *SESSION)
     (chunk,) = run(tables, layout, going, project, reads, (), ["user"])
