@@ -206,11 +206,17 @@ class _Work:
         """impression_id, item_id and the plan's columns."""
         layout, plan = self.layout, self.plan
         texts = self._texts(vectors) if plan.texts else None
-        out = np.empty((len(plan.columns), layout.item.size), dtype)
+        out, missing = (
+            np.empty((len(plan.columns), layout.item.size), dtype),
+            np.zeros(len(plan.columns), bool),
+        )
         for chunk in self.chunks():
-            plan.evaluate(layout, chunk, texts, out)
+            plan.evaluate(layout, chunk, texts, out, missing)
         ids = layout.impressions["impression_id"].gather(layout.list_of)
-        columns = {name: pl.Series(out[n]).fill_nan(None) for n, name in enumerate(plan.columns)}
+        columns = {name: pl.Series(out[n]) for n, name in enumerate(plan.columns)}
+        columns |= {
+            name: columns[name].fill_nan(None) for name, gap in zip(columns, missing, strict=True) if gap
+        }
         return pl.DataFrame({"impression_id": ids, "item_id": layout.candidates["item_id"]} | columns)
 
     def counted(self, until: datetime) -> MomentState:

@@ -34,10 +34,11 @@ class Program(NamedTuple):
 @compiled
 def evaluate(
     by_list: Program, by_candidate: Program, list_reads: Floats, reads: Floats, start: Ints, outputs: Ints,
-    out: NDArray[np.float32], to: int,
+    out: NDArray[np.float32], to: int, missing: NDArray[np.bool_],
 ) -> None:  # fmt: skip
-    """Run the lists' program, then the candidates', block by block; registers `outputs` go into the rows of `out`, from column `to` on.
+    """Run the lists' program, then the candidates', block by block.
 
+    Registers `outputs` go into the rows of `out`, from column `to` on; `missing` notes which rows hold any NaN.
     `list_reads` is [read, list], `reads` [read, candidate]; list n has the candidates `start[n]:start[n + 1]`.
     """
     longest = BLOCK
@@ -65,14 +66,23 @@ def evaluate(
         for n in range(by_candidate.instructions.shape[0]):
             _apply(by_candidate.instructions[n], rows, held + n, size, offsets, lists)
         for n in range(outputs.size):
-            out[n, to + start[first] : to + start[until]] = rows[outputs[n], :size]
+            values, gap, at = rows[outputs[n]], False, to + start[first]
+            for row in range(size):
+                out[n, at + row] = values[row]
+                gap |= np.isnan(values[row])
+            missing[n] |= gap
         first = until
 
 
 @compiled
 def _apply(instruction: Ints, registers: Floats, to: int, size: int, offsets: Ints, lists: Floats) -> None:  # noqa: PLR0912
-    operation, left, out = instruction[0], registers[instruction[1]], registers[to]
-    right = registers[instruction[2]]
+    operation, out = instruction[0], registers[to]
+    if operation == _EXPAND:
+        values = lists[instruction[1]]
+        for n in range(offsets.size - 1):
+            out[offsets[n] : offsets[n + 1]] = values[n]
+        return
+    left, right = registers[instruction[1]], registers[instruction[2]]
     if operation == _ADD:
         for n in range(size):
             out[n] = left[n] + right[n]
@@ -105,10 +115,6 @@ def _apply(instruction: Ints, registers: Floats, to: int, size: int, offsets: In
     elif operation == _IS_POSITIVE:
         for n in range(size):
             out[n] = 1.0 if left[n] > 0 else 0.0
-    elif operation == _EXPAND:
-        values = lists[instruction[1]]
-        for n in range(offsets.size - 1):
-            out[offsets[n] : offsets[n + 1]] = values[n]
     else:
         for n in range(offsets.size - 1):
             compare(operation, left[offsets[n] : offsets[n + 1]], out[offsets[n] : offsets[n + 1]])

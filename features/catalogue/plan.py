@@ -40,13 +40,23 @@ class FeaturePlan:
     """What the columns are read from."""
 
     def evaluate(
-        self, layout: Layout, chunk: Chunk, texts: NDArray[Any] | None, out: NDArray[np.floating[Any]]
+        self,
+        layout: Layout,
+        chunk: Chunk,
+        texts: NDArray[Any] | None,
+        out: NDArray[np.floating[Any]],
+        missing: NDArray[np.bool_],
     ) -> None:
-        """Fill a chunk's part of `out`, [column, candidate]: NaN where missing. `texts`: [similarity, candidate]."""
+        """Fill a chunk's part of `out`, [column, candidate]: NaN where missing, which `missing` notes by column.
+
+        `texts`: [similarity, candidate].
+        """
         start = layout.start[chunk.lists.start : chunk.lists.stop + 1] - layout.start[chunk.lists.start]
         self._fill(layout, chunk, start, texts)
         reads = chunk.by_list, chunk.by_candidate
-        evaluate(self.list_program, self.program, *reads, start, self.outputs, out, chunk.candidates.start)
+        evaluate(
+            self.list_program, self.program, *reads, start, self.outputs, out, chunk.candidates.start, missing
+        )
 
     def _fill(
         self, layout: Layout, chunk: Chunk, start: NDArray[np.int64], texts: NDArray[Any] | None

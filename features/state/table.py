@@ -143,9 +143,12 @@ class Table:
         self._swept = len(self)
 
 
-def _wider(held: NDArray[Any], size: int, fill: float = 0) -> NDArray[Any]:
+def _wider(held: NDArray[Any], size: int, fill: int | None = None) -> NDArray[Any]:
+    """Room for more; without `fill` it holds anything, for a new entry starts from nothing."""
     if held.shape[0] >= size:
         return held
-    wider = np.full((size, *held.shape[1:]), fill, held.dtype)
+    wider = np.empty((size, *held.shape[1:]), held.dtype)
+    if fill is not None:
+        wider[held.shape[0] :] = fill
     wider[: held.shape[0]] = held
     return wider

@@ -28,7 +28,9 @@ def worked_out(value: Term) -> list[float]:
         by_list[n] = LISTS.get(leaf.name, [0.0, 0.0])
     rows = np.array([ROWS for _ in plan.by_candidate]).reshape(-1, 5)
     out = np.empty((1, 5))
-    evaluate(plan.list_program, plan.program, by_list, rows, np.array([0, 2, 5]), plan.outputs, out, 0)
+    start, missing = np.array([0, 2, 5]), np.zeros(1, bool)
+    evaluate(plan.list_program, plan.program, by_list, rows, start, plan.outputs, out, 0, missing)
+    assert missing[0] == np.isnan(out).any()
     return [float(number) for number in out[0]]
 
 
@@ -68,7 +70,17 @@ def test_many_lists_are_worked_out_block_by_block() -> None:
     by_list = np.array([sizes if leaf.name == "size" else 0 * sizes for leaf in plan.by_list], float)
     out = np.empty((2, first[-1]))
 
-    evaluate(plan.list_program, plan.program, by_list, values, first, plan.outputs, out, 0)
+    evaluate(
+        plan.list_program,
+        plan.program,
+        by_list,
+        values,
+        first,
+        plan.outputs,
+        out,
+        0,
+        np.zeros(len(out), bool),
+    )
 
     for n, size in enumerate(sizes):
         mine = values[0, first[n] : first[n + 1]] + size
