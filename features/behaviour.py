@@ -75,13 +75,16 @@ def read_and_advance(
     project: Project,
     vectors: pl.DataFrame,
     given: Answers | None = None,
+    *,
+    keep: bool = True,
 ) -> tuple[pl.DataFrame, MomentState]:
     """`read_features`, and what `advance` makes of the same events, in one pass.
 
-    With `given`, `state` need not hold the global counters, and they are left as they are.
+    With `given`, `state` need not hold the global counters, and they are left as they are. Without `keep` its counters
+    are changed and not copied: `state` must not be used again.
     """
     grains = [grain for grain, counter in counters(project).items() if not (given and is_global(counter))]
-    work = _Work(state, events, project, plan_of(project), grains, given)
+    work = _Work(state, events, project, plan_of(project), grains, given, keep=keep)
     return work.table(vectors, np.float32), work.state(until)
 
 
@@ -167,6 +170,7 @@ class _Work:
         placed: pl.DataFrame | None = None,
         *,
         update: bool = True,
+        keep: bool = True,
     ) -> None:
         from features.state.layout import code, in_order, lay_out, place
         from features.state.sessions import Sessions
@@ -176,7 +180,7 @@ class _Work:
         self.grains = _needed(plan, project, update) if grains is None else grains
         self.versions = versions(state.items, events.items)
         described = state.described if events.items.is_empty() else state.describe(self.versions)
-        self.tables: Tables = state.counted.copy() if update else state.counted
+        self.tables: Tables = state.counted.copy() if update and keep else state.counted
         shown = code(self.events.impressions, self.tables)
         placed = place(state, self.events, shown, project) if placed is None else placed
         self.layout: Layout = lay_out(self.events, shown, placed, described, self.tables, project)
@@ -206,18 +210,19 @@ class _Work:
         """impression_id, item_id and the plan's columns."""
         layout, plan = self.layout, self.plan
         texts = self._texts(vectors) if plan.texts else None
-        out, missing = (
-            np.empty((len(plan.columns), layout.item.size), dtype),
-            np.zeros(len(plan.columns), bool),
-        )
+        frames = []
         for chunk in self.chunks():
-            plan.evaluate(layout, chunk, texts, out, missing)
+            out = np.empty((len(plan.columns), chunk.expected.size), dtype)
+            missing = plan.evaluate(layout, chunk, texts, out)
+            columns = (pl.Series(name, values) for name, values in zip(plan.columns, out, strict=True))
+            frames.append(
+                pl.DataFrame(
+                    [c.fill_nan(None) if gap else c for c, gap in zip(columns, missing, strict=True)]
+                )
+            )
         ids = layout.impressions["impression_id"].gather(layout.list_of)
-        columns = {name: pl.Series(out[n]) for n, name in enumerate(plan.columns)}
-        columns |= {
-            name: columns[name].fill_nan(None) for name, gap in zip(columns, missing, strict=True) if gap
-        }
-        return pl.DataFrame({"impression_id": ids, "item_id": layout.candidates["item_id"]} | columns)
+        keys = pl.DataFrame({"impression_id": ids, "item_id": layout.candidates["item_id"]})
+        return pl.concat([keys, pl.concat(frames, rechunk=False)], how="horizontal")
 
     def counted(self, until: datetime) -> MomentState:
         """The state at `until`, but for what it remembers of each user."""

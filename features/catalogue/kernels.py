@@ -34,11 +34,11 @@ class Program(NamedTuple):
 @compiled
 def evaluate(
     by_list: Program, by_candidate: Program, list_reads: Floats, reads: Floats, start: Ints, outputs: Ints,
-    out: NDArray[np.float32], to: int, missing: NDArray[np.bool_],
+    out: NDArray[np.float32], missing: NDArray[np.bool_],
 ) -> None:  # fmt: skip
     """Run the lists' program, then the candidates', block by block.
 
-    Registers `outputs` go into the rows of `out`, from column `to` on; `missing` notes which rows hold any NaN.
+    Registers `outputs` go into the rows of `out`; `missing` notes which rows hold any NaN.
     `list_reads` is [read, list], `reads` [read, candidate]; list n has the candidates `start[n]:start[n + 1]`.
     """
     longest = BLOCK
@@ -66,7 +66,7 @@ def evaluate(
         for n in range(by_candidate.instructions.shape[0]):
             _apply(by_candidate.instructions[n], rows, held + n, size, offsets, lists)
         for n in range(outputs.size):
-            values, gap, at = rows[outputs[n]], False, to + start[first]
+            values, gap, at = rows[outputs[n]], False, start[first]
             for row in range(size):
                 out[n, at + row] = values[row]
                 gap |= np.isnan(values[row])

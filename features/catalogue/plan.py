@@ -40,23 +40,17 @@ class FeaturePlan:
     """What the columns are read from."""
 
     def evaluate(
-        self,
-        layout: Layout,
-        chunk: Chunk,
-        texts: NDArray[Any] | None,
-        out: NDArray[np.floating[Any]],
-        missing: NDArray[np.bool_],
-    ) -> None:
-        """Fill a chunk's part of `out`, [column, candidate]: NaN where missing, which `missing` notes by column.
+        self, layout: Layout, chunk: Chunk, texts: NDArray[Any] | None, out: NDArray[np.floating[Any]]
+    ) -> NDArray[np.bool_]:
+        """Fill `out`, [column, candidate of the chunk], NaN where a number is missing; which columns miss any.
 
-        `texts`: [similarity, candidate].
+        `texts`: [similarity, candidate of the slice].
         """
         start = layout.start[chunk.lists.start : chunk.lists.stop + 1] - layout.start[chunk.lists.start]
         self._fill(layout, chunk, start, texts)
-        reads = chunk.by_list, chunk.by_candidate
-        evaluate(
-            self.list_program, self.program, *reads, start, self.outputs, out, chunk.candidates.start, missing
-        )
+        reads, missing = (chunk.by_list, chunk.by_candidate), np.zeros(len(self.columns), bool)
+        evaluate(self.list_program, self.program, *reads, start, self.outputs, out, missing)
+        return missing
 
     def _fill(
         self, layout: Layout, chunk: Chunk, start: NDArray[np.int64], texts: NDArray[Any] | None

@@ -29,7 +29,7 @@ def worked_out(value: Term) -> list[float]:
     rows = np.array([ROWS for _ in plan.by_candidate]).reshape(-1, 5)
     out = np.empty((1, 5))
     start, missing = np.array([0, 2, 5]), np.zeros(1, bool)
-    evaluate(plan.list_program, plan.program, by_list, rows, start, plan.outputs, out, 0, missing)
+    evaluate(plan.list_program, plan.program, by_list, rows, start, plan.outputs, out, missing)
     assert missing[0] == np.isnan(out).any()
     return [float(number) for number in out[0]]
 
@@ -78,7 +78,6 @@ def test_many_lists_are_worked_out_block_by_block() -> None:
         first,
         plan.outputs,
         out,
-        0,
         np.zeros(len(out), bool),
     )
 
