@@ -123,4 +123,8 @@ def restore(at: datetime, tables: Mapping[str, pl.DataFrame], project: Project) 
     }
     totals = {grain: tables.get(grain, empty(counter)) for grain, counter in counters(project).items()}
     others = {name: tables.get(name, table) for name, table in blank.items()}
+    # Read from several files, users come bucket after bucket.
+    others["shown"] = others["shown"].sort("shown_at", maintain_order=True)
+    if not others["moments"]["user_id"].is_sorted():
+        others["moments"] = others["moments"].sort("user_id", "known_at", "item_id", "action")
     return MomentState(at, project, counted=Tables(totals, project), **others)

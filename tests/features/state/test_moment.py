@@ -1,5 +1,6 @@
 from types import SimpleNamespace
 
+import polars as pl
 import pytest
 
 from features.behaviour import advance
@@ -102,3 +103,22 @@ def test_tables_keep_their_columns_and_types_when_the_state_moves_on(
     for name, table in state.tables().items():
         assert table.height > 0, name
         assert table.schema == first[name].schema, name
+
+
+def test_a_state_from_files_of_several_buckets_goes_on_as_from_one(
+    toy: SimpleNamespace, project: Project
+) -> None:
+    world = toy.busy()
+    state = advance(start(project), toy.between(world, toy.START, toy.at(300)), toy.at(300), project)
+    apart = {
+        name: pl.concat(table.partition_by("user_id", maintain_order=True)[::-1])
+        if "user_id" in table.columns
+        else table
+        for name, table in state.tables().items()
+    }
+    rest = toy.between(world, toy.at(300), toy.END)
+
+    found = advance(restore(state.at, apart, project), rest, toy.END, project).tables()
+
+    for name, table in advance(state, rest, toy.END, project).tables().items():
+        assert found[name].equals(table), name
