@@ -178,8 +178,9 @@ class _Work:
         self.before, self.project, self.plan, self.given = state, project, plan, given
         self.events, self.update = in_order(events) if placed is None else events, update
         self.grains = _needed(plan, project, update) if grains is None else grains
-        self.versions = versions(state.items, events.items)
-        described = state.described if events.items.is_empty() else state.describe(self.versions)
+        nothing_new = events.items.is_empty()
+        self.versions = state.items if nothing_new else versions(state.items, events.items)
+        described = state.described if nothing_new else state.describe(self.versions)
         self.tables: Tables = state.counted.copy() if update and keep else state.counted
         shown = code(self.events.impressions, self.tables)
         placed = place(state, self.events, shown, project) if placed is None else placed

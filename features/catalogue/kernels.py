@@ -41,7 +41,7 @@ def evaluate(
     Registers `outputs` go into the rows of `out`; `missing` notes which rows hold any NaN.
     `list_reads` is [read, list], `reads` [read, candidate]; list n has the candidates `start[n]:start[n + 1]`.
     """
-    longest = BLOCK
+    longest = min(BLOCK, start[-1])
     for n in range(start.size - 1):
         longest = max(longest, start[n + 1] - start[n])
     fixed = list_reads.shape[0] + by_list.constants.size

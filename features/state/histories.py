@@ -110,9 +110,9 @@ def remembered(state: MomentState, skips: Skips, events: SliceEvents, until: dat
     fresh = pl.concat([kept.filter(close), _new(skips, events, state.project).filter(recent)]).sort(_ORDER)
     kept = kept.filter(~close)
     users = pl.concat([rows["user_id"].rle().struct.field("value") for rows in (kept, fresh)]).unique().sort()
-    codes = [_runs(rows["user_id"], users) for rows in (kept, fresh)]
-    passed = [(rows["action"] == PASSED).to_numpy() for rows in (kept, fresh)]
-    chosen = newest(*codes, *passed, declared.remembered, declared.recent)
+    old, new = (_runs(rows["user_id"], users) for rows in (kept, fresh))
+    is_skip = [(rows["action"] == PASSED).to_numpy() for rows in (kept, fresh)]
+    chosen = newest(old, new, is_skip[0], is_skip[1], declared.remembered, declared.recent)
     return pl.concat([kept, fresh])[chosen]
 
 

@@ -129,6 +129,8 @@ def place(state: MomentState, events: SliceEvents, shown: Shown, project: Projec
     done = events.interactions.filter(pl.col("kind").is_in([*kinds_counted(project)])).select(
         "user_id", "item_id", "kind", "value", "known_at", "interaction_id"
     )
+    if done.is_empty():
+        return done.with_columns(state.shown.clear(done.height).select("position", "context"))
     users, items, earlier = state.counted.users, state.counted.items, state.shown
     sizes = np.diff(shown.start)
     index = Index(np.empty(0, np.int64))
