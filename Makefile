@@ -55,5 +55,6 @@ clean:
 	echo "  $$(grep -c '^[^#]' requirements.lock) pinned packages"; $(PIP) -r requirements.lock; \
 	echo "  momentrank itself"; $(PIP) --no-deps --no-build-isolation -e .; \
 	$(BIN)/python -m pip check; \
+	echo "  compiled kernels"; $(BIN)/python -m features.state; \
 	touch $@; \
 	echo "ready after $$((SECONDS - since)) s"

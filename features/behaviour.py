@@ -1,294 +1,267 @@
-"""The features of each candidate, read from the moment state just before its impression."""
+"""A slice's features table and the state after it, in one pass; or one of both.
 
-from collections.abc import Iterator
+`read_and_advance` is what a slice runs. `read_features` answers requests too: where all lists come at one instant, the
+state is looked up as it is and nothing is copied. `answer_globals` and `given` cut the same pass in two, for workers.
+"""
+
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Literal
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import polars as pl
-import polars.selectors as cs
+from numpy.typing import NDArray
 
-from features.advance import advanced
 from features.catalogue import catalogue, features
-from features.decay import answer, read
-from features.facts import Facts
-from features.families.feature import Feature
-from features.lists import relative
-from features.moments import moments
 from features.project import Project
-from features.sessions import sessions
-from features.similarity import COLUMNS as TEXT_COLUMNS
 from features.similarity import text_similarity
-from features.state import MomentState, SliceEvents, counters
+from features.state.counters import counters, is_global
+from features.state.histories import Skips, moments, remembered, still_answerable
+from features.state.moment import MomentState, SliceEvents
+from features.versions import latest, versions
 
-ROWS_AT_ONCE = 2_000_000
-"""Candidates read in one go; a busier slice is read in stretches, the state advanced between them."""
+if TYPE_CHECKING:
+    from features.catalogue.plan import FeaturePlan
+    from features.state.layout import Layout
+    from features.state.passing import Chunk
+    from features.state.tables import Tables
+
+Floats = NDArray[np.floating[Any]]
+_plans: dict[str, "FeaturePlan"] = {}
 
 
 @dataclass(frozen=True)
-class Shared:
-    """What the counters that everybody adds to held just before each list, in full precision."""
+class Answers:
+    """What the global counters held just before each list of a slice, in order of (shown_at, impression_id)."""
 
-    lists: pl.DataFrame
-    """`everything:{counter}`, a row a list."""
-    candidates: pl.DataFrame
-    """`item:{counter}`, `{grain}:{attribute}:{counter}`, a row a candidate."""
+    by_list: pl.DataFrame
+    """Columns are numbered as the plan's reads."""
+    by_candidate: pl.DataFrame
+    expected: pl.Series
+    """Clicks that an average item would have had at each candidate's position."""
 
 
 def read_features(
     state: MomentState, events: SliceEvents, project: Project, vectors: pl.DataFrame
 ) -> pl.DataFrame:
-    """Features of every candidate of the slice's impressions, in the order shown.
+    """Features of every candidate of the slice's impressions, by instant and impression, then in the order shown.
 
     `state` holds what was known before the slice; `events` what became known within it; a row uses only what
     was known strictly before its impression. `vectors`: `schemas.ItemVectors`. Returns impression_id, item_id and
     one Float32 column for each name of the project's `catalogue`.
     """
-    return pl.concat(frame for _, frame in _read(state, events, project, vectors))
-
-
-def read_and_advance(
-    state: MomentState, events: SliceEvents, until: datetime, project: Project, vectors: pl.DataFrame
-) -> tuple[pl.DataFrame, MomentState]:
-    """`read_features`, and what `advance` makes of the same events: they are laid out once for both."""
-    frames = []
-    for facts, frame in _read(state, events, project, vectors):
-        frames.append(frame)
-        last = facts
-    return pl.concat(frames), advanced(last, until)
-
-
-def _read(
-    state: MomentState, events: SliceEvents, project: Project, vectors: pl.DataFrame
-) -> Iterator[tuple[Facts, pl.DataFrame]]:
-    """Facts of each stretch of the events, and its features."""
-    for facts in _stretches(state, events, project):
-        yield facts, table(facts, vectors)
-
-
-def table(facts: Facts, vectors: pl.DataFrame, shared: Shared | None = None) -> pl.DataFrame:
-    """What `read_features` returns, of events that are laid out already. `shared`: `read_shared`, unless given."""
-    names, compared = _columns(facts.project)
-    wide = relative(measure(facts, vectors, _bases(names, compared), shared), compared)
-    return wide.select("impression_id", "item_id", pl.col(names).cast(pl.Float32))
-
-
-def _columns(project: Project) -> tuple[list[str], dict[str, list[str]]]:
-    """Names of the table's columns, and of those compared in each form."""
-    names = catalogue(project)["name"].to_list()
-    columns = [(form, f) for form in project.features.relative for f in features(project) if f.compared]
-    return names, {
-        form: [f.name for other, f in columns if other == form and f"{f.name}_{form}" in names]
-        for form in project.features.relative
-    }
-
-
-def _bases(names: list[str], compared: dict[str, list[str]]) -> set[str]:
-    return {*names, *(name for bases in compared.values() for name in bases)}
+    return measure(state, events, project, vectors, plan_of(project))
 
 
 def measure(
-    facts: Facts, vectors: pl.DataFrame, wanted: set[str], shared: Shared | None = None
+    state: MomentState,
+    events: SliceEvents,
+    project: Project,
+    vectors: pl.DataFrame,
+    plan: "FeaturePlan",
+    dtype: type[np.floating[Any]] = np.float32,
 ) -> pl.DataFrame:
-    """impression_id, item_id and the `wanted` of `features(project)` in full precision, row for row as shown."""
-    chosen, needed = _needed(facts.project, wanted)
-    shared = shared or _of_shared(facts, needed)
-    lists = pl.concat([_of_lists(facts, needed), shared.lists], how="horizontal")
-    pieces = [
-        facts.shown.select("impression_id", "item_id", "version"),
-        lists[facts.shown["list"]],
-        shared.candidates,
-        _counted(facts, "user_item", needed),
-        *_of_all_values(facts, ("user_attribute", "list"), needed),
-        *_of_texts(facts, needed, vectors),
-    ]
-    frame = pl.concat(pieces, how="horizontal").join(
-        _of_versions(facts, needed), on="version", how="left", maintain_order="left"
-    )
-    return frame.select("impression_id", "item_id", *(f.value.alias(f.name) for f in chosen))
+    """`read_features` of any plan, in Float64 where wanted."""
+    work = _Work(state, events, project, plan, update=not _at_one_instant(events))
+    return work.table(vectors, dtype)
 
 
-def _needed(project: Project, wanted: set[str]) -> tuple[list[Feature], set[str]]:
-    """The wanted features, and the columns that they are made of."""
-    chosen = [feature for feature in features(project) if feature.name in wanted]
-    return chosen, {name for feature in chosen for name in feature.value.meta.root_names()}
+def read_and_advance(
+    state: MomentState,
+    events: SliceEvents,
+    until: datetime,
+    project: Project,
+    vectors: pl.DataFrame,
+    given: Answers | None = None,
+    *,
+    keep: bool = True,
+) -> tuple[pl.DataFrame, MomentState]:
+    """`read_features`, and what `advance` makes of the same events, in one pass.
 
-
-def read_shared(facts: Facts) -> Shared:
-    """What the table's columns need of the counters that everybody adds to."""
-    _, needed = _needed(facts.project, _bases(*_columns(facts.project)))
-    return _of_shared(facts, needed)
-
-
-def _of_shared(facts: Facts, needed: set[str]) -> Shared:
-    values = _of_all_values(facts, ("attribute", "context", "item_context"), needed)
-    return Shared(
-        _counted(facts, "everything", needed),
-        pl.concat([_counted(facts, "item", needed), *values], how="horizontal"),
-    )
-
-
-def _named(needed: set[str], prefix: str) -> set[str]:
-    """Those of the needed columns that stand under a prefix, without it."""
-    return {name.removeprefix(f"{prefix}:") for name in needed if name.startswith(f"{prefix}:")}
-
-
-def _counted(facts: Facts, grain: str, needed: set[str]) -> pl.DataFrame:
-    """`{grain}:{counter}` of each list or candidate, as far as needed."""
-    wanted = _named(needed, grain)
-    if not wanted:
-        return pl.DataFrame()
-    counter = counters(facts.project)[grain]
-    found = answer(facts.state.totals[grain], facts.of(grain), counter, facts.state.at, wanted)
-    return _prefixed(found, grain)
-
-
-def _prefixed(found: pl.DataFrame, prefix: str) -> pl.DataFrame:
-    return found.rename({name: f"{prefix}:{name}" for name in found.columns})
-
-
-def _of_lists(facts: Facts, needed: set[str]) -> pl.DataFrame:
-    """What is the same for all of a user's list: time, size, counts of the user, their session and tastes."""
-    lists = facts.lists
-    pieces = [lists.select("list", "as_of", "size")]
-    pieces.append(_counted(facts, "user", needed))
-    if _named(needed, "session"):
-        pieces.append(_prefixed(sessions(facts), "session"))
-    pieces += _tastes(facts, lists, needed)
-    return pl.concat(pieces, how="horizontal")
-
-
-def _tastes(facts: Facts, lists: pl.DataFrame, needed: set[str]) -> Iterator[pl.DataFrame]:
-    """`taste:{attribute}:{counter}`, a row a list: how the user's clicks fall on each attribute's values."""
-    names = [name for name in facts.project.items.categorical if _named(needed, f"taste:{name}")]
-    if names:
-        asked = pl.concat([lists.with_columns(attribute=pl.lit(name)) for name in names])
-        counter = counters(facts.project)["taste"]
-        found = read(
-            facts.state.totals["taste"],
-            facts.of("taste"),
-            asked,
-            counter,
-            facts.state.at,
-        )
-        for place, name in enumerate(names):
-            yield _prefixed(found.slice(place * lists.height, lists.height), f"taste:{name}")
-
-
-def _of_all_values(facts: Facts, grains: tuple[str, ...], needed: set[str]) -> list[pl.DataFrame]:
-    """Of grains that a candidate meets once a value, those needed: their numbers are summed over its values."""
-    return [_of_values(facts, grain, needed) for grain in grains if _named(needed, grain)]
-
-
-def _of_values(facts: Facts, grain: str, needed: set[str]) -> pl.DataFrame:
-    """`{grain}:{attribute}:{counter}`, a row a candidate: sums over its values of the attribute, 0 over none.
-
-    Beside the counters: `taken`, its values that were ever clicked; the latest of instants.
+    With `given`, `state` need not hold the global counters, and they are left as they are. Without `keep` its counters
+    are changed and not copied: `state` must not be used again.
     """
-    by: Literal["attribute", "context"] = "context" if "context" in grain else "attribute"
-    asking = facts.asking(by)
-    declared = facts.project.context if by == "context" else facts.project.items
-    # From the right: an attribute may be called `og:type`.
-    wanted = {name.rpartition(":")[2] for name in _named(needed, grain)}
-    if grain == "list":
-        found = _sharing(asking, facts.shown["list"])
-    else:
-        counted = wanted - {"taken"} | ({"clicks_all"} if "taken" in wanted else set())
-        counter = counters(facts.project)[grain]
-        found = answer(facts.state.totals[grain], facts.of(grain), counter, facts.state.at, counted)
-    if "taken" in wanted:
-        found = found.with_columns(taken=(pl.col("clicks_all") > 0).cast(pl.Float64))
-    # Sorted: other processes, whose frames are put together with this one, order sets otherwise.
-    told = pl.concat([asking.select("candidate", by), found.select(sorted(wanted))], how="horizontal")
-    pieces = [
-        _prefixed(
-            _per_candidate(told.filter(pl.col(by) == name).drop(by), facts),
-            f"{grain}:{name}",
-        )
-        for name in declared.categorical
-    ]
-    return pl.concat(pieces, how="horizontal")
+    grains = [grain for grain, counter in counters(project).items() if not (given and is_global(counter))]
+    work = _Work(state, events, project, plan_of(project), grains, given, keep=keep)
+    return work.table(vectors, np.float32), work.state(until)
 
 
-def _per_candidate(valued: pl.DataFrame, facts: Facts) -> pl.DataFrame:
-    """Sums of numbers and the latest of instants, a row a candidate; 0 and null where it has no value."""
-    candidates = facts.shown.select(candidate=pl.int_range(pl.len()))
-    if (valued["candidate"] == valued["candidate"].shift(1)).any():
-        valued = valued.group_by("candidate", maintain_order=True).agg(cs.float().sum(), cs.datetime().max())
-    found = candidates.join(valued, on="candidate", how="left", maintain_order="left").drop("candidate")
-    return found.with_columns(cs.float().fill_null(0.0))
+def advance(
+    state: MomentState,
+    events: SliceEvents,
+    until: datetime,
+    project: Project,
+    expected: pl.Series | None = None,
+) -> MomentState:
+    """The state at `until`, given the events known in [state.at, until).
+
+    With `expected` (`Answers.expected`), the global counters are left as they are.
+    """
+    given = None if expected is None else Answers(pl.DataFrame(), pl.DataFrame(), expected)
+    grains = [grain for grain, counter in counters(project).items() if not (given and is_global(counter))]
+    work = _Work(state, events, project, _nothing(), grains, given)
+    for _ in work.chunks():
+        pass
+    return work.state(until)
 
 
-def _sharing(asking: pl.DataFrame, lists: pl.Series) -> pl.DataFrame:
-    """Of each candidate's value: how many of the list have it, and its part in the list's count of values."""
-    named, value = (pl.col(name).to_physical().cast(pl.UInt64) for name in ("attribute", "value"))
-    # One integer for list, attribute and value: counting by three columns takes several times as long.
-    number = (pl.col("list").cast(pl.UInt64) * (named.max() + 1) + named) * (value.max() + 1) + value
-    key = asking.with_columns(list=lists[asking["candidate"]]).select(key=number)
-    shared = pl.len().over("key").cast(pl.Float64)
-    return key.select(shared=shared, distinct=1.0 / shared)
+def answer_globals(
+    state: MomentState, events: SliceEvents, placed: pl.DataFrame, until: datetime, project: Project
+) -> tuple[Answers, MomentState]:
+    """What the global counters answer to all lists of a slice, and the state after it as far as they make it.
 
-
-def _of_versions(facts: Facts, needed: set[str]) -> pl.DataFrame:
-    """What each item version says: declared numbers, age, words, values of each attribute."""
-    counts = facts.values.group_by("version", "attribute").len()
-    numbers = _prefixed(facts.numbers.drop("version"), "number")
-    described = facts.versions.with_row_index("version").select(
-        "version",
-        *numbers.get_columns(),
-        born_at=pl.coalesce("published_at", "known_at"),
-        title_words=pl.col("title").str.count_matches(r"\S+").cast(pl.Float64),
-        body_words=pl.col("body").fill_null("").str.count_matches(r"\S+").cast(pl.Float64),
+    `events` and `placed` (`layout.place`) are in order and need no users; no interactions are read from `events`.
+    """
+    plan, declared = plan_of(project), counters(project)
+    work = _Work(
+        state, events, project, plan, [g for g, c in declared.items() if is_global(c)], placed=placed
     )
-    for name in _named(needed, "values"):
-        own = counts.filter(pl.col("attribute") == name).select(
-            "version", pl.col("len").alias(f"values:{name}")
+    chunks = [*work.chunks()]
+    by_list, by_candidate = (
+        pl.DataFrame({str(n): np.concatenate([getattr(c, side)[n] for c in chunks]) for n in _globals(reads, project)})
+        for side, reads in (("by_list", plan.by_list), ("by_candidate", plan.by_candidate))
+    )  # fmt: skip
+    expected = pl.Series("expected", np.concatenate([chunk.expected for chunk in chunks]))
+    return Answers(by_list, by_candidate, expected), work.counted(until)
+
+
+def plan_of(project: Project) -> "FeaturePlan":
+    """The plan of a project's catalogue, compiled once."""
+    declared = project.model_dump_json(include={"labels", "items", "context", "features"})
+    if declared not in _plans:
+        from features.catalogue.plan import compile_plan
+
+        names = catalogue(project)["name"].to_list()
+        _plans[declared] = compile_plan(features(project), project.features.relative, names)
+    return _plans[declared]
+
+
+@lru_cache(maxsize=1)
+def _nothing() -> "FeaturePlan":
+    from features.catalogue.plan import compile_plan
+
+    return compile_plan([], [], [])
+
+
+def _globals(reads: Collection[Any], project: Project) -> list[int]:
+    """Which of a plan's reads the global counters answer."""
+    declared = counters(project)
+    return [n for n, read in enumerate(reads) if read.grain in declared and is_global(declared[read.grain])]
+
+
+def _at_one_instant(events: SliceEvents) -> bool:
+    """Whether no list can see what else the events hold: then the state is looked up as it is."""
+    return events.interactions.is_empty() and events.impressions["shown_at"].n_unique() <= 1
+
+
+class _Work:
+    """One pass over a slice, and what is made of it."""
+
+    def __init__(
+        self,
+        state: MomentState,
+        events: SliceEvents,
+        project: Project,
+        plan: "FeaturePlan",
+        grains: Collection[str] | None = None,
+        given: Answers | None = None,
+        placed: pl.DataFrame | None = None,
+        *,
+        update: bool = True,
+        keep: bool = True,
+    ) -> None:
+        from features.state.layout import code, in_order, lay_out, place
+        from features.state.sessions import Sessions
+
+        self.before, self.project, self.plan, self.given = state, project, plan, given
+        self.events, self.update = in_order(events) if placed is None else events, update
+        self.grains = _needed(plan, project, update) if grains is None else grains
+        nothing_new = events.items.is_empty()
+        self.versions = state.items if nothing_new else versions(state.items, events.items)
+        described = state.described if nothing_new else state.describe(self.versions)
+        self.tables: Tables = state.counted.copy() if update and keep else state.counted
+        shown = code(self.events.impressions, self.tables)
+        placed = place(state, self.events, shown, project) if placed is None else placed
+        self.layout: Layout = lay_out(self.events, shown, placed, described, self.tables, project)
+        self.sessions = Sessions(state, self.layout, self.tables) if "user" in self.grains else None
+
+    def chunks(self) -> "Iterator[Chunk]":
+        """What was looked up, chunk by chunk."""
+        from features.state.passing import run
+
+        plan, given = self.plan, self.given
+        expected = None if given is None else given.expected.to_numpy()
+        found = run(
+            self.tables, self.layout, self.sessions, self.project, plan.by_list, plan.by_candidate, self.grains,
+            update=self.update, expected=expected,
+        )  # fmt: skip
+        for chunk in found:
+            if given is not None:
+                for answers, into, rows in (
+                    (given.by_list, chunk.by_list, chunk.lists),
+                    (given.by_candidate, chunk.by_candidate, chunk.candidates),
+                ):
+                    for name in answers.columns:
+                        into[int(name)] = answers[name].to_numpy()[rows]
+            yield chunk
+
+    def table(self, vectors: pl.DataFrame, dtype: type[np.floating[Any]]) -> pl.DataFrame:
+        """impression_id, item_id and the plan's columns."""
+        layout, plan = self.layout, self.plan
+        texts = self._texts(vectors) if plan.texts else None
+        frames = []
+        for chunk in self.chunks():
+            out = np.empty((len(plan.columns), chunk.expected.size), dtype)
+            missing = plan.evaluate(layout, chunk, texts, out)
+            columns = (pl.Series(name, values) for name, values in zip(plan.columns, out, strict=True))
+            frames.append(
+                pl.DataFrame(
+                    [c.fill_nan(None) if gap else c for c, gap in zip(columns, missing, strict=True)]
+                )
+            )
+        ids = layout.impressions["impression_id"].gather(layout.list_of)
+        keys = pl.DataFrame({"impression_id": ids, "item_id": layout.candidates["item_id"]})
+        return pl.concat([keys, pl.concat(frames, rechunk=False)], how="horizontal")
+
+    def counted(self, until: datetime) -> MomentState:
+        """The state at `until`, but for what it remembers of each user."""
+        own = {name: getattr(self.before, name) for name in ("open", "shown", "sessions", "moments")}
+        return MomentState(until, self.project, latest(self.versions), **own, counted=self.tables)
+
+    def state(self, until: datetime) -> MomentState:
+        """The state at `until`."""
+        state, events, skips = self.before, self.events, Skips(self.before, self.events)
+        assert self.sessions is not None
+        return MomentState(
+            at=until,
+            project=self.project,
+            items=latest(self.versions),
+            open=skips.still_open(until),
+            shown=still_answerable(state, events, until),
+            sessions=self.sessions.table(until),
+            moments=remembered(state, skips, events, until),
+            counted=self.tables,
         )
-        described = described.join(own, on="version", how="left", maintain_order="left").with_columns(
-            pl.col(f"values:{name}").fill_null(0).cast(pl.Float64)
+
+    def _texts(self, vectors: pl.DataFrame) -> Floats:
+        layout, features = self.layout, self.project.features
+        lists = layout.impressions.select("impression_id", "user_id", as_of="shown_at")[layout.list_of]
+        version = pl.Series("version", layout.version).replace(-1, None).cast(pl.UInt32)
+        past = moments(self.before, self.events, self.project)
+        queries = lists.with_columns(layout.candidates["item_id"], version)
+        found = text_similarity(
+            queries, past, layout.described.found, vectors, features.recent, features.forget_after
         )
-    return described
+        return found.to_numpy().T.astype(float)
 
 
-def _of_texts(facts: Facts, needed: set[str], vectors: pl.DataFrame) -> Iterator[pl.DataFrame]:
-    if not needed.isdisjoint(TEXT_COLUMNS):
-        past, declared = (
-            moments(facts.state, facts.events, facts.project),
-            facts.project.features,
-        )
-        yield text_similarity(
-            facts.shown,
-            past,
-            facts.versions,
-            vectors,
-            declared.recent,
-            declared.forget_after,
-        )
-
-
-def _stretches(state: MomentState, events: SliceEvents, project: Project) -> Iterator[Facts]:
-    """The events, laid out in stretches of about ROWS_AT_ONCE candidates, each after the state before it."""
-    sizes = events.impressions.sort("shown_at").select(
-        "shown_at", size=pl.col("candidates").list.len().cum_sum()
-    )
-    busy = sizes.with_columns(stretch=(pl.col("size") - 1) // ROWS_AT_ONCE)
-    cuts = busy.group_by("stretch").agg(pl.col("shown_at").min()).sort("stretch")["shown_at"].unique().sort()
-    rest = events
-    for until in cuts[1:]:
-        part, rest = _cut(rest, until)
-        facts = Facts(state, part, project)
-        yield facts
-        state = advanced(facts, until)
-    yield Facts(state, rest, project)
-
-
-def _cut(events: SliceEvents, at: datetime) -> tuple[SliceEvents, SliceEvents]:
-    tables = (
-        (events.items, "known_at"),
-        (events.impressions, "shown_at"),
-        (events.interactions, "known_at"),
-    )
-    return (
-        SliceEvents(*(table.filter(pl.col(column) < at) for table, column in tables)),
-        SliceEvents(*(table.filter(pl.col(column) >= at) for table, column in tables)),
-    )
+def _needed(plan: "FeaturePlan", project: Project, update: bool) -> set[str]:
+    """The counters that a plan reads and, where the state moves on, those that these are updated with."""
+    needed = set(plan.grains & counters(project).keys())
+    if update and needed & {"item", "attribute", "user"}:
+        needed.add("position")
+    if update and "taste" in needed:
+        needed.add("user_attribute")
+    return needed

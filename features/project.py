@@ -98,17 +98,6 @@ class Project(Section):
             )
         return self
 
-    @model_validator(mode="after")
-    def _counters_stay_finite(self) -> "Project":
-        shortest = self.features.seconds(self.features.half_lives[0])
-        # Within a slice a fact is weighted by up to 2^(slice / half-life), and a float ends near 2^1024.
-        if shortest is not None and self.slices.every.total_seconds() > 1000 * shortest:
-            raise ValueError(
-                f"features.half_lives: {self.features.half_lives[0]!r} is less than a thousandth of a slice "
-                f"({self.slices.every}); choose a longer half-life or shorter slices"
-            )
-        return self
-
 
 def load(path: Path, overrides: Iterable[str] = ()) -> Project:
     """Read a project file; apply `key.path=value` overrides, whose values are TOML.

@@ -2,8 +2,8 @@
 
 import polars as pl
 
+from features.catalogue.relative import relative
 from features.errors import TableError
-from features.lists import relative
 
 KEYS = ("impression_id", "item_id")
 INTEREST = "interest_score"

@@ -291,8 +291,6 @@ class Scale(Section):
 
     buckets: int = Field(1, ge=1)
     """Parts that the people are cut into by a hash of their id: each part's features are made by itself."""
-    tick: Duration = timedelta(hours=1)
-    """With several buckets, counters of items are added up over stretches of this length before they travel."""
     trainers: int = Field(1, ge=1)
     """Workers that fine-tune the interest model together."""
     gpus: bool = False

@@ -6,8 +6,8 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from features.moments import PASSED
 from features.point_in_time import known_before
+from features.state.histories import PASSED
 from features.versions import see
 
 COLUMNS = (

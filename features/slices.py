@@ -42,6 +42,11 @@ def _written(duration: timedelta) -> str:
     return f"{duration // timedelta(seconds=_UNITS[unit])}{unit}"
 
 
+def microseconds(instant: datetime) -> int:
+    """Microseconds from 1970 to an instant."""
+    return (instant - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1)
+
+
 Duration = Annotated[timedelta, BeforeValidator(parse_duration)]
 Instant = Annotated[datetime, BeforeValidator(parse_instant)]
 

@@ -32,18 +32,3 @@ def see(rows: pl.DataFrame, found: pl.DataFrame, at: str) -> pl.DataFrame:
     return seen.with_columns(pl.when(pl.col("told_at") < pl.col(at)).then("version")).drop(
         "told_at", "known_at", strict=False
     )
-
-
-def attribute_values(found: pl.DataFrame) -> pl.DataFrame:
-    """`version, attribute, value`: one row per distinct value of an item version."""
-    return (
-        found.with_row_index("version")
-        .select("version", "attributes")
-        .explode("attributes", empty_as_null=False, keep_nulls=False)
-        .select(
-            "version",
-            attribute=pl.col("attributes").struct.field("name"),
-            value=pl.col("attributes").struct.field("value"),
-        )
-        .unique(maintain_order=True)
-    )

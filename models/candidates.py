@@ -6,10 +6,10 @@ from datetime import datetime
 import numpy as np
 import polars as pl
 
-from features.moments import PASSED
 from features.project import Project
 from features.schemas import Impressions
 from features.state import MomentState
+from features.state.histories import PASSED
 from models.ranking import top
 
 
@@ -48,8 +48,9 @@ def _fresh(known: pl.DataFrame, share: int) -> pl.DataFrame:
 
 
 def _popular(state: MomentState, share: int) -> pl.DataFrame:
-    clicks = next(name for name in state.totals["item"].columns if name.startswith("clicks_"))
-    counted = state.totals["item"].join(state.items.select("item_id"), on="item_id")
+    counts = state.counts("item")
+    clicks = next(name for name in counts.columns if name.startswith("clicks_"))
+    counted = counts.join(state.items.select("item_id"), on="item_id")
     return counted.sort(clicks, "item_id", descending=[True, False]).head(share).select("item_id")
 
 

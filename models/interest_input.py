@@ -13,11 +13,11 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from features.moments import PASSED, exposed
-from features.moments import moments as moments_of
 from features.point_in_time import known_before
 from features.project import Project
 from features.state import MomentState, SliceEvents
+from features.state.histories import PASSED, exposed
+from features.state.histories import moments as moments_of
 from features.versions import see, versions
 
 if TYPE_CHECKING:

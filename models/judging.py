@@ -68,7 +68,7 @@ def score_slice(
     keys = ("impression_id", "user_id", "item_id", "position", "label", "clicked", "as_of")
     plain = baselines.scores(dataset, measured, project.seed).drop("impression_id", "item_id")
     known = {
-        key: before.totals[grain][key].implode() for key, grain in (("user_id", "user"), ("item_id", "item"))
+        key: before.counts(grain)[key].implode() for key, grain in (("user_id", "user"), ("item_id", "item"))
     }
     rank_score, without_text = full.score(dataset), behaviour_only.score(dataset)
     return pl.concat([dataset.select(keys), plain], how="horizontal").with_columns(

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import polars as pl
 
-from features.moments import PASSED
+from features.state.histories import PASSED
 from models.explanation import INTEREST, by_family
 
 _SAME_IN_A_LIST = ("user", "session")

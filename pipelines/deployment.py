@@ -15,7 +15,7 @@ from features.errors import ModelError, ProjectError, SourceError
 from features.events import Events, build
 from features.project import Project
 from features.sources.raw import RawEvents
-from features.state import MomentState, SliceEvents, restore, start
+from features.state import MomentState, SliceEvents, names, restore, start
 from models.interest_input import interest_input, interest_scores
 from models.quality import Table
 from models.registry import Kind, Registry
@@ -140,12 +140,10 @@ class Deployment:
     def state_after(self, slice: str) -> MomentState:
         """The moment state at the slice's end."""
         _, end = self.project.slices.window(slice)
-        names = start(self.project).tables()
-        return restore(
-            end,
-            {name: self.lake.read(f"{STATE}/{name}", [slice]).drop("slice") for name in names},
-            self.project,
-        )
+        tables = {
+            name: self.lake.read(f"{STATE}/{name}", [slice]).drop("slice") for name in names(self.project)
+        }
+        return restore(end, tables, self.project)
 
     def vectors(self, until: str) -> pl.DataFrame:
         """Text vectors of every item version up to a slice."""

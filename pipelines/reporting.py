@@ -11,9 +11,9 @@ import polars.selectors as cs
 
 from features.catalogue import catalogue
 from features.drift import drift
-from features.moments import PASSED
 from features.project import Project
 from features.ranking_dataset import feature_columns
+from features.state.histories import PASSED
 from models.evaluation import ALL, Judgement, calibration, calibration_error, difference
 from models.judging import judge_slice
 from models.report.tables import RankedList, ReportData

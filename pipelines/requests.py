@@ -5,8 +5,7 @@ from datetime import datetime
 
 import polars as pl
 
-from features.advance import advance
-from features.behaviour import read_features
+from features.behaviour import advance, read_features
 from features.catalogue import catalogue
 from features.errors import TableError
 from features.labels import attribute

@@ -10,11 +10,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from features.advance import advance
-from features.behaviour import read_features
-from features.moments import moments as moments_of
+from features.behaviour import advance, read_features
 from features.project import Project
 from features.state import MomentState, SliceEvents, counters, start
+from features.state.histories import moments as moments_of
 from models.interest_input import InterestInput, interest_input
 
 KEYS = ["impression_id", "item_id"]

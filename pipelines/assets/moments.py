@@ -5,8 +5,7 @@ from collections.abc import Iterator
 import dagster as dg
 import polars as pl
 
-from features.advance import advance
-from features.behaviour import read_and_advance, read_features
+from features.behaviour import advance, read_and_advance, read_features
 from features.state import MomentState
 from pipelines.deployment import STATE, Deployment
 from pipelines.failures import steady

@@ -1,36 +1,28 @@
-"""A slice's features and moment state, made in buckets of people and ticks of time by many workers.
+"""A slice's features and moment state, made by many workers: users in buckets, and what all add to by one of them.
 
 Each step is a task that any worker may do, and do again: it reads files of the steps before it and writes its own.
 
-    cut        a chunk of the slice's rows               → rows of each bucket of people
-    tell       a bucket of people                        → what each tick is told of them
-    add        a tick                                    → its sums, by bucket of keys
-    put        a bucket of keys                          → totals at each tick's start, and at the slice's end
-    answer     a tick                                    → what each bucket of people asked
-    remember   a bucket of people                        → their features and their part of the state
+    cut        a chunk of the slice's rows      → rows of each bucket of users
+    tell       a bucket of users                → its lists, and where each interaction answers one, without the users
+    count      everybody's, one task            → what the global counters answer each bucket, and these counters
+    remember   a bucket of users                → their features and their part of the state
 
-Two of these hand on every row: `cut`, and `answer` through `tell`. Of a key, however often it was met, one row a tick
-travels. What is computed is in `features/shuffle`.
+`count` adds up in the order in which one process would, so that buckets change no bit of the result. It takes a small
+part of the work: the counters of users, and the arithmetic of the columns, are the buckets'.
 """
 
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
 from functools import partial
 
 import polars as pl
 
-from features.advance import advanced
-from features.behaviour import Shared, table
-from features.decay import scan
-from features.facts import Facts
+from features.behaviour import Answers, advance, answer_globals, read_and_advance
+from features.buckets import bucket as bucket_of
 from features.project import Project
-from features.shuffle import crowd as crowds
-from features.shuffle import people
-from features.shuffle.ticks import Ticks, bucket_key, in_buckets
-from features.state import MomentState, SliceEvents, counters, shared, start
-from features.versions import latest, versions
+from features.state import OWN, MomentState, SliceEvents, counters, is_global, restore, start
+from features.state.histories import explode
 from pipelines.deployment import STATE
 from pipelines.engine import Engine
 from pipelines.lake import SLICE, Lake, Part, WriteResult
@@ -53,40 +45,36 @@ class Work:
 
     @property
     def buckets(self) -> int:
-        """Of people, and of keys."""
+        """Of users."""
         return self.project.scale.buckets
 
-    @property
-    def ticks(self) -> Ticks:
-        """The slice's time."""
-        return Ticks(*self.project.slices.window(self.slice), self.project.scale.tick)
-
-    def draft(
-        self, name: str, frame: pl.DataFrame, bucket: int = 0, buckets: int | None = None
-    ) -> list[Part]:
+    def draft(self, name: str, frame: pl.DataFrame, bucket: int = 0, buckets: int = 1) -> list[Part]:
         """A part of a table of the state, or of the features; nothing where that is not wanted."""
         if (FEATURES if name == FEATURES else STATE) not in self.wanted:
             return []
-        place = name if name == FEATURES else f"{STATE}/{name}"
-        return [self.lake.draft(place, self.slice, frame, bucket, buckets or self.buckets)]
+        table = name if name == FEATURES else f"{STATE}/{name}"
+        return [self.lake.draft(table, self.slice, frame, bucket, buckets)]
 
-    def before(self, name: str, key: str, bucket: int) -> pl.DataFrame:
-        """A bucket of a table of the state at the slice's start."""
-        previous = self.project.slices.previous(self.slice)
+    def state(self, tables: Mapping[str, pl.DataFrame]) -> MomentState:
+        """The state at the slice's start, of which some tables are given; the others are empty."""
+        return restore(self.project.slices.window(self.slice)[0], tables, self.project)
+
+    def before(self, name: str, bucket: int | None = None) -> pl.DataFrame:
+        """A table of the state at the slice's start, or a bucket of users of it."""
+        previous, table = self.project.slices.previous(self.slice), f"{STATE}/{name}"
         if previous is None:
             return start(self.project).tables()[name]
-        found = self.lake.read_bucket(f"{STATE}/{name}", [previous], key, bucket, self.buckets)
-        return found.drop(SLICE)
+        if bucket is None:
+            return self.lake.read(table, [previous]).drop(SLICE)
+        return self.lake.read_bucket(table, [previous], "user_id", bucket, self.buckets).drop(SLICE)
 
-    def items(self, met: pl.DataFrame, *, texts: bool) -> tuple[pl.DataFrame, pl.DataFrame]:
-        """Versions known before the slice, and within it, of some items; with `texts`, or these left blank."""
+    def items(self, met: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
+        """Versions of some items known before the slice, and within it."""
         previous, nothing = self.project.slices.previous(self.slice), start(self.project).items.lazy()
         known = nothing if previous is None else self.lake.scan_slice(f"{STATE}/items", previous)
-        return self._of(known, met, texts), self._of(self.lake.scan_slice("items", self.slice), met, texts)
-
-    def _of(self, rows: pl.LazyFrame, met: pl.DataFrame, texts: bool) -> pl.DataFrame:
-        blank = [] if texts else [pl.lit("").alias("title"), pl.lit(None, pl.String).alias("body")]
-        return rows.with_columns(blank).join(met.lazy(), on="item_id", how="semi").collect()
+        fresh = self.lake.scan_slice("items", self.slice)
+        both = [rows.join(met.lazy(), on="item_id", how="semi").collect() for rows in (known, fresh)]
+        return both[0], both[1]
 
     def vectors(self, met: pl.DataFrame) -> pl.DataFrame:
         """Text vectors of some items, of every version up to the slice."""
@@ -140,19 +128,13 @@ def shuffle(work: Work, engine: Engine) -> list[Part]:
     """All steps, one after the other; the drafted parts of all tables."""
     buckets = range(work.buckets)
     engine.map(partial(cut, work), buckets)
-    sizes = engine.map(partial(tell, work), buckets)
-    # Of ticks in which nothing happened nothing is asked; one there must be, for an empty slice.
-    busy = [tick for tick, told in enumerate(zip(*sizes, strict=True)) if any(told)] or [0]
-    found = put_positions(work)
-    engine.map(partial(add, work), busy)
-    found += [part for parts in engine.map(partial(put, work, busy), buckets) for part in parts]
-    engine.map(partial(answer, work), busy)
-    found += [part for parts in engine.map(partial(remember, work, busy), buckets) for part in parts]
-    return found
+    engine.map(partial(tell, work), buckets)
+    (found,) = engine.map(partial(count, work), [0])
+    return [*found, *(part for parts in engine.map(partial(remember, work), buckets) for part in parts)]
 
 
 def cut(work: Work, chunk: int) -> None:
-    """A chunk of the slice's rows, for each bucket of people."""
+    """A chunk of the slice's rows, for each bucket of users."""
     parts = {
         name: in_buckets(work.chunk(name, chunk, work.buckets), "user_id", work.buckets) for name in _EVENTS
     }
@@ -160,103 +142,80 @@ def cut(work: Work, chunk: int) -> None:
         work.scratch.write(f"cut/{bucket}/{chunk}", {name: part[bucket] for name, part in parts.items()})
 
 
-def tell(work: Work, bucket: int) -> list[int]:
-    """What a bucket of people tells each tick; how many rows that is."""
-    shown = work.before("shown", "user_id", bucket)
-    empty = start(work.project)
-    # Of items nothing is read yet.
-    state = replace(empty, at=work.ticks.since, shown=shown)
-    facts = Facts(state, _events(work, bucket, empty.items), work.project)
-    told = people.tell(facts, work.ticks)
-    for tick, part in enumerate(told):
-        work.scratch.write(f"told/{tick}/{bucket}", {"lists": part.lists, "done": part.done})
-    work.scratch.write(f"positions/{bucket}", {"sums": people.tell_positions(facts, work.ticks)})
-    return [part.lists.height + part.done.height for part in told]
+def tell(work: Work, bucket: int) -> None:
+    """What a bucket's users were shown and did, without the users."""
+    from features.state.layout import code, place
 
-
-def put_positions(work: Work) -> list[Part]:
-    """Counts of each position at each tick's start, and at the slice's end: few, and found before all others."""
-    sums = [work.scratch.read(f"positions/{bucket}", "sums") for bucket in range(work.buckets)]
-    ticks, counter = work.ticks, counters(work.project)["position"]
-    previous = work.project.slices.previous(work.slice)
-    before = start(work.project).totals["position"]
-    if previous is not None:
-        before = work.lake.read(f"{STATE}/position", [previous]).drop(SLICE)
-    found = scan(before, people.together(sums), counter, ticks.since, ticks.until)
-    work.scratch.write("places", {"starts": found.starts})
-    return work.draft("position", found.totals, 0, 1)
-
-
-def add(work: Work, tick: int) -> None:
-    """A tick's sums of each shared counter, for each bucket of its keys."""
-    sums = crowds.add(_crowd(work, tick, _told(work, tick), {}), work.ticks, tick)
-    declared = crowds.scanned(work.project)
-    parts = {
-        grain: in_buckets(sums[grain], bucket_key(counter), work.buckets)
-        for grain, counter in declared.items()
-    }
-    for bucket in range(work.buckets):
-        work.scratch.write(f"sums/{bucket}/{tick}", {grain: part[bucket] for grain, part in parts.items()})
-
-
-def put(work: Work, busy: Sequence[int], bucket: int) -> list[Part]:
-    """The sums of a bucket of keys one after the other: totals at each tick's start and at the slice's end."""
-    ticks, parts = work.ticks, list[Part]()
-    starts: dict[str, list[pl.DataFrame]] = {}
-    for grain, counter in crowds.scanned(work.project).items():
-        sums = pl.concat(work.scratch.read(f"sums/{bucket}/{tick}", grain) for tick in busy)
-        before = work.before(grain, bucket_key(counter), bucket)
-        found = scan(before, sums, counter, ticks.since, ticks.until)
-        starts[grain] = ticks.cut(found.starts, "at")
-        parts += work.draft(grain, found.totals, bucket)
-    for tick in busy:
-        work.scratch.write(f"starts/{tick}/{bucket}", {grain: cut[tick] for grain, cut in starts.items()})
-    known = work.before("items", "item_id", bucket)
-    fresh = work.lake.read_bucket("items", [work.slice], "item_id", bucket, work.buckets).drop(SLICE)
-    return parts + work.draft("items", latest(versions(known, fresh)), bucket)
-
-
-def answer(work: Work, tick: int) -> None:
-    """What a tick answers each bucket of people."""
-    starts = {
-        grain: pl.concat(
-            work.scratch.read(f"starts/{tick}/{bucket}", grain) for bucket in range(work.buckets)
-        ).drop("at")
-        for grain in crowds.scanned(work.project)
-    }
-    told = _told(work, tick)
-    for bucket, found in enumerate(crowds.reply(_crowd(work, tick, told, starts), told)):
-        frames = {
-            "lists": found.shared.lists,
-            "candidates": found.shared.candidates,
-            "expected": found.expected,
-        }
-        work.scratch.write(f"answers/{bucket}/{tick}", frames)
-
-
-def remember(work: Work, busy: Sequence[int], bucket: int) -> list[Part]:
-    """The features of a bucket of people, and their part of the state at the slice's end."""
-    found, expected = people.gather([_answers(work, bucket, tick) for tick in busy])
-    own = {name: work.before(name, "user_id", bucket) for name in people.OWN}
     events = _events(work, bucket, start(work.project).items)
-    met = people.items_of(events.impressions, events.interactions, own["open"], own["moments"])
-    known, fresh = work.items(met, texts=True)
-    totals = {
-        grain: work.before(grain, "user_id", bucket)
-        for grain, counter in counters(work.project).items()
-        if not shared(counter)
-    }
-    state = MomentState(work.ticks.since, totals, known, **own)
-    facts = people.Answered(state, replace(events, items=fresh), work.project, expected)
-    parts = work.draft(FEATURES, table(facts, work.vectors(met), found), bucket) if _asked(work) else []
-    after = advanced(facts, work.ticks.until).tables()
-    for name in (*totals, *people.OWN):
-        parts += work.draft(name, after[name], bucket)
-    return parts
+    state = work.state({"shown": work.before("shown", bucket)})
+    done = place(state, events, code(events.impressions, state.counted), work.project)
+    lists = events.impressions.select("impression_id", "shown_at", "context", "candidates")
+    work.scratch.write(f"told/{bucket}", {"lists": lists, "done": done.drop("user_id")})
 
 
-def _asked(work: Work) -> bool:
-    return FEATURES in work.wanted
+def count(work: Work, _: int) -> list[Part]:
+    """The global counters of the slice: what they answer each bucket, and their tables at its end."""
+    names = [grain for grain, counter in counters(work.project).items() if is_global(counter)]
+    state = work.state({name: work.before(name) for name in (*names, "items")})
+    lists, done = (
+        pl.concat(work.scratch.read(f"told/{n}", name).with_columns(bucket=n) for n in range(work.buckets))
+        for name in ("lists", "done")
+    )
+    lists, done = lists.sort("shown_at", "impression_id"), done.sort("known_at", "interaction_id")
+    fresh = work.lake.read("items", [work.slice]).drop(SLICE)
+    until = work.project.slices.window(work.slice)[1]
+    events = SliceEvents(fresh, lists.drop("bucket"), pl.DataFrame())
+    answers, after = answer_globals(state, events, done.drop("bucket"), until, work.project)
+    of_candidate = lists["bucket"].gather(
+        pl.int_range(lists.height, eager=True)
+        .repeat_by(lists["candidates"].list.len())
+        .explode(empty_as_null=False)
+    )
+    for bucket in range(work.buckets):
+        mine, theirs = lists["bucket"] == bucket, of_candidate == bucket
+        frames = {
+            "lists": answers.by_list.filter(mine),
+            "candidates": answers.by_candidate.filter(theirs),
+            "expected": answers.expected.filter(theirs).to_frame(),
+        }
+        work.scratch.write(f"answers/{bucket}", frames)
+    tables = {name: after.stored(name) for name in names} | {"items": after.items}
+    return [part for name, table in tables.items() for part in work.draft(name, table)]
+
+
+def remember(work: Work, bucket: int) -> list[Part]:
+    """The features of a bucket of users, and their part of the state at the slice's end."""
+    lists, candidates, expected = (
+        work.scratch.read(f"answers/{bucket}", name) for name in ("lists", "candidates", "expected")
+    )
+    given = Answers(lists, candidates, expected["expected"])
+    own = [grain for grain, counter in counters(work.project).items() if not is_global(counter)]
+    tables = {name: work.before(name, bucket) for name in (*own, *OWN)}
+    events = _events(work, bucket, start(work.project).items)
+    shown = explode(events.impressions)
+    parts = [shown, events.interactions, tables["open"], tables["moments"]]
+    met = pl.concat(rows.select("item_id") for rows in parts).unique()
+    known, fresh = work.items(met)
+    state, events = work.state(tables | {"items": known}), replace(events, items=fresh)
+    until, drafted = work.project.slices.window(work.slice)[1], list[Part]()
+    if FEATURES in work.wanted:
+        features, after = read_and_advance(state, events, until, work.project, work.vectors(met), given)
+        drafted += work.draft(FEATURES, features, bucket, work.buckets)
+    else:
+        after = advance(state, events, until, work.project, given.expected)
+    for name in own:
+        drafted += work.draft(name, after.stored(name), bucket, work.buckets)
+    for name in OWN:
+        drafted += work.draft(name, getattr(after, name), bucket, work.buckets)
+    return drafted
+
+
+def in_buckets(frame: pl.DataFrame, key: str, buckets: int) -> list[pl.DataFrame]:
+    """Rows of each bucket of column `key`, in their order."""
+    parts = frame.with_columns(__part=bucket_of(frame[key], buckets)).partition_by(
+        "__part", include_key=False, as_dict=True, maintain_order=True
+    )
+    return [parts.get((part,), frame.clear()) for part in range(buckets)]
 
 
 def _events(work: Work, bucket: int, items: pl.DataFrame) -> SliceEvents:
@@ -264,28 +223,8 @@ def _events(work: Work, bucket: int, items: pl.DataFrame) -> SliceEvents:
         pl.concat(work.scratch.read(f"cut/{bucket}/{chunk}", name) for chunk in range(work.buckets))
         for name in _EVENTS
     )
-    return people.in_order(SliceEvents(items, impressions, interactions))
-
-
-def _told(work: Work, tick: int) -> list[people.Told]:
-    names = [f"told/{tick}/{bucket}" for bucket in range(work.buckets)]
-    return [people.Told(work.scratch.read(n, "lists"), work.scratch.read(n, "done")) for n in names]
-
-
-def _crowd(work: Work, tick: int, told: list[people.Told], starts: dict[str, pl.DataFrame]) -> crowds.Crowd:
-    met = people.items_of(pl.concat(part.lists for part in told), *(part.done for part in told))
-    places = work.scratch.read("places", "starts").filter(pl.col("at") == _start(work, tick)).drop("at")
-    items = work.items(met, texts=False)
-    return crowds.crowd(told, {**starts, "position": places}, items, work.project, work.ticks, tick)
-
-
-def _start(work: Work, tick: int) -> datetime:
-    return work.ticks.window(tick)[0]
-
-
-def _answers(work: Work, bucket: int, tick: int) -> people.Answers:
-    name = f"answers/{bucket}/{tick}"
-    lists, candidates, expected = (
-        work.scratch.read(name, key) for key in ("lists", "candidates", "expected")
+    return SliceEvents(
+        items,
+        impressions.sort("shown_at", "impression_id"),
+        interactions.sort("known_at", "interaction_id"),
     )
-    return people.Answers(Shared(lists, candidates), expected)

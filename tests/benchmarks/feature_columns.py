@@ -194,7 +194,7 @@ def _days(folder: Path, declared: Project) -> Iterator[tuple[pl.DataFrame, Momen
     for day in range(len(list(folder.glob("impressions-*.parquet")))):
         part = SliceEvents(*(pl.read_parquet(folder / f"{name}-{day:03d}.parquet") for name in PRODUCT))
         until, nothing = START + (day + 1) * DAY, ItemVectors.create_empty()
-        frame, state = read_and_advance(state, part, until, declared, nothing)
+        frame, state = read_and_advance(state, part, until, declared, nothing, keep=False)
         yield frame, state
 
 

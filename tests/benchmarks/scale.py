@@ -28,13 +28,11 @@ from feature_world import DAY, PRODUCT, START, write_world
 from features.behaviour import read_and_advance
 from features.project import Project
 from features.schemas import ItemVectors
-from features.shuffle.people import OWN
-from features.shuffle.ticks import bucket_key, in_buckets
-from features.state import SliceEvents, counters, restore, start
+from features.state import OWN, SliceEvents, counters, is_global, names, restore
 from pipelines.deployment import STATE
 from pipelines.engine import Cluster, Embedded, Engine
 from pipelines.lake import SLICE, Lake
-from pipelines.work.bucketed import Work, make
+from pipelines.work.bucketed import Work, in_buckets, make
 from pipelines.work.scratch import Scratch
 
 BOTH = frozenset({"features", STATE})
@@ -47,10 +45,11 @@ PREPARED = 16
 
 def main(asked: argparse.Namespace) -> None:
     """Run all, print the tables."""
-    print(f"{asked.rows:,} candidates a slice, of which one item is {HOT:.0%}; ticks of {asked.tick}\n")
-    print("| buckets | engine | seconds | of one go | CPU seconds | rows/s | peak memory | people max/mean "
-          "| keys max/mean | sums of keys | scratch |")  # fmt: skip
-    print("|---:|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|")
+    print(f"{asked.rows:,} candidates a slice, of which one item is {HOT:.0%}\n")
+    print(
+        "| buckets | engine | seconds | of one go | CPU seconds | rows/s | peak memory | users max/mean | scratch |"
+    )
+    print("|---:|---|---:|---:|---:|---:|---:|---:|---:|")
     with tempfile.TemporaryDirectory() as name:
         _run("world", Path(name), asked)
         one_go = 0.0
@@ -78,15 +77,13 @@ def _print(rows: int, buckets: int, engine: str, found: dict[str, Any], one_go: 
         f"{rows / found['seconds']:,.0f} | {found['gigabytes']:.2f} GB",
     ]
     if buckets > 1:
-        cells += [
-            f"{found['people']:.2f} | {found['keys']:.2f} | {found['sums']:,} | {found['megabytes']:,.0f} MB"
-        ]
+        cells += [f"{found['users']:.2f} | {found['megabytes']:,.0f} MB"]
     print(f"| {' | '.join(cells)} |", flush=True)
 
 
 def _run(what: str, folder: Path, asked: argparse.Namespace, **more: object) -> dict[str, Any]:
     """One step in a process of its own, whose peak memory is then its own."""
-    options = {"folder": folder, "rows": asked.rows, "tick": asked.tick, "threads": asked.threads} | more
+    options = {"folder": folder, "rows": asked.rows, "threads": asked.threads} | more
     told = [f"--{name}={value}" for name, value in options.items()]
     environment = os.environ | {"POLARS_MAX_THREADS": str(asked.threads)}
     command = [sys.executable, __file__, "--step", what, *told]
@@ -96,8 +93,7 @@ def _run(what: str, folder: Path, asked: argparse.Namespace, **more: object) -> 
 
 
 def _project(asked: argparse.Namespace, buckets: int) -> Project:
-    scale = {"buckets": buckets, "tick": asked.tick}
-    return Project.model_validate(columns().model_dump() | {"scale": scale})
+    return Project.model_validate(columns().model_dump() | {"scale": {"buckets": buckets}})
 
 
 def _world(asked: argparse.Namespace) -> dict[str, Any]:
@@ -144,19 +140,17 @@ def _slice(asked: argparse.Namespace) -> dict[str, Any]:
 
 def _cut_state(lake: Lake, declared: Project) -> None:
     """The state before the slice in as many buckets, as the slice before would have left it."""
-    keys = {grain: bucket_key(counter) for grain, counter in counters(declared).items()}
-    keys |= dict.fromkeys(OWN, "user_id") | {"items": "item_id"}
-    for name, key in keys.items():
-        place, buckets = f"{STATE}/{name}", 1 if name == "position" else declared.scale.buckets
-        parts = enumerate(in_buckets(lake.read(place, [FIRST]), key, buckets))
+    own = [grain for grain, counter in counters(declared).items() if not is_global(counter)]
+    for name in (*own, *OWN):
+        place, buckets = f"{STATE}/{name}", declared.scale.buckets
+        parts = enumerate(in_buckets(lake.read(place, [FIRST]), "user_id", buckets))
         lake.publish(place, FIRST, [lake.draft(place, FIRST, part, n, buckets) for n, part in parts])
 
 
 def _in_one_go(lake: Lake, declared: Project) -> None:
     """What the asset does with one bucket."""
     events = SliceEvents(**{name: lake.read(name, [SECOND]).drop(SLICE) for name in PRODUCT})
-    names = start(declared).tables()
-    before = {name: lake.read(f"{STATE}/{name}", [FIRST]).drop(SLICE) for name in names}
+    before = {name: lake.read(f"{STATE}/{name}", [FIRST]).drop(SLICE) for name in names(declared)}
     state, vectors = restore(START + DAY, before, declared), lake.read("item_vectors").drop(SLICE)
     features, after = read_and_advance(state, events, START + 2 * DAY, declared, vectors)
     lake.write("features", SECOND, features)
@@ -206,17 +200,14 @@ class Watched:
 
     def _look(self, work: Work, step: str) -> None:
         place = Path(work.scratch.root)
-        if step == "put":
-            sums = [_rows(place / "sums" / str(bucket)) for bucket in range(work.buckets)]
-            self.found |= {"keys": _skew(sums), "sums": sum(sums)}
         if step == "remember":
-            people = [_rows(place / "answers" / str(bucket)) for bucket in range(work.buckets)]
+            users = [_rows(place / "answers" / str(bucket)) for bucket in range(work.buckets)]
             written = sum(file.stat().st_size for file in place.rglob("*") if file.is_file())
-            self.found |= {"people": _skew(people), "megabytes": written / 1e6}
+            self.found |= {"users": _skew(users), "megabytes": written / 1e6}
 
 
-def _rows(folder: Path) -> int:
-    return sum(pl.scan_ipc(file).select(pl.len()).collect().item() for file in folder.iterdir())
+def _rows(file: Path) -> int:
+    return int(pl.scan_ipc(file).select(pl.len()).collect().item())
 
 
 def _skew(rows: list[int]) -> float:
@@ -233,7 +224,6 @@ if __name__ == "__main__":
     parser.add_argument("--rows", type=int, default=4_000_000, help="candidates of the slice")
     parser.add_argument("--buckets", type=int, nargs="*", default=[1, 4, 16])
     parser.add_argument("--ray", default="", help="address of a cluster, or `local`")
-    parser.add_argument("--tick", default="1h")
     parser.add_argument("--growth", type=int, nargs="*", default=[2, 4, 8], help="buckets of fixed size")
     parser.add_argument("--rows-a-bucket", type=int, default=125_000)
     parser.add_argument("--threads", type=int, default=2)

@@ -6,9 +6,9 @@ from typing import Any
 
 import polars as pl
 import pytest
+from features.moments import PASSED, moments
 
 from features.labels import attribute
-from features.moments import PASSED, moments
 from features.project import Project
 from features.state import SliceEvents, start
 

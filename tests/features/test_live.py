@@ -1,7 +1,6 @@
 """One definition, three uses: a batch, the same in stretches, and a live request read the same features."""
 
 from types import SimpleNamespace
-from typing import Any
 
 import numpy as np
 import polars as pl
@@ -9,13 +8,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from features import behaviour
-from features.advance import advance
-from features.behaviour import measure, read_and_advance, read_features
+from features.behaviour import advance, measure, read_and_advance, read_features
 from features.catalogue import catalogue, features
-from features.facts import Facts
+from features.catalogue.plan import FeaturePlan, compile_plan
 from features.project import Project
-from features.state import SliceEvents, start
+from features.state import SliceEvents, passing, start
 
 KEYS = ["impression_id", "item_id"]
 drawn = settings(
@@ -26,26 +23,30 @@ drawn = settings(
 )
 
 
+def every_feature(project: Project) -> FeaturePlan:
+    declared = features(project)
+    return compile_plan(declared, (), [f.name for f in declared])
+
+
 @drawn
 @given(data=st.data())
 def test_a_live_request_reads_what_the_batch_read(toy: SimpleNamespace, data: st.DataObject) -> None:
     world: SliceEvents = data.draw(toy.worlds(lists=6))
     project: Project = data.draw(toy.projects())
     vectors = toy.vectors(world.items)
-    names = [f.name for f in features(project)]
-    state = start(project)
-    batch = measure(Facts(state, toy.between(world, toy.START, toy.END), project), vectors, set(names))
+    plan, state = every_feature(project), start(project)
+    batch = measure(state, toy.between(world, toy.START, toy.END), project, vectors, plan, np.float64)
 
     live = []
     for now in toy.instants(world):
         state = advance(state, toy.between(world, state.at, now), now, project)
         for request in world.impressions.filter(pl.col("shown_at") == now).iter_slices(1):
             asked = SliceEvents(toy.items(), request, toy.interactions())
-            live.append(measure(Facts(state, asked, project), vectors, set(names)))
+            live.append(measure(state, asked, project, vectors, plan, np.float64))
 
     found, expected = pl.concat(live).sort(KEYS), batch.sort(KEYS)
     assert found.select(KEYS).equals(expected.select(KEYS))
-    for name in names:
+    for name in plan.columns:
         close = 1e-6 if name.startswith("text_") else 1e-9
         np.testing.assert_allclose(
             found[name].to_numpy(), expected[name].to_numpy(), rtol=close, atol=1e-12, err_msg=name
@@ -55,46 +56,34 @@ def test_a_live_request_reads_what_the_batch_read(toy: SimpleNamespace, data: st
 @pytest.mark.parametrize("rows", [1, 4])
 @settings(drawn, max_examples=2)
 @given(data=st.data())
-def test_a_busy_slice_read_in_stretches_reads_as_in_one_go(
+def test_a_slice_in_small_chunks_is_the_same_to_the_bit(
     toy: SimpleNamespace, rows: int, data: st.DataObject
 ) -> None:
     world: SliceEvents = data.draw(toy.worlds())
     project: Project = data.draw(toy.projects())
     events, vectors = toy.between(world, toy.START, toy.END), toy.vectors(world.items)
-    whole = read_features(start(project), events, project, vectors)
+    whole, state = read_and_advance(start(project), events, toy.END, project, vectors)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(behaviour, "ROWS_AT_ONCE", rows)
-        cut = read_features(start(project), events, project, vectors)
+        patch.setattr(passing, "CHUNK", rows)
+        cut, cut_state = read_and_advance(start(project), events, toy.END, project, vectors)
 
-    found, expected = cut.sort(KEYS), whole.sort(KEYS)
-    assert found.select(KEYS).equals(expected.select(KEYS))
-    for name in expected.columns[2:]:
-        np.testing.assert_allclose(
-            found[name].to_numpy(), expected[name].to_numpy(), rtol=2e-6, atol=1e-7, err_msg=name
-        )
+    assert cut.equals(whole)
+    assert all(cut_state.tables()[name].equals(table) for name, table in state.tables().items())
 
 
-def test_a_busy_slice_is_cut_between_instants_and_never_within_one(
-    toy: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    project, read = toy.project(), []
-    lists = [(f"r{n}", "u", toy.at(10 * (n // 2)), ["a", "b"]) for n in range(2, 8)]
-    events = SliceEvents(toy.items(), toy.impressions(*lists), toy.interactions())
-    monkeypatch.setattr(behaviour, "ROWS_AT_ONCE", 3)
-    measured = behaviour.measure
+def test_chunks_are_cut_between_instants_and_never_within_one(toy: SimpleNamespace) -> None:
+    at = np.array([20, 20, 30, 30, 40])
+    done_at = np.array([10, 20, 29, 30, 99])
+    start = np.arange(0, 12, 2)
 
-    def noted(facts: Facts, *rest: Any) -> pl.DataFrame:
-        read.append((facts.state.at, facts.events.impressions["impression_id"].to_list()))
-        return measured(facts, *rest)
+    found = passing.chunks(at, start, done_at, 3)
 
-    monkeypatch.setattr(behaviour, "measure", noted)
-
-    found = read_features(start(project), events, project, toy.vectors(toy.items()))
-
-    assert found.height == 12
-    assert [names for _, names in read] == [["r2", "r3"], ["r4", "r5"], ["r6", "r7"]]
-    assert [at for at, _ in read] == [toy.START, toy.at(20), toy.at(30)]
+    assert [(lists, done) for lists, done in found] == [
+        (slice(0, 2), slice(0, 3)),
+        (slice(2, 4), slice(3, 4)),
+        (slice(4, 5), slice(4, 5)),
+    ]
 
 
 @pytest.mark.parametrize(
@@ -110,10 +99,11 @@ def test_only_what_is_selected_is_computed(
     project = toy.project(features={"select": select})
     shown = toy.impressions(("r", "u", toy.at(5), ["b", "a"]))
     events = SliceEvents(toy.items(toy.item("a", toy.START, tags=["x"])), shown, toy.interactions())
-    asked = []
-    told = Facts.of
-    monkeypatch.setattr(Facts, "of", lambda facts, grain: (asked.append(grain), told(facts, grain))[1])
-    monkeypatch.setattr(behaviour, "text_similarity", None)
+    asked, made = [], passing._order
+    monkeypatch.setattr(
+        passing, "_order", lambda tables, grains: (asked.extend(grains), made(tables, grains))[1]
+    )
+    monkeypatch.setattr("features.behaviour.text_similarity", None)
 
     found = read_features(start(project), events, project, toy.vectors(toy.items()))
 
@@ -191,3 +181,42 @@ def test_reading_and_advancing_at_once_is_reading_and_advancing(
     assert features.equals(read_features(start(project), events, project, vectors))
     apart = advance(start(project), events, toy.END, project)
     assert all(state.tables()[name].equals(table) for name, table in apart.tables().items())
+
+
+@settings(drawn, max_examples=10)
+@given(data=st.data())
+def test_ten_slices_and_one_give_equal_bytes(toy: SimpleNamespace, data: st.DataObject) -> None:
+    world: SliceEvents = data.draw(toy.worlds())
+    project: Project = data.draw(toy.projects())
+    cuts = [toy.START + n * (toy.END - toy.START) / 10 for n in range(1, 10)]
+
+    whole, state = toy.walk(world, project)
+    cut, other = toy.walk(world, project, cuts)
+
+    texts = pl.selectors.starts_with("text_")
+    assert cut.drop(texts).equals(whole.drop(texts))
+    for name, table in state.tables().items():
+        assert other.tables()[name].equals(table), name
+
+
+def test_a_request_leaves_the_state_as_it_is(toy: SimpleNamespace) -> None:
+    project, world = toy.project(), toy.busy()
+    state = advance(start(project), toy.between(world, toy.START, toy.at(300)), toy.at(300), project)
+    before = state.tables()
+    request = SliceEvents(
+        toy.items(), toy.impressions(("r", "new", toy.at(300), ["hot", "unheard"])), toy.interactions()
+    )
+
+    read_features(state, request, project, toy.vectors(toy.items()))
+
+    assert all(state.tables()[name].equals(table) for name, table in before.items())
+
+
+def test_a_state_is_not_changed_by_those_that_follow_it(toy: SimpleNamespace) -> None:
+    project, world = toy.project(), toy.busy()
+    state = advance(start(project), toy.between(world, toy.START, toy.at(300)), toy.at(300), project)
+    before = state.tables()
+
+    advance(state, toy.between(world, toy.at(300), toy.END), toy.END, project)
+
+    assert all(state.tables()[name].equals(table) for name, table in before.items())

@@ -6,10 +6,10 @@ import polars as pl
 import pytest
 
 from features import similarity
-from features.moments import PASSED
 from features.schemas import Moments
 from features.similarity import COLUMNS, text_similarity
 from features.state import SliceEvents
+from features.state.histories import PASSED
 from features.versions import see
 
 EAST, NORTH, BETWEEN, WEST = 0, 1, 2, 4

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import polars as pl
 import pytest
 
-from features.versions import attribute_values, latest, see, versions
+from features.versions import latest, see, versions
 
 
 @pytest.mark.parametrize("at", ["known_at", "shown_at"])
@@ -36,12 +36,6 @@ def test_see_gives_the_version_known_strictly_before(toy: SimpleNamespace) -> No
 
     assert found.drop("version").equals(rows.reverse())
     assert found["version"].to_list() == [None, 1, 0, 0, None]
-
-
-def test_values_of_a_version_are_counted_once(toy: SimpleNamespace) -> None:
-    known = toy.items(toy.item("a", toy.START, category="k", tags=["x", "x"]), toy.item("b", toy.START))
-
-    assert attribute_values(known).rows() == [(0, "category", "k"), (0, "tags", "x")]
 
 
 def test_versions_of_before_and_of_now_stand_together_and_the_latest_stays(toy: SimpleNamespace) -> None:

@@ -4,7 +4,7 @@ from typing import Any
 import polars as pl
 import pytest
 
-from features.advance import advance
+from features.behaviour import advance
 from features.project import Project
 from features.schemas import Impressions
 from features.state import MomentState, SliceEvents, start

@@ -6,11 +6,11 @@ import numpy as np
 import polars as pl
 import pytest
 
-from features.advance import advance
-from features.moments import PASSED
+from features.behaviour import advance
 from features.project import Project
 from features.schemas import InterestScores
 from features.state import SliceEvents, start
+from features.state.histories import PASSED
 from models.interest.items import attribute_code, id_code
 from models.interest_input import (
     InterestInput,

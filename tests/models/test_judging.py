@@ -5,7 +5,8 @@ from types import SimpleNamespace
 import polars as pl
 import pytest
 
-from features.state import start
+from features.behaviour import advance
+from features.state import SliceEvents, start
 from features.versions import versions
 from models.judging import SCORERS, judge_slice, promotion_values, score_slice
 from models.ranker import Ranker
@@ -39,8 +40,8 @@ def scored(toy: SimpleNamespace) -> pl.DataFrame:
     )
     before = toy.items(toy.item("x", toy.at(-5), category="a"), toy.item("z", toy.at(-5)))
     later = toy.items(toy.item("x", toy.at(10), category="b"))
-    state, known = start(toy.project()), pl.DataFrame({"user_id": ["u1"]})
-    state.totals["user"] = known  # type: ignore[index]
+    known = SliceEvents(toy.items(), toy.impressions(("q", "u1", toy.at(-9), ["w"])), toy.interactions())
+    state = advance(start(toy.project()), known, toy.at(-5), toy.project())
     # None of the baselines' columns need be among the ranker's.
     measured = dataset.select(
         "impression_id", "item_id", item_clicks_all=pl.lit(1.0), item_age_hours=pl.lit(2.0)

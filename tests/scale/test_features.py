@@ -24,7 +24,7 @@ def project(toy: SimpleNamespace) -> Project:
     declared: Project = toy.project(
         slices={"every": "6h"},
         context={"categorical": ("surface",)},
-        scale={"buckets": 3, "tick": "2h"},
+        scale={"buckets": 3},
     )
     return declared
 
@@ -71,7 +71,7 @@ def test_a_cluster_writes_what_one_process_writes_also_when_a_node_is_lost(
     whole = made(toy, project, tmp_path / "cluster", Cluster(machines.address))
     killer = Thread(target=kill)
     killer.start()
-    maimed = made(toy, project, tmp_path / "maimed", Watched(Cluster(machines.address), "add", begun))
+    maimed = made(toy, project, tmp_path / "maimed", Watched(Cluster(machines.address), "tell", begun))
     killer.join()
 
     assert gone.is_set()

@@ -13,7 +13,7 @@ import polars as pl
 import psutil
 import pytest
 
-from features.advance import advance
+from features.behaviour import advance
 from features.buckets import bucket
 from features.project import Project
 from features.schemas import InterestScores

@@ -1,0 +1,17 @@
+"""What the candidate's list is made of."""
+
+from collections.abc import Iterator
+
+from features.catalogue.families.feature import Feature
+from features.catalogue.term import read
+from features.project import Project
+
+
+def list_features(project: Project) -> Iterator[Feature]:
+    """For each declared attribute: how varied the list is, and how common the candidate's values are in it."""
+    for name in project.items.categorical:
+        distinct = read("sharing", "distinct", name).sum()
+        yield Feature(f"list_{name}_variety", "list", f"distinct values of {name} in the list, per candidate",
+                      distinct / read("list", "size"), "intra-list diversity (Ziegler et al. 2005)")  # fmt: skip
+        yield Feature(f"list_{name}_shared", "list", f"share of the list's candidates with the item's {name}",
+                      read("sharing", "shared", name) / read("list", "size"), "", True)  # fmt: skip

@@ -1,0 +1,88 @@
+"""Counts, rates and ages, as terms over the counters."""
+
+from features.catalogue.term import Term, read
+from features.project import Project
+from features.state.counters import FIRST_RATE, column
+
+BAYES = "Bayesian smoothing towards the parent's rate (Wang et al. 2011)"
+COEC = "clicks over expected clicks (Zhang & Jones 2007)"
+TREND = "short over long half-life (MACD, Appel 1979)"
+METARANK = "Metarank"
+DWELL = "dwell time as satisfaction (Yi et al. 2014)"
+
+
+def counted(grain: str, quantity: str, half_life: str, part: str = "") -> Term:
+    """A counter of a grain, of one attribute or fact of the context where the grain has parts."""
+    return read(grain, column(quantity, half_life), part)
+
+
+def click_rate(
+    grain: str, half_life: str, project: Project, prior: Term | float | None = None, part: str = ""
+) -> Term:
+    """Smoothed clicks per exposure; the prior is everybody's rate, unless given."""
+    return rate(grain, "clicks", "exposures", half_life, project, prior, part)
+
+
+def rate(
+    grain: str,
+    numerator: str,
+    denominator: str,
+    half_life: str,
+    project: Project,
+    prior: Term | float | None = None,
+    part: str = "",
+) -> Term:
+    """(numerator + strength · prior) / (denominator + strength); the prior is everybody's rate, unless given."""
+    strength = project.features.prior_strength
+    if prior is None:
+        first = FIRST_RATE if numerator == "clicks" else 0.0
+        prior = _smoothed("everything", numerator, denominator, half_life, strength, first)
+    return _smoothed(grain, numerator, denominator, half_life, strength, prior, part)
+
+
+def mean(grain: str, total: str, count: str, half_life: str, project: Project) -> Term:
+    """(total + strength · prior) / (count + strength): the prior is everybody's mean, worth half a click or so."""
+    strength = project.features.prior_strength * FIRST_RATE
+    prior = _smoothed("everything", total, count, half_life, strength, 0.0)
+    return _smoothed(grain, total, count, half_life, strength, prior)
+
+
+def over_expected(grain: str, half_life: str, project: Project, part: str = "") -> Term:
+    """Clicks over those expected at the positions shown; 1 where nothing is known."""
+    strength = project.features.prior_strength * FIRST_RATE
+    return _smoothed(grain, "clicks", "expected", half_life, strength, 1.0, part)
+
+
+def trend(grain: str, project: Project, part: str = "") -> Term:
+    """Click rate at the shortest half-life over that at the longest."""
+    shortest, longest = project.features.half_lives[0], project.features.half_lives[-1]
+    return click_rate(grain, shortest, project, part=part) / click_rate(grain, longest, project, part=part)
+
+
+def hours(instant: Term) -> Term:
+    """Hours from an instant to the list."""
+    return (read("list", "as_of") - instant) / 3.6e9
+
+
+def suffix(half_life: str) -> str:
+    """`_1d`, or `_all` for what never decays."""
+    return column("", half_life)
+
+
+def span(half_life: str) -> str:
+    """The half-life in words."""
+    return "ever" if half_life == "none" else f"half-life {half_life}"
+
+
+def _smoothed(
+    grain: str,
+    numerator: str,
+    denominator: str,
+    half_life: str,
+    strength: float,
+    prior: Term | float,
+    part: str = "",
+) -> Term:
+    start = prior * strength
+    top = counted(grain, numerator, half_life, part) + start
+    return top / (counted(grain, denominator, half_life, part) + strength)

@@ -1,0 +1,173 @@
+"""A project's columns, compiled: what is read of the state, and the arithmetic on it as two programs.
+
+Made once a project. The same plan makes a slice's table and one request's, in blocks of whole lists: what is the same
+for all of a list is worked out once a list.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from features.catalogue.families.feature import Feature
+from features.catalogue.kernels import OPERATIONS, Program, evaluate, sharing
+from features.catalogue.term import Term
+from features.state.counters import LISTWISE, SESSION_READS, Read
+from features.state.descriptions import Descriptions
+from features.state.layout import Layout
+from features.state.passing import Chunk
+
+Floats = NDArray[np.float64]
+_BY_LIST = (*LISTWISE, "session", "list")
+
+
+@dataclass(frozen=True)
+class FeaturePlan:
+    """How the columns of the features table are made."""
+
+    columns: tuple[str, ...]
+    by_list: tuple[Read, ...]
+    by_candidate: tuple[Read, ...]
+    """What is read; the reads of one grain and part stand side by side."""
+    list_program: Program
+    program: Program
+    outputs: NDArray[np.int64]
+    texts: bool
+    """Whether text similarities are read."""
+    grains: frozenset[str]
+    """What the columns are read from."""
+
+    def evaluate(
+        self, layout: Layout, chunk: Chunk, texts: NDArray[Any] | None, out: NDArray[np.floating[Any]]
+    ) -> NDArray[np.bool_]:
+        """Fill `out`, [column, candidate of the chunk], NaN where a number is missing; which columns miss any.
+
+        `texts`: [similarity, candidate of the slice].
+        """
+        start = layout.start[chunk.lists.start : chunk.lists.stop + 1] - layout.start[chunk.lists.start]
+        self._fill(layout, chunk, start, texts)
+        reads, missing = (chunk.by_list, chunk.by_candidate), np.zeros(len(self.columns), bool)
+        evaluate(self.list_program, self.program, *reads, start, self.outputs, out, missing)
+        return missing
+
+    def _fill(
+        self, layout: Layout, chunk: Chunk, start: NDArray[np.int64], texts: NDArray[Any] | None
+    ) -> None:
+        """Put beside what was counted what the lists, the items and their texts say."""
+        at, sizes = layout.at[chunk.lists], np.diff(start)
+        days, into = np.divmod(at, 86_400_000_000)
+        of_list = {"as_of": at, "size": sizes, "hour": into // 3_600_000_000, "weekday": (days + 3) % 7 + 1}
+        for n, read in enumerate(self.by_list):
+            if read.grain == "list":
+                chunk.by_list[n] = of_list[read.name]
+        version, described = layout.version[chunk.candidates], layout.described
+        shared: dict[str, Floats] = {}
+        for n, read in enumerate(self.by_candidate):
+            if read.grain == "version":
+                chunk.by_candidate[n] = np.append(_SAID[read.name](described, read.part), np.nan)[version]
+            elif read.grain == "sharing":
+                if read.part not in shared:
+                    shared[read.part] = np.zeros((2, version.size))
+                    values = described.values[read.part]
+                    most = int(values.value.max(initial=-1)) + 1
+                    sharing(version, values.start, values.value, start, most, *shared[read.part])
+                chunk.by_candidate[n] = shared[read.part][0 if read.name == "shared" else 1]
+            elif read.grain == "text" and texts is not None:
+                chunk.by_candidate[n] = texts[int(read.name), chunk.candidates]
+
+
+_SAID: dict[str, Callable[[Descriptions, str], Floats]] = {
+    "born_at": lambda described, _: described.born_at,
+    "title_words": lambda described, _: described.title_words,
+    "body_words": lambda described, _: described.body_words,
+    "number": lambda described, name: described.numbers(name),
+    "values": lambda described, name: np.diff(described.values[name].start).astype(float),
+}
+"""What is read of an item's version."""
+
+
+def compile_plan(features: Sequence[Feature], forms: Sequence[str], columns: Sequence[str]) -> FeaturePlan:
+    """The plan of some columns: names of features, or of a feature and one of the forms, `{name}_{form}`."""
+    terms = {feature.name: feature.value for feature in features}
+    for form in forms:
+        terms |= {f"{f.name}_{form}": Term(form, (f.value,)) for f in features if f.compared}
+    return _Compiler([terms[name] for name in columns]).plan(tuple(columns))
+
+
+class _Compiler:
+    """Numbers every distinct term once: what two columns share is worked out once."""
+
+    def __init__(self, terms: Sequence[Term]) -> None:
+        self._terms = terms
+        self._listwise: dict[Term, bool] = {}
+        every: dict[Term, None] = {}
+        for term in terms:
+            self._collect(term, every)
+        reads = {term.leaf for term in every if term.op == "read"}
+        grains = {read.grain for read in reads if isinstance(read, Read)}
+        self._grains = frozenset(grains | ({"user"} if "session" in grains else set()))
+        self._reads = tuple(
+            tuple(
+                sorted(
+                    read for read in {*reads, *more} if isinstance(read, Read) and _listwise(read) is listwise
+                )
+            )
+            for listwise, more in ((True, SESSION_READS), (False, ()))
+        )
+        self._constants: tuple[list[float], list[float]] = (
+            *([*dict.fromkeys(t.leaf for t in every if isinstance(t.leaf, float))] for _ in range(2)),
+        )  # type: ignore[assignment]
+        self._code: tuple[list[tuple[int, int, int]], list[tuple[int, int, int]]] = ([], [])
+        self._places: dict[tuple[Term, bool], int] = {}
+
+    def plan(self, columns: tuple[str, ...]) -> FeaturePlan:
+        outputs = np.array([self._place(term, listwise=False) for term in self._terms], np.int64)
+        programs = [
+            Program(np.array(constants), np.array(code, np.int64).reshape(-1, 3))
+            for constants, code in zip(self._constants, self._code, strict=True)
+        ]
+        texts = any(read.grain == "text" for read in self._reads[1])
+        by_list, by_candidate = self._reads
+        return FeaturePlan(
+            columns, by_list, by_candidate, programs[0], programs[1], outputs, texts, self._grains
+        )
+
+    def _collect(self, term: Term, every: dict[Term, None]) -> bool:
+        """Note a term and all it is made of; whether it is the same for all of a list."""
+        if term not in self._listwise:
+            parts = [self._collect(part, every) for part in term.args]
+            own = not isinstance(term.leaf, Read) or _listwise(term.leaf)
+            self._listwise[term] = own and all(parts) and term.op not in _GROUPED
+            every[term] = None
+        return self._listwise[term]
+
+    def _place(self, term: Term, *, listwise: bool) -> int:
+        """The register that holds a term, in the lists' program or in the candidates'."""
+        key = term, listwise
+        if key not in self._places:
+            self._places[key] = self._new_place(term, listwise)
+        return self._places[key]
+
+    def _new_place(self, term: Term, listwise: bool) -> int:
+        side = 0 if listwise else 1
+        reads, constants, code = self._reads[side], self._constants[side], self._code[side]
+        if isinstance(term.leaf, float):
+            return len(reads) + constants.index(term.leaf)
+        if self._listwise[term] and not listwise:
+            instruction = (OPERATIONS.index("expand"), self._place(term, listwise=True), 0)
+        elif isinstance(term.leaf, Read):
+            return reads.index(term.leaf)
+        else:
+            left, *right = [self._place(part, listwise=listwise) for part in term.args]
+            instruction = (OPERATIONS.index(term.op), left, right[0] if right else left)
+        code.append(instruction)
+        return len(reads) + len(constants) + len(code) - 1
+
+
+_GROUPED = ("sum", "z", "rank", "share", "best")
+
+
+def _listwise(read: Read) -> bool:
+    return read.grain in _BY_LIST

@@ -1,0 +1,103 @@
+"""What items said when, as arrays: which version a row sees, and its attribute values and numbers."""
+
+from collections.abc import Mapping
+from functools import cached_property
+from typing import NamedTuple
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from features.state.entities import Entities
+from features.state.kernels import versions_seen
+
+Ints = NDArray[np.int64]
+
+
+class Values(NamedTuple):
+    """Values of many owners: those of owner n are `value[start[n]:start[n + 1]]`."""
+
+    start: Ints
+    value: Ints
+
+
+class Descriptions:
+    """Item versions (`features.versions.versions`) and their declared attributes."""
+
+    def __init__(self, found: pl.DataFrame, items: Entities, attributes: Mapping[str, Entities]) -> None:
+        numbers = items.encode(found["item_id"])
+        known_at = found["known_at"].to_physical().to_numpy()
+        order = np.lexsort((known_at, numbers))
+        self.found = found[order]
+        self._known_at = known_at[order]
+        self._items = items
+        self._numbers: dict[str, NDArray[np.float64]] = {}
+        self._first = starts(np.bincount(numbers, minlength=len(items)))
+        self.values = {
+            name: pairs_of(self.found["attributes"], name, known) for name, known in attributes.items()
+        }
+
+    def seen(self, item: Ints, at: Ints) -> Ints:
+        """Version of each row's item that was known strictly before the row's instant, or -1."""
+        missing = len(self._items) + 1 - self._first.size
+        if missing:
+            self._first = np.append(self._first, np.full(missing, self._first[-1]))
+        return versions_seen(item, at, self._first, self._known_at)
+
+    def numbers(self, name: str) -> NDArray[np.float64]:
+        """A declared number of each version, NaN where it does not give it."""
+        if name not in self._numbers:
+            self._numbers[name] = self._given(name)
+        return self._numbers[name]
+
+    def _given(self, name: str) -> NDArray[np.float64]:
+        given = pl.element().struct
+        said = (
+            self.found["numbers"]
+            .to_frame()
+            .select(
+                pl.col("numbers")
+                .list.eval(pl.when(given.field("name") == name).then(given.field("value")))
+                .list.drop_nulls()
+                .list.first()
+            )
+        )
+        return _floats(said.to_series())
+
+    @cached_property
+    def born_at(self) -> NDArray[np.float64]:
+        """When each version was published, or else became known."""
+        return _floats(self.found.select(pl.coalesce("published_at", "known_at")).to_series().to_physical())
+
+    @cached_property
+    def title_words(self) -> NDArray[np.float64]:
+        """Words of each version's title."""
+        return _floats(self.found["title"].str.count_matches(r"\S+"))
+
+    @cached_property
+    def body_words(self) -> NDArray[np.float64]:
+        """Words of each version's body, 0 without one."""
+        return _floats(self.found["body"].fill_null("").str.count_matches(r"\S+"))
+
+
+def pairs_of(pairs: pl.Series, name: str, known: Entities) -> Values:
+    """The distinct values that each list of (name, value) pairs has of a name."""
+    rows = (
+        pairs.rename("pairs").to_frame().with_row_index("owner")
+        .explode("pairs", empty_as_null=False, keep_nulls=False)
+        .select("owner", pl.col("pairs").struct.unnest())
+        .filter(pl.col("name") == name, pl.col("value").is_not_null())
+        .unique(maintain_order=True)
+    )  # fmt: skip
+    return Values(
+        starts(np.bincount(rows["owner"].to_numpy(), minlength=len(pairs))), known.encode(rows["value"])
+    )
+
+
+def _floats(values: pl.Series) -> NDArray[np.float64]:
+    return values.cast(pl.Float64).fill_null(float("nan")).to_numpy()
+
+
+def starts(sizes: NDArray[np.integer]) -> Ints:
+    """First row of each part, and the end of the last."""
+    return np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)

@@ -1,0 +1,160 @@
+"""The events of a slice as arrays, in order of (instant, id): what was shown, and what was done and where."""
+
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import NamedTuple
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from features.project import Project
+from features.state.counters import kinds_counted
+from features.state.descriptions import Descriptions, Values, pairs_of, starts
+from features.state.histories import DEEPEST, explode
+from features.state.kernels import latest_sights
+from features.state.moment import MomentState, SliceEvents
+from features.state.table import Index
+from features.state.tables import Tables
+
+Ints = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Layout:
+    """A slice, row by row. Numbers of users, items and values are those of the state's entities."""
+
+    impressions: pl.DataFrame
+    """In order of (shown_at, impression_id)."""
+    candidates: pl.DataFrame
+    """`item_id, position` of each candidate, list after list."""
+    described: Descriptions
+    at: Ints
+    """Instant of each list."""
+    start: Ints
+    """First candidate of each list, and their number."""
+    user: Ints
+    item: Ints
+    """Of each candidate."""
+    position: Ints
+    version: Ints
+    """Row of `described` that each candidate was shown in, or -1."""
+    context: dict[str, Values]
+    """Of each list, by declared name."""
+    interactions: pl.DataFrame
+    """`place`, in order of (known_at, interaction_id)."""
+    done_at: Ints
+    done_user: Ints
+    done_item: Ints
+    done_version: Ints
+    done_context: dict[str, Values]
+
+    @property
+    def list_of(self) -> Ints:
+        """The list of each candidate."""
+        return np.repeat(np.arange(self.at.size), np.diff(self.start))
+
+    @property
+    def candidate_at(self) -> Ints:
+        """Instant of each candidate."""
+        return np.repeat(self.at, np.diff(self.start))
+
+
+def in_order(events: SliceEvents) -> SliceEvents:
+    """The events by instant and id, whatever order they came in: what is summed is then equal to the last bit."""
+    return SliceEvents(
+        events.items,
+        events.impressions.sort("shown_at", "impression_id"),
+        events.interactions.sort("known_at", "interaction_id"),
+    )
+
+
+class Shown(NamedTuple):
+    """Lists and their candidates, as numbers."""
+
+    candidates: pl.DataFrame
+    start: Ints
+    user: Ints
+    item: Ints
+
+
+def code(impressions: pl.DataFrame, tables: Tables) -> Shown:
+    """Impressions as numbers; without users where these were removed."""
+    candidates = explode(impressions)
+    known = "user_id" in impressions.columns
+    user = tables.users.encode(impressions["user_id"]) if known else np.zeros(impressions.height, np.int64)
+    sizes = impressions["candidates"].list.len().to_numpy()
+    return Shown(candidates, starts(sizes), user, tables.items.encode(candidates["item_id"]))
+
+
+def lay_out(
+    events: SliceEvents, shown: Shown, interactions: pl.DataFrame, described: Descriptions, tables: Tables,
+    project: Project,
+) -> Layout:  # fmt: skip
+    """Arrays of events that are `in_order`; `interactions` as `place` gives them."""
+    known = "user_id" in interactions.columns
+    at, item = _instants(events.impressions["shown_at"]), tables.items.encode(interactions["item_id"])
+    done_at, facts = _instants(interactions["known_at"]), project.context.categorical
+    return Layout(
+        impressions=events.impressions,
+        candidates=shown.candidates,
+        described=described,
+        at=at,
+        start=shown.start,
+        user=shown.user,
+        item=shown.item,
+        position=shown.candidates["position"].clip(upper_bound=DEEPEST).to_numpy().astype(np.int64),
+        version=described.seen(shown.item, np.repeat(at, np.diff(shown.start))),
+        context={
+            name: pairs_of(events.impressions["context"], name, tables.values["context", name])
+            for name in facts
+        },
+        interactions=interactions,
+        done_at=done_at,
+        done_user=tables.users.encode(interactions["user_id"]) if known else np.zeros(done_at.size, np.int64),
+        done_item=item,
+        done_version=described.seen(item, done_at),
+        done_context={
+            name: pairs_of(interactions["context"], name, tables.values["context", name]) for name in facts
+        },
+    )
+
+
+def place(state: MomentState, events: SliceEvents, shown: Shown, project: Project) -> pl.DataFrame:
+    """The interactions of counted kinds, with `position` and `context` of the sight that each may answer.
+
+    That is the user's latest sight of the item within the attribution window; null where there is none. `events` are
+    `in_order`, and so is the result: `user_id, item_id, kind, value, known_at, interaction_id, position, context`.
+    """
+    done = events.interactions.filter(pl.col("kind").is_in([*kinds_counted(project)])).select(
+        "user_id", "item_id", "kind", "value", "known_at", "interaction_id"
+    )
+    if done.is_empty():
+        return done.with_columns(state.shown.clear(done.height).select("position", "context"))
+    users, items, earlier = state.counted.users, state.counted.items, state.shown
+    sizes = np.diff(shown.start)
+    index = Index(np.empty(0, np.int64))
+    asked = index.locate(users.encode(done["user_id"]) << 32 | items.encode(done["item_id"]))
+    before = users.encode(earlier["user_id"]) << 32 | items.encode(earlier["item_id"])
+    sights = np.concatenate([before, np.repeat(shown.user, sizes) << 32 | shown.item])
+    at = np.concatenate(
+        [_instants(earlier["shown_at"]), np.repeat(_instants(events.impressions["shown_at"]), sizes)]
+    )
+    window = project.labels.attribution // timedelta(microseconds=1)
+    found = latest_sights(
+        asked, _instants(done["known_at"]), index.locate(sights, insert=False), at, window, len(index)
+    )
+    position = pl.concat([earlier["position"], shown.candidates["position"].clip(upper_bound=DEEPEST)])
+    context = pl.concat([earlier["context"], events.impressions["context"]])
+    # A new sight has the context of its list.
+    of_context = np.concatenate(
+        [np.arange(before.size), np.repeat(np.arange(sizes.size), sizes) + before.size]
+    )
+    there = pl.Series(found).replace(-1, None)
+    lists = pl.Series(of_context).gather(there)
+    return done.with_columns(position=position.gather(there), context=context.gather(lists))
+
+
+def _instants(instants: pl.Series) -> Ints:
+    found: Ints = instants.to_physical().to_numpy()
+    return found

@@ -1,0 +1,154 @@
+"""One counter's entries in memory: arrays, and a hash table from a key's code to its row in them."""
+
+import math
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from features.state.counters import Counter, column
+from features.state.kernels import NEVER, Entries, Rows, Rule, count, locate
+
+_SMALLEST = 64
+
+
+class Index:
+    """Codes numbered in the order they are first met."""
+
+    def __init__(self, codes: NDArray[np.int64]) -> None:
+        self._codes, self._size = codes, 0
+        self._slots = np.empty(0, np.int32)
+        self._rehash(codes.size)
+
+    def __len__(self) -> int:
+        return self._size
+
+    @property
+    def codes(self) -> NDArray[np.int64]:
+        """The code of each number."""
+        return self._codes[: self._size]
+
+    def copy(self) -> "Index":
+        """One that goes on by itself."""
+        other = object.__new__(Index)
+        other._codes, other._slots, other._size = self._codes.copy(), self._slots.copy(), self._size
+        return other
+
+    def locate(self, codes: NDArray[np.int64], *, insert: bool = True) -> NDArray[np.int64]:
+        """Number of each code. New ones get the next, or -1 without `insert`."""
+        found, reached = np.empty(codes.size, np.int64), 0
+        while True:
+            reached, self._size = locate(codes, reached, found, self._slots, self._codes, self._size, insert)
+            if reached == codes.size:
+                return found
+            self._rehash(self._size)
+
+    def _rehash(self, size: int) -> None:
+        """Number the first codes again, in a hash table that has room for twice as many."""
+        slots = max(_SMALLEST, 1 << (3 * size).bit_length())
+        self._codes = _wider(self._codes, slots // 2)
+        self._slots = np.full(slots, -1, np.int32)
+        known = self._codes[:size].copy()
+        _, self._size = locate(known, 0, np.empty(size, np.int64), self._slots, self._codes, 0, True)
+
+
+class Table:
+    """The entries of one counter."""
+
+    def __init__(
+        self, counter: Counter, codes: NDArray[np.int64], values: NDArray[np.float64],
+        last_at: NDArray[np.int64], clicked_at: NDArray[np.int64],
+    ) -> None:  # fmt: skip
+        self.counter = counter
+        self._index = Index(codes)
+        self._entries = Entries(values, last_at, clicked_at)
+        self._swept = codes.size
+        rates = [
+            0.0 if seconds is None else math.log(2) / (seconds * 1e6) for _, seconds in counter.half_lives
+        ]
+        ttl = -1 if counter.ttl is None else counter.ttl // timedelta(microseconds=1)
+        columns = counter.columns
+        clicks = columns.index(column("clicks", "none"))
+        self.rule = Rule(np.array(rates), ttl, clicks)
+        self.number = {name: n for n, name in enumerate((*columns, "last_at", "clicked_at", "clicked"))}
+        """What a lookup may ask for, by name: see `kernels.count`."""
+
+    @classmethod
+    def empty(cls, counter: Counter) -> "Table":
+        """A counter of nothing."""
+        none = np.empty(0, np.int64)
+        return cls(counter, none, np.empty((0, len(counter.columns))), none, none)
+
+    def __len__(self) -> int:
+        return len(self._index)
+
+    @property
+    def codes(self) -> NDArray[np.int64]:
+        """The code of each entry's key."""
+        return self._index.codes
+
+    @property
+    def entries(self) -> Entries:
+        """The entries, without the room kept for more."""
+        return self._each(lambda held: held[: len(self)])
+
+    def copy(self) -> "Table":
+        """One that goes on by itself."""
+        other = object.__new__(Table)
+        other.__dict__ |= self.__dict__
+        other._index = self._index.copy()
+        other._entries = self._each(lambda held: held.copy())
+        return other
+
+    def locate(self, codes: NDArray[np.int64], *, insert: bool) -> NDArray[np.int64]:
+        """Entry of each code; -1 for one that has none, where none is made."""
+        found = self._index.locate(codes, insert=insert)
+        if len(self) > self._entries.last_at.size:
+            size = max(2 * self._entries.last_at.size, len(self), _SMALLEST)
+            values, last_at, clicked_at = self._entries
+            self._entries = Entries(
+                _wider(values, size), _wider(last_at, size, NEVER), _wider(clicked_at, size, NEVER)
+            )
+        return found
+
+    def count(
+        self, shown: Rows, done: Rows, wanted: NDArray[np.int64], out: NDArray[np.float64],
+        prior: NDArray[np.float64], *, update: bool,
+    ) -> None:  # fmt: skip
+        """See `kernels.count`."""
+        count(self._entries, self.rule, shown, done, wanted, out, prior, update)
+
+    def live(self, at: int) -> NDArray[np.bool_]:
+        """Which entries have not expired at an instant."""
+        last = self.entries.last_at
+        fresh: NDArray[np.bool_] = last != NEVER
+        if self.rule.ttl >= 0:
+            fresh &= at - last <= self.rule.ttl
+        return fresh
+
+    def _each(self, made: Callable[[NDArray[Any]], NDArray[Any]]) -> Entries:
+        return Entries(*(made(held) for held in self._entries))
+
+    def sweep(self, at: int) -> None:
+        """Drop what has expired, if there are twice as many entries as after the last look: seldom, so cheaply."""
+        if self.rule.ttl < 0 or len(self) <= 2 * max(self._swept, _SMALLEST):
+            return
+        kept = self.live(at)
+        if np.count_nonzero(kept) < 0.8 * len(self):
+            entries = self.entries
+            self._index = Index(self.codes[kept])
+            self._entries = Entries(entries.values[kept], entries.last_at[kept], entries.clicked_at[kept])
+        self._swept = len(self)
+
+
+def _wider(held: NDArray[Any], size: int, fill: int | None = None) -> NDArray[Any]:
+    """Room for more; without `fill` it holds anything, for a new entry starts from nothing."""
+    if held.shape[0] >= size:
+        return held
+    wider = np.empty((size, *held.shape[1:]), held.dtype)
+    if fill is not None:
+        wider[held.shape[0] :] = fill
+    wider[: held.shape[0]] = held
+    return wider

@@ -1,0 +1,124 @@
+from types import SimpleNamespace
+
+import polars as pl
+import pytest
+
+from features.behaviour import advance
+from features.catalogue import catalogue
+from features.errors import ProjectError
+from features.project import Project
+from features.state import MomentState, SliceEvents, counters, kinds_counted, restore, start
+
+
+@pytest.fixture(scope="module")
+def project(toy: SimpleNamespace) -> Project:
+    return toy.project()
+
+
+@pytest.fixture
+def state(toy: SimpleNamespace, project: Project) -> MomentState:
+    """After one list of three, from which `b` is taken, while it is open."""
+    events = SliceEvents(
+        toy.items(toy.item("a", toy.START, tags=["x", "y"]), toy.item("b", toy.at(30), category="k")),
+        toy.impressions(("r", "u", toy.at(60), ["a", "b", "c"])),
+        toy.interactions(("u", "b", "click", toy.at(65))),
+    )
+    return advance(start(project), events, toy.at(66), project)
+
+
+def test_the_click_is_the_kind_click_or_else_the_first_declared(toy: SimpleNamespace) -> None:
+    def kinds(**gains: float) -> dict[str, str]:
+        return kinds_counted(toy.project(labels={"gains": gains}))
+
+    assert kinds(click=1, share=2) == {"click": "clicks", "share": "shares"}
+    assert kinds(purchase=3, click=1) == {"click": "clicks", "purchase": "purchases"}
+    assert kinds(like=1, share=2) == {"like": "clicks", "share": "shares"}
+
+
+def test_a_valued_kind_is_counted_too_whatever_it_gains(toy: SimpleNamespace) -> None:
+    valued = toy.project(labels={"gains": {"click": 1, "share": 2}}, features={"valued": ("dwell", "share")})
+
+    assert kinds_counted(valued) == {"click": "clicks", "share": "shares", "dwell": "dwells"}
+    assert {"dwells", "dwells_value", "shares_value"} <= set(counters(valued)["item"].quantities)
+
+
+def test_every_grain_is_counted_by_its_keys(toy: SimpleNamespace, project: Project) -> None:
+    found = counters(project)
+
+    assert {grain: counter.keys for grain, counter in found.items()} == {
+        "everything": ("everything",),
+        "position": ("position",),
+        "item": ("item_id",),
+        "attribute": ("attribute", "value"),
+        "user": ("user_id",),
+        "user_attribute": ("user_id", "attribute", "value"),
+        "taste": ("user_id", "attribute"),
+        "user_item": ("user_id", "item_id"),
+    }
+    assert found["item"].quantities == ("exposures", "clicks", "comments", "expected", "depth")
+    assert found["user_item"].columns == ["exposures_all", "clicks_all", "comments_all"]
+    occasions = counters(toy.project(context={"categorical": ("surface",)}))
+    assert occasions["item_context"].keys == ("item_id", "context", "value")
+
+
+def test_all_but_everybodys_and_positions_counters_expire(project: Project) -> None:
+    expiring = {grain for grain, counter in counters(project).items() if counter.ttl is not None}
+
+    assert expiring == set(counters(project)) - {"everything", "position"}
+
+
+@pytest.mark.parametrize("kind", ["exposure", "position"])
+def test_a_kind_called_as_a_built_in_counter_is_refused_or_kept_apart(
+    toy: SimpleNamespace, kind: str
+) -> None:
+    project = toy.project(labels={"gains": {"click": 1.0, kind: 2.0}})
+
+    if kind == "exposure":
+        with pytest.raises(ProjectError, match="item_exposures"):
+            catalogue(project)
+    else:
+        assert "positions" in counters(project)["item"].quantities
+        assert catalogue(project)["name"].is_unique().all()
+
+
+def test_the_first_state_is_empty_and_at_the_first_slice(project: Project) -> None:
+    state = start(project)
+
+    assert state.at == project.slices.start
+    assert all(table.is_empty() for table in state.tables().values())
+
+
+def test_a_state_is_its_tables(project: Project, state: MomentState) -> None:
+    again = restore(state.at, state.tables(), project)
+
+    assert set(state.tables()) == {*counters(project), "items", "open", "shown", "sessions", "moments"}
+    assert all(again.tables()[name].equals(table) for name, table in state.tables().items())
+
+
+def test_tables_keep_their_columns_and_types_when_the_state_moves_on(
+    project: Project, state: MomentState
+) -> None:
+    first = start(project).tables()
+
+    for name, table in state.tables().items():
+        assert table.height > 0, name
+        assert table.schema == first[name].schema, name
+
+
+def test_a_state_from_files_of_several_buckets_goes_on_as_from_one(
+    toy: SimpleNamespace, project: Project
+) -> None:
+    world = toy.busy()
+    state = advance(start(project), toy.between(world, toy.START, toy.at(300)), toy.at(300), project)
+    apart = {
+        name: pl.concat(table.partition_by("user_id", maintain_order=True)[::-1])
+        if "user_id" in table.columns
+        else table
+        for name, table in state.tables().items()
+    }
+    rest = toy.between(world, toy.at(300), toy.END)
+
+    found = advance(restore(state.at, apart, project), rest, toy.END, project).tables()
+
+    for name, table in advance(state, rest, toy.END, project).tables().items():
+        assert found[name].equals(table), name

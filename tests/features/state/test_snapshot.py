@@ -1,0 +1,56 @@
+from types import SimpleNamespace
+
+import polars as pl
+
+from features.behaviour import advance
+from features.state import counters, restore, start
+
+
+def test_what_a_slice_does_not_touch_keeps_its_bytes(toy: SimpleNamespace) -> None:
+    project, world = toy.project(), toy.busy()
+    state = advance(start(project), toy.between(world, toy.START, toy.at(300)), toy.at(300), project)
+    later = advance(state, toy.between(world, toy.at(300), toy.at(330)), toy.at(330), project)
+
+    for grain, counter in counters(project).items():
+        kept = later.stored(grain).filter(pl.col("last_at") < toy.at(300))
+        before = state.stored(grain).join(
+            kept.select(counter.keys), on=counter.keys, how="semi", maintain_order="left"
+        )
+        assert kept.equals(before), grain
+        assert kept.height > 0 or grain in ("everything", "position", "attribute"), grain
+
+
+def test_rows_are_by_key_whatever_order_ids_were_met_in(toy: SimpleNamespace) -> None:
+    project, world = toy.project(), toy.busy()
+    state = advance(start(project), toy.between(world, toy.START, toy.END), toy.END, project)
+
+    assert (
+        state.stored("user_item")
+        .select("user_id", "item_id")
+        .equals(state.stored("user_item").select("user_id", "item_id").sort("user_id", "item_id"))
+    )
+    tags = state.stored("user_attribute").filter(attribute="tags").select("user_id", "value")
+    assert tags.equals(tags.sort("user_id", "value"))
+
+
+def test_counts_are_as_of_the_state_and_stored_numbers_as_of_the_last_update(toy: SimpleNamespace) -> None:
+    project, world = toy.project(), toy.busy(lists=30)
+    state = advance(start(project), toy.between(world, toy.START, toy.END), toy.END, project)
+
+    stored, now = state.stored("item"), state.counts("item")
+
+    left = 0.5 ** ((pl.lit(toy.END) - pl.col("last_at")).dt.total_microseconds() / 3.6e9)
+    decayed = stored.select((pl.col("exposures_1h") * left).alias("x"))["x"]
+    assert (decayed - now["exposures_1h"]).abs().max() < 1e-12
+    assert stored["exposures_all"].equals(now["exposures_all"])
+
+
+def test_a_stored_state_goes_on_as_the_one_in_memory(toy: SimpleNamespace) -> None:
+    project, world = toy.project(context={"categorical": ("surface",)}), toy.busy()
+    state = advance(start(project), toy.between(world, toy.START, toy.at(300)), toy.at(300), project)
+    rest = toy.between(world, toy.at(300), toy.END)
+
+    again = advance(restore(state.at, state.tables(), project), rest, toy.END, project)
+
+    for name, table in advance(state, rest, toy.END, project).tables().items():
+        assert again.tables()[name].equals(table), name
