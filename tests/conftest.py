@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 import pytest
+from hypothesis import settings
 from hypothesis import strategies as st
 
 from features import schemas
@@ -40,6 +41,9 @@ SMALL = (
     "lists.pool=20",
 )
 """Three days of a newsroom that a run goes through in seconds."""
+settings.register_profile("unhurried", deadline=None)
+settings.load_profile("unhurried")
+"""A busy machine makes any example slow: how long one takes says nothing."""
 LONGEST = (
     "test_end_to_end.py",
     "test_campaign.py",

@@ -6,11 +6,11 @@ from typing import Any
 
 import polars as pl
 import pytest
-from features.moments import PASSED, moments
 
 from features.labels import attribute
 from features.project import Project
 from features.state import SliceEvents, start
+from features.state.histories import PASSED, moments
 
 
 @pytest.fixture(scope="module")
