@@ -133,6 +133,7 @@ class _Work:
         self.layout, self.amounts, self.found, self.done = layout, amounts, found, done
         self.at = layout.at[found.lists]
         self.done_at = layout.done_at[done]
+        self.begins = np.concatenate([self.at[:1], self.done_at[:1]])
         sizes = np.diff(layout.start)[found.lists]
         self.first = np.concatenate([[0], np.cumsum(sizes)[:-1]]).astype(np.int64)[: sizes.size]
         self.list_of = np.repeat(np.arange(sizes.size), sizes)
@@ -177,8 +178,8 @@ class _Step:
         found = work.found.by_list if self.listwise else work.found.by_candidate
         out = np.zeros((2, found.shape[1])) if self.grain == "position" else found[self.rows]
         out[self.instants] = np.nan
-        if self.update and work.at.size:
-            self.table.sweep(int(work.at[0]))
+        if self.update and work.begins.size:
+            self.table.sweep(int(work.begins.min()))
         shown, done = self._shown(work), self._done(work)
         keeps = self.grain == "user_attribute"
         prior = np.empty(done.entry.size if keeps else 0)

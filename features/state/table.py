@@ -12,6 +12,8 @@ from features.state.counters import Counter, column
 from features.state.kernels import NEVER, Entries, Rows, Rule, count, locate
 
 _SMALLEST = 64
+SWEPT_FROM = 128
+"""Entries below which a table is not swept."""
 
 
 class Index:
@@ -133,7 +135,7 @@ class Table:
 
     def sweep(self, at: int) -> None:
         """Drop what has expired, if there are twice as many entries as after the last look: seldom, so cheaply."""
-        if self.rule.ttl < 0 or len(self) <= 2 * max(self._swept, _SMALLEST):
+        if self.rule.ttl < 0 or len(self) <= max(2 * self._swept, SWEPT_FROM):
             return
         kept = self.live(at)
         if np.count_nonzero(kept) < 0.8 * len(self):

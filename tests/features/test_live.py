@@ -12,7 +12,7 @@ from features.behaviour import advance, measure, read_and_advance, read_features
 from features.catalogue import catalogue, features
 from features.catalogue.plan import FeaturePlan, compile_plan
 from features.project import Project
-from features.state import SliceEvents, passing, start
+from features.state import SliceEvents, passing, start, table
 
 KEYS = ["impression_id", "item_id"]
 drawn = settings(
@@ -69,7 +69,42 @@ def test_a_slice_in_small_chunks_is_the_same_to_the_bit(
         cut, cut_state = read_and_advance(start(project), events, toy.END, project, vectors)
 
     assert cut.equals(whole)
-    assert all(cut_state.tables()[name].equals(table) for name, table in state.tables().items())
+    assert all(cut_state.tables()[name].equals(found) for name, found in state.tables().items())
+
+
+def sweeping(patch: pytest.MonkeyPatch) -> None:
+    """Look for expired entries in every chunk, however few there are."""
+    patch.setattr(table, "SWEPT_FROM", -1)
+    patch.setattr(table.Table, "_swept", property(lambda _: -1, lambda *_: None), raising=False)
+
+
+@settings(drawn, max_examples=10)
+@given(data=st.data())
+def test_when_expired_entries_are_dropped_changes_nothing(toy: SimpleNamespace, data: st.DataObject) -> None:
+    world: SliceEvents = data.draw(toy.worlds())
+    project: Project = data.draw(toy.projects())
+    cuts = [toy.at(95), toy.at(200)]
+    whole, state = toy.walk(world, project, cuts)
+
+    with pytest.MonkeyPatch.context() as patch:
+        sweeping(patch)
+        swept, swept_state = toy.walk(world, project, cuts)
+
+    assert swept.equals(whole)
+    assert all(swept_state.tables()[name].equals(found) for name, found in state.tables().items())
+
+
+def test_an_entry_that_an_early_click_renews_is_not_swept_for_a_late_list(
+    toy: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project = toy.project(features={"forget_after": "40m"})
+    lists = toy.impressions(("r", "u", toy.at(10), ["a"]), ("s", "u", toy.at(80), ["a"]))
+    events = SliceEvents(toy.items(), lists, toy.interactions(("u", "a", "click", toy.at(45))))
+    sweeping(monkeypatch)
+
+    found, _ = toy.walk(events, project, [toy.at(20)])
+
+    assert found.filter(impression_id="s")["item_exposures_all"].to_list() == [1.0]
 
 
 def test_chunks_are_cut_between_instants_and_never_within_one(toy: SimpleNamespace) -> None:
@@ -195,8 +230,8 @@ def test_ten_slices_and_one_give_equal_bytes(toy: SimpleNamespace, data: st.Data
 
     texts = pl.selectors.starts_with("text_")
     assert cut.drop(texts).equals(whole.drop(texts))
-    for name, table in state.tables().items():
-        assert other.tables()[name].equals(table), name
+    for name, found in state.tables().items():
+        assert other.tables()[name].equals(found), name
 
 
 def test_a_request_leaves_the_state_as_it_is(toy: SimpleNamespace) -> None:
@@ -209,7 +244,7 @@ def test_a_request_leaves_the_state_as_it_is(toy: SimpleNamespace) -> None:
 
     read_features(state, request, project, toy.vectors(toy.items()))
 
-    assert all(state.tables()[name].equals(table) for name, table in before.items())
+    assert all(state.tables()[name].equals(found) for name, found in before.items())
 
 
 def test_a_state_is_not_changed_by_those_that_follow_it(toy: SimpleNamespace) -> None:
@@ -219,4 +254,4 @@ def test_a_state_is_not_changed_by_those_that_follow_it(toy: SimpleNamespace) ->
 
     advance(state, toy.between(world, toy.at(300), toy.END), toy.END, project)
 
-    assert all(state.tables()[name].equals(table) for name, table in before.items())
+    assert all(state.tables()[name].equals(found) for name, found in before.items())
