@@ -130,6 +130,7 @@ def test_evaluate_hands_on_what_it_is_asked_and_shows_the_spread(
     metrics = ("ndcg@5", "ndcg@10", "mrr", "auc")
     figures = {
         "impressions": 7,
+        "headline": "ndcg@10",
         "scorers": {"full": dict.fromkeys(metrics, interval)},
         "gain": dict.fromkeys(metrics, added),
         "spread": {name: dict.fromkeys(metrics, over_seeds) for name in ("full", GAIN)},

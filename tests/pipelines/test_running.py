@@ -18,9 +18,9 @@ def defined(monkeypatch: pytest.MonkeyPatch) -> Mock:
     """Stands in for the definitions; nothing is run."""
     definitions = Mock()
     monkeypatch.setattr("pipelines.definitions.define", definitions)
-    monkeypatch.setattr(
-        "dagster.DagsterInstance.get", Mock(return_value=Mock(__enter__=Mock(), __exit__=Mock()))
-    )
+    instance = Mock(__enter__=Mock(), __exit__=Mock(return_value=None))
+    monkeypatch.setattr("dagster.DagsterInstance.get", Mock(return_value=instance))
+    monkeypatch.setattr("pipelines.liveness.fail_dead", Mock())
     return definitions
 
 
