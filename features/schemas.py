@@ -18,6 +18,7 @@ class Items(dy.Schema):
 
     item_id = dy.String(primary_key=True, min_length=1)
     known_at = _instant(primary_key=True)
+    """From when on this version may be read."""
     title = dy.String(nullable=False)
     body = dy.String(nullable=True)
     published_at = _instant(nullable=True)
@@ -33,6 +34,7 @@ class Impressions(dy.Schema):
     impression_id = dy.String(primary_key=True, min_length=1)
     user_id = dy.String(nullable=False, min_length=1)
     shown_at = _instant()
+    """When the list was shown: nothing known at or after it may order the list."""
     session_id = dy.String(nullable=True)
     context = dy.List(dy.Struct({"name": dy.String(), "value": dy.String()}), nullable=False)
     """Declared facts about the occasion (`surface`, `device`…), one entry a value."""
@@ -47,13 +49,16 @@ class Interactions(dy.Schema):
 
     interaction_id = dy.String(primary_key=True, min_length=1)
     impression_id = dy.String(nullable=True)
+    """Null: it happened outside the lists that were logged."""
     user_id = dy.String(nullable=False, min_length=1)
     item_id = dy.String(nullable=False, min_length=1)
     kind = dy.String(nullable=False, min_length=1)
+    """A kind that the project declares (`click`, `share`…)."""
     value = dy.Float64(nullable=True)
     """A grade, seconds of dwell, a price: whatever the kind declares."""
     happened_at = _instant()
     known_at = _instant()
+    """When it reached the log: it may be read strictly after this instant."""
 
 
 class Rejects(dy.Schema):
@@ -76,6 +81,7 @@ class Candidates(dy.Schema):
     item_id = dy.String(primary_key=True)
     user_id = dy.String(nullable=False)
     position = dy.Int32(nullable=False)
+    """Where it was shown in the list, from 1."""
     as_of = _instant()
     """Everything known strictly before this instant may be used; nothing else."""
     label = dy.Float64(nullable=False)
@@ -100,6 +106,7 @@ class ItemVectors(dy.Schema):
     item_id = dy.String(primary_key=True)
     known_at = _instant(primary_key=True)
     vector = dy.List(dy.Float32(), nullable=False)
+    """Of unit length."""
 
 
 class InterestScores(dy.Schema):
@@ -118,9 +125,11 @@ class RankedLists(dy.Schema):
 
     user_id = dy.String(primary_key=True)
     rank = dy.Int32(primary_key=True)
+    """Counts from 1."""
     item_id = dy.String(nullable=False)
     title = dy.String(nullable=False)
     rank_score = dy.Float64(nullable=False)
+    """The ranker's score; lists are ordered by it."""
     click_probability = dy.Float64(nullable=True, min=0, max=1)
     """Null where the ranker was fitted without calibration."""
     interest_score = dy.Float32(nullable=True)

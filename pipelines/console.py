@@ -10,6 +10,7 @@ from features.errors import ModelError
 from features.events import Events
 from features.log_problems import Problem
 from features.reject_hints import hint
+from models.attainable import beside_random
 from models.history import Move
 from models.spread import GAIN
 from pipelines.deployment import Deployment, Version
@@ -59,7 +60,7 @@ def inputs(out: Terminal, deployment: Deployment, events: Events, problems: Sequ
 
 
 def quality(out: Terminal, figures: dict[str, Any], title: str) -> None:
-    """Each scorer's metrics, best first; the headline metric with its interval."""
+    """Each scorer's metrics, best first, the headline metric with its interval; below, where `full` stands."""
     headline, *others = _METRICS[figures["headline"]]
     heading = f"{title}: {figures['impressions']:,} impressions judged"
     table = Table("scorer", f"{headline} (interval)", *others, title=heading)
@@ -70,6 +71,9 @@ def quality(out: Terminal, figures: dict[str, Any], title: str) -> None:
             name, _interval(measured[headline]), *(_mean(measured.get(metric)) for metric in others)
         )
     out.print(table)
+    full, random = (scorers.get(name, {}).get(headline, {}).get("mean") for name in ("full", "random"))
+    if full is not None and (stands := beside_random(full, random)):
+        out.print(f"full {headline} {full:.3f}; {stands}", soft_wrap=True)
 
 
 def gain(out: Terminal, figures: dict[str, Any]) -> None:

@@ -1,6 +1,7 @@
 """The one `Definitions`: every asset, check, job and schedule of a deployment."""
 
 from collections.abc import Iterator
+from importlib import metadata
 
 import dagster as dg
 
@@ -9,9 +10,11 @@ from pipelines.assets import events, interest, lists, moments, ranker, topics
 from pipelines.deployment import Deployment
 from pipelines.privacy import retention
 from pipelines.settings import load
+from pipelines.table_schemas import declared
 from pipelines.watch import alerts, checks
 
 JOB = "advance_slices"
+EXECUTORS = {"in_process": dg.in_process_executor, "multiprocess": dg.multiprocess_executor}
 
 
 def _assets() -> Iterator[dg.AssetsDefinition]:
@@ -24,8 +27,11 @@ def define(deployment: Deployment) -> dg.Definitions:
     """The definitions of one deployment."""
     project = deployment.project
     slices = timetable.partitions(project)
+    code = metadata.version("momentrank")
     assets = dg.map_asset_specs(
-        lambda spec: spec.replace_attributes(partitions_def=slices, owners=["team:ranking"]),
+        lambda spec: spec.replace_attributes(
+            partitions_def=slices, owners=["team:ranking"], code_version=code
+        ).merge_attributes(metadata=declared(spec.key.to_user_string())),
         [*_assets()],
     )
     job = dg.define_asset_job(
@@ -47,7 +53,7 @@ def define(deployment: Deployment) -> dg.Definitions:
             *alerts.sensors(deployment.settings),
         ],
         resources={"deployment": _held(deployment)},
-        executor=dg.in_process_executor,
+        executor=EXECUTORS[deployment.settings.executor],
     )
 
 

@@ -9,6 +9,7 @@ import polars as pl
 from models.markdown import table
 from pipelines.deployment import Deployment
 from pipelines.lake import WriteResult
+from pipelines.table_schemas import described
 
 _SHOWN = 5
 _PERSONAL = ("user_id", "session_id", "impression_id", "interaction_id", "raw")
@@ -40,9 +41,7 @@ def show(
     context.add_asset_metadata(
         {
             "dagster/partition_row_count": written.rows,
-            "dagster/column_schema": dg.TableSchema(
-                [dg.TableColumn(name, str(dtype)) for name, dtype in head.schema.items()]
-            ),
+            "dagster/column_schema": described(table, head.schema, deployment.project),
             "preview": dg.MetadataValue.md(preview(head)),
             "table_version": written.version,
             **(metadata or {}),

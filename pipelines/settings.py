@@ -12,6 +12,7 @@
 | `MOMENTRANK_LAKE` | folder or URL of the tables | `HOME/lake` |
 | `MOMENTRANK_STORAGE_OPTIONS` | keys and endpoints of the object store, as a JSON object | `{}` |
 | `MOMENTRANK_ENGINE` | where work runs: `embedded` in this process, or `ray` | `embedded` |
+| `MOMENTRANK_EXECUTOR` | steps of a run Dagster launches: `in_process`, or `multiprocess` (one each) | `in_process` |
 | `MOMENTRANK_RAY_ADDRESS` | `HOST:PORT` of a Ray cluster's head, or `auto` | a Ray of our own, on this machine |
 | `MOMENTRANK_RAY_CORES` | cores that each task, actor and training worker of Ray holds | 1 |
 | `MOMENTRANK_SCRATCH` | folder or URL of what workers hand to each other | `HOME/scratch` |
@@ -83,6 +84,8 @@ class Settings(BaseModel):
     scratch: str
     """Folder or URL of what the workers of one piece of work hand to each other; all machines must reach it."""
     engine: Literal["embedded", "ray"] = "embedded"
+    executor: Literal["in_process", "multiprocess"] = "in_process"
+    """How the steps of a run that Dagster launches are executed; `momentrank run` executes them in its own process."""
     ray_address: str = ""
     """`HOST:PORT` of a cluster's head, or `auto`; empty for a Ray of our own."""
     ray_cores: int = 1
@@ -159,6 +162,7 @@ def load() -> Settings:
         storage_options=variables.storage_options(),
         scratch=variables.place("MOMENTRANK_SCRATCH", home / "scratch"),
         engine=variables.engine(),
+        executor=variables.executor(),
         ray_address=variables.ray_address(),
         ray_cores=variables.ray_cores(),
         mlflow_url=variables.address("MOMENTRANK_MLFLOW_URL", "http://127.0.0.1:5000"),

@@ -120,6 +120,20 @@ def engine() -> Literal["embedded", "ray"]:
             )
 
 
+def executor() -> Literal["in_process", "multiprocess"]:
+    """How Dagster executes the steps of a run."""
+    match read("MOMENTRANK_EXECUTOR"):
+        case "" | "in_process":
+            return "in_process"
+        case "multiprocess":
+            return "multiprocess"
+        case other:
+            raise ProjectError(
+                f"MOMENTRANK_EXECUTOR is {other!r}: write multiprocess for a process per step, or in_process (or "
+                "nothing) for one process per run"
+            )
+
+
 def ray_address() -> str:
     """`HOST:PORT` of the head of a Ray cluster, or `auto`; empty for a Ray of our own."""
     named = read("MOMENTRANK_RAY_ADDRESS")

@@ -7,6 +7,7 @@ from typing import Any
 import polars as pl
 
 from models import figures
+from models.attainable import beside_random
 from models.figures import METRICS, in_order, metric_label, scorer
 from models.report import figures as report_figures
 from models.report.figures import segment_label
@@ -25,18 +26,19 @@ def headline(report: ReportData) -> str:
     if "full" not in found:
         return f'<p class="lead">{text(UNJUDGED)}</p>'
     full = found["full"]
+    stands = beside_random(full["mean"], found["random"]["mean"] if "random" in found else None)
     named = [name for name, _ in _BESIDE if name in found]
     beside = [f"{words} reaches {found[name]['mean']:.3f}" for name, words in _BESIDE if name in found]
     sentence = (
         f"On {report.judged:,} impressions that it had not seen, the ranker reaches {metric_label(report.headline)} "
-        f"{full['mean']:.3f} ({report.confidence:.0%} interval {between(full)}), where 1 is the best possible order."
+        f"{full['mean']:.3f} ({report.confidence:.0%} interval {between(full)}); {stands or 'perfect order 1'}."
     )
     sentence += (
         f" {beside[0]}{''.join(f'; {words[0].lower()}{words[1:]}' for words in beside[1:])}."
         if beside
         else ""
     )
-    cards = [_card("full", full, "higher is better, 1 is perfect")]
+    cards = [_card("full", full, stands or "higher is better, 1 is perfect")]
     cards += [_card(name, found[name], _above(full["mean"], found[name]["mean"])) for name in named]
     return (
         f'<p class="lead">{text(sentence)} <strong>{text(_text_adds(report.gain, report.headline))}</strong></p>'

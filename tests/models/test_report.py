@@ -132,6 +132,24 @@ def test_the_first_sentence_says_how_good_it_is_and_what_text_adds(report, text)
     assert f"the full ranker is {abs(gain):.1%} {'above' if gain >= 0 else 'below'}" in text
 
 
+def test_the_first_sentence_and_card_put_random_and_perfect_order_beside_the_ranker():
+    overall = pl.DataFrame(
+        {
+            "scorer": ["full", "random"],
+            "metric": "ndcg@10",
+            "mean": [0.62, 0.24],
+            "low": [0.6, 0.23],
+            "high": [0.64, 0.25],
+        }
+    )
+    stands = "random order 0.240, perfect order 1: 50.0% of the attainable gain"
+
+    shown = page(replace(EMPTY, overall=overall))
+
+    assert stands in re.search(r'class="lead">(.*?)</p>', shown).group(1)
+    assert stands in re.search(r'class="note">(.*?)</p>', shown).group(1)
+
+
 @pytest.mark.parametrize(
     ("low", "high", "words"), [(-0.01, 0.02, "cannot be told"), (-0.03, -0.01, "costs"), (0.01, 0.02, "adds")]
 )

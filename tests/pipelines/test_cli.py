@@ -125,13 +125,17 @@ def test_evaluate_hands_on_what_it_is_asked_and_shows_the_spread(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     interval = {"mean": 0.5, "low": 0.4, "high": 0.6}
+    at_random = {"mean": 0.2, "low": 0.1, "high": 0.3}
     added = {"mean": 0.05, "low": 0.02, "high": 0.08}
     over_seeds = {"mean": 0.0123, "deviation": 0.0045, "values": [0.01, 0.02]}
     metrics = ("ndcg@5", "ndcg@10", "mrr", "auc")
     figures = {
         "impressions": 7,
         "headline": "ndcg@10",
-        "scorers": {"full": dict.fromkeys(metrics, interval)},
+        "scorers": {
+            "full": dict.fromkeys(metrics, interval),
+            "random": dict.fromkeys(metrics, at_random),
+        },
         "gain": dict.fromkeys(metrics, added),
         "spread": {name: dict.fromkeys(metrics, over_seeds) for name in ("full", GAIN)},
     }
@@ -144,6 +148,7 @@ def test_evaluate_hands_on_what_it_is_asked_and_shows_the_spread(
     )
 
     assert evaluated.call_args.kwargs == {"static": False, "new_items": 0.3, "seeds": range(5, 7)}
+    assert "random order 0.200, perfect order 1: 37.5% of the attainable gain" in found.output
     assert "auc 0.050 (0.020–0.080)" in found.output
     assert "0.0123 ± 0.0045" in found.output
     assert GAIN in found.output

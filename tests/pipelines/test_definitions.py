@@ -1,13 +1,17 @@
 """The asset graph, as a snapshot: a dependency that appears or goes is a decision, not an accident."""
 
+from importlib import metadata
 from pathlib import Path
 
 import dagster as dg
+import polars as pl
 import pytest
 
+from features.catalogue import catalogue
 from pipelines import settings
 from pipelines.definitions import JOB, define
 from pipelines.deployment import Deployment
+from pipelines.table_schemas import described
 
 GRAPH = {
     "events": {
@@ -89,6 +93,43 @@ def test_every_asset_is_described_owned_and_sliced(definitions: dg.Definitions) 
         assert spec.owners == ["team:ranking"]
         assert spec.partitions_def is not None
         assert spec.kinds
+
+
+def test_every_asset_has_a_code_version_and_its_columns_are_described(definitions: dg.Definitions) -> None:
+    columns = {}
+    for spec in definitions.resolve_all_asset_specs():
+        assert spec.code_version == metadata.version("momentrank")
+        columns[spec.key.to_user_string()] = spec.metadata.get("dagster/column_schema")
+    (as_of,) = [column for column in columns["candidates"].columns if column.name == "as_of"]
+    assert as_of.type == "Datetime(time_unit='us', time_zone='UTC')"
+    assert as_of.description.startswith("Everything known strictly before this instant")
+
+
+def test_columns_of_features_are_described_by_the_catalogue(tmp_path: Path) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MOMENTRANK_HOME", str(tmp_path))
+        project = settings.load().open_project()
+    name, meaning = catalogue(project).select("name", "meaning").row(0)
+
+    found = described(
+        "ranking_dataset", {"label": pl.Float64(), name: pl.Float32(), "own": pl.Int8()}, project
+    )
+
+    label, feature, unknown = found.columns
+    assert (feature.description, feature.type) == (meaning, "Float32")
+    assert label.description
+    assert unknown.description is None
+
+
+@pytest.mark.parametrize("executor", ["in_process", "multiprocess"])
+def test_the_executor_of_runs_is_a_setting(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, executor: str
+) -> None:
+    monkeypatch.setenv("MOMENTRANK_EXECUTOR", executor)
+
+    job = defined(tmp_path).resolve_job_def(JOB)
+
+    assert job.executor_def.name == executor
 
 
 def test_a_slice_reads_models_and_state_of_the_slice_before(definitions: dg.Definitions) -> None:

@@ -35,6 +35,7 @@ def test_all_that_is_written_lies_under_home_by_default(tmp_path: Path) -> None:
     assert found.lake == str(home / "lake")
     assert found.scratch == str(home / "scratch")
     assert (found.engine, found.ray_address, found.ray_cores) == ("embedded", "", 1)
+    assert found.executor == "in_process"
     assert found.tracking_uri == f"sqlite:///{home}/mlflow.db"
     assert found.newsroom("newsroom") == home / "newsroom" / "newsroom"
     assert found.report("newsroom") == home / "reports" / "newsroom"
@@ -84,6 +85,7 @@ def test_every_variable_is_heard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setenv("MOMENTRANK_ENGINE", "ray")
     monkeypatch.setenv("MOMENTRANK_RAY_ADDRESS", "[::1]:6379")
     monkeypatch.setenv("MOMENTRANK_RAY_CORES", "4")
+    monkeypatch.setenv("MOMENTRANK_EXECUTOR", "multiprocess")
     monkeypatch.setenv("MOMENTRANK_MLFLOW_URL", "https://mlflow.example/")
     monkeypatch.setenv("MOMENTRANK_DAGSTER_URL", "https://dagster.example")
     monkeypatch.setenv("MOMENTRANK_WEBHOOK", "https://chat.example/hooks/1")
@@ -98,6 +100,7 @@ def test_every_variable_is_heard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert found.artifacts == "s3://bucket/artifacts"
     assert found.scratch == str(tmp_path / "shared")
     assert (found.engine, found.ray_address, found.ray_cores) == ("ray", "[::1]:6379", 4)
+    assert found.executor == "multiprocess"
     assert found.storage_options == {"AWS_REGION": "eu-central-1"}
     assert (found.mlflow_url, found.dagster_url) == ("https://mlflow.example", "https://dagster.example")
     assert found.webhook == "https://chat.example/hooks/1"
@@ -166,6 +169,7 @@ def test_a_process_in_another_folder_reads_the_same_settings(
         ("MOMENTRANK_STORAGE_OPTIONS", '{"port": 9000}', "write for example"),
         ("MOMENTRANK_SCRATCH", "nfs://server/scratch", "a URL that begins with file, s3"),
         ("MOMENTRANK_ENGINE", "Ray", "write ray to work on a Ray cluster"),
+        ("MOMENTRANK_EXECUTOR", "threads", "write multiprocess"),
         ("MOMENTRANK_RAY_ADDRESS", "ray://head:10001", "write HOST:PORT"),
         ("MOMENTRANK_RAY_ADDRESS", "head", "write HOST:PORT"),
         ("MOMENTRANK_RAY_CORES", "0", "write a whole number from 1"),

@@ -1,0 +1,23 @@
+"""How good a figure is: where it stands between random order and perfect order."""
+
+PERFECT = 1.0
+"""nDCG, recall, MRR, AUC and pooled AUC of the best possible order, by their definitions."""
+
+
+def attainable_share(mean: float, random: float | None, best: float = PERFECT) -> float | None:
+    """Share of the attainable gain: (mean − random) / (best − random).
+
+    0 is as good as random order, 1 is the best possible, negative is worse than random. `random` is the measured
+    figure of the scorer `random` on the same impressions. None where it was not measured or leaves nothing to gain.
+    """
+    if random is None or random >= best:
+        return None
+    return (mean - random) / (best - random)
+
+
+def beside_random(mean: float, random: float | None) -> str:
+    """`random order 0.263, perfect order 1: 46.0% of the attainable gain`; empty where the share is not known."""
+    share = attainable_share(mean, random)
+    if share is None:
+        return ""
+    return f"random order {random:.3f}, perfect order {PERFECT:.0f}: {share:.1%} of the attainable gain"

@@ -1,0 +1,66 @@
+"""The columns of a table as Dagster shows them: name, type, and what the column means."""
+
+from collections.abc import Mapping
+
+import dagster as dg
+import dataframely as dy
+import polars as pl
+
+from features.catalogue import catalogue
+from features.catalogue.relative import FORMS
+from features.column_descriptions import column_descriptions
+from features.project import Project
+from features.ranking_dataset import INTEREST
+from features.schemas import (
+    Candidates,
+    Exposure,
+    Impressions,
+    Interactions,
+    InterestScores,
+    Items,
+    ItemVectors,
+    RankedLists,
+    Rejects,
+)
+
+DECLARED: Mapping[str, type[dy.Schema]] = {
+    "items": Items,
+    "impressions": Impressions,
+    "interactions": Interactions,
+    "candidates": Candidates,
+    "rejects": Rejects,
+    "item_vectors": ItemVectors,
+    "interest_scores": InterestScores,
+    "exposure": Exposure,
+    "ranked_lists": RankedLists,
+}
+"""Tables whose columns are the same in every project."""
+
+
+def declared(table: str) -> dict[str, dg.TableSchema]:
+    """Metadata of an asset that no slice was made of yet; empty for a table whose columns the project decides."""
+    if table not in DECLARED:
+        return {}
+    schema = DECLARED[table]
+    return {"dagster/column_schema": _schema(schema.create_empty().schema, column_descriptions(schema))}
+
+
+def described(table: str, columns: Mapping[str, pl.DataType], project: Project) -> dg.TableSchema:
+    """Columns of a table as it was written, those of features with their meaning in the catalogue."""
+    meanings = column_descriptions(DECLARED[table]) if table in DECLARED else {}
+    if table in ("features", "ranking_dataset"):
+        form = f"{INTEREST}_z"
+        scores = column_descriptions(InterestScores)
+        meanings = {
+            **column_descriptions(Candidates),
+            **scores,
+            form: f"{scores[INTEREST]} {FORMS['z'].capitalize()}.",
+            **dict(catalogue(project).select("name", "meaning").iter_rows()),
+        }
+    return _schema(columns, meanings)
+
+
+def _schema(columns: Mapping[str, pl.DataType], meanings: Mapping[str, str]) -> dg.TableSchema:
+    return dg.TableSchema(
+        [dg.TableColumn(name, str(dtype), meanings.get(name)) for name, dtype in columns.items()]
+    )

@@ -1,0 +1,27 @@
+"""Docstrings of columns."""
+
+import dataframely as dy
+
+from features.column_descriptions import column_descriptions
+from features.schemas import Candidates, Items
+
+
+class Small(dy.Schema):
+    """A table; this is no column's."""
+
+    first = dy.String()
+    second = dy.Int64()
+    """Two
+    lines."""
+
+
+def test_a_docstring_describes_the_column_above_it():
+    assert column_descriptions(Small) == {"second": "Two\nlines."}
+
+
+def test_the_columns_of_a_candidate_are_described():
+    found = column_descriptions(Candidates)
+
+    assert set(found) <= set(Candidates.column_names())
+    assert found["clicked"] == "Whether `label` is positive."
+    assert "known_at" in column_descriptions(Items)
