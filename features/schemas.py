@@ -6,8 +6,6 @@ column, `slice`, which the lake writes and reads.
 
 import dataframely as dy
 
-UTC_MICROSECONDS = {"time_unit": "us", "time_zone": "UTC"}
-
 
 def _instant(*, nullable: bool = False, primary_key: bool = False) -> dy.Datetime:
     return dy.Datetime(nullable=nullable, primary_key=primary_key, time_unit="us", time_zone="UTC")
