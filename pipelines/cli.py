@@ -154,7 +154,7 @@ def evaluate(
     overrides: Overrides = None,
 ) -> None:
     """Fit once, then judge every later list with models that stay as they are."""
-    from pipelines.frozen import evaluate_frozen
+    from pipelines.backtest import evaluate_frozen
 
     deployment, cut = _open(project, overrides), _instant(frozen_after)
     first = deployment.project.seed if seed is None else seed

@@ -12,7 +12,7 @@ from features.log_problems import Problem
 from features.reject_hints import hint
 from models.attainable import beside_random
 from models.history import Move
-from models.spread import GAIN
+from models.seed_variance import GAIN
 from pipelines.deployment import Deployment, Version
 from pipelines.reporting import judged, metrics_of
 from pipelines.requests import ABOUT

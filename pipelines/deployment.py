@@ -21,9 +21,9 @@ from models.quality import Table
 from models.registry import Kind, Registry
 from models.tracking import shown
 from pipelines.engine import Cluster, Embedded, Engine
+from pipelines.identities import Privacy
 from pipelines.lake import Lake
 from pipelines.landing import open_landing
-from pipelines.privacy.people import Privacy
 from pipelines.settings import PROCESS_ENVIRONMENT, Settings
 
 STATE = "moment_state"

@@ -17,7 +17,7 @@ from features.state.histories import PASSED
 from models.evaluation import ALL, Judgement, calibration, calibration_error, difference
 from models.judging import judge_slice
 from models.report.tables import RankedList, ReportData
-from models.spread import gain
+from models.seed_variance import gain
 from pipelines.deployment import Deployment
 from pipelines.requests import serving_until
 

@@ -10,7 +10,7 @@ import pytest
 from typer.testing import CliRunner
 
 from models.history import Move
-from models.spread import GAIN
+from models.seed_variance import GAIN
 from pipelines import cli
 from pipelines.terminal import Terminal
 
@@ -140,7 +140,7 @@ def test_evaluate_hands_on_what_it_is_asked_and_shows_the_spread(
         "spread": {name: dict.fromkeys(metrics, over_seeds) for name in ("full", GAIN)},
     }
     evaluated = Mock(return_value=figures)
-    monkeypatch.setattr("pipelines.frozen.evaluate_frozen", evaluated)
+    monkeypatch.setattr("pipelines.backtest.evaluate_frozen", evaluated)
     asked = ["--new-items", "0.3", "--seed", "5", "--seeds", "2", "--json", str(tmp_path / "figures.json")]
 
     found = CliRunner().invoke(

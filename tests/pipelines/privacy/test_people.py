@@ -17,10 +17,10 @@ from features.project import Project
 from models.report.page import write as write_page
 from models.report.tables import RankedList, ReportData
 from pipelines.deployment import Deployment
+from pipelines.identities import Privacy
 from pipelines.lake import Lake
 from pipelines.privacy import retention
 from pipelines.privacy.forgetting import find, forget
-from pipelines.privacy.people import Privacy
 from pipelines.privacy.sweeping import BLANK, sweep
 from pipelines.publish import preview
 from pipelines.settings import Settings

@@ -4,7 +4,7 @@ import polars as pl
 import pytest
 
 from models.evaluation import Judgement, judge
-from models.spread import GAIN, gain, spread
+from models.seed_variance import GAIN, gain, spread
 
 LABELS = [1.0, 0.0, 0.0, 0.0, 1.0, 0.0]
 RIGHT, WRONG = LABELS, [-label for label in LABELS]

@@ -36,7 +36,7 @@ from models.interest_input import (
 )
 from models.judging import fit_rankers, judge_slice, score_slice
 from models.ranker import Ranker
-from models.spread import gain, spread
+from models.seed_variance import gain, spread
 from pipelines.deployment import Deployment
 from pipelines.holdout import hold_out
 

@@ -10,10 +10,10 @@ import pytest
 from features.behaviour import read_and_advance
 from features.errors import ProjectError
 from models.metrics import METRICS
-from models.spread import GAIN
-from pipelines import frozen
+from models.seed_variance import GAIN
+from pipelines import backtest
+from pipelines.backtest import evaluate_frozen
 from pipelines.deployment import Deployment
-from pipelines.frozen import evaluate_frozen
 
 CUT = datetime(2026, 1, 6, 12, tzinfo=UTC)
 TINY = (
@@ -58,7 +58,7 @@ def test_seeds_share_one_walk_and_the_first_gives_the_figures(
     deployment: Deployment, plain: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     counted = Mock(wraps=read_and_advance)
-    monkeypatch.setattr(frozen, "read_and_advance", counted)
+    monkeypatch.setattr(backtest, "read_and_advance", counted)
 
     found = evaluate_frozen(deployment, CUT, seeds=(1, 2))
 
