@@ -1,13 +1,16 @@
-"""One slice's candidates under every scorer, and the judgement over them: the same for run and evaluate."""
+"""Fit the ranker and its ablation; score a slice under every scorer; evaluate the scores."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import polars as pl
 
 from features.project import Project
 from features.ranking_dataset import INTEREST, feature_columns, text_columns
-from features.state import MomentState
-from features.versions import see
+from features.sections import Labels
+from features.sections import Ranker as RankerConfig
+from features.state import MomentState, SliceEvents
+from features.versions import see, versions
 from models import baselines
 from models.evaluation import Judgement, impression_values, judge
 from models.ranker import Ranker, fit
@@ -23,23 +26,22 @@ _PROBABILITIES = {"full": "click_probability", "behaviour_only": "probability_wi
 """Scorers that give click probabilities, and the columns of `score_slice` that hold them."""
 
 
-def fit_rankers(dataset: pl.DataFrame, project: Project) -> tuple[Ranker, Ranker]:
-    """The ranker on every feature of `dataset`, and its ablation without text. Raises as `ranker.fit` does."""
+def fit_rankers(
+    dataset: pl.DataFrame, ranker: RankerConfig, labels: Labels, seed: int
+) -> tuple[Ranker, Ranker]:
+    """Fit the ranker on every feature of `dataset`, and its ablation without text. Raises as `ranker.fit` does."""
     return _with_ablation(
-        feature_columns(dataset),
-        lambda columns: fit(dataset, columns, project.ranker, project.labels, project.seed),
+        feature_columns(dataset), lambda columns: fit(dataset, columns, ranker, labels, seed)
     )
 
 
 def fit_rankers_together(
-    shard: Shard, project: Project, workers: Workers, meeting: str
+    shard: Shard, ranker: RankerConfig, labels: Labels, seed: int, workers: Workers, meeting: str
 ) -> tuple[Ranker, Ranker]:
-    """The same of all workers' rows, on each of them; every worker calls it. Raises as `fit_shard` does."""
+    """Fit both on the rows of all workers; every worker calls it. Raises as `fit_shard` does."""
     return _with_ablation(
         feature_columns(shard.rows),
-        lambda columns: fit_shard(
-            shard, columns, project.ranker, project.labels, project.seed, workers, meeting
-        ),
+        lambda columns: fit_shard(shard, columns, ranker, labels, seed, workers, meeting),
     )
 
 
@@ -48,45 +50,61 @@ def _with_ablation(columns: list[str], fit: Callable[[list[str]], Ranker]) -> tu
     return fit(columns), fit([name for name in columns if name not in texts])
 
 
+@dataclass(frozen=True)
+class Background:
+    """What is known of a slice's candidates before each impression, whichever ranker is evaluated."""
+
+    measured: pl.DataFrame
+    """What the baselines read (`baselines.measure`)."""
+    versions: pl.DataFrame
+    """Item versions that may be visible in the slice."""
+    users: pl.Series
+    """Users that are not new."""
+    items: pl.Series
+    """Items that are not new."""
+
+
+def background(
+    before: MomentState, events: SliceEvents, project: Project, fitted: MomentState | None = None
+) -> Background:
+    """Look up the background of a slice's events in the state before the slice.
+
+    `fitted`: the state up to which the models were fitted, where that is an earlier one; whoever and whatever it
+    does not hold is new.
+    """
+    known = fitted or before
+    return Background(
+        baselines.measure(before, events, project),
+        versions(before.items, events.items),
+        known.counts("user")["user_id"],
+        known.counts("item")["item_id"],
+    )
+
+
 def score_slice(
-    dataset: pl.DataFrame,
-    full: Ranker,
-    behaviour_only: Ranker,
-    measured: pl.DataFrame,
-    before: MomentState,
-    items: pl.DataFrame,
-    project: Project,
+    dataset: pl.DataFrame, full: Ranker, behaviour_only: Ranker, known: Background, seed: int
 ) -> pl.DataFrame:
     """Keys, `label`, `clicked`, one Float64 column a scorer, and what segments read; rows as in `dataset`.
 
-    `measured`: what the baselines read of the same candidates (`baselines.measure`). `before`: the moment state at
-    the start of the judged slice. `items`: the item versions that may be visible in it
-    (`features.versions.versions`). Adds `click_probability` (of the full ranker), `probability_without_text`,
-    `new_user`, `new_item` and the `attributes` that each item had when it was shown (null where nothing was known of
-    it). Where no interest version existed, `text_only` is 0 for all candidates.
+    Adds `click_probability` (of the full ranker), `probability_without_text`, `new_user`, `new_item` and the
+    `attributes` that each item had when it was shown (null where nothing was known of it). Where no interest version
+    existed, `text_only` is 0 for all candidates.
     """
     keys = ("impression_id", "user_id", "item_id", "position", "label", "clicked", "as_of")
-    plain = baselines.scores(dataset, measured, project.seed).drop("impression_id", "item_id")
-    known = {
-        key: before.counts(grain)[key].implode() for key, grain in (("user_id", "user"), ("item_id", "item"))
-    }
+    plain = baselines.scores(dataset, known.measured, seed).drop("impression_id", "item_id")
     rank_score, without_text = full.score(dataset), behaviour_only.score(dataset)
+    # Each row's item as it was known strictly before the impression.
+    version = see(dataset.select("item_id", "as_of"), known.versions, "as_of")["version"]
     return pl.concat([dataset.select(keys), plain], how="horizontal").with_columns(
         full=rank_score,
         behaviour_only=without_text,
         text_only=dataset[INTEREST].cast(pl.Float64).fill_null(0.0),
         click_probability=full.probability(rank_score),
         probability_without_text=behaviour_only.probability(without_text),
-        new_user=~pl.col("user_id").is_in(known["user_id"]),
-        new_item=~pl.col("item_id").is_in(known["item_id"]),
-        attributes=_attributes(dataset, items),
+        new_user=~pl.col("user_id").is_in(known.users.implode()),
+        new_item=~pl.col("item_id").is_in(known.items.implode()),
+        attributes=known.versions["attributes"].gather(version),
     )
-
-
-def _attributes(dataset: pl.DataFrame, items: pl.DataFrame) -> pl.Series:
-    """Each row's item as it was known strictly before the list."""
-    version = see(dataset.select("item_id", "as_of"), items, "as_of")["version"]
-    return items["attributes"].gather(version)
 
 
 def judge_slice(scored: pl.DataFrame, project: Project) -> Judgement:

@@ -1,35 +1,34 @@
-"""What text adds, and how much of a figure is the luck of a seed: one judgement per seed, on the same lists."""
+"""What text adds, and how much a figure varies with the seed: one judgement per seed, on the same impressions."""
 
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from features.project import Project
+from features.sections import Promotion
 from models.evaluation import Judgement, difference
 
 GAIN = "full - behaviour_only"
 """Name, among the scorers, of what text adds to behaviour."""
 
 
-def gain(judgement: Judgement, project: Project) -> dict[str, dict[str, float]]:
+def gain(judgement: Judgement, promotion: Promotion, seed: int) -> dict[str, dict[str, float]]:
     """Metric → mean of (`full` − `behaviour_only`) and its paired interval over impressions."""
-    rule = project.promotion
     return {
         metric: difference(
             judgement.values,
             "full",
             "behaviour_only",
             metric,
-            seed=project.seed,
-            resamples=rule.resamples,
-            confidence=rule.confidence,
+            seed=seed,
+            resamples=promotion.resamples,
+            confidence=promotion.confidence,
         )._asdict()
         for metric in judgement.metrics
     }
 
 
-def spread(judgements: Sequence[Judgement]) -> dict[str, dict[str, dict[str, Any]]]:
+def seed_variance(judgements: Sequence[Judgement]) -> dict[str, dict[str, dict[str, Any]]]:
     """Scorer (and `GAIN`) → metric → `mean` over seeds, standard `deviation`, and the `values` of each seed.
 
     Judgements hold `full` and `behaviour_only`. Mean and deviation are None where a seed judged nothing, and

@@ -1,262 +1,255 @@
-"""Judge a project as papers do: fit on everything shown before an instant, then judge every list after it.
+"""`momentrank backtest`: fit on everything before an instant, then evaluate every later impression with these models.
 
-Nothing of it is registered. The functions are the assets' own; only the loop is different: the models stop at
-the instant, while the moment state goes on advancing (strictly before each list), unless it is static. Several
-seeds share one walk over the slices: what does not depend on a seed is computed once.
+The steps are those of `pipelines/chain.py`, on tables in memory; nothing is registered. The models stop at the instant,
+the moment state goes on (strictly before each impression) unless it is static. Several seeds share one walk over the
+slices: what does not depend on the seed is computed once.
 """
 
 import shutil
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime, timedelta
 from pathlib import Path
-from tempfile import mkdtemp
 from time import monotonic
 from typing import Any
+from uuid import uuid4
 
 import polars as pl
 
-from features.behaviour import read_and_advance
 from features.errors import ProjectError
 from features.events import Events
-from features.labels import attribute, timely
 from features.project import Project
-from features.ranking_dataset import assemble
+from features.slices import Slices
 from features.state import MomentState, SliceEvents, start
-from features.versions import versions
-from models import baselines
 from models.evaluation import ALL, Judgement
-from models.interest_input import (
-    InterestInput,
-    interest_config,
-    interest_input,
-    interest_scores,
-    item_vectors,
-)
-from models.judging import fit_rankers, judge_slice, score_slice
 from models.ranker import Ranker
-from models.seed_variance import gain, spread
+from models.seed_variance import gain, seed_variance
+from pipelines import chain
 from pipelines.deployment import Deployment
 from pipelines.holdout import hold_out
 
-
-class _Bench:
-    """What the walk over the slices carries along, whatever the seed."""
-
-    def __init__(self, deployment: Deployment, found: Events) -> None:
-        self.deployment = deployment
-        self.project = deployment.project
-        self.found = found
-        self.state: MomentState = start(deployment.project)
-        self.vectors = pl.DataFrame()
-        self.seconds: dict[str, float] = {}
-
-    @contextmanager
-    def stage(self, name: str) -> Iterator[None]:
-        """Time a stage and say that it runs."""
-        began = monotonic()
-        yield
-        self.seconds[name] = round(self.seconds.get(name, 0.0) + monotonic() - began, 3)
-        self.deployment.tell(f"{name}: {self.seconds[name]:.1f} s so far")
+Progress = Callable[[dict[str, Any]], None]
+_TIMES = {"items": "known_at", "impressions": "shown_at", "interactions": "known_at"}
 
 
-class _Fit:
-    """One seed's interest model as the walk goes on, and the stretches that its ranker will read."""
-
-    def __init__(self, project: Project, seed: int, place: Path) -> None:
-        self.project = project.model_copy(update={"seed": seed})
-        self.place = place
-        self.version: Path | None = None
-        self.fitted_until: str | None = None
-        self.window: deque[pl.DataFrame] = deque(maxlen=project.ranker.window)
-
-
-def evaluate_frozen(
+def backtest(
     deployment: Deployment,
-    frozen_after: datetime,
+    after: datetime,
     *,
     static: bool = False,
     new_items: float | None = None,
     seeds: Sequence[int] = (),
 ) -> dict[str, Any]:
-    """Figures of the lists from `frozen_after` on, by models fitted with the first of `seeds` on what came before.
+    """Evaluate the impressions from `after` on, by models fitted with the first of `seeds` on those before it.
 
-    `static`: the moment state stops too, so nothing is learnt from the judged period. `new_items`: that share
-    of the items, drawn with the first seed, is unknown before the instant and alone in the lists after it.
-    Without `seeds` the project's own is used; with several, `spread` holds each scorer's mean over them.
+    `static`: the moment state stops at `after` too. `new_items`: this share of the items, drawn with the first seed, is
+    unknown before `after` and alone in the impressions after it. Without `seeds` the project's own is used; with
+    several, `seed_variance` holds the mean and deviation of each scorer over them.
 
-    Returns `{"impressions", "skipped", "scorers", "segments", "left_out", "gain", "spread"?, "versions", "seconds"}`.
+    Returns `{"impressions", "skipped", "scorers", "segments", "left_out", "gain", "seed_variance"?, "versions",
+    "seconds"}`. Raises ProjectError where nothing was shown before `after` or nothing after it.
     """
-    began = monotonic()
-    seeds = seeds or (deployment.project.seed,)
-    found = deployment.ingest()
-    if new_items is not None:
-        found = hold_out(found, new_items, frozen_after, seeds[0])
-    bench = _Bench(deployment, found)
-    bench.seconds["ingest"] = round(monotonic() - began, 3)
-    earlier, later = _stretches(bench, frozen_after)
-    with bench.stage("item_vectors"):
-        bench.vectors = item_vectors(found.items, bench.project, deployment.settings.cache)
-    work = Path(mkdtemp(prefix="frozen-", dir=deployment.settings.checkpoints))
-    try:
-        fits = [_Fit(bench.project, seed, work / str(seed)) for seed in seeds]
-        for slice, until in earlier:
-            _learn(bench, fits, slice, until)
-        with bench.stage("ranker"):
-            rankers = [fit_rankers(pl.concat(fit.window, how="diagonal"), fit.project) for fit in fits]
-        known = bench.state
-        scored = [_score(bench, fits, rankers, until, known, static) for _, until in later]
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
-    with bench.stage("evaluation"):
-        judgements = [judge_slice(pl.concat(parts), bench.project) for parts in zip(*scored, strict=True)]
-        figures = _figures(judgements, bench.project)
-    bench.seconds["all"] = round(monotonic() - began, 3)
+    project, stages = deployment.project, Stages(deployment.tell)
+    seeds = seeds or (project.seed,)
+    folder = deployment.fits(f"backtest-{uuid4().hex}")
+    trainers = chain.Trainers(deployment.engine, project.scale.trainers, project.scale.gpus, deployment.cache)
+    with stages.timed("all"):
+        with stages.timed("ingest"):
+            events = deployment.ingest()
+            if new_items is not None:
+                events = hold_out(events, new_items, after, seeds[0])
+        earlier, later = slices_around(after, events.impressions["shown_at"], project.slices)
+        with stages.timed("item_vectors"):
+            vectors = chain.item_vectors(events.items, project, deployment.cache)
+        fits = [Fit(project, seed, folder / str(seed), trainers, deployment.watch) for seed in seeds]
+        walk = Walk(project, chain.timely(events.interactions, project.source), vectors, fits, stages)
+        try:
+            for slice, until in earlier:
+                walk.learn(slice, _part(events, slice, pl.col("at") < after), until)
+            with stages.timed("ranker"):
+                rankers = [fit.rankers() for fit in fits]
+            fitted = walk.state
+            scored = []
+            for slice, until in later:
+                part = _part(events, slice, pl.col("at") >= after)
+                scored.append(walk.score(part, until, rankers, fitted, static=static))
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+        with stages.timed("evaluation"):
+            results = [chain.judge_slice(pl.concat(parts), project) for parts in zip(*scored, strict=True)]
+            figures = _figures(results, project)
     full, _ = rankers[0]
-    return {
-        **figures,
-        "versions": {
-            "frozen_after": frozen_after.isoformat(),
-            "static": static,
-            "new_items": new_items,
-            "seeds": list(seeds),
-            "interest": f"fitted on {len(earlier)} slices until {fits[0].fitted_until}",
-            "ranker": f"{len(full.columns)} features, {full.info['best_iteration']} rounds",
-        },
-        "seconds": bench.seconds,
+    versions = {
+        "after": after.isoformat(),
+        "static": static,
+        "new_items": new_items,
+        "seeds": list(seeds),
+        "interest": f"fitted on {len(earlier)} slices until {fits[0].slice}",
+        "ranker": f"{len(full.columns)} features, {full.info['best_iteration']} rounds",
     }
+    return {**figures, "versions": versions, "seconds": stages.seconds}
 
 
-def _figures(judgements: Sequence[Judgement], project: Project) -> dict[str, Any]:
-    """The first seed's figures, with intervals over lists; over several seeds, means and deviations too."""
-    first = judgements[0]
+def slices_around(
+    after: datetime, shown_at: pl.Series, slices: Slices
+) -> tuple[list[tuple[str, datetime]], list[tuple[str, datetime]]]:
+    """(slice, end) before `after`, and from it on; a slice that `after` falls into is cut there and is in both."""
+    first, last = shown_at.min(), shown_at.max()
+    if not isinstance(first, datetime) or not isinstance(last, datetime) or not first < after <= last:
+        raise ProjectError(
+            f"--after {after.isoformat()} leaves nothing to fit on or nothing to evaluate: impressions were shown "
+            f"from {first!s} to {last!s}"
+        )
+    windows = [
+        (key, *slices.window(key)) for key in slices.keys(slices.start, last + timedelta(microseconds=1))
+    ]
+    earlier = [(key, min(end, after)) for key, begin, end in windows if begin < after]
+    return earlier, [(key, end) for key, _, end in windows if end > after]
+
+
+class Stages:
+    """The seconds that each stage took, said as they pass."""
+
+    def __init__(self, tell: Callable[[str], None]) -> None:
+        self.seconds: dict[str, float] = {}
+        self._tell = tell
+
+    @contextmanager
+    def timed(self, name: str) -> Iterator[None]:
+        """Add the time inside to a stage."""
+        began = monotonic()
+        yield
+        self.seconds[name] = round(self.seconds.get(name, 0.0) + monotonic() - began, 3)
+        self._tell(f"{name}: {self.seconds[name]:.1f} s so far")
+
+
+class Fit:
+    """One seed's interest model and ranking datasets."""
+
+    def __init__(
+        self,
+        project: Project,
+        seed: int,
+        folder: Path,
+        trainers: chain.Trainers,
+        watch: Callable[[str], Progress],
+    ) -> None:
+        self.project, self.seed = project, seed
+        self.version: Path | None = None
+        self.slice: str | None = None
+        """The last slice that `version` was fitted on."""
+        self._config = chain.interest_config(project.model_copy(update={"seed": seed}))
+        self._folder, self._trainers, self._watch = folder, trainers, watch
+        self._window: deque[pl.DataFrame] = deque(maxlen=project.ranker.window)
+
+    def dataset(
+        self, labels: pl.DataFrame, features: pl.DataFrame, given: chain.InterestInput
+    ) -> pl.DataFrame:
+        """A slice's ranking dataset, with scores by the present version."""
+        scores = chain.interest_scores(given, self.version, self.slice, self._trainers.cache)
+        return chain.assemble(labels, features, scores)
+
+    def learn(self, slice: str, dataset: pl.DataFrame, given: chain.InterestInput) -> None:
+        """Keep a slice's ranking dataset, and fine-tune on the slice where anything was clicked."""
+        self._window.append(dataset.with_columns(slice=pl.lit(slice)))
+        if dataset["clicked"].any():
+            said = self._watch(f"interest_model {slice}, seed {self.seed}")
+            folder = self._folder / slice
+            self.version, _ = chain.fine_tune(given, self._config, self._trainers, folder, self.version, said)
+            self.slice = slice
+
+    def rankers(self) -> tuple[Ranker, Ranker]:
+        """Fit the ranker, and the one without text, on the newest ranking datasets."""
+        dataset = pl.concat(self._window, how="diagonal")
+        return chain.fit_rankers(dataset, self.project.ranker, self.project.labels, self.seed)
+
+
+class Walk:
+    """The moment state on its way over the slices, and the fits beside it."""
+
+    def __init__(
+        self,
+        project: Project,
+        interactions: pl.DataFrame,
+        vectors: pl.DataFrame,
+        fits: Sequence[Fit],
+        stages: Stages,
+    ) -> None:
+        self.state = start(project)
+        self._project, self._vectors, self._fits, self._stages = project, vectors, fits, stages
+        self._interactions = interactions
+        """All that count for a label, whichever slice they became known in."""
+
+    def learn(self, slice: str, events: SliceEvents, until: datetime) -> None:
+        """Score a slice's events with each fit as it is, let it learn from them, and advance the state to `until`."""
+        datasets, given = self._datasets(events, until, self._labels(events))
+        with self._stages.timed("interest_model"):
+            for fit, dataset in zip(self._fits, datasets, strict=True):
+                fit.learn(slice, dataset, given)
+
+    def score(
+        self,
+        events: SliceEvents,
+        until: datetime,
+        rankers: Sequence[tuple[Ranker, Ranker]],
+        fitted: MomentState,
+        *,
+        static: bool,
+    ) -> list[pl.DataFrame]:
+        """Every scorer's scores of a slice's events, a table for each fit; advances the state unless it is static.
+
+        `fitted`: the state up to which the rankers were fitted, and the one that a static backtest looks up in.
+        """
+        labels = self._labels(events)
+        if static:
+            self.state, events = fitted, _at_once(events, fitted.at)
+        with self._stages.timed("features"):
+            known = chain.background(self.state, events, self._project, fitted)
+        datasets, _ = self._datasets(events, until, labels)
+        return [
+            chain.score_slice(dataset, *pair, known, fit.seed)
+            for dataset, pair, fit in zip(datasets, rankers, self._fits, strict=True)
+        ]
+
+    def _labels(self, events: SliceEvents) -> pl.DataFrame:
+        return chain.attribute(events.impressions, self._interactions, self._project.labels)
+
+    def _datasets(
+        self, events: SliceEvents, until: datetime, labels: pl.DataFrame
+    ) -> tuple[list[pl.DataFrame], chain.InterestInput]:
+        before = self.state
+        with self._stages.timed("features"):
+            features, self.state = chain.read_and_advance(before, events, until, self._project, self._vectors)
+        with self._stages.timed("interest_scores"):
+            given = chain.interest_input(before, events, self._project, labels)
+            return [fit.dataset(labels, features, given) for fit in self._fits], given
+
+
+def _part(events: Events, slice: str, when: pl.Expr) -> SliceEvents:
+    """A slice's events at instants (`at`) that an expression chooses."""
+    tables = {
+        name: getattr(events, name).filter(pl.col("slice") == slice).with_columns(at=pl.col(time))
+        for name, time in _TIMES.items()
+    }
+    return SliceEvents(**{name: table.filter(when).drop("slice", "at") for name, table in tables.items()})
+
+
+def _at_once(events: SliceEvents, at: datetime) -> SliceEvents:
+    """Impressions as if all were shown at `at`: nothing of the events comes strictly before."""
+    shown = events.impressions.with_columns(shown_at=pl.lit(at, pl.Datetime("us", "UTC")))
+    return SliceEvents(events.items.clear(), shown, events.interactions.clear())
+
+
+def _figures(results: Sequence[Judgement], project: Project) -> dict[str, Any]:
+    """The first seed's figures, with intervals over impressions; with several seeds, `seed_variance` too."""
+    first = results[0]
+    names = first.table["segment"].unique(maintain_order=True)
     figures = {
         **first.as_json(),
         "skipped": first.skipped,
-        "segments": {
-            name: first.as_json(name)["scorers"]
-            for name in first.table["segment"].unique(maintain_order=True)
-            if name != ALL
-        },
+        "segments": {name: first.as_json(name)["scorers"] for name in names if name != ALL},
         "left_out": dict(first.left_out),
-        "gain": gain(first, project),
+        "gain": gain(first, project.promotion, project.seed),
     }
-    return figures | ({"spread": spread(judgements)} if len(judgements) > 1 else {})
-
-
-def _stretches(
-    bench: _Bench, frozen_after: datetime
-) -> tuple[list[tuple[str, datetime]], list[tuple[str, datetime]]]:
-    """(slice, end) of what comes before the instant and after it; a slice it falls into is cut there."""
-    slices, shown = bench.project.slices, bench.found.impressions["shown_at"]
-    first, last = shown.min(), shown.max()
-    if not isinstance(first, datetime) or not isinstance(last, datetime) or not first < frozen_after <= last:
-        raise ProjectError(
-            f"--frozen-after {frozen_after.isoformat()} leaves nothing to fit on or nothing to judge: "
-            f"lists were shown from {first!s} to {last!s}"
-        )
-    keys = slices.keys(slices.start, last + timedelta(microseconds=1))
-    windows = [(key, *slices.window(key)) for key in keys]
-    earlier = [(key, min(end, frozen_after)) for key, begin, end in windows if begin < frozen_after]
-    return earlier, [(key, end) for key, _, end in windows if end > frozen_after]
-
-
-def _until(bench: _Bench, until: datetime) -> SliceEvents:
-    """Events of [state.at, until); items known earlier belong to the first stretch."""
-
-    def part(table: pl.DataFrame, at: str) -> pl.DataFrame:
-        since = bench.state.at
-        begun = pl.lit(since == bench.project.slices.start) if at == "known_at" else pl.lit(False)
-        return table.filter((begun | (pl.col(at) >= since)) & (pl.col(at) < until)).drop("slice")
-
-    found = bench.found
-    return SliceEvents(
-        part(found.items, "known_at"),
-        part(found.impressions, "shown_at"),
-        part(found.interactions, "known_at"),
-    )
-
-
-def _read(
-    bench: _Bench, events: SliceEvents, until: datetime, labels: pl.DataFrame | None = None
-) -> tuple[pl.DataFrame, InterestInput]:
-    """Features of a stretch, and what the interest model reads of it; labels only where it is to learn.
-
-    The state goes on to the stretch's end.
-    """
-    before = bench.state
-    with bench.stage("features"):
-        features, bench.state = read_and_advance(before, events, until, bench.project, bench.vectors)
-    with bench.stage("interest_scores"):
-        return features, interest_input(before, events, bench.project, labels)
-
-
-def _dataset(
-    bench: _Bench, fit: _Fit, labels: pl.DataFrame, features: pl.DataFrame, given: InterestInput
-) -> pl.DataFrame:
-    """A stretch as this seed's ranker reads it."""
-    with bench.stage("interest_scores"):
-        scores = interest_scores(given, fit.version, fit.fitted_until, bench.deployment.settings.cache)
-    return assemble(labels, features, scores)
-
-
-def _labels(bench: _Bench, events: SliceEvents) -> pl.DataFrame:
-    known = timely(bench.found.interactions.drop("slice"), bench.project.source)
-    return attribute(events.impressions, known, bench.project.labels)
-
-
-def _learn(bench: _Bench, fits: Sequence[_Fit], slice: str, until: datetime) -> None:
-    """One stretch before the instant: score it, then learn from it, then remember it."""
-    events = _until(bench, until)
-    labels = _labels(bench, events)
-    features, given = _read(bench, events, until, labels)
-    for fit in fits:
-        dataset = _dataset(bench, fit, labels, features, given)
-        fit.window.append(dataset.with_columns(slice=pl.lit(slice)))
-        if labels["clicked"].any():
-            with bench.stage("interest_model"):
-                _fine_tune(bench, fit, given, slice)
-
-
-def _fine_tune(bench: _Bench, fit: _Fit, given: InterestInput, slice: str) -> None:
-    from models.interest.training import fine_tune
-
-    place = fit.place / slice
-    model = fine_tune(
-        given.items,
-        given.moments,
-        interest_config(fit.project),
-        start_from=fit.version,
-        checkpoint=place / "training",
-        cache=bench.deployment.settings.cache,
-        progress=bench.deployment.watch(f"interest_model {slice}, seed {fit.project.seed}"),
-    )
-    model.save(place / "version")
-    fit.version, fit.fitted_until = place / "version", slice
-
-
-def _score(
-    bench: _Bench,
-    fits: Sequence[_Fit],
-    rankers: Sequence[tuple[Ranker, Ranker]],
-    until: datetime,
-    known: MomentState,
-    static: bool,
-) -> list[pl.DataFrame]:
-    """One stretch after the instant under every scorer, once a seed."""
-    events = _until(bench, until)
-    labels = _labels(bench, events)
-    if static:
-        # Shown all at the instant itself, nothing of the judged period comes strictly before.
-        shown = events.impressions.with_columns(shown_at=pl.lit(known.at, pl.Datetime("us", "UTC")))
-        bench.state = known
-        events = SliceEvents(events.items.clear(), shown, events.interactions.clear())
-    items = versions(bench.state.items, events.items)
-    with bench.stage("features"):
-        measured = baselines.measure(bench.state, events, bench.project)
-    features, given = _read(bench, events, until)
-    return [
-        score_slice(_dataset(bench, fit, labels, features, given), *pair, measured, known, items, fit.project)
-        for fit, pair in zip(fits, rankers, strict=True)
-    ]
+    return figures | ({"seed_variance": seed_variance(results)} if len(results) > 1 else {})

@@ -137,36 +137,41 @@ def run(
 
 
 @app.command()
-def evaluate(
+def backtest(
     project: ProjectFile,
-    frozen_after: Annotated[
-        str, typer.Option(help="Fit on lists shown before this instant; judge the others.")
+    after: Annotated[
+        str, typer.Option(help="Fit on impressions shown before this instant; evaluate the others.")
     ],
     json_file: Annotated[Path | None, typer.Option("--json", help="Where to write the figures.")] = None,
-    static: Annotated[bool, typer.Option(help="Stop the moment state at the instant too.")] = False,
+    static: Annotated[
+        bool, typer.Option("--static", help="Stop the moment state at the instant too.")
+    ] = False,
     new_items: Annotated[
-        float | None, typer.Option(help="This share of the items is new at the instant, and judged alone.")
+        float | None,
+        typer.Option(help="Share of the items that is unknown before the instant, and alone after it."),
     ] = None,
     seed: Annotated[
-        int | None, typer.Option(help="Of the fits and the new items; by default the project's.")
+        int | None, typer.Option(help="Seed of the fits and the new items; by default the project's.")
     ] = None,
-    seeds: Annotated[int, typer.Option(min=1, help="Fit with this many seeds, the next ones too.")] = 1,
+    seeds: Annotated[
+        int, typer.Option(min=1, help="Number of seeds to fit with, counted up from --seed.")
+    ] = 1,
     overrides: Overrides = None,
 ) -> None:
-    """Fit once, then judge every later list with models that stay as they are."""
-    from pipelines.backtest import evaluate_frozen
+    """Fit once on everything before an instant, and evaluate every later impression. Registers nothing."""
+    from pipelines.backtest import backtest as run_backtest
 
-    deployment, cut = _open(project, overrides), _instant(frozen_after)
+    deployment, instant = _open(project, overrides), _instant(after)
     first = deployment.project.seed if seed is None else seed
-    figures = evaluate_frozen(
-        deployment, cut, static=static, new_items=new_items, seeds=range(first, first + seeds)
+    figures = run_backtest(
+        deployment, instant, static=static, new_items=new_items, seeds=range(first, first + seeds)
     )
     if json_file:
         json_file.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
-    show.quality(out, figures, f"{deployment.project.name}, frozen after {frozen_after}")
+    show.quality(out, figures, f"{deployment.project.name}, backtest after {after}")
     show.gain(out, figures["gain"])
-    if "spread" in figures:
-        show.spread(out, figures["spread"], f"over {seeds} seeds, from {first}")
+    if "seed_variance" in figures:
+        show.seed_variance(out, figures["seed_variance"], f"over {seeds} seeds, from {first}")
 
 
 @app.command()

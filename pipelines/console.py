@@ -82,7 +82,7 @@ def gain(out: Terminal, figures: dict[str, Any]) -> None:
     out.print(f"text adds to behaviour: {', '.join(shown)}", soft_wrap=True)
 
 
-def spread(out: Terminal, figures: dict[str, Any], title: str) -> None:
+def seed_variance(out: Terminal, figures: dict[str, Any], title: str) -> None:
     """Each scorer's mean over seeds and its standard deviation, best first, and what text adds."""
     metrics = [*next(iter(figures.values()))]
     headline = next(name for name in _METRICS if name in metrics)

@@ -80,6 +80,17 @@ class Deployment:
             )
         return Path(place)
 
+    @property
+    def cache(self) -> Path:
+        """Folder of what is computed once of each text, reached by all workers. Raises as `shared_folder` does."""
+        return self.settings.cache if self.settings.engine == "embedded" else self.shared_folder("cache")
+
+    def fits(self, *names: str) -> Path:
+        """Folder of a fit and its checkpoints, reached by all workers. Raises as `shared_folder` does."""
+        if self.settings.engine == "embedded":
+            return self.settings.checkpoints.joinpath(self.project.name, *names)
+        return self.shared_folder("fits", *names)
+
     @cached_property
     def registry(self) -> Registry:
         """The project's model versions."""

@@ -100,7 +100,8 @@ def _until(
 
 def _gains(judgement: Judgement, project: Project) -> pl.DataFrame:
     """`metric, mean, low, high` of what text adds."""
-    return pl.DataFrame([{"metric": name, **interval} for name, interval in gain(judgement, project).items()])
+    gains = gain(judgement, project.promotion, project.seed)
+    return pl.DataFrame([{"metric": name, **interval} for name, interval in gains.items()])
 
 
 def _segment_gains(judgement: Judgement, project: Project) -> pl.DataFrame:

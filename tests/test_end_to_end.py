@@ -207,7 +207,7 @@ def test_the_future_never_changes_the_past(ran: Deployment, small_newsroom: Open
         assert other.lake.read(table, past).equals(ran.lake.read(table, past)), table
 
 
-def test_commands_rank_explain_and_evaluate(
+def test_commands_rank_explain_and_backtest(
     ran: Deployment, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("MOMENTRANK_HOME", str(ran.settings.home))
@@ -226,12 +226,12 @@ def test_commands_rank_explain_and_evaluate(
         app, ["explain", str(NEWSROOM), "--impression", impression, *given], catch_exceptions=False
     )
     figures = tmp_path / "figures.json"
-    cut = ["--frozen-after", "2026-01-08T12:00:00Z", "--json", str(figures)]
-    evaluated = runner.invoke(app, ["evaluate", str(NEWSROOM), *cut, *given], catch_exceptions=False)
+    cut = ["--after", "2026-01-08T12:00:00Z", "--json", str(figures)]
+    evaluated = runner.invoke(app, ["backtest", str(NEWSROOM), *cut, *given], catch_exceptions=False)
 
     still = tmp_path / "static.json"
-    cut = ["--frozen-after", "2026-01-08T12:00:00Z", "--static", "--json", str(still)]
-    static = runner.invoke(app, ["evaluate", str(NEWSROOM), *cut, *given], catch_exceptions=False)
+    cut = ["--after", "2026-01-08T12:00:00Z", "--static", "--json", str(still)]
+    static = runner.invoke(app, ["backtest", str(NEWSROOM), *cut, *given], catch_exceptions=False)
 
     assert "broken_json" in checked.output
     assert ranked.exit_code == explained.exit_code == evaluated.exit_code == 0

@@ -8,15 +8,13 @@ import dagster as dg
 from features.schemas import InterestScores, ItemVectors
 from features.state import start
 from models.interest_card import interest_card
-from models.interest_input import InterestInput, interest_config, interest_input
-from models.interest_input import item_vectors as vectors_of
+from pipelines import chain
 from pipelines.alone import alone
-from pipelines.deployment import Deployment
+from pipelines.deployment import Deployment, Version
 from pipelines.failures import steady
 from pipelines.publish import publish, show
 from pipelines.timetable import ONE_RUN, before
-from pipelines.work.fine_tuning import fine_tune
-from pipelines.work.scoring import score_side_by_side
+from pipelines.work.scoring import Scored, Scorer, score_side_by_side
 
 _EVENTS: list[str | dg.AssetDep] = ["items", "impressions", "interactions", before("moment_state")]
 
@@ -33,7 +31,7 @@ def item_vectors(context: dg.AssetExecutionContext, deployment: dg.ResourceParam
     """Where each item's text lies in the frozen encoder's space, for likeness to what a person took before."""
     for slice in context.partition_keys:
         items = deployment.lake.read("items", [slice])
-        table = vectors_of(items, deployment.project, deployment.settings.cache)
+        table = chain.item_vectors(items, deployment.project, deployment.settings.cache)
         publish(context, deployment, "item_vectors", slice, ItemVectors.validate(table))
 
 
@@ -53,7 +51,9 @@ def interest_model(context: dg.AssetExecutionContext, deployment: dg.ResourcePar
         if not labels["clicked"].any():
             context.add_asset_metadata({"skipped": "nothing was clicked in this slice"}, partition_key=slice)
             continue
-        given = interest_input(deployment.state_before(slice), deployment.events(slice), project, labels)
+        given = chain.interest_input(
+            deployment.state_before(slice), deployment.events(slice), project, labels
+        )
         # Two runs of one slice would write to one checkpoint.
         with alone(deployment.settings.checkpoints / project.name / f"{slice}.lock"):
             version, last = _fit(deployment, slice, context.run.run_id, given)
@@ -72,14 +72,23 @@ def interest_model(context: dg.AssetExecutionContext, deployment: dg.ResourcePar
         deployment.tell(f"interest_model {slice}: version {version}, loss {last.get('loss', 0.0):.4f}")
 
 
-def _fit(deployment: Deployment, slice: str, run: str, given: InterestInput) -> tuple[str, dict[str, Any]]:
+def _fit(
+    deployment: Deployment, slice: str, run: str, given: chain.InterestInput
+) -> tuple[str, dict[str, Any]]:
     """The version that was registered, and what was measured at its last step."""
     from models.interest.serving import example
 
     registry, previous = deployment.registry, deployment.latest("interest", slice, run)
     start_from = registry.interest_folder(previous.version) if previous else None
-    folder, history = fine_tune(deployment, slice, given, start_from)
-    config = interest_config(deployment.project)
+    config, scale = chain.interest_config(deployment.project), deployment.project.scale
+    folder, history = chain.fine_tune(
+        given,
+        config,
+        chain.Trainers(deployment.engine, scale.trainers, scale.gpus, deployment.cache),
+        deployment.fits(slice),
+        start_from,
+        deployment.watch(f"interest_model {slice}"),
+    )
     last = history[-1] if history else {}
     tags = {
         "lists": len(given.moments.impression_at),
@@ -116,7 +125,7 @@ def interest_scores(context: dg.AssetExecutionContext, deployment: dg.ResourcePa
     for slice in context.partition_keys:
         model = deployment.latest("interest", slice, context.run.run_id)
         if model and deployment.project.scale.scorers > 1:
-            scored = score_side_by_side(deployment, slice, model)
+            scored = _score_side_by_side(deployment, slice, model)
             show(
                 context, deployment, "interest_scores", slice, scored.head, scored.written,
                 {"scored_by": model.slice, "mean": scored.mean},
@@ -131,3 +140,11 @@ def interest_scores(context: dg.AssetExecutionContext, deployment: dg.ResourcePa
             context, deployment, "interest_scores", slice, table,
             {"scored_by": model.slice if model else "no version yet", "mean": mean if isinstance(mean, float) else 0.0},
         )  # fmt: skip
+
+
+def _score_side_by_side(deployment: Deployment, slice: str, model: Version) -> Scored:
+    folder = deployment.registry.interest_folder(model.version)
+    scorer = Scorer(deployment.lake, deployment.project, slice, folder, model.slice, deployment.cache)
+    embedded = deployment.settings.engine == "embedded"
+    shared = None if embedded else deployment.shared_folder("scorers")
+    return score_side_by_side(scorer, deployment.engine, shared)

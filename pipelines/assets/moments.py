@@ -5,8 +5,8 @@ from collections.abc import Iterator
 import dagster as dg
 import polars as pl
 
-from features.behaviour import advance, read_and_advance, read_features
 from features.state import MomentState
+from pipelines import chain
 from pipelines.deployment import STATE, Deployment
 from pipelines.failures import steady
 from pipelines.publish import publish, show
@@ -58,16 +58,16 @@ def moments(
         before_it, events = deployment.state_before(slice), deployment.events(slice)
         _, end = project.slices.window(slice)
         if chosen == {"moment_state"}:
-            _keep(context, deployment, slice, advance(before_it, events, end, project))
+            _keep(context, deployment, slice, chain.advance(before_it, events, end, project))
         elif chosen == {"features"}:
             _publish(
                 context,
                 deployment,
                 slice,
-                read_features(before_it, events, project, deployment.vectors(slice)),
+                chain.read_features(before_it, events, project, deployment.vectors(slice)),
             )
         else:
-            table, state = read_and_advance(before_it, events, end, project, deployment.vectors(slice))
+            table, state = chain.read_and_advance(before_it, events, end, project, deployment.vectors(slice))
             _publish(context, deployment, slice, table)
             _keep(context, deployment, slice, state)
     for name in ("moment_state", "features"):  # to Dagster, the second depends on the first

@@ -4,22 +4,20 @@ import dagster as dg
 import polars as pl
 
 from features.errors import ModelError
-from features.ranking_dataset import assemble
-from features.versions import versions
-from models import baselines, figures
+from models import figures
 from models.card import JUDGED, judged, ranker_card
 from models.exposure import beyond_accuracy
 from models.exposure import exposure as exposure_of
-from models.judging import SCORERS, judge_slice, score_slice
 from models.markdown import bullets
 from models.quality import points
+from pipelines import chain
 from pipelines.deployment import Deployment
 from pipelines.failures import steady
 from pipelines.promoting import challenge
 from pipelines.publish import picture, publish
 from pipelines.reporting import with_family
 from pipelines.timetable import ONE_RUN, before
-from pipelines.work.fitting import fit_window
+from pipelines.work.window import RankingWindow
 
 _TABLES = {"polars", "deltalake"}
 
@@ -39,7 +37,7 @@ def ranking_dataset(context: dg.AssetExecutionContext, deployment: dg.ResourcePa
             deployment.lake.read(name, [slice]).drop("slice")
             for name in ("candidates", "features", "interest_scores")
         )
-        publish(context, deployment, "ranking_dataset", slice, assemble(candidates, features, scores))
+        publish(context, deployment, "ranking_dataset", slice, chain.assemble(candidates, features, scores))
 
 
 @dg.asset(
@@ -56,7 +54,12 @@ def ranker(context: dg.AssetExecutionContext, deployment: dg.ResourceParam[Deplo
     for slice in context.partition_keys:
         window = deployment.window(slice, "ranking_dataset")
         try:
-            full, behaviour_only, examples, how = fit_window(deployment, window)
+            full, behaviour_only, examples, how = chain.fit_window(
+                RankingWindow(deployment.lake, tuple(window)),
+                project,
+                deployment.engine,
+                deployment.scratch("rankers"),
+            )
         except ModelError as error:
             context.log.warning(f"no ranker for {slice}: {error}")
             context.add_asset_metadata({"skipped": str(error)}, partition_key=slice)
@@ -122,17 +125,15 @@ def evaluation(context: dg.AssetExecutionContext, deployment: dg.ResourceParam[D
             context.add_asset_metadata({"skipped": "no ranker was fitted before"}, partition_key=slice)
             continue
         state, events = deployment.state_before(slice), deployment.events(slice)
-        scored = score_slice(
+        scored = chain.score_slice(
             deployment.lake.read("ranking_dataset", [slice]).drop("slice"),
             deployment.registry.load_ranker(version.version),
             deployment.registry.load_ranker(version.version, "behaviour_only"),
-            baselines.measure(state, events, project),
-            state,
-            versions(state.items, events.items),
-            project,
+            chain.background(state, events, project),
+            project.seed,
         ).with_columns(ranker_version=pl.lit(version.version), ranker_slice=pl.lit(version.slice))
         deployment.lake.write("evaluation_scores", slice, scored)
-        judgement = judge_slice(scored, project)
+        judgement = chain.judge_slice(scored, project)
         deployment.registry.amend_card(version.version, JUDGED, judged(judgement, slice, version.version))
         deployment.registry.log_quality(
             version.version,
@@ -149,7 +150,7 @@ def evaluation(context: dg.AssetExecutionContext, deployment: dg.ResourceParam[D
                 "left_out": ", ".join(f"{name} ({lists})" for name, lists in judgement.left_out.items()),
                 **{
                     f"{judgement.headline.replace('@', '_at_')}_{name}": means[name][judgement.headline]["mean"] or 0.0
-                    for name in SCORERS
+                    for name in chain.SCORERS
                 },
                 "quality": picture(
                     figures.intervals_figure(judgement.table.filter(segment="all"), judgement.headline)
@@ -174,12 +175,12 @@ def exposure(context: dg.AssetExecutionContext, deployment: dg.ResourceParam[Dep
             context.add_asset_metadata({"skipped": "nothing was judged"}, partition_key=slice)
             continue
         scored = deployment.lake.read("evaluation_scores", [slice])
-        shown = beyond_accuracy(scored, SCORERS, deployment.vectors(slice), project.lists.k)
+        shown = beyond_accuracy(scored, chain.SCORERS, deployment.vectors(slice), project.lists.k)
         deployment.lake.write("beyond_accuracy", slice, shown)
         full = shown.row(by_predicate=pl.col("scorer") == "full", named=True)
         publish(
             context, deployment, "exposure", slice,
-            exposure_of(scored, SCORERS, project.items.categorical, project.lists.k),
+            exposure_of(scored, chain.SCORERS, project.items.categorical, project.lists.k),
             {name: figure for name, figure in full.items() if isinstance(figure, float)},
         )  # fmt: skip
 

@@ -1,61 +1,64 @@
-"""The interest model fine-tuned by as many workers as the project says, wherever the engine has them work."""
+"""The interest model fine-tuned by as many workers as the project says, wherever the engine runs them."""
 
 import json
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from threading import Event, Thread
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from features.errors import ProjectError
-from models.interest_input import InterestInput, interest_config
-from pipelines.deployment import Deployment
+from models.interest_input import InterestInput
+from pipelines.engine import Engine
+
+if TYPE_CHECKING:
+    from models.interest.config import InterestConfig
 
 _LOOK_EVERY = 1.0  # seconds
 
 
-def place_of(deployment: Deployment, slice: str) -> Path:
-    """Folder of a slice's fit; what stands in it after an interruption is gone on from.
+@dataclass(frozen=True)
+class Trainers:
+    """The workers that fine-tune together."""
 
-    Raises ProjectError where workers of other machines would share it and it is no folder.
-    """
-    project, settings = deployment.project, deployment.settings
-    if settings.engine == "embedded":
-        return settings.checkpoints / project.name / slice
-    place = deployment.scratch("fits", slice)
-    if "://" in place:
-        raise ProjectError(
-            f"MOMENTRANK_SCRATCH is {settings.scratch}, and a fit's workers map its arrays into memory: name a folder "
-            "that all machines share, or unset MOMENTRANK_ENGINE"
-        )
-    return Path(place)
+    engine: Engine
+    workers: int
+    gpus: bool
+    cache: Path
+    """Folder, reached by all workers, of what is computed once of each text."""
 
 
 def fine_tune(
-    deployment: Deployment, slice: str, given: InterestInput, start_from: Path | None
+    given: InterestInput,
+    config: "InterestConfig",
+    trainers: Trainers,
+    folder: Path,
+    start_from: Path | None,
+    progress: Callable[[dict[str, Any]], None],
 ) -> tuple[Path, list[dict[str, Any]]]:
-    """A version fitted on a slice, beginning from the one in `start_from`: its folder and its loss curve."""
+    """Fit a version in `folder`, starting from the one in `start_from`; return its folder and its loss curve.
+
+    `folder` is reached by all workers; what an interrupted fit left there is resumed.
+    """
     from models.interest.arrays import save_arrays
     from models.interest.fitting import SavedFit, fit_saved, saved_history
 
-    place, project = place_of(deployment, slice), deployment.project
-    embedded = deployment.settings.engine == "embedded"
     fit = SavedFit(
-        arrays=place / "arrays",
-        out=place / "version",
-        checkpoint=place / "training",
-        start_from=place / "start" if start_from else None,
-        cache=deployment.settings.cache if embedded else Path(deployment.scratch("cache")),
+        arrays=folder / "arrays",
+        out=folder / "version",
+        checkpoint=folder / "training",
+        start_from=folder / "start" if start_from else None,
+        cache=trainers.cache,
     )
     # Left by a fit whose version was never registered: the slice may have been restated since.
-    for left in (fit.out, place / "start"):
+    for left in (fit.out, folder / "start"):
         shutil.rmtree(left, ignore_errors=True)
-    save_arrays(fit.arrays, given.items, given.moments, interest_config(project))
+    save_arrays(fit.arrays, given.items, given.moments, config)
     if start_from:
-        shutil.copytree(start_from, place / "start")
-    with _followed(fit.progress, deployment.watch(f"interest_model {slice}")):
-        deployment.engine.train(fit_saved, fit, project.scale.trainers, project.scale.gpus)
+        shutil.copytree(start_from, folder / "start")
+    with _followed(fit.progress, progress):
+        trainers.engine.train(fit_saved, fit, trainers.workers, trainers.gpus)
     return fit.out, saved_history(fit.out)
 
 

@@ -6,12 +6,13 @@ from uuid import uuid4
 
 import polars as pl
 
+from features.project import Project
 from models.folds import held_from
 from models.judging import fit_rankers
 from models.ranker import Ranker
 from models.ranker.drawing import draw
 from models.ranker.shards import refuse_learned
-from pipelines.deployment import Deployment
+from pipelines.engine import Engine
 from pipelines.work.shards import Shards, fit_shards
 from pipelines.work.window import RankingWindow
 
@@ -27,30 +28,29 @@ class Fit(NamedTuple):
     """How it was fitted, where that was not by one process on everything."""
 
 
-def fit_window(deployment: Deployment, slices: list[str]) -> Fit:
+def fit_window(window: RankingWindow, project: Project, engine: Engine, scratch: str) -> Fit:
     """The ranker of some slices of `ranking_dataset`, and its ablation. Raises as `ranker.fit` does.
 
     Up to `scale.in_memory` candidates, one process takes all. Of more, `scale.rankers` workers take all, or the
-    one there is takes as many, whole lists drawn at random.
+    one there is takes as many, whole lists drawn at random. `scratch`: a folder or URL that all workers reach.
     """
-    project, scale = deployment.project, deployment.project.scale
-    window = RankingWindow(deployment.lake, tuple(slices))
-    candidates = window.candidates()
-    if candidates <= scale.in_memory:
-        dataset = window.read()
-        return Fit(*fit_rankers(dataset, project), dataset.tail(5), {})
-    if scale.rankers > 1:
-        rankers = _together(deployment, window, candidates)
+    scale, candidates = project.scale, window.candidates()
+    if candidates > scale.in_memory and scale.rankers > 1:
+        rankers = _together(window, candidates, project, engine, scratch)
         return Fit(*rankers, window.examples(), {"workers": rankers[0].info["workers"]})
-    dataset = window.read_lists(draw(window.lists(), scale.in_memory, project.seed))
-    drawn = {"drawn": f"{dataset.height:,} of {candidates:,} candidates, whole lists at random"}
-    return Fit(*fit_rankers(dataset, project), dataset.tail(5), drawn)
+    if candidates <= scale.in_memory:
+        dataset, drawn = window.read(), {}
+    else:
+        dataset = window.read_lists(draw(window.lists(), scale.in_memory, project.seed))
+        drawn = {"drawn": f"{dataset.height:,} of {candidates:,} candidates, whole lists at random"}
+    rankers = fit_rankers(dataset, project.ranker, project.labels, project.seed)
+    return Fit(*rankers, dataset.tail(5), drawn)
 
 
-def _together(deployment: Deployment, window: RankingWindow, candidates: int) -> tuple[Ranker, Ranker]:
-    project = deployment.project
+def _together(
+    window: RankingWindow, candidates: int, project: Project, engine: Engine, scratch: str
+) -> tuple[Ranker, Ranker]:
     refuse_learned(project.ranker)
-    since = held_from(window.lists())
-    shards = Shards(window, project, candidates, since, deployment.scratch("rankers"), f"{uuid4()}.parquet")
-    deployment.engine.train(fit_shards, shards, project.scale.rankers)
+    shards = Shards(window, project, candidates, held_from(window.lists()), scratch, f"{uuid4()}.parquet")
+    engine.train(fit_shards, shards, project.scale.rankers)
     return shards.take()

@@ -15,7 +15,8 @@ from features.project import Project
 from features.schemas import InterestScores
 from features.state import MomentState, SliceEvents, start
 from models.interest_input import interest_input, interest_scores_by
-from pipelines.deployment import STATE, Deployment, Version
+from pipelines.deployment import STATE
+from pipelines.engine import Engine
 from pipelines.lake import SLICE, Lake, WriteResult
 from pipelines.lake import Part as Draft
 
@@ -50,7 +51,11 @@ class Scorer:
     version: Path
     fitted_until: str
     cache: Path
-    buckets: int
+
+    @property
+    def buckets(self) -> int:
+        """Parts that the users are cut into."""
+        return max(self.project.scale.buckets, self.project.scale.scorers)
 
     def __call__(self) -> Callable[[int], Part]:
         """What scores the people of a bucket, by its number."""
@@ -84,15 +89,15 @@ class Scorer:
         return self.lake.read_bucket(table, [slice], "user_id", bucket, self.buckets).drop(SLICE)
 
 
-def score_side_by_side(deployment: Deployment, slice: str, model: Version) -> Scored:
-    """`interest_scores` of a slice by `scale.scorers` actors, published all at once."""
-    project, lake = deployment.project, deployment.lake
-    buckets = max(project.scale.buckets, project.scale.scorers)
-    with _within_reach(deployment, deployment.registry.interest_folder(model.version)) as (version, cache):
-        scorer = Scorer(lake, project, slice, version, model.slice, cache, buckets)
-        parts = deployment.engine.map_actors(scorer, range(buckets), project.scale.scorers)
-    written = lake.publish(_TABLE, slice, [part.draft for part in parts])
-    head = lake.scan_slice(_TABLE, slice).head().collect()
+def score_side_by_side(scorer: Scorer, engine: Engine, shared: Path | None) -> Scored:
+    """`interest_scores` of a slice by `scale.scorers` actors, published all at once.
+
+    `shared`: a folder to hand the version on in, where actors do not reach the registry's.
+    """
+    with _within_reach(scorer, shared) as reached:
+        parts = engine.map_actors(reached, range(scorer.buckets), scorer.project.scale.scorers)
+    written = scorer.lake.publish(_TABLE, scorer.slice, [part.draft for part in parts])
+    head = scorer.lake.scan_slice(_TABLE, scorer.slice).head().collect()
     return Scored(written, head, sum(part.total for part in parts) / max(written.rows, 1))
 
 
@@ -105,14 +110,14 @@ def _score(scorer: Scorer, model: "InterestModel", bucket: int) -> Part:
 
 
 @contextmanager
-def _within_reach(deployment: Deployment, version: Path) -> Iterator[tuple[Path, Path]]:
-    """The version and the cache of texts, in folders that every actor can read."""
-    if deployment.settings.engine == "embedded":
-        yield version, deployment.settings.cache
+def _within_reach(scorer: Scorer, shared: Path | None) -> Iterator[Scorer]:
+    """The scorer with its version in a folder that every actor can read."""
+    if shared is None:
+        yield scorer
         return
-    copy = deployment.shared_folder("scorers", uuid4().hex)
-    shutil.copytree(version, copy)
+    copy = shared / uuid4().hex
+    shutil.copytree(scorer.version, copy)
     try:
-        yield copy, deployment.shared_folder("cache")
+        yield replace(scorer, version=copy)
     finally:
         shutil.rmtree(copy)

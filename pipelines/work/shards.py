@@ -80,6 +80,7 @@ def fit_shards(shards: Shards) -> None:
             )
         held_out = shards.window.read_since(shards.since, project.scale.in_memory, project.seed)
         shard = Shard(rows, held_out, shards.since)
-        rankers = fit_rankers_together(shard, project, workers, os.environ.get("MASTER_ADDR", "127.0.0.1"))
+        meeting = os.environ.get("MASTER_ADDR", "127.0.0.1")
+        rankers = fit_rankers_together(shard, project.ranker, project.labels, project.seed, workers, meeting)
         if workers.rank == 0:
             shards.save(rankers)

@@ -8,7 +8,7 @@ import pytest
 from features.behaviour import advance
 from features.state import SliceEvents, start
 from features.versions import versions
-from models.judging import SCORERS, judge_slice, promotion_values, score_slice
+from models.judging import SCORERS, Background, judge_slice, promotion_values, score_slice
 from models.ranker import Ranker
 
 
@@ -46,8 +46,9 @@ def scored(toy: SimpleNamespace) -> pl.DataFrame:
     measured = dataset.select(
         "impression_id", "item_id", item_clicks_all=pl.lit(1.0), item_age_hours=pl.lit(2.0)
     )
-    items = versions(before, later)
-    return score_slice(dataset, _ranker("good"), _ranker("bad"), measured, state, items, toy.project())
+    users, items = state.counts("user")["user_id"], state.counts("item")["item_id"]
+    known = Background(measured, versions(before, later), users, items)
+    return score_slice(dataset, _ranker("good"), _ranker("bad"), known, seed=1)
 
 
 def test_an_item_has_the_attributes_that_were_known_strictly_before_its_list(scored: pl.DataFrame) -> None:

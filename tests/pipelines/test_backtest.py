@@ -1,4 +1,4 @@
-"""Frozen evaluation on a tiny newsroom: new items are new, seeds share one walk, the state can be stopped."""
+"""Backtest of a tiny newsroom: new items are new, seeds share one walk, the state can be stopped."""
 
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -11,8 +11,8 @@ from features.behaviour import read_and_advance
 from features.errors import ProjectError
 from models.metrics import METRICS
 from models.seed_variance import GAIN
-from pipelines import backtest
-from pipelines.backtest import evaluate_frozen
+from pipelines import chain
+from pipelines.backtest import backtest
 from pipelines.deployment import Deployment
 
 CUT = datetime(2026, 1, 6, 12, tzinfo=UTC)
@@ -51,35 +51,35 @@ def _means(scorers: dict[str, Any]) -> dict[tuple[str, str], float]:
 
 @pytest.fixture(scope="module")
 def plain(deployment: Deployment) -> dict[str, Any]:
-    return evaluate_frozen(deployment, CUT)
+    return backtest(deployment, CUT)
 
 
 def test_seeds_share_one_walk_and_the_first_gives_the_figures(
     deployment: Deployment, plain: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     counted = Mock(wraps=read_and_advance)
-    monkeypatch.setattr(backtest, "read_and_advance", counted)
+    monkeypatch.setattr(chain, "read_and_advance", counted)
 
-    found = evaluate_frozen(deployment, CUT, seeds=(1, 2))
+    found = backtest(deployment, CUT, seeds=(1, 2))
 
-    assert counted.call_count == 3  # two stretches before the instant, one after it
+    assert counted.call_count == 3  # two slices before the instant, the second cut there, and the rest of it
     assert found["scorers"] == plain["scorers"]
     assert found["gain"] == plain["gain"]
     assert found["versions"]["seeds"] == [1, 2]
-    assert set(found["spread"]) == {*plain["scorers"], GAIN}
+    assert set(found["seed_variance"]) == {*plain["scorers"], GAIN}
     for metric in METRICS:
-        values = found["spread"]["full"][metric]["values"]
+        values = found["seed_variance"]["full"][metric]["values"]
         assert values[0] == plain["scorers"]["full"][metric]["mean"]
-    text = found["spread"]["text_only"]["auc"]
+    text = found["seed_variance"]["text_only"]["auc"]
     assert text["values"][0] != text["values"][1]
-    assert found["spread"]["popularity"]["auc"]["deviation"] == 0
-    assert "spread" not in plain
+    assert found["seed_variance"]["popularity"]["auc"]["deviation"] == 0
+    assert "seed_variance" not in plain
 
 
 def test_new_items_are_judged_alone_and_nobody_met_them(
     deployment: Deployment, plain: dict[str, Any]
 ) -> None:
-    found = evaluate_frozen(deployment, CUT, new_items=0.5)
+    found = backtest(deployment, CUT, new_items=0.5)
 
     assert found["versions"]["new_items"] == 0.5
     assert 0 < found["impressions"] <= plain["impressions"]
@@ -91,12 +91,12 @@ def test_new_items_are_judged_alone_and_nobody_met_them(
 
 
 def test_with_the_state_stopped_new_items_are_all_alike_to_popularity(deployment: Deployment) -> None:
-    found = evaluate_frozen(deployment, CUT, new_items=0.5, static=True)
+    found = backtest(deployment, CUT, new_items=0.5, static=True)
 
     assert found["scorers"]["popularity"]["auc"]["mean"] == 0.5
     assert found["scorers"]["full"]["auc"]["mean"] != 0.5
 
 
 def test_an_instant_with_nothing_before_it_is_refused(deployment: Deployment) -> None:
-    with pytest.raises(ProjectError, match="leaves nothing to fit on or nothing to judge"):
-        evaluate_frozen(deployment, datetime(2026, 1, 5, tzinfo=UTC), new_items=0.5)
+    with pytest.raises(ProjectError, match="leaves nothing to fit on or nothing to evaluate"):
+        backtest(deployment, datetime(2026, 1, 5, tzinfo=UTC), new_items=0.5)

@@ -52,8 +52,8 @@ def complaint(*words: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captu
         (["run", NEWSROOM, "--from", "yesterday"], "is not written as"),
         (["run", NEWSROOM, "--until", "2099-01-08"], "--until 2099-01-08 is beyond slices.end"),
         (["run", NEWSROOM, "--from", "2026-01-08", "--until", "2026-01-06"], "no slice lies between"),
-        (["evaluate", NEWSROOM, "--frozen-after", "noon"], "is not an instant"),
-        (["evaluate", NEWSROOM, "--frozen-after", NOON, "--new-items", "30", *SMALL], "between 0 and 1"),
+        (["backtest", NEWSROOM, "--after", "noon"], "is not an instant"),
+        (["backtest", NEWSROOM, "--after", NOON, "--new-items", "30", *SMALL], "between 0 and 1"),
         (["rank", NEWSROOM, "--user", "u-00001"], "no ranker is registered yet"),
         (["explain", NEWSROOM], "either --impression ID, or --user ID"),
         (["explain", NEWSROOM, "--impression", "r", "--at", NOON], "either --impression ID, or --user ID"),
@@ -121,7 +121,7 @@ def test_an_unreachable_tracking_server_stops_a_run_before_it_begins(
     assert not (tmp_path / "home" / "lake").exists()
 
 
-def test_evaluate_hands_on_what_it_is_asked_and_shows_the_spread(
+def test_backtest_passes_its_options_on_and_shows_the_seed_variance(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     interval = {"mean": 0.5, "low": 0.4, "high": 0.6}
@@ -137,14 +137,14 @@ def test_evaluate_hands_on_what_it_is_asked_and_shows_the_spread(
             "random": dict.fromkeys(metrics, at_random),
         },
         "gain": dict.fromkeys(metrics, added),
-        "spread": {name: dict.fromkeys(metrics, over_seeds) for name in ("full", GAIN)},
+        "seed_variance": {name: dict.fromkeys(metrics, over_seeds) for name in ("full", GAIN)},
     }
     evaluated = Mock(return_value=figures)
-    monkeypatch.setattr("pipelines.backtest.evaluate_frozen", evaluated)
+    monkeypatch.setattr("pipelines.backtest.backtest", evaluated)
     asked = ["--new-items", "0.3", "--seed", "5", "--seeds", "2", "--json", str(tmp_path / "figures.json")]
 
     found = CliRunner().invoke(
-        cli.app, ["evaluate", NEWSROOM, "--frozen-after", NOON, *asked], catch_exceptions=False
+        cli.app, ["backtest", NEWSROOM, "--after", NOON, *asked], catch_exceptions=False
     )
 
     assert evaluated.call_args.kwargs == {"static": False, "new_items": 0.3, "seeds": range(5, 7)}

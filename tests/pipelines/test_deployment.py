@@ -7,7 +7,7 @@ from unittest.mock import Mock
 import polars as pl
 import pytest
 
-from features.errors import ModelError
+from features.errors import ModelError, ProjectError
 from pipelines import cli
 from pipelines.deployment import Deployment
 from pipelines.settings import load
@@ -47,3 +47,13 @@ def test_a_user_whom_no_log_has_is_ranked_as_a_new_one_and_that_is_said(
     assert page.getvalue() == ""
     assert cli._stored(deployment, "[/b]") == "[/b]"
     assert page.getvalue().startswith("no log has a user '[/b]': ranked as a new user")
+
+
+def test_a_cluster_needs_a_folder_that_its_machines_share(deployment: Deployment) -> None:
+    def on_a_cluster(scratch: str) -> Deployment:
+        settings = deployment.settings.model_copy(update={"engine": "ray", "scratch": scratch})
+        return Deployment(deployment.project, settings)
+
+    assert on_a_cluster("/shared").fits("2026-01-06") == Path("/shared/newsroom/fits/2026-01-06")
+    with pytest.raises(ProjectError, match="MOMENTRANK_SCRATCH is s3://bucket/scratch"):
+        on_a_cluster("s3://bucket/scratch").fits("2026-01-06")

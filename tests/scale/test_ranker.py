@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from threading import Timer
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -18,6 +17,7 @@ from pipelines.engine import Cluster, Embedded, Engine
 from pipelines.lake import Lake
 from pipelines.work import fitting
 from pipelines.work.shards import Shards, fit_shards
+from pipelines.work.window import RankingWindow
 
 DAYS = ["2026-01-05", "2026-01-06", "2026-01-07"]
 START = datetime(2026, 1, 5, tzinfo=UTC)
@@ -54,19 +54,15 @@ def lake(tmp_path: Path) -> Lake:
     return lake
 
 
-def _deployment(lake: Lake, toy: Any, engine: Engine, rounds: int = 30) -> Any:
+def _fit(lake: Lake, toy: Any, engine: Engine, rounds: int = 30) -> fitting.Fit:
     settings = {"rounds": rounds, "early_stopping": rounds, "min_leaf": 10, "leaves": 5}
-    return SimpleNamespace(
-        lake=lake,
-        project=toy.project(
-            slices={"start": START, "every": "1d"},
-            labels={"gains": {"click": 1.0}},
-            ranker=settings,
-            scale={"rankers": 2, "in_memory": 1600},
-        ),
-        engine=engine,
-        scratch=lambda *names: "/".join([lake.root, "..", "scratch", *names]),
+    project = toy.project(
+        slices={"start": START, "every": "1d"},
+        labels={"gains": {"click": 1.0}},
+        ranker=settings,
+        scale={"rankers": 2, "in_memory": 1600},
     )
+    return fitting.fit_window(RankingWindow(lake, tuple(DAYS)), project, engine, f"{lake.root}/../scratch")
 
 
 def _texts(ranker: Ranker) -> list[str]:
@@ -74,10 +70,7 @@ def _texts(ranker: Ranker) -> list[str]:
 
 
 def test_where_the_workers_are_makes_no_difference(machines: Any, lake: Lake, toy: Any) -> None:
-    here, there = (
-        fitting.fit_window(_deployment(lake, toy, engine), DAYS)
-        for engine in (Embedded(), Cluster(machines.address))
-    )
+    here, there = (_fit(lake, toy, engine) for engine in (Embedded(), Cluster(machines.address)))
     assert there.tags == here.tags == {"workers": 2}
     assert _texts(there.full) == _texts(here.full)
     assert _texts(there.behaviour_only) == _texts(here.behaviour_only)
@@ -104,6 +97,6 @@ def test_a_worker_that_is_killed_in_the_middle_of_the_fit_costs_time_only(
 ) -> None:
     engine = Embedded() if place == "processes" else Cluster(request.getfixturevalue("machines").address)
     monkeypatch.setattr(fitting, "fit_shards", FirstDies(tmp_path / "died"))
-    fitted = fitting.fit_window(_deployment(lake, toy, engine, rounds=1500), DAYS)
+    fitted = _fit(lake, toy, engine, rounds=1500)
     assert (tmp_path / "died").exists()
     assert fitted.full.info["rows"] > 1600

@@ -25,7 +25,7 @@ from models.interest_input import interest_config, interest_input, interest_scor
 from pipelines.deployment import STATE, Version
 from pipelines.engine import Cluster, Embedded
 from pipelines.lake import Lake
-from pipelines.work.scoring import Scored, score_side_by_side
+from pipelines.work.scoring import Scored, Scorer, score_side_by_side
 
 SECONDS = 60
 ROUNDING = 1e-6
@@ -69,17 +69,9 @@ def world(toy: SimpleNamespace, project: Project, version: Path, tmp_path: Path)
 
 
 def score(world: SimpleNamespace, project: Project, version: Path, folder: Path, engine: Any) -> Scored:
-    deployment: Any = SimpleNamespace(
-        project=project,
-        lake=world.lake,
-        engine=engine,
-        settings=SimpleNamespace(
-            engine="embedded" if isinstance(engine, Embedded) else "ray", cache=folder / "cache"
-        ),
-        registry=SimpleNamespace(interest_folder=lambda _: version),
-        shared_folder=lambda *names: folder.joinpath("scratch", *names),
-    )
-    return score_side_by_side(deployment, world.slice, world.model)
+    scorer = Scorer(world.lake, project, world.slice, version, world.model.slice, folder / "cache")
+    shared = None if isinstance(engine, Embedded) else folder / "scratch" / "scorers"
+    return score_side_by_side(scorer, engine, shared)
 
 
 def published(world: SimpleNamespace) -> pl.DataFrame:

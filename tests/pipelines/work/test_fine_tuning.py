@@ -7,16 +7,13 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
-import pytest
 
-from features.errors import ProjectError
 from models.interest.arrays import load_arrays
+from models.interest.config import InterestConfig
 from models.interest.fitting import SavedFit
 from models.interest.items import ItemArrays
 from models.interest.moments import MomentArrays
-from pipelines.work.fine_tuning import fine_tune, place_of
-
-SLICE = "2026-01-05"
+from pipelines.work.fine_tuning import Trainers, fine_tune
 
 
 class Engine:
@@ -59,42 +56,22 @@ def _given() -> Any:
     )
 
 
-def _deployment(toy: Any, folder: Path, heard: list[Any], engine: str = "embedded", scratch: str = "") -> Any:
-    return SimpleNamespace(
-        project=toy.project(
-            scale={"trainers": 2, "gpus": True}, interest={"numbers": False, "accumulate": 2}
-        ),
-        settings=SimpleNamespace(engine=engine, checkpoints=folder, cache=folder / "cache", scratch=scratch),
-        scratch=lambda *names: "/".join([scratch, "toy", *names]),
-        engine=Engine(heard),
-        watch=lambda what: lambda facts: heard.append((what, facts)),
-    )
-
-
-def test_workers_find_the_arrays_and_the_version_to_begin_from_and_are_heard(
-    toy: Any, tmp_path: Path
-) -> None:
+def test_workers_find_the_arrays_and_the_version_to_start_from_and_report_progress(tmp_path: Path) -> None:
     heard: list[Any] = []
-    deployment = _deployment(toy, tmp_path / "home", heard)
+    engine, folder = Engine(heard), tmp_path / "fit"
     (tmp_path / "previous").mkdir()
     (tmp_path / "previous" / "config.json").touch()
-    left = place_of(deployment, SLICE) / "version"
+    left = folder / "version"
     left.mkdir(parents=True)
+    trainers = Trainers(engine, 2, True, tmp_path / "cache")
 
-    folder, history = fine_tune(deployment, SLICE, _given(), tmp_path / "previous")
+    found = fine_tune(
+        _given(), InterestConfig(numbers=()), trainers, folder, tmp_path / "previous", heard.append
+    )
 
-    assert deployment.engine.asked == (2, True)
-    assert deployment.engine.texts == ["a text"]
-    assert "start/config.json" in deployment.engine.found
-    assert "version" not in deployment.engine.found
-    assert heard[0] == (f"interest_model {SLICE}", {"step": 3})
-    assert (folder, history) == (left, [{"loss": 0.5}])
-
-
-def test_a_cluster_needs_a_folder_that_its_machines_share(toy: Any, tmp_path: Path) -> None:
-    shared = _deployment(toy, tmp_path, [], "ray", f"{tmp_path}/shared")
-    remote = _deployment(toy, tmp_path, [], "ray", "s3://bucket/scratch")
-
-    assert place_of(shared, SLICE) == tmp_path / "shared" / "toy" / "fits" / SLICE
-    with pytest.raises(ProjectError, match="MOMENTRANK_SCRATCH is s3://bucket/scratch"):
-        place_of(remote, SLICE)
+    assert engine.asked == (2, True)
+    assert engine.texts == ["a text"]
+    assert "start/config.json" in engine.found
+    assert "version" not in engine.found
+    assert heard[0] == {"step": 3}
+    assert found == (left, [{"loss": 0.5}])

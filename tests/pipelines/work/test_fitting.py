@@ -16,7 +16,7 @@ from models.metrics import per_impression
 from models.ranker import Ranker
 from pipelines.engine import Embedded
 from pipelines.lake import Lake
-from pipelines.work.fitting import fit_window
+from pipelines.work.fitting import Fit, fit_window
 from pipelines.work.shards import Shards, fit_shards
 from pipelines.work.window import RankingWindow
 
@@ -66,8 +66,13 @@ def _deployment(lake: Lake, toy: Any, ranker: dict[str, Any] | None = None, **sc
             scale=scale,
         ),
         engine=Embedded(),
-        scratch=lambda *names: "/".join([lake.root, "..", "scratch", *names]),
+        scratch=f"{lake.root}/../scratch",
     )
+
+
+def _fit(deployment: Any) -> Fit:
+    window = RankingWindow(deployment.lake, tuple(DAYS))
+    return fit_window(window, deployment.project, deployment.engine, deployment.scratch)
 
 
 def _texts(ranker: Ranker) -> list[str]:
@@ -86,9 +91,11 @@ def test_a_window_that_one_process_takes_is_fitted_there_on_all_of_it(
     lake: Lake, toy: Any, rankers: int
 ) -> None:
     deployment = _deployment(lake, toy, rankers=rankers, in_memory=3 * LISTS * 8)
-    fitted = fit_window(deployment, DAYS)
+    fitted = _fit(deployment)
     dataset = lake.read("ranking_dataset", DAYS)
-    for found, expected in zip(fitted[:2], fit_rankers(dataset, deployment.project), strict=True):
+    project = deployment.project
+    alone = fit_rankers(dataset, project.ranker, project.labels, project.seed)
+    for found, expected in zip(fitted[:2], alone, strict=True):
         assert _texts(found) == _texts(expected)
     assert fitted.examples.equals(dataset.tail(5))
     assert fitted.tags == {}
@@ -96,12 +103,12 @@ def test_a_window_that_one_process_takes_is_fitted_there_on_all_of_it(
 
 def test_of_a_larger_window_one_process_draws_whole_lists_and_says_so(lake: Lake, toy: Any) -> None:
     deployment = _deployment(lake, toy, in_memory=1600)
-    fitted = fit_window(deployment, DAYS)
+    fitted = _fit(deployment)
     # A third of each day, less what another list would have been too much.
     assert fitted.tags == {"drawn": "1,584 of 4,800 candidates, whole lists at random"}
     assert fitted.full.info["rows"] <= 1584
     assert fitted.full.info["slices"] == DAYS
-    assert _texts(fit_window(deployment, DAYS).full) == _texts(fitted.full)
+    assert _texts(_fit(deployment).full) == _texts(fitted.full)
     assert fitted.examples.height == 5
 
 
@@ -124,10 +131,10 @@ def test_a_part_of_a_window_is_read_without_the_rest(lake: Lake) -> None:
 
 def test_two_processes_fit_a_larger_window_as_well_as_one(lake: Lake, toy: Any) -> None:
     deployment = _deployment(lake, toy, rankers=2, in_memory=1600)
-    fitted = fit_window(deployment, DAYS)
+    fitted = _fit(deployment)
     dataset = lake.read("ranking_dataset", DAYS)
     alone = [
-        _quality(fit_rankers(dataset, deployment.project.model_copy(update={"seed": seed}))[0])
+        _quality(fit_rankers(dataset, deployment.project.ranker, deployment.project.labels, seed)[0])
         for seed in range(5)
     ]
     spread = max(alone) - min(alone)
@@ -138,14 +145,14 @@ def test_two_processes_fit_a_larger_window_as_well_as_one(lake: Lake, toy: Any) 
     assert fitted.tags == {"workers": 2}
     assert fitted.behaviour_only.columns == ("item_ctr_1d",)
     assert fitted.examples["slice"].unique().to_list() == DAYS[-1:]
-    assert not [*Path(deployment.scratch()).rglob("*.parquet")]
+    assert not [*Path(deployment.scratch).rglob("*.parquet")]
 
 
 def test_what_workers_cannot_do_is_said_before_they_start(lake: Lake, toy: Any) -> None:
     deployment = _deployment(lake, toy, {"position_bias": "learned"}, rankers=2, in_memory=1600)
     deployment.engine = None
     with pytest.raises(ModelError, match=r"scale\.rankers to 1"):
-        fit_window(deployment, DAYS)
+        _fit(deployment)
 
 
 def test_workers_that_read_another_table_than_was_counted_fit_nothing(lake: Lake, toy: Any) -> None:

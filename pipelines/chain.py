@@ -1,0 +1,53 @@
+"""The chain on one page: the steps from a slice's events to its evaluation, in order.
+
+Assets call them with tables of the lake, `pipelines/backtest.py` with tables in memory. The import law (pyproject.toml)
+keeps both from going around this list. Workers do parts of some steps, by the same functions: `pipelines/work/`.
+
+    attribute          impressions, interactions                       → candidates with labels
+    item_vectors       item versions                                   → text vectors
+    read_and_advance   state before, events, text vectors              → features, state after
+    interest_input     state before, events, labels                    → the interest model's arrays
+    interest_scores    these arrays, a version of earlier slices       → interest scores
+    fine_tune          these arrays, the version before                → interest model version
+    assemble           candidates, features, interest scores           → ranking dataset
+    fit_rankers        the ranking datasets of a window                → ranker, and ranker without text
+    background         state before, events                            → what baselines and segments read
+    score_slice        ranking dataset, both rankers, background       → scores of every scorer
+    judge_slice        scores                                          → evaluation result
+"""
+
+from features.behaviour import advance, read_and_advance, read_features
+from features.labels import attribute, timely
+from features.ranking_dataset import assemble
+from models.interest_input import (
+    InterestInput,
+    interest_config,
+    interest_input,
+    interest_scores,
+    item_vectors,
+)
+from models.judging import SCORERS, background, fit_rankers, judge_slice, score_slice
+from pipelines.work.fine_tuning import Trainers, fine_tune
+from pipelines.work.fitting import fit_window
+
+__all__ = [
+    "SCORERS",
+    "InterestInput",
+    "Trainers",
+    "advance",
+    "assemble",
+    "attribute",
+    "background",
+    "fine_tune",
+    "fit_rankers",
+    "fit_window",
+    "interest_config",
+    "interest_input",
+    "interest_scores",
+    "item_vectors",
+    "judge_slice",
+    "read_and_advance",
+    "read_features",
+    "score_slice",
+    "timely",
+]
