@@ -15,7 +15,7 @@ import pytest
 from models.ranker import Ranker
 from pipelines.engine import Cluster, Embedded, Engine
 from pipelines.lake import Lake
-from pipelines.work import fitting
+from pipelines.work import rankers
 from pipelines.work.shards import Shards, fit_shards
 from pipelines.work.window import RankingWindow
 
@@ -54,7 +54,7 @@ def lake(tmp_path: Path) -> Lake:
     return lake
 
 
-def _fit(lake: Lake, toy: Any, engine: Engine, rounds: int = 30) -> fitting.Fit:
+def _fit(lake: Lake, toy: Any, engine: Engine, rounds: int = 30) -> rankers.Fit:
     settings = {"rounds": rounds, "early_stopping": rounds, "min_leaf": 10, "leaves": 5}
     project = toy.project(
         slices={"start": START, "every": "1d"},
@@ -62,7 +62,7 @@ def _fit(lake: Lake, toy: Any, engine: Engine, rounds: int = 30) -> fitting.Fit:
         ranker=settings,
         scale={"rankers": 2, "in_memory": 1600},
     )
-    return fitting.fit_window(RankingWindow(lake, tuple(DAYS)), project, engine, f"{lake.root}/../scratch")
+    return rankers.fit_window(RankingWindow(lake, tuple(DAYS)), project, engine, f"{lake.root}/../scratch")
 
 
 def _texts(ranker: Ranker) -> list[str]:
@@ -96,7 +96,7 @@ def test_a_worker_that_is_killed_in_the_middle_of_the_fit_costs_time_only(
     place: str, lake: Lake, toy: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: Any
 ) -> None:
     engine = Embedded() if place == "processes" else Cluster(request.getfixturevalue("machines").address)
-    monkeypatch.setattr(fitting, "fit_shards", FirstDies(tmp_path / "died"))
+    monkeypatch.setattr(rankers, "fit_shards", FirstDies(tmp_path / "died"))
     fitted = _fit(lake, toy, engine, rounds=1500)
     assert (tmp_path / "died").exists()
     assert fitted.full.info["rows"] > 1600

@@ -16,7 +16,7 @@ from models.metrics import per_impression
 from models.ranker import Ranker
 from pipelines.engine import Embedded
 from pipelines.lake import Lake
-from pipelines.work.fitting import Fit, fit_window
+from pipelines.work.rankers import Fit, fit_window
 from pipelines.work.shards import Shards, fit_shards
 from pipelines.work.window import RankingWindow
 
