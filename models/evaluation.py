@@ -72,6 +72,11 @@ class Judgement:
             scorers.setdefault(row["scorer"], {})[row["metric"]] = interval
         return {"impressions": self.impressions, "headline": self.headline, "scorers": scorers}
 
+    def segments_as_json(self) -> dict[str, Any]:
+        """Segment → its `scorers`, as in `as_json`."""
+        names = self.table["segment"].unique(maintain_order=True)
+        return {name: self.as_json(name)["scorers"] for name in names if name != ALL}
+
 
 def judge(
     frame: pl.DataFrame,

@@ -22,7 +22,7 @@ from features.events import Events
 from features.project import Project
 from features.slices import Slices
 from features.state import MomentState, SliceEvents, start
-from models.evaluation import ALL, Judgement
+from models.evaluation import Judgement
 from models.ranker import Ranker
 from models.seed_variance import gain, seed_variance
 from pipelines import chain
@@ -244,11 +244,10 @@ def _at_once(events: SliceEvents, at: datetime) -> SliceEvents:
 def _figures(results: Sequence[Judgement], project: Project) -> dict[str, Any]:
     """The first seed's figures, with intervals over impressions; with several seeds, `seed_variance` too."""
     first = results[0]
-    names = first.table["segment"].unique(maintain_order=True)
     figures = {
         **first.as_json(),
         "skipped": first.skipped,
-        "segments": {name: first.as_json(name)["scorers"] for name in names if name != ALL},
+        "segments": first.segments_as_json(),
         "left_out": dict(first.left_out),
         "gain": gain(first, project.promotion, project.seed),
     }

@@ -28,11 +28,12 @@ from models.interest_input import (
 )
 from models.judging import SCORERS, background, fit_rankers, judge_slice, score_slice
 from pipelines.work.fine_tuning import Trainers, fine_tune
-from pipelines.work.rankers import fit_window
+from pipelines.work.rankers import RankingWindow, fit_window
 
 __all__ = [
     "SCORERS",
     "InterestInput",
+    "RankingWindow",
     "Trainers",
     "advance",
     "assemble",

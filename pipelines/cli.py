@@ -320,7 +320,7 @@ def _stored(deployment: Deployment, user: str) -> str:
     from pipelines.requests import met
 
     stored = deployment.privacy.stored(user)
-    if not met(deployment, stored):
+    if not met(deployment.lake, stored):
         out.print(f"no log has a user {user!r}: ranked as a new user, by what everybody does")
     return stored
 

@@ -94,7 +94,7 @@ def seed_variance(out: Terminal, figures: dict[str, Any], title: str) -> None:
 
 def results(out: Terminal, deployment: Deployment, last: str, seconds: float) -> None:
     """What a run made: quality, versions, one list, and where to look."""
-    metrics = metrics_of(deployment, judged(deployment, last))
+    metrics = metrics_of(deployment, judged(deployment.lake, deployment.project, last))
     quality(out, metrics, deployment.project.name)
     for kind in ("ranker", "interest"):
         versions = deployment.registry.versions(kind)

@@ -161,10 +161,6 @@ class Deployment:
         kept = [key for key in self.lake.slices("item_vectors") if key <= until]
         return self.lake.read("item_vectors", kept).drop("slice")
 
-    def window(self, slice: str, table: str) -> list[str]:
-        """The ranker's window: the last declared number of slices up to `slice` that `table` has."""
-        return [key for key in self.lake.slices(table) if key <= slice][-self.project.ranker.window :]
-
     def latest(self, kind: Kind, before: str, dagster_run: str | None = None) -> Version | None:
         """The version fitted on the latest slice before one; it cannot have seen that slice.
 

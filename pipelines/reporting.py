@@ -16,34 +16,32 @@ from features.ranking_dataset import feature_columns
 from features.state.histories import PASSED
 from models.evaluation import ALL, Judgement, calibration, calibration_error, difference
 from models.judging import judge_slice
+from models.registry import Registry
 from models.report.tables import RankedList, ReportData
 from models.seed_variance import gain
-from pipelines.deployment import Deployment
+from pipelines.deployment import STATE, Deployment
+from pipelines.lake import Lake
 from pipelines.requests import serving_until
+from pipelines.work.rankers import RankingWindow
 
 _READERS, _PLACES = 4, 6  # users whose lists the page shows, and how far down
 _DRIFT_ROWS = 200_000  # of the window that the last slice is held against
 
 
-def judged(deployment: Deployment, until: str) -> Judgement | None:
+def judged(lake: Lake, project: Project, until: str) -> Judgement | None:
     """Every judged slice up to one, together; None before anything was judged."""
-    slices = [key for key in deployment.lake.slices("evaluation_scores") if key <= until]
-    if not slices:
-        return None
-    return judge_slice(deployment.lake.read("evaluation_scores", slices), deployment.project)
+    scores = _until(lake, "evaluation_scores", until)
+    return judge_slice(scores, project) if scores.width else None
 
 
 def metrics_of(deployment: Deployment, judgement: Judgement | None) -> dict[str, Any]:
     """What metrics.json holds: figures only, so that two equal runs write the same file."""
     champion = deployment.champion()
     found = judgement.as_json() if judgement else {"impressions": 0, "headline": "ndcg@10", "scorers": {}}
-    segments = judgement.table["segment"].unique(maintain_order=True).to_list() if judgement else []
     return {
         "project": deployment.project.name,
         **found,
-        "segments": {
-            name: judgement.as_json(name)["scorers"] for name in segments if name != "all" and judgement
-        },
+        "segments": judgement.segments_as_json() if judgement else {},
         "champion": champion.slice if champion else None,
         "slices": deployment.lake.slices("candidates"),
     }
@@ -59,10 +57,11 @@ def write_metrics(metrics: dict[str, Any], path: Path) -> None:
 
 def report_data(deployment: Deployment, judgement: Judgement | None, slice: str) -> ReportData:
     """Everything the page shows, as of a slice: nothing of later ones."""
-    project = deployment.project
-    kept = deployment.lake.slices("candidates")
+    project, lake, serving = deployment.project, deployment.lake, serving_until(deployment, slice)
+    ranker = deployment.registry.load_ranker(serving.version) if serving else None
+    kept = lake.slices("candidates")
     every = judgement.table.filter(segment=ALL) if judgement else pl.DataFrame()
-    calibrations, errors = _calibration(_until(deployment, "evaluation_scores", slice))
+    calibrations, errors = _calibration(_until(lake, "evaluation_scores", slice))
     return ReportData(
         project=project.name,
         generated_at=datetime.now(UTC),
@@ -72,30 +71,28 @@ def report_data(deployment: Deployment, judgement: Judgement | None, slice: str)
         judged=judgement.impressions if judgement else 0,
         overall=every,
         gain=_gains(judgement, project) if judgement else pl.DataFrame(),
-        quality=_until(deployment, "evaluation", slice).filter(segment=ALL) if judgement else pl.DataFrame(),
+        quality=_until(lake, "evaluation", slice).filter(segment=ALL) if judgement else pl.DataFrame(),
         segments=judgement.table.filter(pl.col("segment") != ALL) if judgement else pl.DataFrame(),
         segment_gain=_segment_gains(judgement, project) if judgement else pl.DataFrame(),
         few=project.evaluation.few,
-        importance=_importance(deployment, slice),
+        importance=with_family(ranker.importance(), project) if ranker else pl.DataFrame(),
         calibration=calibrations,
         calibration_errors=errors,
-        exposure=_exposure(_until(deployment, "exposure", slice)),
+        exposure=_exposure(_until(lake, "exposure", slice)),
         attributes=project.items.categorical,
-        beyond=_beyond(_until(deployment, "beyond_accuracy", slice)),
-        drift=_drift(deployment, slice),
-        volume=volume(deployment, slice),
-        rejects=_rejects(_until(deployment, "rejects", slice)),
-        lists=_lists(deployment, slice),
-        versions=_versions(deployment, slice),
+        beyond=_beyond(_until(lake, "beyond_accuracy", slice)),
+        drift=_drift(lake, project, slice),
+        volume=volume(lake, slice),
+        rejects=_rejects(_until(lake, "rejects", slice)),
+        lists=_lists(lake, slice),
+        versions=_versions(deployment.registry, _until(lake, "promotion", slice), slice),
     )
 
 
-def _until(
-    deployment: Deployment, table: str, slice: str, columns: Sequence[str] | None = None
-) -> pl.DataFrame:
+def _until(lake: Lake, table: str, slice: str, columns: Sequence[str] | None = None) -> pl.DataFrame:
     """The slices of a table up to one; an empty frame where there is none."""
-    slices = [key for key in deployment.lake.slices(table) if key <= slice]
-    return deployment.lake.read(table, slices, columns) if slices else pl.DataFrame()
+    slices = [key for key in lake.slices(table) if key <= slice]
+    return lake.read(table, slices, columns) if slices else pl.DataFrame()
 
 
 def _gains(judgement: Judgement, project: Project) -> pl.DataFrame:
@@ -126,13 +123,6 @@ def _segment_gains(judgement: Judgement, project: Project) -> pl.DataFrame:
     ]
     schema = {"segment": pl.String, "mean": pl.Float64, "low": pl.Float64, "high": pl.Float64}
     return pl.DataFrame(rows, schema=schema, orient="row").fill_nan(None)
-
-
-def _importance(deployment: Deployment, slice: str) -> pl.DataFrame:
-    serving = serving_until(deployment, slice)
-    if serving is None:
-        return pl.DataFrame()
-    return with_family(deployment.registry.load_ranker(serving.version).importance(), deployment.project)
 
 
 def with_family(importance: pl.DataFrame, project: Project) -> pl.DataFrame:
@@ -175,31 +165,28 @@ def _beyond(rows: pl.DataFrame) -> pl.DataFrame:
     return rows.group_by("scorer").agg(pl.col(pl.Float64).mean()).sort("scorer") if rows.height else rows
 
 
-def _drift(deployment: Deployment, slice: str) -> pl.DataFrame:
+def _drift(lake: Lake, project: Project, slice: str) -> pl.DataFrame:
     """`column, meaning, psi` of the ranker's inputs: the slice against the window before it."""
-    window = [key for key in deployment.window(slice, "ranking_dataset") if key != slice]
-    if not window or not deployment.lake.has("ranking_dataset", slice):
+    window = RankingWindow.ending(lake, slice, project.ranker.window).slices
+    if len(window) < 2 or window[-1] != slice:
         return pl.DataFrame()
-    reference = deployment.lake.read("ranking_dataset", window)
-    current = deployment.lake.read("ranking_dataset", [slice])
+    reference, current = lake.read("ranking_dataset", window[:-1]), lake.read("ranking_dataset", [slice])
     columns = feature_columns(current)
-    meanings = dict(catalogue(deployment.project).select("name", "meaning").iter_rows())
+    meanings = dict(catalogue(project).select("name", "meaning").iter_rows())
     meaning = pl.col("column").replace_strict(meanings, default="what the text says to the user")
     thinned = reference.gather_every(max(1, reference.height // _DRIFT_ROWS))
     return drift(thinned, current, columns).with_columns(meaning=meaning)
 
 
-def volume(deployment: Deployment, slice: str) -> pl.DataFrame:
+def volume(lake: Lake, slice: str) -> pl.DataFrame:
     """Rows of each kind and the click rate, a row a slice; of what nothing was read, 0 and no rate."""
     kinds = ("items", "impressions", "interactions", "rejects", "candidates")
     nothing = pl.DataFrame(schema={"slice": pl.String, "clicked": pl.Boolean})
-    shown = pl.concat(
-        [nothing, _until(deployment, "candidates", slice, ["slice", "clicked"])], how="diagonal"
-    )
-    slices = [key for key in deployment.lake.slices("impressions") if key <= slice]
+    shown = pl.concat([nothing, _until(lake, "candidates", slice, ["slice", "clicked"])], how="diagonal")
+    slices = [key for key in lake.slices("impressions") if key <= slice]
     every = pl.DataFrame({"slice": slices}, schema={"slice": pl.String})
     for name in kinds:
-        rows = pl.concat([nothing, _until(deployment, name, slice, ["slice"])], how="diagonal")
+        rows = pl.concat([nothing, _until(lake, name, slice, ["slice"])], how="diagonal")
         count = rows.group_by("slice").agg(pl.len().alias(name))
         every = every.join(count, on="slice", how="left", maintain_order="left")
     rates = shown.group_by("slice").agg(click_rate=pl.col("clicked").mean())
@@ -219,13 +206,14 @@ def _rejects(rows: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def _lists(deployment: Deployment, slice: str) -> list[RankedList]:
-    if not deployment.lake.has("ranked_lists", slice):
+def _lists(lake: Lake, slice: str) -> list[RankedList]:
+    if not lake.has("ranked_lists", slice):
         return []
-    lists = deployment.lake.read("ranked_lists", [slice])
-    state = deployment.state_after(slice)
-    taken = state.moments.filter(pl.col("action") != PASSED).join(
-        state.items.select("item_id", "title"), on="item_id", how="left", maintain_order="left"
+    lists = lake.read("ranked_lists", [slice])
+    moments = lake.read(f"{STATE}/moments", [slice])
+    titles = lake.read(f"{STATE}/items", [slice], ["item_id", "title"])
+    taken = moments.filter(pl.col("action") != PASSED).join(
+        titles, on="item_id", how="left", maintain_order="left"
     )
     active = taken["user_id"].value_counts(sort=True).sort("count", "user_id", descending=[True, False])
     readers = [user for user in active["user_id"] if user in set(lists["user_id"])][:_READERS]
@@ -246,8 +234,7 @@ def _lists(deployment: Deployment, slice: str) -> list[RankedList]:
     ]
 
 
-def _versions(deployment: Deployment, slice: str) -> pl.DataFrame:
-    decided = _until(deployment, "promotion", slice)
+def _versions(registry: Registry, decided: pl.DataFrame, slice: str) -> pl.DataFrame:
     took_over = dict(decided.select("challenger", "promoted").iter_rows()) if decided.height else {}
     rows = [
         {
@@ -258,7 +245,7 @@ def _versions(deployment: Deployment, slice: str) -> pl.DataFrame:
             "took_over": took_over.get(version["version"]),
             "decision": version["tags"].get("promotion", "not judged yet"),
         }
-        for version in deployment.registry.versions("ranker")
+        for version in registry.versions("ranker")
         if version["slice"] <= slice
     ]
     return pl.DataFrame(rows[::-1], infer_schema_length=None)

@@ -20,6 +20,7 @@ from models.ranker import Ranker
 from models.ranking import top
 from models.sentences import because_of, sentences
 from pipelines.deployment import STATE, Deployment, Version
+from pipelines.lake import Lake
 
 ABOUT = (
     "rank", "title", "position", "clicked", "rank_score", "click_probability", "reasons", "because", "strongest",
@@ -59,16 +60,16 @@ def state_at(deployment: Deployment, at: datetime | None) -> MomentState:
     return state
 
 
-def active_users(deployment: Deployment, slice: str, at_most: int) -> list[str]:
+def active_users(lake: Lake, slice: str, at_most: int) -> list[str]:
     """Who was shown the most lists in a slice, most first; of as many, by id."""
-    users = deployment.lake.read("impressions", [slice], ["user_id"])["user_id"].value_counts()
+    users = lake.read("impressions", [slice], ["user_id"])["user_id"].value_counts()
     return users.sort("count", "user_id", descending=[True, False])["user_id"].head(at_most).to_list()
 
 
-def met(deployment: Deployment, user: str) -> bool:
+def met(lake: Lake, user: str) -> bool:
     """Whether a user, by their id as the tables have it, was shown or did anything so far."""
-    tables = (table for table in ("impressions", "interactions") if deployment.lake.slices(table))
-    return any(deployment.lake.scan(table).filter(user_id=user).head(1).collect().height for table in tables)
+    tables = (table for table in ("impressions", "interactions") if lake.slices(table))
+    return any(lake.scan(table).filter(user_id=user).head(1).collect().height for table in tables)
 
 
 def rank(

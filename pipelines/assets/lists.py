@@ -29,7 +29,7 @@ def ranked_lists(context: dg.AssetExecutionContext, deployment: dg.ResourceParam
     _, end = project.slices.window(slice)
     lists = rank(
         deployment,
-        active_users(deployment, slice, project.lists.users),
+        active_users(deployment.lake, slice, project.lists.users),
         end,
         project.lists.k,
         deployment.registry.load_ranker(serving.version),
@@ -48,7 +48,7 @@ def ranked_lists(context: dg.AssetExecutionContext, deployment: dg.ResourceParam
 def report(context: dg.AssetExecutionContext, deployment: dg.ResourceParam[Deployment]) -> None:
     """One page: quality beside the baselines, what matters, calibration, lists with reasons, versions."""
     slice = _last(context)
-    judgement = judged(deployment, slice)
+    judgement = judged(deployment.lake, deployment.project, slice)
     folder = deployment.settings.report(deployment.project.name)
     newest = slice == deployment.lake.slices("candidates")[-1]
     # A slice made again must not put an older page, or older figures, in place of the newest.

@@ -17,7 +17,6 @@ from pipelines.promoting import challenge
 from pipelines.publish import picture, publish
 from pipelines.reporting import with_family
 from pipelines.timetable import ONE_RUN, before
-from pipelines.work.window import RankingWindow
 
 _TABLES = {"polars", "deltalake"}
 
@@ -52,13 +51,10 @@ def ranker(context: dg.AssetExecutionContext, deployment: dg.ResourceParam[Deplo
     """LightGBM over the trailing window, and the same without text; each slice registers a challenger."""
     project, registry = deployment.project, deployment.registry
     for slice in context.partition_keys:
-        window = deployment.window(slice, "ranking_dataset")
+        window = chain.RankingWindow.ending(deployment.lake, slice, project.ranker.window)
         try:
             full, behaviour_only, examples, how = chain.fit_window(
-                RankingWindow(deployment.lake, tuple(window)),
-                project,
-                deployment.engine,
-                deployment.scratch("rankers"),
+                window, project, deployment.engine, deployment.scratch("rankers")
             )
         except ModelError as error:
             context.log.warning(f"no ranker for {slice}: {error}")
@@ -70,7 +66,7 @@ def ranker(context: dg.AssetExecutionContext, deployment: dg.ResourceParam[Deplo
         drawing = figures.importance_figure(importance)
         tags = {
             "interest_version": interest.version if interest else "none",
-            "window": f"{window[0]} … {window[-1]}",
+            "window": f"{window.slices[0]} … {window.slices[-1]}",
             **deployment.table_versions(),
             **how,
         }

@@ -2,19 +2,21 @@
 
 import re
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import polars as pl
 
 from features.errors import ProjectError
+from features.sections import Source
 from models.erasure import PAGE
-from models.registry import Kind
+from models.registry import Kind, Registry
 from models.report.audit import list_heading
 from pipelines.deployment import Deployment
-from pipelines.lake import SLICE
+from pipelines.lake import SLICE, Lake
 from pipelines.privacy.sweeping import Swept, distinctive, quoting, spellings, sweep
+from pipelines.settings import Settings
 from pipelines.work.scratch import Scratch
 
 SAW = "saw_forgotten"
@@ -74,22 +76,22 @@ def find(deployment: Deployment, user: str) -> Traces:
     lists = pl.concat([pl.Series(_LIST, [], pl.String), *shown]).unique()
     rows = {}
     for table, has in columns.items():
-        about = _about((stored, lists), has) | _quotes(names, has, _user_key(deployment))
+        about = _about((stored, lists), has) | _quotes(names, has, _user_key(deployment.project.source))
         found = lake.scan(table).filter(about).group_by(SLICE).len().collect().sort(SLICE)
         rows[table] = dict(found.iter_rows())
     by_id = [name for name in rows if rows[name] and ({_USER, _LIST} & {*columns[name]} or distinctive(user))]
     if not by_id and not deployment.privacy.forgot(stored):
-        raise ProjectError(_unknown(deployment, user))
+        raise ProjectError(_unknown(lake, deployment.settings.project, user))
     slices = tuple(sorted({slice for table in _FACTS for slice in rows.get(table, {})}))
-    seen = {kind: tuple(_seen(deployment, kind, slices)) for kind in _KINDS}
+    seen = {kind: tuple(_seen(deployment.registry, kind, slices)) for kind in _KINDS}
     return Traces(names, lists, {table: found for table, found in rows.items() if found}, slices, seen)
 
 
-def _unknown(deployment: Deployment, user: str) -> str:
-    if not deployment.lake.slices(_FACTS[0]):
+def _unknown(lake: Lake, file: Path, user: str) -> str:
+    if not lake.slices(_FACTS[0]):
         return (
-            f"nothing is kept of anybody yet, so nothing was changed: there is no table in {deployment.lake.root}. "
-            f"momentrank run {deployment.settings.project} makes them from the logs"
+            f"nothing is kept of anybody yet, so nothing was changed: there is no table in {lake.root}. "
+            f"momentrank run {file} makes them from the logs"
         )
     return (
         f"no table has a row about user {user!r}, so nothing was changed: give the id exactly as it is in the logs "
@@ -121,13 +123,14 @@ def forget(deployment: Deployment, traces: Traces) -> Erased:
     for kind in _KINDS:
         for version, count in deployment.privacy.saw(kind).items():
             deployment.registry.tag(kind, version, SAW, count)
-    _delete_rows(deployment, traces)
+    _delete_rows(deployment.lake, traces, _user_key(deployment.project.source), deployment.tell)
     files = sum(deployment.lake.purge(table, strays=True) for table in deployment.lake.tables())
     # An interrupted fit would go on with what it has learnt of them, and what was to be handed on names them.
     shutil.rmtree(deployment.settings.checkpoints / deployment.project.name, ignore_errors=True)
     Scratch(deployment.scratch(), deployment.settings.storage_options).remove()
-    pages = _erase_pages(deployment, traces.names)
-    swept = sweep(deployment.settings.home, traces.names, _spared(deployment))
+    reports = deployment.settings.report(deployment.project.name)
+    pages = _erase_pages(deployment.registry, reports, traces.names)
+    swept = sweep(deployment.settings.home, traces.names, _spared(deployment.settings))
     return Erased(files, pages, swept)
 
 
@@ -195,28 +198,28 @@ def _naming(name: str, key: str) -> str:
     return rf"(?s){member}|^{cell}|^[^{{].*[,;|\t]{cell}"
 
 
-def _user_key(deployment: Deployment) -> str:
+def _user_key(source: Source) -> str:
     """How the logs call a user id."""
-    tables = deployment.project.source.tables
+    tables = source.tables
     return tables.user if tables else "user"
 
 
-def _delete_rows(deployment: Deployment, traces: Traces) -> None:
+def _delete_rows(lake: Lake, traces: Traces, key: str, tell: Callable[[str], None]) -> None:
     for table, slices in traces.rows.items():
         for slice in slices:
-            frame = deployment.lake.read(table, [slice])
+            frame = lake.read(table, [slice])
             kept = frame.filter(~_about((traces.names[-1], traces.lists), frame.columns))
             if _RAW in frame.columns:
-                quotes = _quotes(traces.names, frame.columns, _user_key(deployment))
+                quotes = _quotes(traces.names, frame.columns, key)
                 blank = pl.when(quotes).then(pl.lit("")).otherwise(_RAW)
                 kept = kept.with_columns(blank.alias(_RAW))
-            deployment.lake.write(table, slice, kept)
-        deployment.tell(f"{table}: {sum(slices.values()):,} rows in {len(slices)} slices")
+            lake.write(table, slice, kept)
+        tell(f"{table}: {sum(slices.values()):,} rows in {len(slices)} slices")
 
 
-def _seen(deployment: Deployment, kind: Kind, slices: Sequence[str]) -> Iterator[str]:
+def _seen(registry: Registry, kind: Kind, slices: Sequence[str]) -> Iterator[str]:
     """Versions fitted on any of the slices; an interest model goes on from all those before it."""
-    for version in deployment.registry.versions(kind) if slices else ():
+    for version in registry.versions(kind) if slices else ():
         first, last = "", version["slice"] or ""
         if kind == "ranker":
             first = version["tags"].get("window", "").partition(" … ")[0]
@@ -224,22 +227,20 @@ def _seen(deployment: Deployment, kind: Kind, slices: Sequence[str]) -> Iterator
             yield version["version"]
 
 
-def _erase_pages(deployment: Deployment, names: Sequence[str]) -> int:
+def _erase_pages(registry: Registry, folder: Path, names: Sequence[str]) -> int:
     pattern, headings = quoting(names), [*map(list_heading, names)]
 
     def shows(page: str) -> bool:
         return any(heading in page for heading in headings) or bool(pattern.search(page))
 
-    folder = deployment.settings.report(deployment.project.name)
     here = [path for path in folder.rglob(f"*{PAGE}") if shows(path.read_text(encoding="utf-8"))]
     for path in here:
         path.unlink()
-    return len(here) + deployment.registry.erase_pages(lambda _, page: shows(page))
+    return len(here) + registry.erase_pages(lambda _, page: shows(page))
 
 
-def _spared(deployment: Deployment) -> list[Path]:
+def _spared(settings: Settings) -> list[Path]:
     """What is not swept: the tables, and logs that were copied here."""
-    settings = deployment.settings
     return [
         settings.home / "lake",
         Path(settings.lake),

@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 import dagster as dg
 
 from features.project import Project
+from models.registry import Registry
 from pipelines.deployment import STATE, Deployment
 from pipelines.lake import Lake
 from pipelines.timetable import LAST_TABLE
@@ -37,12 +38,11 @@ def about_people(lake: Lake) -> list[str]:
     ]
 
 
-def due_to_go(deployment: Deployment, now: datetime) -> dict[str, list[str]]:
+def due_to_go(lake: Lake, project: Project, now: datetime) -> dict[str, list[str]]:
     """Table → slices that are too old to be kept, and are not yet gone."""
-    lake = deployment.lake
     found = {}
     for table in about_people(lake):
-        old = expired(deployment.project, lake.slices(table), now)
+        old = expired(project, lake.slices(table), now)
         if table.startswith(f"{STATE}/"):
             old = old[:-1]
         if table == LAST_TABLE:
@@ -52,9 +52,11 @@ def due_to_go(deployment: Deployment, now: datetime) -> dict[str, list[str]]:
     return found
 
 
-def retire(deployment: Deployment, gone: Mapping[str, Sequence[str]], now: datetime) -> tuple[int, int]:
+def retire(
+    lake: Lake, registry: Registry, project: Project, gone: Mapping[str, Sequence[str]], now: datetime
+) -> tuple[int, int]:
     """Delete slices by table, and all older versions of tables about people; returns files and pages removed."""
-    lake, slices = deployment.lake, deployment.project.slices
+    slices = project.slices
     for table, keys in gone.items():
         for key in keys:
             if table == LAST_TABLE:
@@ -62,8 +64,8 @@ def retire(deployment: Deployment, gone: Mapping[str, Sequence[str]], now: datet
             else:
                 lake.delete(table, key)
     files = sum(lake.purge(table) for table in about_people(lake))
-    old = set(expired(deployment.project, slices.keys(slices.start, now), now))
-    return files, deployment.registry.erase_pages(lambda slice, _: slice in old)
+    old = set(expired(project, slices.keys(slices.start, now), now))
+    return files, registry.erase_pages(lambda slice, _: slice in old)
 
 
 class Retiring(dg.Config):
@@ -79,8 +81,9 @@ def retire_what_is_old(
 ) -> None:
     """List what is too old, delete it unless the run is dry, and show both."""
     now = datetime.now(UTC)
-    gone = due_to_go(deployment, now)
-    files, pages = (0, 0) if config.dry else retire(deployment, gone, now)
+    lake, project = deployment.lake, deployment.project
+    gone = due_to_go(lake, project, now)
+    files, pages = (0, 0) if config.dry else retire(lake, deployment.registry, project, gone, now)
     context.add_output_metadata(
         {
             "slices": dg.MetadataValue.json(gone),

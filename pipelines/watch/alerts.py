@@ -142,7 +142,7 @@ def sensors(settings: Settings) -> list[dg.SensorDefinition]:
     def missing_slices(
         context: dg.SensorEvaluationContext, deployment: dg.ResourceParam[Deployment]
     ) -> dg.SensorResult:
-        overdue = overdue_slices(deployment, datetime.now(UTC))
+        overdue = overdue_slices(deployment.lake, deployment.project, datetime.now(UTC))
         if overdue and overdue[-1] > (context.cursor or ""):
             told = f"{len(overdue)} slices could have been run and are not in the lake: is the trigger switched on?"
             page = f"{deployment.settings.dagster_url}/automation"

@@ -9,10 +9,12 @@ import polars.selectors as cs
 
 from features.behaviour import read_features
 from features.drift import drift
+from features.project import Project
 from features.schemas import Interactions, Items
 from features.sections import Checks
 from features.state import SliceEvents
 from pipelines.deployment import Deployment
+from pipelines.lake import Lake
 from pipelines.requests import state_at
 from pipelines.timetable import LAST_TABLE, complete
 from pipelines.watch.unusual import click_noise, cosine_distance, unusual
@@ -251,7 +253,7 @@ def furthest(kept: pl.DataFrame, live: pl.DataFrame, limit: float) -> tuple[floa
 
 
 def _fresh(view: View) -> Finding:
-    overdue = overdue_slices(view.deployment, datetime.now(UTC))
+    overdue = overdue_slices(view.deployment.lake, view.deployment.project, datetime.now(UTC))
     newest = view.deployment.lake.slices(LAST_TABLE)[-1:]
     told = f"missing: {', '.join(overdue[:_NAMED])}" if overdue else "the lake is as new as it can be"
     return Finding(
@@ -259,10 +261,9 @@ def _fresh(view: View) -> Finding:
     )
 
 
-def overdue_slices(deployment: Deployment, now: datetime) -> list[str]:
+def overdue_slices(lake: Lake, project: Project, now: datetime) -> list[str]:
     """Slices newer than the lake's that could have been run more than `checks.age` (by default a slice) ago."""
-    project = deployment.project
-    kept = deployment.lake.slices(LAST_TABLE)
+    kept = lake.slices(LAST_TABLE)
     newest = kept[-1] if kept else None
     return complete(project, now - (project.checks.age or project.slices.every), after=newest)
 

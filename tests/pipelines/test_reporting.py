@@ -27,7 +27,7 @@ def test_a_log_in_which_nothing_was_shown_has_a_report(
         made.lake.write("candidates", slice, pl.DataFrame(schema={"clicked": pl.Boolean}))
     made.lake.write("items", SLICES[1], pl.DataFrame({"n": [1, 2]}))
 
-    found = volume(made, SLICES[1])
+    found = volume(made.lake, SLICES[1])
 
     assert found["items"].to_list() == [0, 2]
     assert found["candidates"].to_list() == [0, 0]

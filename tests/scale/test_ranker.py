@@ -16,8 +16,7 @@ from models.ranker import Ranker
 from pipelines.engine import Cluster, Embedded, Engine
 from pipelines.lake import Lake
 from pipelines.work import rankers
-from pipelines.work.shards import Shards, fit_shards
-from pipelines.work.window import RankingWindow
+from pipelines.work.rankers import RankingWindow, Shards, fit_shards
 
 DAYS = ["2026-01-05", "2026-01-06", "2026-01-07"]
 START = datetime(2026, 1, 5, tzinfo=UTC)

@@ -187,8 +187,8 @@ def test_what_is_too_old_goes_and_what_is_needed_to_go_on_stays(settings: Settin
             made.lake.write(table, day, pl.DataFrame({"item_id": ["a"]}))
         made.lake.write("evaluation", day, pl.DataFrame({"mean": [0.5]}))
 
-    gone = retention.due_to_go(made, NOW)
-    files, _ = retention.retire(made, gone, NOW)
+    gone = retention.due_to_go(made.lake, made.project, NOW)
+    files, _ = retention.retire(made.lake, made.registry, made.project, gone, NOW)
 
     assert gone["impressions"] == DAYS[:2]
     assert made.lake.slices("impressions") == DAYS[2:]
@@ -199,7 +199,7 @@ def test_what_is_too_old_goes_and_what_is_needed_to_go_on_stays(settings: Settin
     assert made.lake.read("ranking_dataset")["slice"].unique().sort().to_list() == DAYS[2:]
     assert made.lake.slices("evaluation") == DAYS
     assert files == 6
-    assert retention.due_to_go(made, NOW) == {}
+    assert retention.due_to_go(made.lake, made.project, NOW) == {}
     unwanted = made.registry.erase_pages.call_args.args[0]
     assert [unwanted(day, "") for day in DAYS] == [True, True, False, False]
 
@@ -225,7 +225,7 @@ def test_the_job_lists_what_would_go_before_it_deletes(settings: Settings) -> No
 def test_without_a_term_nothing_is_deleted(settings: Settings) -> None:
     made = deployment(settings)
     made.lake.write("impressions", DAYS[0], lists("anna"))
-    assert retention.due_to_go(made, NOW) == {}
+    assert retention.due_to_go(made.lake, made.project, NOW) == {}
     assert retention.jobs(made.project) == retention.schedules(made.project) == []
     assert [one.cron_schedule for one in retention.schedules(project(retention={"keep": "30d"}))] == [
         "0 4 * * *"

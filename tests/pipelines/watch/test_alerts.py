@@ -63,7 +63,7 @@ def instance() -> Iterator[dg.DagsterInstance]:
 
 def deployment(webhook: str = "") -> Any:
     settings = SimpleNamespace(dagster_url=PAGES, webhook=webhook)
-    return SimpleNamespace(project=SimpleNamespace(name="toy"), settings=settings)
+    return SimpleNamespace(lake=None, project=SimpleNamespace(name="toy"), settings=settings)
 
 
 def run(instance: dg.DagsterInstance, *, blocking: bool = False, broken: bool = False) -> dg.DagsterRun:

@@ -138,9 +138,9 @@ def test_a_slice_is_overdue_once_it_could_have_been_run_for_as_long_as_declared(
     made = deployment(tmp_path, age="6h")
     made.lake.write("ranking_dataset", DAYS[0], lists(1))
     could = START + timedelta(days=2, minutes=30)  # the second slice's end, and its attribution window
-    assert overdue_slices(made, could + timedelta(hours=5)) == []
-    assert overdue_slices(made, could + timedelta(hours=6)) == [DAYS[1]]
-    assert overdue_slices(made, could + timedelta(days=2, hours=6)) == DAYS[1:4]
+    assert overdue_slices(made.lake, made.project, could + timedelta(hours=5)) == []
+    assert overdue_slices(made.lake, made.project, could + timedelta(hours=6)) == [DAYS[1]]
+    assert overdue_slices(made.lake, made.project, could + timedelta(days=2, hours=6)) == DAYS[1:4]
 
 
 def read(**columns: list[float | None]) -> pl.DataFrame:

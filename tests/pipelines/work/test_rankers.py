@@ -16,9 +16,7 @@ from models.metrics import per_impression
 from models.ranker import Ranker
 from pipelines.engine import Embedded
 from pipelines.lake import Lake
-from pipelines.work.rankers import Fit, fit_window
-from pipelines.work.shards import Shards, fit_shards
-from pipelines.work.window import RankingWindow
+from pipelines.work.rankers import Fit, RankingWindow, Shards, fit_shards, fit_window
 
 DAYS = ["2026-01-05", "2026-01-06", "2026-01-07"]
 LISTS = 200
