@@ -53,6 +53,11 @@ def test_the_law_is_kept() -> None:
             "from models.judging import fit_rankers",
             "Assets and the backtest take the steps of the chain from pipelines/chain.py",
         ),
+        (
+            "pipelines/deployment.py",
+            "from pipelines.privacy import retention",
+            "No circles between the files",
+        ),
         ("models/interest/__init__.py", "import polars", "models/interest takes arrays"),
         ("models/interest/__init__.py", "from features import errors", "models/interest takes arrays"),
     ],
