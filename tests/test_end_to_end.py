@@ -5,6 +5,7 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pandas
 import polars as pl
@@ -207,9 +208,7 @@ def test_the_future_never_changes_the_past(ran: Deployment, small_newsroom: Open
         assert other.lake.read(table, past).equals(ran.lake.read(table, past)), table
 
 
-def test_commands_rank_explain_and_backtest(
-    ran: Deployment, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_commands_check_rank_and_explain(ran: Deployment, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MOMENTRANK_HOME", str(ran.settings.home))
     monkeypatch.setenv("COLUMNS", "200")
     runner, given = CliRunner(), [f"--set={one}" for one in ran.settings.overrides]
@@ -225,28 +224,36 @@ def test_commands_rank_explain_and_backtest(
     explained = runner.invoke(
         app, ["explain", str(NEWSROOM), "--impression", impression, *given], catch_exceptions=False
     )
-    figures = tmp_path / "figures.json"
-    cut = ["--after", "2026-01-08T12:00:00Z", "--json", str(figures)]
-    evaluated = runner.invoke(app, ["backtest", str(NEWSROOM), *cut, *given], catch_exceptions=False)
-
-    still = tmp_path / "static.json"
-    cut = ["--after", "2026-01-08T12:00:00Z", "--static", "--json", str(still)]
-    static = runner.invoke(app, ["backtest", str(NEWSROOM), *cut, *given], catch_exceptions=False)
-
     assert "broken_json" in checked.output
-    assert ranked.exit_code == explained.exit_code == evaluated.exit_code == 0
+    assert ranked.exit_code == explained.exit_code == 0
     assert "│ 3 " in ranked.output
     assert "interest" in explained.output
     assert "because of “" in explained.output
     assert for_user.exit_code == 0
     assert "First because" in for_user.output
     assert "most moved by" in for_user.output
-    found = json.loads(figures.read_text(encoding="utf-8"))
-    assert found["impressions"] > 0
-    assert 0 < found["scorers"]["full"]["ndcg@10"]["low"] <= found["scorers"]["full"]["ndcg@10"]["mean"] <= 1
-    # With the state stopped at the cut nothing is learnt from the judged half-day: same lists, other scores.
-    stopped = json.loads(still.read_text(encoding="utf-8"))
-    assert static.exit_code == 0
-    assert stopped["impressions"] == found["impressions"]
+
+
+def test_a_backtest_after_all_slices_but_the_last_gives_the_run_s_own_evaluation_of_the_last(
+    ran: Deployment, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("MOMENTRANK_HOME", str(ran.settings.home))
+    given = [f"--set={one}" for one in ran.settings.overrides]
+
+    def figures(*options: str) -> dict[str, Any]:
+        asked = ["--after", f"{SLICES[-1]}T00:00:00Z", "--json", str(tmp_path / "figures.json"), *options]
+        CliRunner().invoke(app, ["backtest", str(NEWSROOM), *asked, *given], catch_exceptions=False)
+        return json.loads((tmp_path / "figures.json").read_text(encoding="utf-8"))
+
+    found, stopped = figures(), figures("--static")
+
+    columns = ("scorer", "metric", "segment", "mean", "low", "high", "impressions")
+    own = ran.lake.read("evaluation", [SLICES[-1]], columns)
+    for segment, scorers in {"all": found["scorers"], **found["segments"]}.items():
+        for row in own.filter(segment=segment).iter_rows(named=True):
+            assert scorers[row["scorer"]][row["metric"]] == {end: row[end] for end in ("mean", "low", "high")}
+    assert own["segment"].n_unique() == 1 + len(found["segments"])
+    assert found["impressions"] == stopped["impressions"] > 0
+    # With the state stopped nothing is learnt from the last day: same impressions, other scores.
     assert stopped["scorers"]["random"] == found["scorers"]["random"]
     assert stopped["scorers"]["popularity"] != found["scorers"]["popularity"]
