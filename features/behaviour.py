@@ -7,7 +7,7 @@ state is looked up as it is and nothing is copied. `answer_globals` and `given` 
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from datetime import datetime
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,6 +20,7 @@ from features.similarity import text_similarity
 from features.state.counters import counters, is_global
 from features.state.histories import Skips, moments, remembered, still_answerable
 from features.state.moment import MomentState, SliceEvents
+from features.state.threads import aside
 from features.versions import latest, versions
 
 if TYPE_CHECKING:
@@ -85,7 +86,8 @@ def read_and_advance(
     """
     grains = [grain for grain, counter in counters(project).items() if not (given and is_global(counter))]
     work = _Work(state, events, project, plan_of(project), grains, given, keep=keep)
-    return work.table(vectors, np.float32), work.state(until)
+    histories = aside(partial(work.histories, until), work.layout.item.size)
+    return work.table(vectors, np.float32), work.state(until, histories())
 
 
 def advance(
@@ -104,7 +106,7 @@ def advance(
     work = _Work(state, events, project, _nothing(), grains, given)
     for _ in work.chunks():
         pass
-    return work.state(until)
+    return work.state(until, work.histories(until))
 
 
 def answer_globals(
@@ -211,38 +213,36 @@ class _Work:
         """impression_id, item_id and the plan's columns."""
         layout, plan = self.layout, self.plan
         texts = self._texts(vectors) if plan.texts else None
-        frames = []
+        out = np.empty((len(plan.columns), layout.item.size), dtype)
+        missing = np.zeros(len(plan.columns), bool)
         for chunk in self.chunks():
-            out = np.empty((len(plan.columns), chunk.expected.size), dtype)
-            missing = plan.evaluate(layout, chunk, texts, out)
-            columns = (pl.Series(name, values) for name, values in zip(plan.columns, out, strict=True))
-            frames.append(
-                pl.DataFrame(
-                    [c.fill_nan(None) if gap else c for c, gap in zip(columns, missing, strict=True)]
-                )
-            )
+            plan.evaluate(layout, chunk, texts, out, missing)
         ids = layout.impressions["impression_id"].gather(layout.list_of)
         keys = pl.DataFrame({"impression_id": ids, "item_id": layout.candidates["item_id"]})
-        return pl.concat([keys, pl.concat(frames, rechunk=False)], how="horizontal")
+        columns = [pl.Series(name, values) for name, values in zip(plan.columns, out, strict=True)]
+        gaps = [name for name, gap in zip(plan.columns, missing, strict=True) if gap]
+        return keys.with_columns(columns).with_columns(pl.col(gaps).fill_nan(None))
 
     def counted(self, until: datetime) -> MomentState:
         """The state at `until`, but for what it remembers of each user."""
         own = {name: getattr(self.before, name) for name in ("open", "shown", "sessions", "moments")}
         return MomentState(until, self.project, latest(self.versions), **own, counted=self.tables)
 
-    def state(self, until: datetime) -> MomentState:
-        """The state at `until`."""
-        state, events, skips = self.before, self.events, Skips(self.before, self.events)
+    def histories(self, until: datetime) -> dict[str, pl.DataFrame]:
+        """What the state at `until` remembers of each user, but for sessions: it does not wait for any count."""
+        skips = Skips(self.before, self.events)
+        return {
+            "open": skips.still_open(until),
+            "shown": still_answerable(self.before, self.events, until),
+            "moments": remembered(self.before, skips, self.events, until),
+        }
+
+    def state(self, until: datetime, histories: dict[str, pl.DataFrame]) -> MomentState:
+        """The state at `until`, given its `histories`."""
         assert self.sessions is not None
+        sessions = self.sessions.table(until)
         return MomentState(
-            at=until,
-            project=self.project,
-            items=latest(self.versions),
-            open=skips.still_open(until),
-            shown=still_answerable(state, events, until),
-            sessions=self.sessions.table(until),
-            moments=remembered(state, skips, events, until),
-            counted=self.tables,
+            until, self.project, latest(self.versions), **histories, sessions=sessions, counted=self.tables
         )
 
     def _texts(self, vectors: pl.DataFrame) -> Floats:

@@ -33,16 +33,16 @@ class Program(NamedTuple):
 
 @compiled
 def evaluate(
-    by_list: Program, by_candidate: Program, list_reads: Floats, reads: Floats, start: Ints, outputs: Ints,
-    out: NDArray[np.float32], missing: NDArray[np.bool_],
+    by_list: Program, by_candidate: Program, list_reads: Floats, reads: Floats, start: Ints, first: int, end: int,
+    outputs: Ints, out: NDArray[np.float32], at: int, missing: NDArray[np.bool_],
 ) -> None:  # fmt: skip
-    """Run the lists' program, then the candidates', block by block.
+    """Run the lists' program, then the candidates', block by block, for the lists from `first` to before `end`.
 
-    Registers `outputs` go into the rows of `out`; `missing` notes which rows hold any NaN.
+    Registers `outputs` go into the rows of `out`, from column `at` on; `missing` notes which rows hold any NaN.
     `list_reads` is [read, list], `reads` [read, candidate]; list n has the candidates `start[n]:start[n + 1]`.
     """
     longest = min(BLOCK, start[-1])
-    for n in range(start.size - 1):
+    for n in range(first, end):
         longest = max(longest, start[n + 1] - start[n])
     fixed = list_reads.shape[0] + by_list.constants.size
     lists = np.empty((fixed + by_list.instructions.shape[0], longest))
@@ -52,26 +52,34 @@ def evaluate(
     rows = np.empty((held + by_candidate.instructions.shape[0], longest))
     for n in range(by_candidate.constants.size):
         rows[reads.shape[0] + n, :] = by_candidate.constants[n]
-    first = 0
-    while first < start.size - 1:
+    while first < end:
         until = first + 1
-        while until < start.size - 1 and start[until + 1] - start[first] <= longest:
+        while until < end and start[until + 1] - start[first] <= longest:
             until += 1
         offsets = start[first : until + 1] - start[first]
-        lists[: list_reads.shape[0], : until - first] = list_reads[:, first:until]
+        for n in range(list_reads.shape[0]):
+            _copy(list_reads[n, first:until], lists[n])
         for n in range(by_list.instructions.shape[0]):
             _apply(by_list.instructions[n], lists, fixed + n, until - first, offsets, lists)
         size = start[until] - start[first]
-        rows[: reads.shape[0], :size] = reads[:, start[first] : start[until]]
+        for n in range(reads.shape[0]):
+            _copy(reads[n, start[first] : start[until]], rows[n])
         for n in range(by_candidate.instructions.shape[0]):
             _apply(by_candidate.instructions[n], rows, held + n, size, offsets, lists)
         for n in range(outputs.size):
-            values, gap, at = rows[outputs[n]], False, start[first]
+            values, gaps = rows[outputs[n], :size], 0
+            _copy(values, out[n, at + start[first] : at + start[until]])
             for row in range(size):
-                out[n, at + row] = values[row]
-                gap |= np.isnan(values[row])
-            missing[n] |= gap
+                gaps += values[row] != values[row]
+            if gaps:
+                missing[n] = True
         first = until
+
+
+@compiled
+def _copy(values: Floats, out: NDArray[np.floating]) -> None:
+    for n in range(values.size):
+        out[n] = values[n]
 
 
 @compiled
@@ -80,7 +88,9 @@ def _apply(instruction: Ints, registers: Floats, to: int, size: int, offsets: In
     if operation == _EXPAND:
         values = lists[instruction[1]]
         for n in range(offsets.size - 1):
-            out[offsets[n] : offsets[n + 1]] = values[n]
+            value = values[n]
+            for row in range(offsets[n], offsets[n + 1]):
+                out[row] = value
         return
     left, right = registers[instruction[1]], registers[instruction[2]]
     if operation == _ADD:

@@ -6,6 +6,7 @@ for all of a list is worked out once a list.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from features.state.counters import LISTWISE, SESSION_READS, Read
 from features.state.descriptions import Descriptions
 from features.state.layout import Layout
 from features.state.passing import Chunk
+from features.state.threads import each
 
 Floats = NDArray[np.float64]
 _BY_LIST = (*LISTWISE, "session", "list")
@@ -40,17 +42,27 @@ class FeaturePlan:
     """What the columns are read from."""
 
     def evaluate(
-        self, layout: Layout, chunk: Chunk, texts: NDArray[Any] | None, out: NDArray[np.floating[Any]]
-    ) -> NDArray[np.bool_]:
-        """Fill `out`, [column, candidate of the chunk], NaN where a number is missing; which columns miss any.
+        self,
+        layout: Layout,
+        chunk: Chunk,
+        texts: NDArray[Any] | None,
+        out: NDArray[np.floating[Any]],
+        missing: NDArray[np.bool_],
+    ) -> None:
+        """Fill the chunk's part of `out`, [column, candidate], NaN where a number is missing, as `missing` then notes.
 
-        `texts`: [similarity, candidate of the slice].
+        `texts`: [similarity, candidate].
         """
         start = layout.start[chunk.lists.start : chunk.lists.stop + 1] - layout.start[chunk.lists.start]
         self._fill(layout, chunk, start, texts)
-        reads, missing = (chunk.by_list, chunk.by_candidate), np.zeros(len(self.columns), bool)
-        evaluate(self.list_program, self.program, *reads, start, self.outputs, out, missing)
-        return missing
+        programs, reads = (self.list_program, self.program), (chunk.by_list, chunk.by_candidate)
+        lists, at = start.size - 1, chunk.candidates.start
+        cuts = (0, lists // 2, lists)
+        each(
+            lambda part: evaluate(*programs, *reads, start, *part, self.outputs, out, at, missing),
+            pairwise(cuts),
+            chunk.expected.size,
+        )
 
     def _fill(
         self, layout: Layout, chunk: Chunk, start: NDArray[np.int64], texts: NDArray[Any] | None

@@ -7,6 +7,7 @@ tables.py         all counters of a state, and the numbers of their ids (entitie
 descriptions.py   item versions as arrays
 layout.py         a slice's events as arrays, in order of time
 passing.py        the pass over a slice, counter by counter
+threads.py        pieces of it side by side
 histories.py      sessions, open lists, recent moments
 snapshot.py       counters as stored tables, and back
 moment.py         the state as a whole

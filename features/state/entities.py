@@ -14,21 +14,25 @@ class Entities:
     """
 
     def __init__(self, ids: Sequence[str] = ()) -> None:
-        self.ids = list(ids)
-        self._numbers = {name: number for number, name in enumerate(self.ids)}
+        self._numbers = _Numbers((name, number) for number, name in enumerate(ids))
 
     def __len__(self) -> int:
-        return len(self.ids)
+        return len(self._numbers)
+
+    @property
+    def ids(self) -> list[str]:
+        """The id of each number."""
+        return list(self._numbers)
 
     def encode(self, ids: pl.Series) -> NDArray[np.int64]:
         """Number of each id; new ids get the next ones. No id may be null."""
         if len(ids) < 1000:
-            return np.array([self._number(name) for name in ids], np.int64)
+            return self._numbered(ids)
         # Each distinct id is looked up once; Polars' own codes hold for this series alone.
         codes = ids.cast(pl.Categorical(pl.Categories.random())).to_physical()
         first = codes.arg_unique()
         numbers = np.empty(int(codes.max()) + 1, np.int64)  # type: ignore[arg-type]
-        numbers[codes.gather(first).to_numpy()] = [self._number(name) for name in ids.gather(first)]
+        numbers[codes.gather(first).to_numpy()] = self._numbered(ids.gather(first))
         found: NDArray[np.int64] = numbers[codes.to_numpy()]
         return found
 
@@ -43,8 +47,13 @@ class Entities:
         ranks[order] = np.arange(len(self.ids))
         return ranks
 
-    def _number(self, name: str) -> int:
-        number = self._numbers.setdefault(name, len(self.ids))
-        if number == len(self.ids):
-            self.ids.append(name)
+    def _numbered(self, ids: pl.Series) -> NDArray[np.int64]:
+        return np.fromiter(map(self._numbers.__getitem__, ids.to_list()), np.int64, len(ids))
+
+
+class _Numbers(dict[str, int]):
+    """A number for each id, in order: an id that is missing gets the next one."""
+
+    def __missing__(self, name: str) -> int:
+        number = self[name] = len(self)
         return number

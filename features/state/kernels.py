@@ -20,13 +20,16 @@ NEVER = -(2**62)
 _LOW = 0xFFFFFFFF
 
 
+INSTANTS = 2
+"""Columns of an entry after its numbers: the instants of its last update and its last click."""
+
+
 class Entries(NamedTuple):
-    """A counter's entries as arrays."""
+    """A counter's entries, each one row of memory: [entry, quantity × half-life, then `INSTANTS`]."""
 
     values: Floats
-    """[entry, quantity × half-life]"""
-    last_at: Ints
-    clicked_at: Ints
+    instants: Ints
+    """The same memory as integers."""
 
 
 class Rule(NamedTuple):
@@ -57,6 +60,27 @@ class Rows(NamedTuple):
 
 
 @compiled
+def _slot(code: int, bits: int) -> int:
+    """Where the search for a code begins among 2^bits slots."""
+    # Both halves are below 2³¹, so that neither product overflows.
+    mixed = ((code >> 32) * 0x9E3779B1 & _LOW) + ((code & _LOW) * 0x85EBCA77 & _LOW)
+    return (mixed & _LOW) >> (32 - bits)
+
+
+@compiled
+def rehash(known: Ints, size: int, slots: NDArray[np.int32]) -> None:
+    """Enter the first codes, all different, into empty slots."""
+    bits = 0
+    while (1 << bits) < slots.size:
+        bits += 1
+    for entry in range(size):
+        place = _slot(known[entry], bits)
+        while slots[place] >= 0:
+            place = (place + 1) & (slots.size - 1)
+        slots[place] = entry
+
+
+@compiled
 def locate(
     codes: Ints, first: int, found: Ints, slots: NDArray[np.int32], known: Ints, size: int, insert: bool
 ) -> tuple[int, int]:
@@ -71,9 +95,7 @@ def locate(
     mask = slots.size - 1
     for n in range(first, codes.size):
         code = codes[n]
-        # Both halves are below 2³¹, so that neither product overflows.
-        mixed = ((code >> 32) * 0x9E3779B1 & _LOW) + ((code & _LOW) * 0x85EBCA77 & _LOW)
-        place = (mixed & _LOW) >> (32 - bits)
+        place = _slot(code, bits)
         entry = slots[place]
         while entry >= 0 and known[entry] != code:
             place = (place + 1) & mask
@@ -125,11 +147,13 @@ def count(
 ) -> None:
     """One pass in order of time: of each instant first all lookups of `shown`, then all updates, `shown` before `done`.
 
-    `out[k, row]` gets column `wanted[k]`, summed over the row's entries: a column of `values`, or beyond them the last
-    update and the last click (the latest of all), and the number of entries that were ever clicked. `prior`, unless
+    `out[k, row]` gets column `wanted[k]`, summed over the row's entries: a number, or after them the last update and
+    the last click (the latest of all), and the number of entries that were ever clicked. `prior`, unless
     empty, gets the clicks of each slot of `done` just before its update. Without `update` there are lookups only.
     """
     shown_at, done_at, row, interaction = shown.at, done.at, 0, 0
+    spans = rule.rates.size
+    left, span_of, none = np.ones((64, spans)), wanted % spans, np.empty((0, spans))
     while row < shown_at.size or interaction < done_at.size:
         at = shown_at[row] if row < shown_at.size else done_at[interaction]
         if interaction < done_at.size and done_at[interaction] < at:
@@ -140,75 +164,90 @@ def count(
         while end < done_at.size and done_at[end] == at:
             end += 1
         if wanted.size:
-            _look_up(entries, rule, shown, row, until, at, wanted, out)
+            if shown.start[until] - shown.start[row] > left.shape[0]:
+                left = np.ones((shown.start[until] - shown.start[row], spans))
+            _look_up(entries, rule, shown, row, until, at, wanted, span_of, left, out)
         if update:
-            _update(entries, rule, shown, row, until, at, prior[:0])
-            _update(entries, rule, done, interaction, end, at, prior)
+            _update(entries, rule, shown, row, until, at, left if wanted.size else none, prior[:0])
+            _update(entries, rule, done, interaction, end, at, none, prior)
         row, interaction = until, end
 
 
 @compiled
 def _look_up(
-    entries: Entries, rule: Rule, rows: Rows, first: int, until: int, at: int, wanted: Ints, out: Floats
-) -> None:
-    """Add each entry's numbers as of `at` to its row of `out`; of instants keep the latest."""
+    entries: Entries, rule: Rule, rows: Rows, first: int, until: int, at: int, wanted: Ints, span_of: Ints,
+    left: Floats, out: Floats,
+) -> None:  # fmt: skip
+    """Add each entry's numbers as of `at` to its row of `out`; of instants keep the latest.
+
+    `left[slot]`, from the first row's first slot on, gets what is left of the entry's numbers, by half-life.
+    """
     # Arrays by name: each use of a tuple's field counts a reference, which takes longer than the arithmetic.
-    values, last_at, clicked_at = entries.values, entries.last_at, entries.clicked_at
+    values, instants = entries.values, entries.instants
     rates, ttl, clicks, start, slots = rule.rates, rule.ttl, rule.clicks, rows.start, rows.entry
-    width, left = values.shape[1], np.ones(rates.size)
+    width, begin = values.shape[1] - INSTANTS, start[first]
     for row in range(first, until):
         for slot in range(start[row], start[row + 1]):
             entry = slots[slot]
-            if entry < 0 or last_at[entry] == NEVER or 0 <= ttl < at - last_at[entry]:
+            if entry < 0:
                 continue
+            last_at = instants[entry, width]
+            if last_at == NEVER or 0 <= ttl < at - last_at:
+                continue
+            kept = left[slot - begin]
             for span in range(rates.size):
                 if rates[span] > 0:
-                    left[span] = math.exp(-rates[span] * (at - last_at[entry]))
+                    kept[span] = math.exp(-rates[span] * (at - last_at))
             for k in range(wanted.size):
                 column = wanted[k]
                 if column < width:
-                    out[k, row] += values[entry, column] * left[column % rates.size]
-                elif column == width + 2:
+                    out[k, row] += values[entry, column] * kept[span_of[k]]
+                elif column == width + INSTANTS:
                     out[k, row] += values[entry, clicks] > 0
                 else:
-                    instant = last_at[entry] if column == width else clicked_at[entry]
+                    instant = instants[entry, column]
                     if instant != NEVER and not out[k, row] >= instant:
                         out[k, row] = instant
 
 
 @compiled
 def _update(  # noqa: PLR0912
-    entries: Entries, rule: Rule, rows: Rows, first: int, until: int, at: int, prior: Floats
+    entries: Entries, rule: Rule, rows: Rows, first: int, until: int, at: int, left: Floats, prior: Floats
 ) -> None:
-    """Let each entry decay to `at`, or start again if it expired, and add its row's amounts."""
-    values, last_at, clicked_at = entries.values, entries.last_at, entries.clicked_at
+    """Let each entry decay to `at`, or start again if it expired, and add its row's amounts.
+
+    `left`, unless empty, is what a lookup of these rows found to be left.
+    """
+    values, instants = entries.values, entries.instants
     rates, ttl, clicks, start, slots = rule.rates, rule.ttl, rule.clicks, rows.start, rows.entry
     amounts, columns, quantities, click = rows.amount, rows.column, rows.quantity, rows.click
-    width, spans = values.shape[1], rates.size
+    width, spans, begin = values.shape[1] - INSTANTS, rates.size, start[first]
     for row in range(first, until):
         for slot in range(start[row], start[row + 1]):
             entry = slots[slot]
-            elapsed = at - last_at[entry]
-            if last_at[entry] == NEVER or 0 <= ttl < elapsed:
-                clicked_at[entry] = NEVER
+            last_at = instants[entry, width]
+            if last_at == NEVER or 0 <= ttl < at - last_at:
+                instants[entry, width + 1] = NEVER
                 for column in range(width):
                     values[entry, column] = 0.0
-            elif elapsed > 0:
+            elif at > last_at:
                 for span in range(spans):
                     if rates[span] > 0:
-                        left = math.exp(-rates[span] * elapsed)
-                        for quantity in range(width // spans):
-                            values[entry, quantity * spans + span] *= left
+                        kept = (
+                            left[slot - begin, span] if left.size else math.exp(-rates[span] * (at - last_at))
+                        )
+                        for column in range(span, width, spans):
+                            values[entry, column] *= kept
             if prior.size:
                 prior[slot] = values[entry, clicks]
-            last_at[entry] = at
+            instants[entry, width] = at
             for k in range(columns.size):
                 amount = amounts[row, columns[k]]
                 if amount != 0:
                     for span in range(spans):
                         values[entry, quantities[k] * spans + span] += amount
             if click >= 0 and amounts[row, click] > 0:
-                clicked_at[entry] = at
+                instants[entry, width + 1] = at
 
 
 @compiled

@@ -1,12 +1,13 @@
 """One pass over a slice: at each instant the counters are looked up, then updated.
 
-Counters do not wait for each other but in this order: positions, which say how many clicks were expected; the users',
-which say what a session began with; tastes after the clicks of each value. Each goes through the slice in chunks of
-rows that fit a processor's cache.
+Counters go through the slice in chunks of rows that fit a processor's cache, in threads side by side. They wait only
+for positions, which say how many clicks were expected; sessions for users' counts; tastes for the clicks of each value.
 """
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,12 +19,12 @@ from features.state.kernels import Rows, codes_of, slots_of
 from features.state.layout import Layout
 from features.state.sessions import Sessions
 from features.state.tables import Part, Tables
+from features.state.threads import each
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
 CHUNK = 65_536
 """Candidates at a time."""
-_NO_VALUES = Values(np.zeros(1, np.int64), np.zeros(0, np.int64))
 _SHOWN = ("exposures", "expected", "depth")
 
 
@@ -58,7 +59,9 @@ def run(
     Reads of one part stand side by side; those of other grains are left at 0. `expected` is worked out from the
     counter of positions, unless given.
     """
-    steps = [_Step(tables, part, (by_list, by_candidate), update) for part in _order(tables, grains)]
+    positions, groups = _groups(
+        [_Step(tables, part, (by_list, by_candidate), update) for part in _order(tables, grains)]
+    )
     amounts = _Amounts(layout, project)
     strength = project.features.prior_strength
     for lists, done in chunks(layout.at, layout.start, layout.done_at, CHUNK):
@@ -70,25 +73,37 @@ def run(
             np.zeros(rows.stop - rows.start) if expected is None else expected[rows],
         )  # fmt: skip
         work = _Work(layout, amounts, found, done)
-        for step in steps:
-            if step.grain == "position":
-                shown, clicked = step.go(work)
-                found.expected[:] = (clicked + strength * FIRST_RATE) / (shown + strength)
-            else:
-                step.go(work)
-            if step.grain == "user" and sessions is not None:
-                counts = found.by_list[[by_list.index(read) for read in SESSION_READS]]
-                out = sessions.go_on(lists, counts)
-                for n, read in enumerate(SESSION):
-                    if read in by_list:
-                        found.by_list[by_list.index(read)] = out[n]
+        for step in positions:
+            shown, clicked = step.go(work)
+            found.expected[:] = (clicked + strength * FIRST_RATE) / (shown + strength)
+        each(partial(_go, work), groups, found.expected.size)
+        if sessions is not None:
+            counts = found.by_list[[by_list.index(read) for read in SESSION_READS]]
+            out = sessions.go_on(lists, counts)
+            for n, read in enumerate(SESSION):
+                if read in by_list:
+                    found.by_list[by_list.index(read)] = out[n]
         yield found
 
 
 def _order(tables: Tables, grains: Collection[str]) -> list[Part]:
-    first = ("position", "everything", "user")
-    names = [*first, *(grain for grain in tables.declared if grain not in first)]
-    return [part for grain in names if grain in grains for part in tables.of(grain)]
+    return [part for grain in tables.declared if grain in grains for part in tables.of(grain)]
+
+
+def _groups(steps: Sequence["_Step"]) -> tuple[list["_Step"], list[list["_Step"]]]:
+    """The step of the positions, before all others; and groups that do not wait for each other, the longest first."""
+    groups: dict[Part, list[_Step]] = {}
+    for step in steps:
+        groups.setdefault(("user_attribute" if step.grain == "taste" else step.grain, step.name), []).append(
+            step
+        )
+    positions = groups.pop(("position", ""), [])
+    return positions, sorted(groups.values(), key=lambda group: -len(group[0].table))
+
+
+def _go(work: "_Work", steps: Sequence["_Step"]) -> None:
+    for step in steps:
+        step.go(work)
 
 
 def chunks(at: Ints, start: Ints, done_at: Ints, size: int) -> Iterator[tuple[slice, slice]]:
@@ -115,6 +130,7 @@ class _Amounts:
         kinds, kind = kinds_counted(project), layout.interactions["kind"]
         columns = {quantity: (kind == name).to_numpy().astype(float) for name, quantity in kinds.items()}
         self.clicked = columns["clicks"] > 0
+        self.position = layout.interactions["position"].fill_null(-1).to_numpy().astype(np.int64)
         value = layout.interactions["value"].fill_null(0.0).to_numpy()
         for name in project.features.valued:
             columns[f"{kinds[name]}_value"] = columns[kinds[name]] * value
@@ -126,20 +142,39 @@ class _Amounts:
         self.done = np.column_stack([*columns.values()])
 
 
+class _Side(NamedTuple):
+    """Rows that look up or update entries: lists, candidates or interactions."""
+
+    at: Ints
+    user: Ints
+    item: Ints
+    version: Ints
+    position: Ints
+    context: Mapping[str, Values]
+    owner: Ints
+    """Whose context a row's is."""
+
+
 class _Work:
     """A chunk at work."""
 
     def __init__(self, layout: Layout, amounts: _Amounts, found: Chunk, done: slice) -> None:
         self.layout, self.amounts, self.found, self.done = layout, amounts, found, done
-        self.at = layout.at[found.lists]
-        self.done_at = layout.done_at[done]
-        self.begins = np.concatenate([self.at[:1], self.done_at[:1]])
-        sizes = np.diff(layout.start)[found.lists]
-        self.first = np.concatenate([[0], np.cumsum(sizes)[:-1]]).astype(np.int64)[: sizes.size]
-        self.list_of = np.repeat(np.arange(sizes.size), sizes)
-        self.user = layout.user[found.lists][self.list_of]
-        self.candidate_at = self.at[self.list_of]
-        self.sizes = sizes.astype(float)
+        lists, rows = found.lists, found.candidates
+        at, user = layout.at[lists], layout.user[lists]
+        sizes, none = np.diff(layout.start)[lists], np.empty(0, np.int64)
+        of = np.repeat(np.arange(at.size), sizes)
+        self.sizes, self.first = sizes.astype(float), layout.start[lists] - rows.start
+        self.lists = _Side(at, user, none, none, none, {}, none)
+        self.shown = _Side(
+            at[of], user[of], layout.item[rows], layout.version[rows], layout.position[rows],
+            layout.context, lists.start + of,
+        )  # fmt: skip
+        self.answers = _Side(
+            layout.done_at[done], layout.done_user[done], layout.done_item[done], layout.done_version[done],
+            amounts.position[done], layout.done_context, np.arange(done.start, done.stop),
+        )  # fmt: skip
+        self.begins = np.concatenate([at[:1], self.answers.at[:1]])
         self.clicks: dict[str, tuple[Ints, Floats]] = {}
         """By attribute: the first slot of each interaction, and the user's clicks of each slot's value before it."""
 
@@ -189,74 +224,47 @@ class _Step:
         return out
 
     def _shown(self, work: _Work) -> Rows:
-        layout, found = work.layout, work.found
-        lists, rows = found.lists, found.candidates
+        expected = work.found.expected
         if self.listwise:
-            codes = np.zeros(work.at.size, np.int64) if self.grain == "everything" else layout.user[lists]
-            expected = np.add.reduceat(found.expected, work.first) if work.at.size else np.empty(0)
-            amount = np.column_stack([work.sizes, expected])
+            expected = np.add.reduceat(expected, work.first) if work.first.size else expected
             names = () if self.grain == "taste" else ("exposures", "expected")
-            return self._rows(work.at, *_alone(codes), amount, names)
-        exposures = np.ones(found.expected.size)
-        depth = layout.position[rows].astype(float)
-        amount = np.column_stack([exposures, found.expected, depth])
-        by_version = layout.described.values.get(self.name, _NO_VALUES)
-        slots = {
-            "position": lambda: _alone(layout.position[rows]),
-            "item": lambda: _alone(layout.item[rows]),
-            "user_item": lambda: _alone(work.user << 32 | layout.item[rows]),
-            "attribute": lambda: _several(layout.version[rows], by_version, 0 * work.user),
-            "user_attribute": lambda: _several(layout.version[rows], by_version, work.user),
-            "context": lambda: _several(lists.start + work.list_of, layout.context[self.name], 0 * work.user),
-            "item_context": lambda: _several(
-                lists.start + work.list_of, layout.context[self.name], layout.item[rows]
-            ),
-        }
-        return self._rows(work.candidate_at, *slots[self.grain](), amount, _SHOWN)
+            return self._rows(work, work.lists, np.column_stack([work.sizes, expected]), names)
+        amount = np.column_stack([np.ones(expected.size), expected, work.shown.position])
+        return self._rows(work, work.shown, amount, _SHOWN)
 
     def _done(self, work: _Work) -> Rows:
-        layout, done, amounts = work.layout, work.done, work.amounts
-        at, amount = work.done_at, amounts.done[done]
-        user, item = layout.done_user[done], layout.done_item[done]
+        side, amounts, amount = work.answers, work.amounts, work.amounts.done[work.done]
         if self.grain == "taste":
-            return self._rows(at, *_alone(user), work.taste(self.name), ("clicks", "spread"))
+            return self._rows(work, side, work.taste(self.name), ("clicks", "spread"))
         if self.grain == "position":
-            place = layout.interactions["position"][done].fill_null(-1).to_numpy().astype(np.int64)
-            answers = amounts.clicked[done] & (place >= 0)
-            return self._rows(at[answers], *_alone(place[answers]), amount[answers], amounts.names)
-        rows = np.arange(done.start, done.stop)
-        by_version = layout.described.values.get(self.name, _NO_VALUES)
-        slots = {
-            "everything": lambda: _alone(np.zeros(at.size, np.int64)),
-            "user": lambda: _alone(user),
-            "item": lambda: _alone(item),
-            "user_item": lambda: _alone(user << 32 | item),
-            "attribute": lambda: _several(layout.done_version[done], by_version, 0 * user),
-            "user_attribute": lambda: _several(layout.done_version[done], by_version, user),
-            "context": lambda: _several(rows, layout.done_context[self.name], 0 * user),
-            "item_context": lambda: _several(rows, layout.done_context[self.name], item),
-        }
-        return self._rows(at, *slots[self.grain](), amount, amounts.names)
+            placed = amounts.clicked[work.done] & (side.position >= 0)
+            side, amount = side._replace(at=side.at[placed], position=side.position[placed]), amount[placed]
+        return self._rows(work, side, amount, amounts.names)
 
-    def _rows(self, at: Ints, start: Ints, codes: Ints, amount: Floats, names: Sequence[str]) -> Rows:
+    def _slots(self, work: _Work, side: _Side) -> tuple[Ints, Ints]:
+        """First slot of each row, and the code of each slot's key: several where a row has several values."""
+        if self.name and self.grain != "taste":
+            of_item = self.grain in ("attribute", "user_attribute")
+            owner = side.version if of_item else side.owner
+            values = work.layout.described.values[self.name] if of_item else side.context[self.name]
+            other = {"user_attribute": side.user, "item_context": side.item}.get(self.grain, 0 * side.user)
+            slots = slots_of(owner, values.start)
+            return slots, codes_of(owner, values.start, values.value, other, slots)
+        one = {"everything": 0 * side.user, "position": side.position, "item": side.item}
+        codes = one.get(self.grain, side.user)
+        if self.grain == "user_item":
+            codes = codes << 32 | side.item
+        return np.arange(codes.size + 1), codes
+
+    def _rows(self, work: _Work, side: _Side, amount: Floats, names: Sequence[str]) -> Rows:
         quantities = self.table.counter.quantities
         pairs = [(n, quantities.index(name)) for n, name in enumerate(names) if name in quantities]
         columns = np.array(pairs, np.int64).reshape(-1, 2).T.copy()
+        start, codes = self._slots(work, side)
         return Rows(
-            at, start, self.table.locate(codes, insert=self.update), amount, columns[0], columns[1],
+            side.at, start, self.table.locate(codes, insert=self.update), amount, columns[0], columns[1],
             list(names).index("clicks") if "clicks" in names else -1,
         )  # fmt: skip
-
-
-def _alone(codes: Ints) -> tuple[Ints, Ints]:
-    """Rows of one entry each."""
-    return np.arange(codes.size + 1), codes
-
-
-def _several(owner: Ints, values: Values, high: Ints) -> tuple[Ints, Ints]:
-    """Rows with an entry for each value of their owner."""
-    slots = slots_of(owner, values.start)
-    return slots, codes_of(owner, values.start, values.value, high, slots)
 
 
 def _of(values: Floats, rows: Ints) -> Floats:

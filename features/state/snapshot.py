@@ -37,9 +37,12 @@ def restore(frame: pl.DataFrame, counter: Counter, name: str, ids: Sequence[Enti
         codes = rows["position"].to_numpy().astype(np.int64)
     for key, known in zip(keys, ids, strict=True):
         codes = codes << 32 | known.encode(rows[key])
-    values = rows.select(counter.columns).to_numpy().reshape(rows.height, len(counter.columns))
-    last_at, clicked_at = (rows[name].to_physical().fill_null(NEVER).to_numpy() for name in INSTANTS)
-    return Table(counter, codes, np.array(values, order="C"), np.array(last_at), np.array(clicked_at))
+    values = np.empty((rows.height, len(counter.columns) + len(INSTANTS)))
+    for n, column in enumerate(counter.columns):
+        values[:, n] = rows[column].to_numpy()
+    for n, instant in enumerate(INSTANTS, len(counter.columns)):
+        values.view(np.int64)[:, n] = rows[instant].to_physical().fill_null(NEVER).to_numpy()
+    return Table(counter, codes, values)
 
 
 def frame(
@@ -65,7 +68,8 @@ def _part(
     kept = kept[order]
     numbers = _split(table.codes[kept], len(ids))
     held = table.entries
-    values, last_at, clicked_at = held.values[kept], held.last_at[kept], held.clicked_at[kept]
+    values = held.values[kept, : len(counter.columns)]
+    last_at, clicked_at = held.instants[kept, -2], held.instants[kept, -1]
     if decayed:
         spans = np.arange(values.shape[1]) % table.rule.rates.size
         values = values * np.exp(-table.rule.rates[spans][None, :] * (at - last_at)[:, None])

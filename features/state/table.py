@@ -1,7 +1,6 @@
 """One counter's entries in memory: arrays, and a hash table from a key's code to its row in them."""
 
 import math
-from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
@@ -9,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from features.state.counters import Counter, column
-from features.state.kernels import NEVER, Entries, Rows, Rule, count, locate
+from features.state.kernels import INSTANTS, NEVER, Entries, Rows, Rule, count, locate, rehash
 
 _SMALLEST = 64
 SWEPT_FROM = 128
@@ -20,9 +19,9 @@ class Index:
     """Codes numbered in the order they are first met."""
 
     def __init__(self, codes: NDArray[np.int64]) -> None:
-        self._codes, self._size = codes, 0
-        self._slots = np.empty(0, np.int32)
-        self._rehash(codes.size)
+        """`codes`: the first to be numbered, all different."""
+        self._codes, self._size = codes, codes.size
+        self._rehash()
 
     def __len__(self) -> int:
         return self._size
@@ -45,27 +44,24 @@ class Index:
             reached, self._size = locate(codes, reached, found, self._slots, self._codes, self._size, insert)
             if reached == codes.size:
                 return found
-            self._rehash(self._size)
+            self._rehash()
 
-    def _rehash(self, size: int) -> None:
-        """Number the first codes again, in a hash table that has room for twice as many."""
-        slots = max(_SMALLEST, 1 << (3 * size).bit_length())
-        self._codes = _wider(self._codes, slots // 2)
+    def _rehash(self) -> None:
+        """Make room for twice as many codes."""
+        slots = max(_SMALLEST, 1 << (3 * self._size).bit_length())
+        self._codes = _wider(self._codes, self._size, slots // 2)
         self._slots = np.full(slots, -1, np.int32)
-        known = self._codes[:size].copy()
-        _, self._size = locate(known, 0, np.empty(size, np.int64), self._slots, self._codes, 0, True)
+        rehash(self._codes, self._size, self._slots)
 
 
 class Table:
     """The entries of one counter."""
 
-    def __init__(
-        self, counter: Counter, codes: NDArray[np.int64], values: NDArray[np.float64],
-        last_at: NDArray[np.int64], clicked_at: NDArray[np.int64],
-    ) -> None:  # fmt: skip
+    def __init__(self, counter: Counter, codes: NDArray[np.int64], values: NDArray[np.float64]) -> None:
+        """`values` as in `kernels.Entries`, one row for each code."""
         self.counter = counter
         self._index = Index(codes)
-        self._entries = Entries(values, last_at, clicked_at)
+        self._values = values
         self._swept = codes.size
         rates = [
             0.0 if seconds is None else math.log(2) / (seconds * 1e6) for _, seconds in counter.half_lives
@@ -80,8 +76,7 @@ class Table:
     @classmethod
     def empty(cls, counter: Counter) -> "Table":
         """A counter of nothing."""
-        none = np.empty(0, np.int64)
-        return cls(counter, none, np.empty((0, len(counter.columns))), none, none)
+        return cls(counter, np.empty(0, np.int64), np.empty((0, len(counter.columns) + INSTANTS)))
 
     def __len__(self) -> int:
         return len(self._index)
@@ -94,25 +89,24 @@ class Table:
     @property
     def entries(self) -> Entries:
         """The entries, without the room kept for more."""
-        return self._each(lambda held: held[: len(self)])
+        values = self._values[: len(self)]
+        return Entries(values, values.view(np.int64))
 
     def copy(self) -> "Table":
         """One that goes on by itself."""
         other = object.__new__(Table)
         other.__dict__ |= self.__dict__
-        other._index = self._index.copy()
-        other._entries = self._each(lambda held: held.copy())
+        other._index, other._values = self._index.copy(), self._values.copy()
         return other
 
     def locate(self, codes: NDArray[np.int64], *, insert: bool) -> NDArray[np.int64]:
         """Entry of each code; -1 for one that has none, where none is made."""
+        size = len(self)
         found = self._index.locate(codes, insert=insert)
-        if len(self) > self._entries.last_at.size:
-            size = max(2 * self._entries.last_at.size, len(self), _SMALLEST)
-            values, last_at, clicked_at = self._entries
-            self._entries = Entries(
-                _wider(values, size), _wider(last_at, size, NEVER), _wider(clicked_at, size, NEVER)
-            )
+        if len(self) > size:
+            if len(self) > self._values.shape[0]:
+                self._values = _wider(self._values, size, max(2 * size, len(self), _SMALLEST))
+            self.entries.instants[size:, -INSTANTS] = NEVER
         return found
 
     def count(
@@ -120,18 +114,15 @@ class Table:
         prior: NDArray[np.float64], *, update: bool,
     ) -> None:  # fmt: skip
         """See `kernels.count`."""
-        count(self._entries, self.rule, shown, done, wanted, out, prior, update)
+        count(self.entries, self.rule, shown, done, wanted, out, prior, update)
 
     def live(self, at: int) -> NDArray[np.bool_]:
         """Which entries have not expired at an instant."""
-        last = self.entries.last_at
+        last = self.entries.instants[:, -INSTANTS]
         fresh: NDArray[np.bool_] = last != NEVER
         if self.rule.ttl >= 0:
             fresh &= at - last <= self.rule.ttl
         return fresh
-
-    def _each(self, made: Callable[[NDArray[Any]], NDArray[Any]]) -> Entries:
-        return Entries(*(made(held) for held in self._entries))
 
     def sweep(self, at: int) -> None:
         """Drop what has expired, if there are twice as many entries as after the last look: seldom, so cheaply."""
@@ -139,18 +130,12 @@ class Table:
             return
         kept = self.live(at)
         if np.count_nonzero(kept) < 0.8 * len(self):
-            entries = self.entries
-            self._index = Index(self.codes[kept])
-            self._entries = Entries(entries.values[kept], entries.last_at[kept], entries.clicked_at[kept])
+            self._values, self._index = self.entries.values[kept], Index(self.codes[kept])
         self._swept = len(self)
 
 
-def _wider(held: NDArray[Any], size: int, fill: int | None = None) -> NDArray[Any]:
-    """Room for more; without `fill` it holds anything, for a new entry starts from nothing."""
-    if held.shape[0] >= size:
-        return held
-    wider = np.empty((size, *held.shape[1:]), held.dtype)
-    if fill is not None:
-        wider[held.shape[0] :] = fill
-    wider[: held.shape[0]] = held
+def _wider(held: NDArray[Any], size: int, room: int) -> NDArray[Any]:
+    """The first rows, with room for more: what is not used takes no memory."""
+    wider = np.empty((room, *held.shape[1:]), held.dtype)
+    wider[:size] = held[:size]
     return wider

@@ -183,6 +183,7 @@ def _ours(asked: argparse.Namespace, names: list[str]) -> list[float]:
     for frame, _ in _days(asked.folder, project(asked.forget_after)):
         sums += frame.select(pl.col(names).cast(pl.Float64).sum()).row(0)
         frames += [frame] if asked.kept else []
+        del frame  # Not held beside the next day's.
     if asked.kept:
         pl.concat(frames).write_parquet(asked.kept)
     return list(sums.tolist())
@@ -196,6 +197,7 @@ def _days(folder: Path, declared: Project) -> Iterator[tuple[pl.DataFrame, Momen
         until, nothing = START + (day + 1) * DAY, ItemVectors.create_empty()
         frame, state = read_and_advance(state, part, until, declared, nothing, keep=False)
         yield frame, state
+        del frame, part
 
 
 def _slices(asked: argparse.Namespace) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from features.behaviour import advance, measure, read_and_advance, read_features
 from features.catalogue import catalogue, features
 from features.catalogue.plan import FeaturePlan, compile_plan
 from features.project import Project
-from features.state import SliceEvents, passing, start, table
+from features.state import SliceEvents, passing, start, table, threads
 
 KEYS = ["impression_id", "item_id"]
 drawn = settings(
@@ -53,11 +53,11 @@ def test_a_live_request_reads_what_the_batch_read(toy: SimpleNamespace, data: st
         )
 
 
-@pytest.mark.parametrize("rows", [1, 4])
+@pytest.mark.parametrize(("rows", "shared"), [(1, False), (4, True)])
 @settings(drawn, max_examples=2)
 @given(data=st.data())
-def test_a_slice_in_small_chunks_is_the_same_to_the_bit(
-    toy: SimpleNamespace, rows: int, data: st.DataObject
+def test_a_slice_in_small_chunks_and_threads_is_the_same_to_the_bit(
+    toy: SimpleNamespace, rows: int, shared: bool, data: st.DataObject
 ) -> None:
     world: SliceEvents = data.draw(toy.worlds())
     project: Project = data.draw(toy.projects())
@@ -66,6 +66,7 @@ def test_a_slice_in_small_chunks_is_the_same_to_the_bit(
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(passing, "CHUNK", rows)
+        patch.setattr(threads, "_shared", lambda _: shared)
         cut, cut_state = read_and_advance(start(project), events, toy.END, project, vectors)
 
     assert cut.equals(whole)

@@ -29,7 +29,19 @@ def worked_out(value: Term) -> list[float]:
     rows = np.array([ROWS for _ in plan.by_candidate]).reshape(-1, 5)
     out = np.empty((1, 5))
     start, missing = np.array([0, 2, 5]), np.zeros(1, bool)
-    evaluate(plan.list_program, plan.program, by_list, rows, start, plan.outputs, out, missing)
+    evaluate(
+        plan.list_program,
+        plan.program,
+        by_list,
+        rows,
+        start,
+        0,
+        start.size - 1,
+        plan.outputs,
+        out,
+        0,
+        missing,
+    )
     assert missing[0] == np.isnan(out).any()
     return [float(number) for number in out[0]]
 
@@ -76,8 +88,11 @@ def test_many_lists_are_worked_out_block_by_block() -> None:
         by_list,
         values,
         first,
+        0,
+        len(sizes),
         plan.outputs,
         out,
+        0,
         np.zeros(len(out), bool),
     )
 
