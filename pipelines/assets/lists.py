@@ -35,6 +35,9 @@ def ranked_lists(context: dg.AssetExecutionContext, deployment: dg.ResourceParam
         deployment.registry.load_ranker(serving.version),
     )
     publish(context, deployment, "ranked_lists", slice, lists, {"ranked_by": f"version {serving.version}"})
+    deployment.progress.made(
+        slice, f"{lists['user_id'].n_unique()} lists by ranker version {serving.version}"
+    )
 
 
 @dg.asset(
@@ -65,7 +68,7 @@ def report(context: dg.AssetExecutionContext, deployment: dg.ResourceParam[Deplo
         },
         partition_key=slice,
     )
-    deployment.tell(f"report {slice}: {page}")
+    deployment.progress.made(slice, str(page))
 
 
 def _last(context: dg.AssetExecutionContext) -> str:
