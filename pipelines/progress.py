@@ -17,7 +17,8 @@ from rich.text import Text
 from pipelines.terminal import Terminal, styled
 
 _WATCH_EVERY = 5.0  # seconds between two lines about one fit
-_LONG = 60.0  # seconds after which a reader without bars wants to know how far a run is
+_LONG = 60.0  # seconds after which a reader without bars is told how far a run is
+_SHORT = 10.0  # seconds left that are not worth saying
 
 
 class Progress:
@@ -80,7 +81,7 @@ class RunProgress(Lines):
         self.log = logs / f"run-{datetime.now(UTC):%Y%m%dT%H%M%S}-{os.getpid()}.log"
         self.log.parent.mkdir(parents=True, exist_ok=True)
         self._writing = Lock()
-        self._steps, self._ended, self._asked = steps, 0, False
+        self._steps, self._ended, self._said = steps, 0, False
         self._bars = Bars(
             TextColumn("{task.description}", markup=False),
             BarColumn(bar_width=12),
@@ -92,7 +93,7 @@ class RunProgress(Lines):
             refresh_per_second=4,
             disable=not out.is_terminal,
         )
-        self._bar = self._bars.add_task("reading", state="")
+        self._bar = self._bars.add_task("reading", state="", left=0.0)
         self._begin("")
 
     def __enter__(self) -> Self:
@@ -128,7 +129,7 @@ class RunProgress(Lines):
         """See `Progress.step`."""
         self._begin(name)
         self._detail(f"{name} begins")
-        self._bars.reset(self._bar, description=self._label(), state="")
+        self._bars.reset(self._bar, description=self._label(), state="", left=0.0)
         try:
             yield
         except BaseException as error:
@@ -145,7 +146,7 @@ class RunProgress(Lines):
 
     def track(self, slices: Sequence[str]) -> Iterator[str]:
         """See `Progress.track`."""
-        self._slices = len(slices)
+        self._slices, self._tracked = len(slices), monotonic()
         for number, slice in enumerate(slices):
             self._done = number
             self._show(number, slice)
@@ -155,29 +156,24 @@ class RunProgress(Lines):
     def _begin(self, name: str) -> None:
         self._name, self._since = name, monotonic()
         self._rows, self._slices, self._done, self._made = 0, 0, 0, ""
+        self._tracked = self._since
 
     def _show(self, done: float, state: str) -> None:
         slices = self._slices
-        if self._bars.disable:
-            self._say_once_how_far(done)
-        else:
-            count = f"{min(int(done) + 1, slices)}/{slices} "
-            self._bars.update(self._bar, completed=done, total=slices, state=count + state)
-
-    def _say_once_how_far(self, done: float) -> None:
-        if self._asked or self._seconds() < _LONG or not done:
-            return
-        self._asked = True
-        left = (monotonic() - self._since) * (self._slices / done - 1)
-        self.tell(
-            f"after {self._seconds():.0f} s: {self._name}, step {self._ended + 1} of {self._steps}, has done "
-            f"{done:.1f} of {self._slices} slices and needs about {left:.0f} s more"
-        )
+        left = (monotonic() - self._tracked) * (slices / done - 1) if done else 0.0
+        count = f"{min(int(done) + 1, slices)}/{slices} "
+        self._bars.update(self._bar, completed=done, total=slices, state=count + state, left=left)
+        if self._bars.disable and not self._said and self._seconds() > _LONG and left > _SHORT:
+            self._said = True
+            self.tell(
+                f"after {self._seconds():.0f} s: {self._name}, step {self._ended + 1} of {self._steps}, has done "
+                f"{done:.1f} of {slices} slices and needs about {left:.0f} s more"
+            )
 
     def _line(self, what: str, style: str = "") -> None:
         """The line of a step that ended; what follows is the checks of what it made."""
         seconds = f"{monotonic() - self._since:6.1f} s"
-        self._bars.reset(self._bar, total=None, description=f"{'':5} {'checks':15}", state="")
+        self._bars.reset(self._bar, total=None, description=f"{'':5} {'checks':15}", state="", left=0.0)
         line = styled((self._label(), "bold"), (seconds, "dim"), (f"  {what}", style))
         self._out.print(line, soft_wrap=True)
 
@@ -193,11 +189,8 @@ class _Time(ProgressColumn):
     """Seconds of a step so far, and about how many are left."""
 
     def render(self, task: Task) -> Text:
-        elapsed = task.elapsed or 0.0
-        left = ""
-        if task.total and task.completed:
-            left = f", {elapsed * (task.total / task.completed - 1):.0f} s left"
-        return Text(f"{elapsed:.0f} s{left}", "dim")
+        left = f", {task.fields['left']:.0f} s left" if task.fields["left"] else ""
+        return Text(f"{task.elapsed or 0.0:.0f} s{left}", "dim")
 
 
 def _pace(facts: Mapping[str, Any]) -> str:
