@@ -14,7 +14,7 @@ from rich.progress import Progress as Bars
 from rich.table import Column
 from rich.text import Text
 
-from pipelines.terminal import Terminal, styled
+from pipelines.terminal import Terminal, direct, styled
 
 _WATCH_EVERY = 5.0  # seconds between two lines about one fit
 _LONG = 60.0  # seconds after which a reader without bars is told how far a run is
@@ -77,7 +77,7 @@ class RunProgress(Lines):
 
     def __init__(self, out: Terminal, logs: Path, steps: int) -> None:
         """`logs`: folder of the log file; `steps`: how many steps the run has."""
-        super().__init__(out)
+        super().__init__(direct(out))
         self.log = logs / f"run-{datetime.now(UTC):%Y%m%dT%H%M%S}-{os.getpid()}.log"
         self.log.parent.mkdir(parents=True, exist_ok=True)
         self._writing = Lock()
@@ -87,11 +87,11 @@ class RunProgress(Lines):
             BarColumn(bar_width=12),
             TextColumn("{task.fields[state]}", markup=False, table_column=Column(no_wrap=True, ratio=1)),
             _Time(),
-            console=out,
+            console=self._out,
             transient=True,
             expand=True,
             refresh_per_second=4,
-            disable=not out.is_terminal,
+            disable=not self._out.is_terminal,
         )
         self._bar = self._bars.add_task("reading", state="", left=0.0)
         self._begin("")
