@@ -49,7 +49,7 @@ _KEYS = ("slice", "impression_id", "item_id")
 _FACTS = (*_KEYS, "position", "label")
 ROW = "__row"
 """Column of `ordered`: the row's number in the dataset."""
-_BINNING = ("num_threads", "verbosity", "force_col_wise", "max_bin", "feature_pre_filter", "pre_partition")
+_BINNING = ("num_threads", "verbosity", "force_row_wise", "max_bin", "feature_pre_filter", "pre_partition")
 LEARNT = (pl.col("label").max() != pl.col("label").min()).over("impression_id")
 """Rows of impressions with a better and a worse candidate: the others hold no pair to learn from."""
 

@@ -36,7 +36,7 @@ def parameters_of(
         "feature_fraction": config.feature_fraction,
         "seed": seed,
         "deterministic": True,
-        "force_col_wise": True,
+        "force_row_wise": True,
         "num_threads": threads(),
         "verbosity": -1,
     }
