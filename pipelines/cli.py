@@ -3,7 +3,7 @@
 import json
 import sys
 import traceback
-from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from time import monotonic
@@ -20,6 +20,7 @@ from pipelines import console as show
 from pipelines import mishaps, storage
 from pipelines.deployment import Deployment
 from pipelines.preflight import gap, preflight
+from pipelines.progress import Lines, RunProgress
 from pipelines.settings import find_project, initialise_dagster, load, prepare
 from pipelines.terminal import Terminal, styled
 
@@ -70,16 +71,7 @@ def _open(project: Path, overrides: list[str] | None = None) -> Deployment:
     )
     prepare(settings)
     storage.check(settings)
-    return Deployment(settings.open_project(), settings, _teller())
-
-
-def _teller() -> Callable[[str], None]:
-    began = monotonic()
-
-    def tell(line: str) -> None:
-        out.print(styled((f"{monotonic() - began:7.1f} s", "dim"), (f"  {line}", "")), soft_wrap=True)
-
-    return tell
+    return Deployment(settings.open_project(), settings, Lines(out))
 
 
 @app.command()
@@ -127,13 +119,16 @@ def run(
     overrides: Overrides = None,
 ) -> None:
     """Materialise every asset over the project's slices, or a range of them, and show what came of it."""
+    from pipelines.definitions import assets
     from pipelines.running import materialise
 
     deployment = _open(project, overrides)
     initialise_dagster(deployment.settings)
     began = monotonic()
-    last = materialise(deployment, since, until)
+    with RunProgress(out, deployment.settings.logs, len(assets())) as progress:
+        last = materialise(replace(deployment, progress=progress), since, until)
     show.results(out, deployment, last, monotonic() - began)
+    out.print(f"log      {progress.log}", soft_wrap=True)
 
 
 @app.command()

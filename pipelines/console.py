@@ -1,5 +1,6 @@
 """What a person reads in the terminal: tables of what was found, how good it is, and what is ranked."""
 
+import json
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,7 +15,7 @@ from models.attainable import beside_random
 from models.history import Move
 from models.seed_variance import GAIN
 from pipelines.deployment import Deployment, Version
-from pipelines.reporting import judged, metrics_of
+from pipelines.reporting import page_of
 from pipelines.requests import ABOUT
 from pipelines.terminal import Terminal, styled
 
@@ -94,8 +95,8 @@ def seed_variance(out: Terminal, figures: dict[str, Any], title: str) -> None:
 
 def results(out: Terminal, deployment: Deployment, last: str, seconds: float) -> None:
     """What a run made: quality, versions, one list, and where to look."""
-    metrics = metrics_of(deployment, judged(deployment.lake, deployment.project, last))
-    quality(out, metrics, deployment.project.name)
+    metrics = page_of(deployment, last, "metrics.json")
+    quality(out, json.loads(metrics.read_text(encoding="utf-8")), deployment.project.name)
     for kind in ("ranker", "interest"):
         versions = deployment.registry.versions(kind)
         aliases = [f"version {v['version']} ({v['slice']}) is {a}" for v in versions for a in v["aliases"]]
@@ -104,9 +105,8 @@ def results(out: Terminal, deployment: Deployment, last: str, seconds: float) ->
         lists = deployment.lake.read("ranked_lists", [last])
         for user in lists["user_id"].head(1):
             ranked(out, lists.filter(user_id=user), f"{user} at the end of {last}")
-    folder = deployment.settings.report(deployment.project.name)
-    out.print(f"report   {folder / 'report.html'}")
-    out.print(f"metrics  {folder / 'metrics.json'}")
+    out.print(f"report   {page_of(deployment, last, 'report.html')}", soft_wrap=True)
+    out.print(f"metrics  {metrics}", soft_wrap=True)
     out.print(f"UI       make ui, or: momentrank ui {deployment.settings.project}")
     out.print(f"took     {seconds:.0f} s")
 

@@ -17,10 +17,10 @@ JOB = "advance_slices"
 EXECUTORS = {"in_process": dg.in_process_executor, "multiprocess": dg.multiprocess_executor}
 
 
-def _assets() -> Iterator[dg.AssetsDefinition]:
-    for asset in dg.load_assets_from_modules([events, moments, interest, ranker, lists, topics]):
-        if isinstance(asset, dg.AssetsDefinition):
-            yield asset
+def assets() -> list[dg.AssetsDefinition]:
+    """The steps of a run."""
+    found = dg.load_assets_from_modules([events, moments, interest, ranker, lists, topics])
+    return [asset for asset in found if isinstance(asset, dg.AssetsDefinition)]
 
 
 def define(deployment: Deployment) -> dg.Definitions:
@@ -28,11 +28,11 @@ def define(deployment: Deployment) -> dg.Definitions:
     project = deployment.project
     slices = timetable.partitions(project)
     code = metadata.version("momentrank")
-    assets = dg.map_asset_specs(
+    own = dg.map_asset_specs(
         lambda spec: spec.replace_attributes(
             partitions_def=slices, owners=["team:ranking"], code_version=code
         ).merge_attributes(metadata=declared(spec.key.to_user_string())),
-        [*_assets()],
+        assets(),
     )
     job = dg.define_asset_job(
         JOB,
@@ -43,7 +43,7 @@ def define(deployment: Deployment) -> dg.Definitions:
     # One trigger: what arrives in a folder says itself when there is work, everything else goes by the clock.
     arrives = bool(project.source.landing)
     return dg.Definitions(
-        assets=assets,
+        assets=own,
         asset_checks=checks.build(project),
         jobs=[job, *retention.jobs(project)],
         schedules=[*([] if arrives else [timetable.schedule(project, JOB)]), *retention.schedules(project)],

@@ -1,11 +1,10 @@
 """One deployment at work: its project, its settings, its lake and its registry, and what it reads from them."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
-from time import monotonic
 from typing import Any, NamedTuple
 
 import polars as pl
@@ -24,17 +23,11 @@ from pipelines.engine import Cluster, Embedded, Engine
 from pipelines.identities import Privacy
 from pipelines.lake import Lake
 from pipelines.landing import open_landing
+from pipelines.progress import Progress
 from pipelines.settings import PROCESS_ENVIRONMENT, Settings
 
 STATE = "moment_state"
 """Folder of the lake with the tables of the moment state."""
-
-
-_TELL_EVERY = 5.0  # seconds
-
-
-def _silent(line: str) -> None:
-    """Say nothing."""
 
 
 class Version(NamedTuple):
@@ -50,8 +43,8 @@ class Deployment:
 
     project: Project
     settings: Settings
-    tell: Callable[[str], None] = _silent
-    """Receives a line of progress, for a person who is waiting."""
+    progress: Progress = field(default_factory=Progress)
+    """Receives how far work is, for a person who is waiting."""
 
     @cached_property
     def lake(self) -> Lake:
@@ -193,18 +186,13 @@ class Deployment:
         """A table of the lake as it is now, for MLflow."""
         return Table(name, self.lake.version(name), self.lake.location(name))
 
+    def tell(self, line: str) -> None:
+        """Say a line that a person must see."""
+        self.progress.tell(line)
+
     def watch(self, what: str) -> Callable[[dict[str, Any]], None]:
-        """A progress callback that tells, every few seconds, how far `what` is."""
-        told = monotonic()
-
-        def progress(report: dict[str, Any]) -> None:
-            nonlocal told
-            if monotonic() - told > _TELL_EVERY:
-                told = monotonic()
-                shown = (f"{k} {v:.4g}" if isinstance(v, float) else f"{k} {v}" for k, v in report.items())
-                self.tell(f"{what}: {', '.join(shown)}")
-
-        return progress
+        """A progress callback for a fit, named `what`."""
+        return partial(self.progress.watch, what)
 
     def require_versions(self, first: str) -> None:
         """Raise ModelError where slices before `first` were judged by versions that the registry does not know."""

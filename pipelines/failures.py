@@ -5,7 +5,7 @@ import inspect
 import random
 import re
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, TypeVar
 
 import dagster as dg
@@ -29,22 +29,28 @@ Body = TypeVar("Body", bound=Callable[..., Any])
 
 
 def steady(body: Body) -> Body:
-    """An asset's body that asks for another try where one may help, and for none where the data is at fault."""
+    """An asset's body as a step of its run: shown, and tried again unless the data is at fault."""
     if inspect.isgeneratorfunction(body):
 
         @functools.wraps(body)
         def yielding(context: dg.AssetExecutionContext, **resources: Any) -> Iterator[Any]:
-            with _judged(context.retry_number):
+            with _shown(body, resources), _judged(context.retry_number):
                 yield from body(context, **resources)
 
         return yielding  # type: ignore[return-value]
 
     @functools.wraps(body)
     def returning(context: dg.AssetExecutionContext, **resources: Any) -> Any:
-        with _judged(context.retry_number):
+        with _shown(body, resources), _judged(context.retry_number):
             return body(context, **resources)
 
     return returning  # type: ignore[return-value]
+
+
+def _shown(body: Body, resources: dict[str, Any]) -> AbstractContextManager[None]:
+    """The body as a step of what the person waiting is shown."""
+    deployment = resources.get("deployment")
+    return deployment.progress.step(body.__name__) if deployment else nullcontext()
 
 
 @contextmanager

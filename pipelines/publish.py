@@ -49,7 +49,7 @@ def show(
         asset_key=table,
         partition_key=slice,
     )
-    deployment.tell(f"{table} {slice}: {written.rows:,} rows")
+    deployment.progress.wrote(table, slice, written.rows)
 
 
 def preview(frame: pl.DataFrame) -> str:

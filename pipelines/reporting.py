@@ -47,6 +47,14 @@ def metrics_of(deployment: Deployment, judgement: Judgement | None) -> dict[str,
     }
 
 
+def page_of(deployment: Deployment, slice: str, name: str) -> Path:
+    """Where a slice's `report.html` or `metrics.json` is. Only the newest slice's has that name."""
+    path = deployment.settings.report(deployment.project.name) / name
+    # A slice made again must not put an older page, or older figures, in place of the newest.
+    newest = slice == deployment.lake.slices("candidates")[-1]
+    return path if newest else path.with_stem(f"{path.stem}_{slice.replace(':', '')}")
+
+
 def write_metrics(metrics: dict[str, Any], path: Path) -> None:
     """Write metrics.json; a reader sees the old file or the new one."""
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -1,5 +1,7 @@
 """The terminal of the command line: what comes from logs stays text there too."""
 
+import io
+import os
 import re
 from typing import Any
 
@@ -19,6 +21,14 @@ class Terminal(Console):
     def render_str(self, text: str, **options: Any) -> Text:
         """The text without control characters; every string that is printed comes through here."""
         return super().render_str(visible(text), **options)
+
+
+def direct(out: Terminal) -> Terminal:
+    """A terminal on what `out` prints to now: while a step runs, Dagster sends standard output to a file."""
+    try:
+        return Terminal(file=os.fdopen(os.dup(out.file.fileno()), "w", encoding="utf-8"))
+    except io.UnsupportedOperation:  # no file of the system: nothing is sent elsewhere
+        return out
 
 
 def styled(*parts: tuple[str, str]) -> Text:

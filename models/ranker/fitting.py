@@ -39,7 +39,7 @@ from models.propensity import propensities
 from models.ranker.fitted import Ranker
 from models.ranker.input import label_levels, matrix, plain, refuse_leaks
 from models.ranker.objective import REGRESSION, Objective, choose_objective
-from models.ranker.settings import directions, parameters_of, seeds_of
+from models.ranker.settings import directions, parameters_of, seeds_of, threads
 from models.ranking import require
 
 Progress = Callable[[dict[str, Any]], None]
@@ -62,15 +62,17 @@ def fit(
     seed: int,
     *,
     progress: Progress | None = None,
+    at_once: int = 1,
 ) -> Ranker:
     """Fit on `columns` of `dataset`: a row a candidate with `slice, impression_id, item_id, position, label`.
 
     Feature columns are numeric (null or NaN is missing). Impressions whose candidates all have one label hold
     no pair to learn from: they are left out of the boosters, not of the calibration. With one slice, `as_of`
-    tells which impressions are last. The same dataset, in any row order, and seed give the same model. Raises
-    TableError for missing key columns, ModelError for features that are missing or not numeric, a monotone
-    pattern without a column, labels that are no declared gain, fewer than two impressions to learn from, or an
-    interest score from a version that saw the row's slice (`interest_slice`).
+    tells which impressions are last. `at_once`: fits that share this machine's cores. The same dataset, in any
+    row order, and seed give the same model. Raises TableError for missing key columns, ModelError for features
+    that are missing or not numeric, a monotone pattern without a column, labels that are no declared gain, fewer
+    than two impressions to learn from, or an interest score from a version that saw the row's slice
+    (`interest_slice`).
     """
     rows = ordered(dataset)
     objective = choose_objective(rows)
@@ -80,6 +82,7 @@ def fit(
     held_out = folds(usable, config.folds)
     places = propensities(rows) if config.position_bias != "none" and not pointwise else None
     parameters = parameters_of(config, levels, seed, objective) | constraints(config, dataset, columns)
+    parameters["num_threads"] = threads(at_once)
     learned = config.position_bias == "learned" and not pointwise
     training = Training(dataset[usable[ROW]], columns, levels, parameters, places, learned)
     grown, curve = training.search(held_out, config, objective.metric, progress)

@@ -47,7 +47,7 @@ def ingest(
     late = stale(deployment, found, counted, begun)
     if late:
         deployment.tell(f"ingest: what came late changes labels of {', '.join(late)}; run them again")
-    for slice in context.partition_keys:
+    for slice in deployment.progress.track(context.partition_keys):
         here = pl.col("slice") == slice
         items, impressions, interactions, rejects = (
             table.filter(here).drop("slice")

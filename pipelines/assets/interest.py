@@ -29,7 +29,7 @@ _EVENTS: list[str | dg.AssetDep] = ["items", "impressions", "interactions", befo
 @steady
 def item_vectors(context: dg.AssetExecutionContext, deployment: dg.ResourceParam[Deployment]) -> None:
     """Where each item's text lies in the frozen encoder's space, for likeness to what a person took before."""
-    for slice in context.partition_keys:
+    for slice in deployment.progress.track(context.partition_keys):
         items = deployment.lake.read("items", [slice])
         table = chain.item_vectors(items, deployment.project, deployment.settings.cache)
         publish(context, deployment, "item_vectors", slice, ItemVectors.validate(table))
@@ -46,7 +46,7 @@ def item_vectors(context: dg.AssetExecutionContext, deployment: dg.ResourceParam
 def interest_model(context: dg.AssetExecutionContext, deployment: dg.ResourceParam[Deployment]) -> None:
     """The interest model after this slice: the previous version, fine-tuned on what people did in it."""
     project, registry = deployment.project, deployment.registry
-    for slice in context.partition_keys:
+    for slice in deployment.progress.track(context.partition_keys):
         labels = deployment.lake.read("candidates", [slice])
         if not labels["clicked"].any():
             context.add_asset_metadata({"skipped": "nothing was clicked in this slice"}, partition_key=slice)
@@ -69,7 +69,7 @@ def interest_model(context: dg.AssetExecutionContext, deployment: dg.ResourcePar
             },
             partition_key=slice,
         )
-        deployment.tell(f"interest_model {slice}: version {version}, loss {last.get('loss', 0.0):.4f}")
+        deployment.progress.made(slice, f"version {version}, loss {last.get('loss', 0.0):.4f}")
 
 
 def _fit(
@@ -122,7 +122,7 @@ def _fit(
 @steady
 def interest_scores(context: dg.AssetExecutionContext, deployment: dg.ResourceParam[Deployment]) -> None:
     """How much each candidate's text should interest its user, by the version fitted before this slice."""
-    for slice in context.partition_keys:
+    for slice in deployment.progress.track(context.partition_keys):
         model = deployment.latest("interest", slice, context.run.run_id)
         if model and deployment.project.scale.scorers > 1:
             scored = _score_side_by_side(deployment, slice, model)

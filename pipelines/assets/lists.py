@@ -6,7 +6,7 @@ from models.report.page import write
 from pipelines.deployment import Deployment
 from pipelines.failures import steady
 from pipelines.publish import publish
-from pipelines.reporting import judged, metrics_of, report_data, write_metrics
+from pipelines.reporting import judged, metrics_of, page_of, report_data, write_metrics
 from pipelines.requests import active_users, rank, serving_until
 from pipelines.timetable import ONE_RUN
 
@@ -35,6 +35,9 @@ def ranked_lists(context: dg.AssetExecutionContext, deployment: dg.ResourceParam
         deployment.registry.load_ranker(serving.version),
     )
     publish(context, deployment, "ranked_lists", slice, lists, {"ranked_by": f"version {serving.version}"})
+    deployment.progress.made(
+        slice, f"{lists['user_id'].n_unique()} lists by ranker version {serving.version}"
+    )
 
 
 @dg.asset(
@@ -49,13 +52,10 @@ def report(context: dg.AssetExecutionContext, deployment: dg.ResourceParam[Deplo
     """One page: quality beside the baselines, what matters, calibration, lists with reasons, versions."""
     slice = _last(context)
     judgement = judged(deployment.lake, deployment.project, slice)
-    folder = deployment.settings.report(deployment.project.name)
-    newest = slice == deployment.lake.slices("candidates")[-1]
-    # A slice made again must not put an older page, or older figures, in place of the newest.
-    page = folder / ("report.html" if newest else f"report_{slice.replace(':', '')}.html")
+    page = page_of(deployment, slice, "report.html")
     write(page, report_data(deployment, judgement, slice))
     metrics = metrics_of(deployment, judgement)
-    write_metrics(metrics, folder / ("metrics.json" if newest else f"metrics_{slice.replace(':', '')}.json"))
+    write_metrics(metrics, page_of(deployment, slice, "metrics.json"))
     run = deployment.registry.log_report(page, slice)
     context.add_asset_metadata(
         {
@@ -65,7 +65,7 @@ def report(context: dg.AssetExecutionContext, deployment: dg.ResourceParam[Deplo
         },
         partition_key=slice,
     )
-    deployment.tell(f"report {slice}: {page}")
+    deployment.progress.made(slice, str(page))
 
 
 def _last(context: dg.AssetExecutionContext) -> str:

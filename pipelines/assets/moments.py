@@ -51,7 +51,7 @@ def moments(
     """Read each slice's events from the state before it, and advance the state by them: one layout for both."""
     project = deployment.project
     chosen = {key.to_user_string() for key in context.selected_asset_keys}
-    for slice in context.partition_keys:
+    for slice in deployment.progress.track(context.partition_keys):
         if project.scale.buckets > 1:
             _show(context, deployment, slice, make(_work(deployment, slice, chosen), deployment.engine))
             continue
@@ -90,7 +90,7 @@ def _show_state(
     context.add_asset_metadata(
         {**sizes, "megabytes": round(kept, 2)}, asset_key="moment_state", partition_key=slice
     )
-    deployment.tell(f"moment_state {slice}: {sum(sizes.values()):,} rows, {kept:.1f} MB")
+    deployment.progress.made(slice, f"{sum(sizes.values()):,} rows of state, {kept:.1f} MB")
 
 
 def _work(deployment: Deployment, slice: str, wanted: set[str]) -> Work:

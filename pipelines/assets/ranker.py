@@ -31,7 +31,7 @@ _TABLES = {"polars", "deltalake"}
 @steady
 def ranking_dataset(context: dg.AssetExecutionContext, deployment: dg.ResourceParam[Deployment]) -> None:
     """Candidates, features and interest scores, row for row: what a ranker is fitted and judged on."""
-    for slice in context.partition_keys:
+    for slice in deployment.progress.track(context.partition_keys):
         candidates, features, scores = (
             deployment.lake.read(name, [slice]).drop("slice")
             for name in ("candidates", "features", "interest_scores")
@@ -50,7 +50,7 @@ def ranking_dataset(context: dg.AssetExecutionContext, deployment: dg.ResourcePa
 def ranker(context: dg.AssetExecutionContext, deployment: dg.ResourceParam[Deployment]) -> None:
     """LightGBM over the trailing window, and the same without text; each slice registers a challenger."""
     project, registry = deployment.project, deployment.registry
-    for slice in context.partition_keys:
+    for slice in deployment.progress.track(context.partition_keys):
         window = chain.RankingWindow.ending(deployment.lake, slice, project.ranker.window)
         try:
             full, behaviour_only, examples, how = chain.fit_window(
@@ -101,7 +101,7 @@ def ranker(context: dg.AssetExecutionContext, deployment: dg.ResourceParam[Deplo
             },
             partition_key=slice,
         )
-        deployment.tell(f"ranker {slice}: version {version}, {full.info['best_iteration']} rounds")
+        deployment.progress.made(slice, f"version {version}, {full.info['best_iteration']} rounds")
 
 
 @dg.asset(
@@ -115,7 +115,7 @@ def ranker(context: dg.AssetExecutionContext, deployment: dg.ResourceParam[Deplo
 def evaluation(context: dg.AssetExecutionContext, deployment: dg.ResourceParam[Deployment]) -> None:
     """Test, then train: how the ranker fitted before this slice orders it, beside every baseline."""
     project = deployment.project
-    for slice in context.partition_keys:
+    for slice in deployment.progress.track(context.partition_keys):
         version = deployment.latest("ranker", before=slice, dagster_run=context.run.run_id)
         if version is None:
             context.add_asset_metadata({"skipped": "no ranker was fitted before"}, partition_key=slice)
@@ -138,6 +138,12 @@ def evaluation(context: dg.AssetExecutionContext, deployment: dg.ResourceParam[D
             deployment.table("ranking_dataset"),
         )
         means = judgement.as_json()["scorers"]
+        quality, without_text = (
+            means[name][judgement.headline]["mean"] or 0.0 for name in ("full", "behaviour_only")
+        )
+        deployment.progress.made(
+            slice, f"{judgement.headline} {quality:.3f}, without text {without_text:.3f}"
+        )
         publish(
             context, deployment, "evaluation", slice, judgement.table,
             {
@@ -166,7 +172,7 @@ def evaluation(context: dg.AssetExecutionContext, deployment: dg.ResourceParam[D
 def exposure(context: dg.AssetExecutionContext, deployment: dg.ResourceParam[Deployment]) -> None:
     """What the first places show, whatever their accuracy: who gets them, how novel and how varied they are."""
     project = deployment.project
-    for slice in context.partition_keys:
+    for slice in deployment.progress.track(context.partition_keys):
         if not deployment.lake.has("evaluation_scores", slice):
             context.add_asset_metadata({"skipped": "nothing was judged"}, partition_key=slice)
             continue
@@ -185,7 +191,7 @@ def exposure(context: dg.AssetExecutionContext, deployment: dg.ResourceParam[Dep
 @steady
 def promotion(context: dg.AssetExecutionContext, deployment: dg.ResourceParam[Deployment]) -> None:
     """Champion and challenger rescored on the same unseen lists; the challenger takes over if the rule says so."""
-    for slice in context.partition_keys:
+    for slice in deployment.progress.track(context.partition_keys):
         outcome = challenge(deployment, slice)
         if isinstance(outcome, str):
             context.add_asset_metadata({"promoted": False, "reasons": outcome}, partition_key=slice)
@@ -196,6 +202,9 @@ def promotion(context: dg.AssetExecutionContext, deployment: dg.ResourceParam[De
                 "not promoted: it was rolled back from, or another champion was made meanwhile and this slice's "
                 "promotion is to be run again"
             )
+        deployment.progress.made(
+            slice, f"version {row['challenger'].item()} {'is champion' if promoted else 'is not promoted'}"
+        )
         publish(
             context, deployment, "promotion", slice, row,
             {

@@ -22,7 +22,7 @@ from pipelines.watch.unusual import topic_shifts as shifts_of
 def topic_shifts(context: dg.AssetExecutionContext, deployment: dg.ResourceParam[Deployment]) -> None:
     """Click rate of each attribute value beside what the trailing slices let expect, and whether it left that band."""
     lake, checks = deployment.lake, deployment.project.checks
-    for slice in context.partition_keys:
+    for slice in deployment.progress.track(context.partition_keys):
         rates = topic_rates(
             lake.read("candidates", [slice], ["item_id", "clicked"]),
             lake.read(f"{STATE}/items", [slice], ["item_id", "attributes"]),

@@ -5,6 +5,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import Mock
 
 import polars as pl
 import pytest
@@ -76,7 +77,7 @@ def test_more_partitions_than_dagster_likes_are_warned_of(
 ) -> None:
     told: list[str] = []
     settings: Any = SimpleNamespace(engine="embedded")
-    preflight(Deployment(project(every, end), settings, told.append))
+    preflight(Deployment(project(every, end), settings, Mock(tell=told.append)))
     assert [said in line for line in told] == ([True] if said else [])
 
 

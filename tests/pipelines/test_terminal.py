@@ -1,12 +1,14 @@
 """What logs say is shown in the terminal as it is, and gives it no orders."""
 
+import os
 from io import StringIO
+from pathlib import Path
 
 import polars as pl
 import pytest
 
 from pipelines import console
-from pipelines.terminal import Terminal, styled
+from pipelines.terminal import Terminal, direct, styled
 
 HOSTILE = ["[/b]", "[bold]", "[link=http://example.org]x[/link]", ":smile:", "\\[", "ends in \\"]
 CONTROLS = "\x1b\x07\x9b\x7f\r"
@@ -33,3 +35,12 @@ def test_control_characters_are_seen_and_do_nothing(text: str, visible: str) -> 
     found = shown(text) + page.getvalue()
     assert found.count(visible) == 5
     assert not any(character in found for character in CONTROLS)
+
+
+def test_a_direct_terminal_prints_on_where_output_went_before_it_was_sent_to_a_file(tmp_path: Path) -> None:
+    with (tmp_path / "screen").open("w") as screen, (tmp_path / "captured").open("w") as captured:
+        out = direct(Terminal(file=screen))
+        os.dup2(captured.fileno(), screen.fileno())
+        out.print("a line")
+
+    assert (tmp_path / "screen").read_text(encoding="utf-8") == "a line\n"

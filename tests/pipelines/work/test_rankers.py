@@ -158,3 +158,12 @@ def test_workers_that_read_another_table_than_was_counted_fit_nothing(lake: Lake
     shards = Shards(window, project, 4801, START + timedelta(days=2), f"{lake.root}/out", "rankers.parquet")
     with pytest.raises(TableError, match="1 workers read 4800 candidates of a ranking_dataset of 4801"):
         fit_shards(shards)
+
+
+def test_fitted_at_once_they_are_what_they_are_one_after_another(
+    lake: Lake, toy: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dataset, project = lake.read("ranking_dataset", DAYS[:2]), _deployment(lake, toy).project
+    at_once = fit_rankers(dataset, project)
+    monkeypatch.setattr("models.judging._AT_ONCE", 0)
+    assert [_texts(ranker) for ranker in fit_rankers(dataset, project)] == [_texts(one) for one in at_once]

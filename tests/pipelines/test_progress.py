@@ -1,0 +1,117 @@
+"""What a person sees of a run: one line a step, a bar only in a terminal, and a log of everything else."""
+
+from collections.abc import Callable, Iterator
+from io import StringIO
+from pathlib import Path
+from types import SimpleNamespace
+
+import dagster as dg
+import pytest
+
+from pipelines import failures
+from pipelines import progress as progress_module
+from pipelines.progress import RunProgress
+from pipelines.terminal import Terminal
+
+SLICES = ["2026-01-05", "2026-01-06", "2026-01-07"]
+FIT = {"step": 5, "steps": 10, "loss": 2.5, "impressions_per_second": 74.2}
+Opened = Callable[..., tuple[RunProgress, StringIO]]
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """The seconds that `progress` believes in."""
+    now = [0.0]
+    monkeypatch.setattr(progress_module, "monotonic", lambda: now[0])
+    return now
+
+
+@pytest.fixture
+def opened(tmp_path: Path, clock: list[float]) -> Opened:
+    def make(*, terminal: bool = False, steps: int = 2) -> tuple[RunProgress, StringIO]:
+        page = StringIO()
+        out = Terminal(file=page, force_terminal=terminal, width=80, _environ={})
+        return RunProgress(out, tmp_path / "logs", steps), page
+
+    return make
+
+
+def test_a_pipe_gets_a_line_a_step_and_the_log_gets_the_rest(opened: Opened, clock: list[float]) -> None:
+    progress, page = opened()
+    with progress:
+        progress.tell("warning: nothing happened in May")
+        with progress.step("ranking_dataset"):
+            for slice in progress.track(SLICES):
+                progress.wrote("ranking_dataset", slice, 1000)
+            clock[0] += 3
+        with progress.step("ranker"):
+            for number, slice in enumerate(progress.track(SLICES)):
+                progress.watch(f"ranker {slice}", FIT)
+                clock[0] += 10
+                progress.made(slice, f"version {number}")
+
+    assert page.getvalue().splitlines() == [
+        "warning: nothing happened in May",
+        " 1/2 ranking_dataset   3.0 s  3,000 rows",
+        " 2/2 ranker           30.0 s  2026-01-07: version 2",
+    ]
+    log = progress.log.read_text(encoding="utf-8")
+    for line in (
+        "nothing happened",
+        "2026-01-06: 1,000 rows",
+        "2026-01-05: version 0",
+        "step 5 of 10, loss 2.5",
+    ):
+        assert line in log
+    assert progress.log.parent.name == "logs"
+
+
+def test_a_terminal_shows_a_bar_that_goes_on_within_a_slice(opened: Opened, clock: list[float]) -> None:
+    progress, page = opened(terminal=True)
+    with progress, progress.step("interest_model"):
+        slices = progress.track(SLICES)
+        next(slices)
+        next(slices)
+        clock[0] += 30
+        progress.watch("interest_model", FIT)
+        (bar,) = progress._bars.tasks
+        assert (bar.completed, bar.total) == (1.5, 3)
+        progress._bars.refresh()
+
+    assert "2/3 loss 2.500, 74 lists/s" in page.getvalue()
+
+
+def test_a_pipe_is_told_once_how_far_a_long_run_is(opened: Opened, clock: list[float]) -> None:
+    progress, page = opened()
+    with progress.step("interest_model"):
+        for _ in progress.track(SLICES):
+            clock[0] += 40
+
+    said = [line for line in page.getvalue().splitlines() if "after" in line]
+    assert said == [
+        "after 80 s: interest_model, step 1 of 2, has done 2.0 of 3 slices and needs about 40 s more"
+    ]
+
+
+def test_a_step_that_is_tried_again_says_so_and_counts_once(
+    opened: Opened, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(failures, "pause", lambda _: 0.0)
+    progress, page = opened()
+
+    @dg.asset
+    @failures.steady
+    def table(
+        context: dg.AssetExecutionContext, deployment: dg.ResourceParam[SimpleNamespace]
+    ) -> Iterator[dg.MaterializeResult[None]]:
+        for slice in deployment.progress.track(SLICES):
+            deployment.progress.wrote("table", slice, 1)
+            if context.retry_number == 0:
+                raise ConnectionResetError("the server is away")
+        yield dg.MaterializeResult()
+
+    assert dg.materialize([table], resources={"deployment": SimpleNamespace(progress=progress)}).success
+    assert [" ".join(line.split()) for line in page.getvalue().splitlines()] == [
+        "1/2 table 0.0 s failed, the server is away; trying again in 0 s",
+        "1/2 table 0.0 s 3 rows",
+    ]
