@@ -7,6 +7,7 @@ import dagster as dg
 import polars as pl
 
 from models.markdown import table
+from pipelines.dagster_names import asset_key
 from pipelines.deployment import Deployment
 from pipelines.lake import WriteResult
 from pipelines.table_schemas import described
@@ -46,7 +47,7 @@ def show(
             "table_version": written.version,
             **(metadata or {}),
         },
-        asset_key=table,
+        asset_key=asset_key(deployment.project, table),
         partition_key=slice,
     )
     deployment.tell(f"{table} {slice}: {written.rows:,} rows")
