@@ -97,7 +97,7 @@ def page() -> Iterator[Any]:
 
 def _keep(page: Any, name: str) -> None:
     if folder := os.environ.get("MOMENTRANK_SCREENSHOTS"):
-        page.screenshot(path=Path(folder) / f"{name}.png")
+        page.screenshot(path=Path(folder) / f"{name}.png", animations="disabled")
 
 
 def test_the_graph_shows_the_groups_of_assets(served: SimpleNamespace, page: Any) -> None:

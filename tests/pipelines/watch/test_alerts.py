@@ -62,9 +62,9 @@ def instance() -> Iterator[dg.DagsterInstance]:
         yield found
 
 
-def deployment(webhook: str = "") -> Any:
+def deployment(webhook: str = "", project: str = "toy") -> Any:
     settings = SimpleNamespace(dagster_url=PAGES, webhook=webhook)
-    return SimpleNamespace(project=SimpleNamespace(name="toy"), settings=settings)
+    return SimpleNamespace(project=SimpleNamespace(name=project), settings=settings)
 
 
 def run(instance: dg.DagsterInstance, *, blocking: bool = False, broken: bool = False) -> dg.DagsterRun:
@@ -130,6 +130,10 @@ def test_a_check_that_does_not_hold_is_told_with_its_page(instance: dg.DagsterIn
     assert alert.slice == "2026-01-05 to 2026-01-06"
     assert alert.sentence == "items come with text: 9 % none"
     assert alert.link == f"{PAGES}/assets/toy/items?view=checks"
+
+
+def test_a_run_of_another_project_is_not_told(instance: dg.DagsterInstance) -> None:
+    assert of_run(deployment(project="toys"), instance, run(instance, broken=True)) == []
 
 
 def test_a_step_that_failed_is_told_in_the_error_s_own_words(instance: dg.DagsterInstance) -> None:
