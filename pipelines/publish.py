@@ -12,6 +12,8 @@ from pipelines.deployment import Deployment
 from pipelines.lake import WriteResult
 from pipelines.table_schemas import described
 
+WIDTH = 6.6
+"""Inches of a figure that fits Dagster's dialog where its window is 1,440 pixels wide."""
 _SHOWN = 5
 _PERSONAL = ("user_id", "session_id", "impression_id", "interaction_id", "raw")
 """Columns that tell of whom a row is: what an asset's page shows stays in Dagster's own records."""

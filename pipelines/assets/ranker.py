@@ -16,7 +16,7 @@ from models.quality import points
 from pipelines.deployment import Deployment
 from pipelines.failures import steady
 from pipelines.promoting import challenge
-from pipelines.publish import picture, publish
+from pipelines.publish import WIDTH, picture, publish
 from pipelines.reporting import with_family
 from pipelines.timetable import ONE_RUN, before
 from pipelines.work.fitting import fit_window
@@ -64,7 +64,7 @@ def ranker(context: dg.AssetExecutionContext, deployment: dg.ResourceParam[Deplo
         following = project.slices.key(project.slices.window(slice)[1])
         interest = deployment.latest("interest", following, context.run.run_id)
         importance = with_family(full.importance(), project)
-        drawing = figures.importance_figure(importance)
+        drawing = figures.importance_figure(importance, width=WIDTH)
         tags = {
             "interest_version": interest.version if interest else "none",
             "window": f"{window[0]} … {window[-1]}",
@@ -152,7 +152,7 @@ def evaluation(context: dg.AssetExecutionContext, deployment: dg.ResourceParam[D
                     for name in SCORERS
                 },
                 "quality": picture(
-                    figures.intervals_figure(judgement.table.filter(segment="all"), judgement.headline)
+                    figures.intervals_figure(judgement.table.filter(segment="all"), judgement.headline, WIDTH)
                 ),
             },
         )  # fmt: skip
