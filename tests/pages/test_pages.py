@@ -129,7 +129,9 @@ def test_an_asset_shows_its_figures_and_its_plot(served: SimpleNamespace, page: 
 
     page.get_by_text("impressions_judged").first.wait_for()
     page.get_by_text("[Show Markdown]").last.click()
-    page.locator("img[src^='data:image/png']").first.wait_for()
+    image = page.locator("img[src^='data:image/png']").first
+    image.wait_for()
+    assert image.evaluate("image => image.clientWidth <= image.parentElement.clientWidth")
     _keep(page, "dagster_evaluation")
 
 
