@@ -10,29 +10,27 @@ import polars as pl
 from features.events import Events
 from features.labels import attribute, restated
 from features.project import Project
+from pipelines.dagster_names import asset_key, named
 from pipelines.deployment import Deployment
 from pipelines.landing import Landing, Record, Stamp, open_landing
 from pipelines.timetable import LAST_TABLE, RESTATES, complete, due, request, under_way
 
 LOOK_EVERY = 30  # seconds
-_LABELS = dg.AssetKey("candidates")
 _LABEL = ["impression_id", "item_id", "label"]
 LATE = "late_slices"
 """Metadata of `candidates`: earlier slices whose labels in the lake are no longer what is known."""
 
 
-def arrivals(job_name: str) -> dg.SensorDefinition:
+def arrivals(deployment: Deployment, job_name: str) -> dg.SensorDefinition:
     """The trigger of a project with a landing folder; off until switched on."""
 
     @dg.sensor(
-        name="arriving_logs",
+        name=named(deployment.project, "arriving_logs"),
         job_name=job_name,
         minimum_interval_seconds=LOOK_EVERY,
         description="Takes in what has arrived and runs the complete slices that it touches, and those after them.",
     )
-    def arriving_logs(
-        context: dg.SensorEvaluationContext, deployment: dg.ResourceParam[Deployment]
-    ) -> dg.SensorResult:
+    def arriving_logs(context: dg.SensorEvaluationContext) -> dg.SensorResult:
         place = open_landing(deployment.project, deployment.settings.home)
         if place is None:
             return dg.SensorResult(skip_reason="the project declares no source.landing")
@@ -126,20 +124,18 @@ def _cursor(text: str | None) -> tuple[dict[str, Stamp], int]:
     return {name: (stamp[0], stamp[1]) for name, stamp in kept["seen"].items()}, kept["record"]
 
 
-def late_interactions(job_name: str) -> dg.SensorDefinition:
+def late_interactions(deployment: Deployment, job_name: str) -> dg.SensorDefinition:
     """Runs again what late interactions changed; off until switched on."""
 
     @dg.sensor(
-        name="late_interactions",
+        name=named(deployment.project, "late_interactions"),
         job_name=job_name,
         minimum_interval_seconds=LOOK_EVERY,
         description="Runs again the slices whose labels changed after they were run, and every slice after them.",
     )
-    def late(
-        context: dg.SensorEvaluationContext, deployment: dg.ResourceParam[Deployment]
-    ) -> dg.SensorResult:
+    def late(context: dg.SensorEvaluationContext) -> dg.SensorResult:
         after = int(context.cursor or 0)
-        wanted, newest = late_since(context.instance, after)
+        wanted, newest = late_since(context.instance, deployment.project, after)
         if not wanted:
             return dg.SensorResult(skip_reason="no label changed after its slice was run", cursor=str(newest))
         last = deployment.lake.slices("candidates")[-1]
@@ -157,10 +153,11 @@ def late_interactions(job_name: str) -> dg.SensorDefinition:
     return late
 
 
-def late_since(instance: dg.DagsterInstance, after: int) -> tuple[list[str], int]:
+def late_since(instance: dg.DagsterInstance, project: Project, after: int) -> tuple[list[str], int]:
     """Slices named late by materialisations after an event, unless run again since; and the newest event looked at."""
+    labels = asset_key(project, "candidates")
     found = instance.fetch_materializations(
-        dg.AssetRecordsFilter(_LABELS, after_storage_id=after or None), limit=1000, ascending=True
+        dg.AssetRecordsFilter(labels, after_storage_id=after or None), limit=1000, ascending=True
     ).records
     named: dict[str, int] = {}
     for record in found:
@@ -169,7 +166,7 @@ def late_since(instance: dg.DagsterInstance, after: int) -> tuple[list[str], int
         if isinstance(late, list):
             named |= {str(key): record.storage_id for key in late}
     latest = instance.get_latest_storage_id_by_partition(
-        _LABELS, dg.DagsterEventType.ASSET_MATERIALIZATION, partitions={*named}
+        labels, dg.DagsterEventType.ASSET_MATERIALIZATION, partitions={*named}
     )
     stale = sorted(key for key, event in named.items() if latest.get(key, 0) < event)
     return stale, max((record.storage_id for record in found), default=after)

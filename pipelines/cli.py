@@ -292,7 +292,7 @@ def forget(
 
 @app.command()
 def ui(
-    project: ProjectFile,
+    projects: Annotated[list[Path], typer.Argument(help="Project files; several are shown in one Dagster.")],
     overrides: Overrides = None,
     host: Annotated[str, typer.Option(help="Address to bind to.")] = "127.0.0.1",
     port: Annotated[
@@ -302,12 +302,14 @@ def ui(
         int | None, typer.Option(min=1, max=65535, help="Port of MLflow's page; by default 5000.")
     ] = None,
 ) -> None:
-    """Open the Dagster and MLflow pages of this project, until Ctrl-C."""
+    """Open the Dagster and MLflow pages of one or more projects, until Ctrl-C."""
+    from pipelines.definitions import define
     from pipelines.pages import serve
 
-    deployment = _open(project, overrides)
-    initialise_dagster(deployment.settings)
-    serve(deployment, host, lambda line: out.print(line, soft_wrap=True), port, mlflow_port)
+    deployments = [_open(project, overrides) for project in projects]
+    define(*deployments)
+    initialise_dagster(deployments[0].settings)
+    serve(deployments, host, lambda line: out.print(line, soft_wrap=True), port, mlflow_port)
 
 
 def _stored(deployment: Deployment, user: str) -> str:

@@ -1,20 +1,74 @@
-"""The one `Definitions`: every asset, check, job and schedule of a deployment."""
+"""The one `Definitions`: every asset, check, job and schedule of one or more deployments."""
 
 from collections.abc import Iterator
 from importlib import metadata
 
 import dagster as dg
 
+from features.errors import ProjectError
+from features.project import Project
 from pipelines import arrival, liveness, timetable
 from pipelines.assets import events, interest, lists, moments, ranker, topics
+from pipelines.dagster_names import PROJECT, asset_key, named, resource, step
 from pipelines.deployment import Deployment
 from pipelines.privacy import retention
-from pipelines.settings import load
+from pipelines.settings import load_all
 from pipelines.table_schemas import declared
 from pipelines.watch import alerts, checks
 
 JOB = "advance_slices"
-EXECUTORS = {"in_process": dg.in_process_executor, "multiprocess": dg.multiprocess_executor}
+EXECUTORS = {"in_process": dg.in_process_executor, "multiprocess": liveness.MULTIPROCESS}
+
+
+def define(*deployments: Deployment) -> dg.Definitions:
+    """The definitions of deployments that share one Dagster.
+
+    Raises ProjectError where two projects have the same name; to Dagster `-` and `_` are the same.
+    """
+    files: dict[str, object] = {}
+    for one in deployments:
+        name = named(one.project, "")
+        if name in files:
+            raise ProjectError(
+                f"{files[name]} and {one.settings.project} are both called {one.project.name}, and projects that "
+                "share a Dagster need names of their own ('-' and '_' count as the same): change `name` in one"
+            )
+        files[name] = one.settings.project
+    return dg.Definitions.merge(*map(_define, deployments))
+
+
+def advance_job(deployment: Deployment) -> dg.JobDefinition:
+    """The job that materialises every asset of a deployment."""
+    return define(deployment).resolve_job_def(named(deployment.project, JOB))
+
+
+def _define(deployment: Deployment) -> dg.Definitions:
+    project = deployment.project
+    name, tag = named(project, JOB), {PROJECT: project.name}
+    job = dg.define_asset_job(
+        name,
+        selection=dg.AssetSelection.key_prefixes(project.name),
+        description="Every asset, for one slice or a range of slices.",
+        tags={"dagster/max_runtime": str(timetable.LONGEST_SECONDS), **tag},
+    )
+    # One trigger: what arrives in a folder says itself when there is work, everything else goes by the clock.
+    arrives = bool(project.source.landing)
+    return dg.Definitions(
+        assets=[_of_project(asset, project) for asset in assets()],
+        asset_checks=checks.build(project),
+        jobs=[job, *retention.jobs(project, tag)],
+        schedules=[
+            *([] if arrives else [timetable.schedule(deployment, name)]),
+            *retention.schedules(project),
+        ],
+        sensors=[
+            *([arrival.arrivals(deployment, name)] if arrives else []),
+            arrival.late_interactions(deployment, name),
+            *alerts.sensors(deployment),
+        ],
+        resources={resource(project): _held(deployment)},
+        executor=EXECUTORS[deployment.settings.executor],
+    )
 
 
 def assets() -> list[dg.AssetsDefinition]:
@@ -23,38 +77,41 @@ def assets() -> list[dg.AssetsDefinition]:
     return [asset for asset in found if isinstance(asset, dg.AssetsDefinition)]
 
 
-def define(deployment: Deployment) -> dg.Definitions:
-    """The definitions of one deployment."""
-    project = deployment.project
-    slices = timetable.partitions(project)
-    code = metadata.version("momentrank")
-    own = dg.map_asset_specs(
-        lambda spec: spec.replace_attributes(
-            partitions_def=slices, owners=["team:ranking"], code_version=code
-        ).merge_attributes(metadata=declared(spec.key.to_user_string())),
-        assets(),
+def _of_project(asset: dg.AssetsDefinition, project: Project) -> dg.AssetsDefinition:
+    """An asset as one project has it: its names begin with the project's, its resource is the project's."""
+    body, key = asset.op.__wrapped__, resource(project)  # type: ignore[attr-defined]
+
+    @dg.multi_asset(
+        name=step(project, asset.op.name),
+        description=asset.op.description,
+        specs=[_spec(spec, project) for spec in asset.specs],
+        can_subset=asset.can_subset,
+        backfill_policy=asset.backfill_policy,
+        pool=asset.op.pool and named(project, asset.op.pool),
+        required_resource_keys={key},
     )
-    job = dg.define_asset_job(
-        JOB,
-        selection="*",
-        description="Every asset, for one slice or a range of slices.",
-        tags={"dagster/max_runtime": str(timetable.LONGEST_SECONDS)},
-    )
-    # One trigger: what arrives in a folder says itself when there is work, everything else goes by the clock.
-    arrives = bool(project.source.landing)
-    return dg.Definitions(
-        assets=own,
-        asset_checks=checks.build(project),
-        jobs=[job, *retention.jobs(project)],
-        schedules=[*([] if arrives else [timetable.schedule(project, JOB)]), *retention.schedules(project)],
-        sensors=[
-            *([arrival.arrivals(JOB)] if arrives else []),
-            arrival.late_interactions(JOB),
-            *alerts.sensors(deployment.settings),
-        ],
-        resources={"deployment": _held(deployment)},
-        executor=EXECUTORS[deployment.settings.executor],
-    )
+    def made(context: dg.AssetExecutionContext) -> Iterator[dg.MaterializeResult[None]]:
+        yield from body(context, deployment=getattr(context.resources, key)) or ()
+
+    return made
+
+
+def _spec(spec: dg.AssetSpec, project: Project) -> dg.AssetSpec:
+    name = spec.key.to_user_string()
+    deps = [
+        dg.AssetDep(
+            asset_key(project, dep.asset_key.to_user_string()), partition_mapping=dep.partition_mapping
+        )
+        for dep in spec.deps
+    ]
+    return spec.replace_attributes(
+        key=asset_key(project, name),
+        deps=deps,
+        group_name=named(project, str(spec.group_name)),
+        partitions_def=timetable.partitions(project),
+        owners=["team:ranking"],
+        code_version=metadata.version("momentrank"),
+    ).merge_attributes(metadata=declared(name))
 
 
 def _held(deployment: Deployment) -> dg.ResourceDefinition:
@@ -62,7 +119,6 @@ def _held(deployment: Deployment) -> dg.ResourceDefinition:
 
     @dg.resource
     def held(context: dg.InitResourceContext) -> Iterator[Deployment]:
-        # A tick of a schedule or sensor has an instance and no run.
         if context.instance is None or context.run is None:
             yield deployment
             return
@@ -74,6 +130,5 @@ def _held(deployment: Deployment) -> dg.ResourceDefinition:
 
 @dg.definitions
 def defs() -> dg.Definitions:
-    """The deployment that the environment names; see `pipelines/settings.py`."""
-    settings = load()
-    return define(Deployment(settings.open_project(), settings))
+    """The deployments that the environment names; see `pipelines/settings.py`."""
+    return define(*(Deployment(settings.open_project(), settings) for settings in load_all()))

@@ -1,7 +1,8 @@
 """Whether the process of a run still lives: a run whose process was killed stays STARTED in Dagster.
 
 While a run works, its process holds a lock on the file `DAGSTER_HOME/running/RUN_ID`; the system releases the lock
-however the process ends. A machine that does not see that file, because its home is another one, reads the heartbeat
+however the process ends. With a process per step it is their parent that holds it: a step may be killed, and the run
+goes on. A machine that does not see that file, because its home is another one, reads the heartbeat
 that the process leaves in Dagster's storage. Whoever asks what is under way calls `fail_dead` first; for runs behind
 the web page Dagster's monitoring daemon asks `Launcher`.
 """
@@ -14,9 +15,10 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import dagster as dg
-from dagster._core.launcher.base import CheckRunHealthResult, WorkerStatus
+from dagster._core.launcher import CheckRunHealthResult, WorkerStatus
 
 BEAT_SECONDS = 20.0
 SILENT_SECONDS = 60.0
@@ -27,8 +29,11 @@ _BEGUN = [dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.STARTED, dg.DagsterR
 
 @contextmanager
 def holding(instance: dg.DagsterInstance, run_id: str) -> Iterator[None]:
-    """Show a run to be alive while this process is inside."""
+    """Show a run to be alive while this process is inside; nothing changes where another process shows it already."""
     file = _file(instance, run_id)
+    if file.exists() and _gone(instance, run_id) is None:
+        yield
+        return
     file.parent.mkdir(parents=True, exist_ok=True)
     draft = file.with_name(f"{file.name}.{os.getpid()}")
     ended = threading.Event()
@@ -63,6 +68,37 @@ def fail_if_dead(instance: dg.DagsterInstance, run: dg.DagsterRun) -> bool:
         instance.report_run_failed(found, f"The {process} ended before the run did: it was killed.")
     _file(instance, run.run_id).unlink(missing_ok=True)
     return True
+
+
+class Held(dg.Executor):
+    """An executor whose process shows the run to be alive."""
+
+    def __init__(self, inner: dg.Executor) -> None:
+        self.inner = inner
+
+    @property
+    def retries(self) -> Any:
+        """Those of the executor inside."""
+        return self.inner.retries
+
+    def execute(self, plan_context: Any, execution_plan: Any) -> Iterator[dg.DagsterEvent]:
+        """Execute a plan."""
+        with holding(plan_context.instance, plan_context.run_id):
+            yield from self.inner.execute(plan_context, execution_plan)
+
+
+def _multiprocess(context: dg.InitExecutorContext) -> dg.Executor:
+    inner: dg.Executor = dg.multiprocess_executor.executor_creation_fn(context)  # type: ignore[misc]
+    return Held(inner)
+
+
+MULTIPROCESS = dg.ExecutorDefinition(
+    name="multiprocess",
+    config_schema=dg.multiprocess_executor.config_schema,  # type: ignore[arg-type]
+    requirements=dg.multiprocess_executor.get_requirements,
+    executor_creation_fn=_multiprocess,
+)
+"""Dagster's own executor with a process per step, whose parent process shows the run to be alive."""
 
 
 class Launcher(dg.DefaultRunLauncher):

@@ -1,4 +1,4 @@
-"""The web pages of a project, Dagster's and MLflow's: two servers that start and end together."""
+"""The web pages of projects, Dagster's and MLflow's: two servers that start and end together."""
 
 import json
 import os
@@ -6,7 +6,7 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from urllib.parse import urlparse
@@ -23,21 +23,32 @@ load_from:
       working_directory: {folder}
 """
 _SECONDS_TO_END = 30
+_GUARD = """
+import os, signal, sys, time
+sys.stdin.read()  # ends with the process at the other end, however that one ends
+for number, pause in (signal.SIGTERM, int(sys.argv[1])), (signal.SIGKILL, 0):
+    for group in map(int, sys.argv[2:]):
+        try:
+            os.killpg(group, number)
+        except ProcessLookupError:
+            pass
+    time.sleep(pause)
+"""
 
 
 def serve(
-    deployment: Deployment,
+    deployments: Sequence[Deployment],
     host: str,
     say: Callable[[str], None],
     port: int | None = None,
     mlflow_port: int | None = None,
 ) -> None:
-    """Start both servers on `host` and wait until Ctrl-C ends them.
+    """Start both servers on `host` and wait until Ctrl-C ends them; all deployments are in one home.
 
     `port` is Dagster's; by default the ports are those of `MOMENTRANK_DAGSTER_URL` and `MOMENTRANK_MLFLOW_URL`.
     Raises ProjectError before anything starts where a port is taken, and when a server ends by itself.
     """
-    settings = deployment.settings
+    settings = deployments[0].settings
     settings = settings.model_copy(
         update={
             "dagster_url": _at(settings.dagster_url, port),
@@ -54,12 +65,14 @@ def serve(
         raise ProjectError(
             f"Dagster and MLflow cannot both use port {ports[0]}: choose another with --mlflow-port"
         )
-    deployment.registry.prepare()
+    for deployment in deployments:
+        deployment.registry.prepare()
     say(f"Dagster  {settings.dagster_url}   assets, checks, runs, schedules")
     say(f"MLflow   {settings.mlflow_url}   model versions, metrics, reports")
     say(f"Logs     {settings.logs}")
     say("Ctrl-C stops both.")
-    _run(_commands(settings, host, *ports), settings, say)
+    others = (deployment.settings for deployment in deployments[1:])
+    _run(_commands(settings, host, *ports), settings, environment(settings, *others), say)
 
 
 def _commands(settings: Settings, host: str, dagster: int, mlflow: int) -> dict[str, list[str]]:
@@ -84,10 +97,13 @@ def _workspace(folder: Path) -> Path:
     return file
 
 
-def _run(commands: dict[str, list[str]], settings: Settings, say: Callable[[str], None]) -> None:
+def _run(
+    commands: dict[str, list[str]], settings: Settings, env: dict[str, str], say: Callable[[str], None]
+) -> None:
     settings.logs.mkdir(parents=True, exist_ok=True)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    servers = {name: _start(command, _log(settings, name), settings) for name, command in commands.items()}
+    servers = {name: _start(command, _log(settings, name), env) for name, command in commands.items()}
+    guard = _guard(servers.values())
     try:
         while True:
             for name, server in servers.items():
@@ -103,14 +119,23 @@ def _run(commands: dict[str, list[str]], settings: Settings, say: Callable[[str]
             with suppress(subprocess.TimeoutExpired):
                 server.wait(timeout=_SECONDS_TO_END)
             _signal(server, signal.SIGKILL)
+        guard.kill()
+        guard.wait()
 
 
-def _start(command: list[str], log: Path, settings: Settings) -> subprocess.Popen[bytes]:
+def _guard(servers: Iterable[subprocess.Popen[bytes]]) -> subprocess.Popen[bytes]:
+    """A process that ends the servers where this one is killed and cannot."""
+    groups = (str(server.pid) for server in servers)
+    command = [sys.executable, "-c", _GUARD, str(_SECONDS_TO_END), *groups]
+    return subprocess.Popen(command, stdin=subprocess.PIPE, start_new_session=True)
+
+
+def _start(command: list[str], log: Path, env: dict[str, str]) -> subprocess.Popen[bytes]:
     """Start a server in a process group of its own: Ctrl-C is for us, and we end it with all that it started."""
     with log.open("wb") as file:
         return subprocess.Popen(
             command,
-            env=environment(settings),
+            env=env,
             stdin=subprocess.DEVNULL,
             stdout=file,
             stderr=subprocess.STDOUT,

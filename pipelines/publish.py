@@ -7,10 +7,13 @@ import dagster as dg
 import polars as pl
 
 from models.markdown import table
+from pipelines.dagster_names import asset_key
 from pipelines.deployment import Deployment
 from pipelines.lake import WriteResult
 from pipelines.table_schemas import described
 
+WIDTH = 6.6
+"""Inches of a figure that fits Dagster's dialog where its window is 1,440 pixels wide."""
 _SHOWN = 5
 _PERSONAL = ("user_id", "session_id", "impression_id", "interaction_id", "raw")
 """Columns that tell of whom a row is: what an asset's page shows stays in Dagster's own records."""
@@ -46,7 +49,7 @@ def show(
             "table_version": written.version,
             **(metadata or {}),
         },
-        asset_key=table,
+        asset_key=asset_key(deployment.project, table),
         partition_key=slice,
     )
     deployment.progress.wrote(table, slice, written.rows)

@@ -17,7 +17,7 @@ def materialise(deployment: Deployment, since: str | None, until: str | None) ->
     """
     import dagster as dg
 
-    from pipelines.definitions import JOB, define
+    from pipelines.definitions import advance_job
     from pipelines.liveness import fail_dead
 
     project = deployment.project
@@ -32,9 +32,10 @@ def materialise(deployment: Deployment, since: str | None, until: str | None) ->
     deployment.tell(f"{project.name}: slices {first} to {last}")
     with dg.DagsterInstance.get() as instance:
         fail_dead(instance)
-        job = define(deployment).resolve_job_def(JOB)
         try:
-            job.execute_in_process(instance=instance, run_config=_QUIET, tags=span(first, last))
+            advance_job(deployment).execute_in_process(
+                instance=instance, run_config=_QUIET, tags=span(first, last)
+            )
         except (dg.Failure, dg.RetryRequested) as failure:
             # Said once, as the error that a person can mend; the page of the run has it too.
             raise failure.__cause__ or failure from None

@@ -4,7 +4,7 @@
 |---|---|---|
 | `MOMENTRANK_HOME` | folder of all that is written | `.momentrank` |
 | `MOMENTRANK_DATA` | folders in which logs are looked for | `../shared/data` from here or from the repository |
-| `MOMENTRANK_PROJECT` | project file that the Dagster definitions are of | `projects/newsroom.toml` |
+| `MOMENTRANK_PROJECT` | project files that Dagster shows, with `:` between them | `projects/newsroom.toml` |
 | `MOMENTRANK_SET` | overrides of the project file, `key.path=value`, one a line | none |
 | `MOMENTRANK_TRACKING_URI` | MLflow tracking and registry | `sqlite:///HOME/mlflow.db` |
 | `MOMENTRANK_ARTIFACTS` | folder or URL of MLflow's artifacts | `HOME/mlartifacts` |
@@ -146,14 +146,17 @@ class Settings(BaseModel):
 
 
 def load() -> Settings:
-    """Settings from the environment and the current folder. Raises ProjectError with the variable to mend."""
+    """Settings from the environment and the current folder, of the first project that `MOMENTRANK_PROJECT` names.
+
+    Raises ProjectError with the variable to mend.
+    """
     home = variables.folder("MOMENTRANK_HOME", Path(".momentrank"))
     if home.exists() and not home.is_dir():
         raise ProjectError(f"MOMENTRANK_HOME is {home}, which is a file: name a folder")
     return Settings(
         home=home,
         data=_data_folders(),
-        project=_project_file(),
+        project=_project_files()[0],
         overrides=_overrides(),
         tracking_uri=variables.tracking_uri(home),
         artifacts=variables.artifacts(home),
@@ -172,6 +175,12 @@ def load() -> Settings:
         else "",
         pseudonym_key=SecretStr(variables.read("MOMENTRANK_PSEUDONYM_KEY")),
     )
+
+
+def load_all() -> list[Settings]:
+    """Settings of each project that `MOMENTRANK_PROJECT` names. Raises ProjectError."""
+    first = load()
+    return [first.model_copy(update={"project": file}) for file in _project_files()]
 
 
 def find_project(file: Path) -> Path:
@@ -203,8 +212,8 @@ def prepare(settings: Settings) -> None:
         os.environ.setdefault(name, value)
 
 
-def environment(settings: Settings) -> dict[str, str]:
-    """The environment of a process that serves this deployment: ours, and what `load` reads back as `settings`.
+def environment(settings: Settings, *others: Settings) -> dict[str, str]:
+    """The environment of a process that serves projects of one home: ours, and what `load_all` reads back.
 
     A variable that is not set stays so; folders are absolute, so that the process may run in any folder.
     """
@@ -219,7 +228,7 @@ def environment(settings: Settings) -> dict[str, str]:
         **os.environ,
         **{name: place for name, place in places.items() if variables.read(name)},
         "MOMENTRANK_HOME": str(settings.home),
-        "MOMENTRANK_PROJECT": str(settings.project),
+        "MOMENTRANK_PROJECT": os.pathsep.join(str(one.project) for one in (settings, *others)),
         "MOMENTRANK_SET": "\n".join(settings.overrides),
         "MOMENTRANK_DAGSTER_URL": settings.dagster_url,
         "MOMENTRANK_MLFLOW_URL": settings.mlflow_url,
@@ -253,16 +262,17 @@ def _data_folders() -> tuple[Path, ...]:
     return named
 
 
-def _project_file() -> Path:
+def _project_files() -> list[Path]:
     named = variables.read("MOMENTRANK_PROJECT")
-    if named:
-        project = Path(named).expanduser().resolve()
-        if not project.is_file():
+    parts = [named] if Path(named).is_file() else named.split(os.pathsep)
+    files = [Path(part).expanduser().resolve() for part in parts if part]
+    for file in files:
+        if not file.is_file():
             raise ProjectError(
-                f"MOMENTRANK_PROJECT is {project}, and no file is there: name a project's TOML"
+                f"MOMENTRANK_PROJECT names {file}, and no file is there: name a project's TOML, or several with "
+                f"{os.pathsep!r} between them"
             )
-        return project
-    return find_project(DEFAULT_PROJECT)
+    return files or [find_project(DEFAULT_PROJECT)]
 
 
 def _overrides() -> tuple[str, ...]:

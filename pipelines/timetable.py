@@ -154,9 +154,10 @@ def request(first: str, last: str, run_key: str, reason: str, **tags: str) -> dg
     return dg.RunRequest(run_key=run_key, tags={**span(first, last), REASON: reason, **tags})
 
 
-def schedule(project: Project, job_name: str) -> dg.ScheduleDefinition:
+def schedule(deployment: Deployment, job_name: str) -> dg.ScheduleDefinition:
     """Runs what is complete and not in the lake once a slice's attribution window has closed; off until switched on."""
 
+    project = deployment.project
     wait = timedelta(
         minutes=-(-project.labels.attribution // timedelta(minutes=1))
     )  # cron knows whole minutes
@@ -168,9 +169,7 @@ def schedule(project: Project, job_name: str) -> dg.ScheduleDefinition:
         execution_timezone="UTC",
         description="Every complete slice that the lake misses, oldest first: after a pause, all since.",
     )
-    def every_slice(
-        context: dg.ScheduleEvaluationContext, deployment: dg.ResourceParam[Deployment]
-    ) -> list[dg.RunRequest] | dg.SkipReason:
+    def every_slice(context: dg.ScheduleEvaluationContext) -> list[dg.RunRequest] | dg.SkipReason:
         now = context.scheduled_execution_time.astimezone(UTC)
         wanted = complete(project, now)
         ranges = due(

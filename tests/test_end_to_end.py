@@ -14,7 +14,8 @@ from typer.testing import CliRunner
 
 from features.sources import read as read_source
 from pipelines.cli import app
-from pipelines.definitions import JOB, define
+from pipelines.dagster_names import asset_key
+from pipelines.definitions import advance_job
 from pipelines.deployment import Deployment
 from pipelines.running import materialise
 from pipelines.timetable import span
@@ -158,9 +159,9 @@ def test_lists_made_again_for_an_earlier_slice_are_its_own(ran: Deployment) -> N
     newest, folder = ran.lake.read("ranked_lists", [SLICES[-1]]), ran.settings.report(ran.project.name)
     page = (folder / "report.html").read_bytes()
     with dg.DagsterInstance.get() as instance:
-        result = define(ran).resolve_job_def(JOB).execute_in_process(
+        result = advance_job(ran).execute_in_process(
             instance=instance,
-            asset_selection=[dg.AssetKey("ranked_lists"), dg.AssetKey("report")],
+            asset_selection=[asset_key(ran.project, name) for name in ("ranked_lists", "report")],
             tags=span(SLICES[1], SLICES[2]),
         )  # fmt: skip
 
@@ -172,7 +173,10 @@ def test_lists_made_again_for_an_earlier_slice_are_its_own(ran: Deployment) -> N
     assert ran.lake.read("ranked_lists", [SLICES[-1]]).equals(newest)
     assert (folder / "report.html").read_bytes() == page
     assert f"Slices {SLICES[0]} to {SLICES[2]}" in (folder / f"report_{SLICES[2]}.html").read_text("utf-8")
-    told = {made.partition: made.metadata for made in result.asset_materializations_for_node("ranked_lists")}
+    told = {
+        made.partition: made.metadata
+        for made in result.asset_materializations_for_node("newsroom__ranked_lists")
+    }
     assert "last slice of a range" in str(told[SLICES[1]]["skipped"].value)
     (version,) = (v for v in ran.registry.versions("ranker") if v["slice"] == SLICES[2])
     assert int(str(told[SLICES[2]]["ranked_by"].value).split()[-1]) <= int(version["version"])

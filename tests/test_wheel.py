@@ -16,7 +16,8 @@ sys.path.insert(0, sys.argv[1])
 from pipelines import settings
 settings.SHIPPED = Path(sys.argv[2])
 from pipelines.definitions import defs
-print(Path(settings.__file__).parents[1], settings.load().project, defs().resolve_job_def("advance_slices").name)
+print(Path(settings.__file__).parents[1], settings.load().project)
+print(defs().resolve_job_def("newsroom_advance_slices").name)
 """
 
 
@@ -41,4 +42,8 @@ def test_a_wheel_brings_the_projects_and_its_definitions_load(tmp_path: Path) ->
         text=True,
     )
 
-    assert loaded.stdout.split() == [str(site), str(shipped / "projects" / "newsroom.toml"), "advance_slices"]
+    assert loaded.stdout.split() == [
+        str(site),
+        str(shipped / "projects" / "newsroom.toml"),
+        "newsroom_advance_slices",
+    ]

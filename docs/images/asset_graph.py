@@ -35,10 +35,10 @@ def graph() -> tuple[dict[str, list[str]], dict[str, set[str]]]:
     """Group → its assets, and asset → those that it depends on."""
     found = settings.load()
     specs = define(Deployment(found.open_project(), found)).resolve_all_asset_specs()
-    depends = {s.key.to_user_string(): {dep.asset_key.to_user_string() for dep in s.deps} for s in specs}
+    depends = {s.key.path[-1]: {dep.asset_key.path[-1] for dep in s.deps} for s in specs}
     groups: dict[str, list[str]] = {}
-    for spec in sorted(specs, key=lambda spec: ORDER.index(spec.key.to_user_string())):
-        groups.setdefault(str(spec.group_name), []).append(spec.key.to_user_string())
+    for spec in sorted(specs, key=lambda spec: ORDER.index(spec.key.path[-1])):
+        groups.setdefault(str(spec.group_name).rpartition("_")[2], []).append(spec.key.path[-1])
     return groups, {name: needed - {name} for name, needed in depends.items()}
 
 

@@ -8,6 +8,7 @@ import polars as pl
 from features.labels import attribute, timely
 from features.schemas import Candidates, Impressions, Interactions, Items, Rejects
 from pipelines.arrival import LATE, stale
+from pipelines.dagster_names import asset_key
 from pipelines.deployment import Deployment
 from pipelines.failures import steady
 from pipelines.preflight import gap
@@ -63,4 +64,4 @@ def ingest(
         counts = {"reasons": dg.MetadataValue.json(dict(reasons.iter_rows()))}
         publish(context, deployment, "rejects", slice, Rejects.validate(rejects), counts)
     for name in TABLES:
-        yield dg.MaterializeResult(asset_key=name)
+        yield dg.MaterializeResult(asset_key=asset_key(project, name))

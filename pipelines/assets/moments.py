@@ -7,6 +7,7 @@ import polars as pl
 
 from features.state import MomentState
 from pipelines import chain
+from pipelines.dagster_names import asset_key
 from pipelines.deployment import STATE, Deployment
 from pipelines.failures import steady
 from pipelines.publish import publish, show
@@ -50,7 +51,7 @@ def moments(
 ) -> Iterator[dg.MaterializeResult[None]]:
     """Read each slice's events from the state before it, and advance the state by them: one layout for both."""
     project = deployment.project
-    chosen = {key.to_user_string() for key in context.selected_asset_keys}
+    chosen = {key.path[-1] for key in context.selected_asset_keys}
     for slice in deployment.progress.track(context.partition_keys):
         if project.scale.buckets > 1:
             _show(context, deployment, slice, make(_work(deployment, slice, chosen), deployment.engine))
@@ -72,7 +73,7 @@ def moments(
             _keep(context, deployment, slice, state)
     for name in ("moment_state", "features"):  # to Dagster, the second depends on the first
         if name in chosen:
-            yield dg.MaterializeResult(asset_key=name)
+            yield dg.MaterializeResult(asset_key=asset_key(project, name))
 
 
 def _keep(context: dg.AssetExecutionContext, deployment: Deployment, slice: str, state: MomentState) -> None:
@@ -88,7 +89,9 @@ def _show_state(
 ) -> None:
     sizes = {f"{name}_rows": count for name, count in rows.items()}
     context.add_asset_metadata(
-        {**sizes, "megabytes": round(kept, 2)}, asset_key="moment_state", partition_key=slice
+        {**sizes, "megabytes": round(kept, 2)},
+        asset_key=asset_key(deployment.project, "moment_state"),
+        partition_key=slice,
     )
     deployment.progress.made(slice, f"{sum(sizes.values()):,} rows of state, {kept:.1f} MB")
 

@@ -14,7 +14,7 @@ from pipelines import chain
 from pipelines.deployment import Deployment
 from pipelines.failures import steady
 from pipelines.promoting import challenge
-from pipelines.publish import picture, publish
+from pipelines.publish import WIDTH, picture, publish
 from pipelines.reporting import with_family
 from pipelines.timetable import ONE_RUN, before
 
@@ -63,7 +63,7 @@ def ranker(context: dg.AssetExecutionContext, deployment: dg.ResourceParam[Deplo
         following = project.slices.key(project.slices.window(slice)[1])
         interest = deployment.latest("interest", following, context.run.run_id)
         importance = with_family(full.importance(), project)
-        drawing = figures.importance_figure(importance)
+        drawing = figures.importance_figure(importance, width=WIDTH)
         tags = {
             "interest_version": interest.version if interest else "none",
             "window": f"{window.slices[0]} … {window.slices[-1]}",
@@ -155,7 +155,7 @@ def evaluation(context: dg.AssetExecutionContext, deployment: dg.ResourceParam[D
                     for name in chain.SCORERS
                 },
                 "quality": picture(
-                    figures.intervals_figure(judgement.table.filter(segment="all"), judgement.headline)
+                    figures.intervals_figure(judgement.table.filter(segment="all"), judgement.headline, WIDTH)
                 ),
             },
         )  # fmt: skip

@@ -12,7 +12,8 @@ import dagster as dg
 
 from features.project import Project
 from models.registry import Registry
-from pipelines.deployment import STATE, Deployment
+from pipelines.dagster_names import named, resource, step
+from pipelines.deployment import STATE
 from pipelines.lake import Lake
 from pipelines.timetable import LAST_TABLE
 
@@ -75,36 +76,49 @@ class Retiring(dg.Config):
     """Say what would go, and delete nothing."""
 
 
-@dg.op(pool="writer", description="Deletes what is known of people and is older than `retention.keep`.")
-def retire_what_is_old(
-    context: dg.OpExecutionContext, config: Retiring, deployment: dg.ResourceParam[Deployment]
-) -> None:
-    """List what is too old, delete it unless the run is dry, and show both."""
-    now = datetime.now(UTC)
-    lake, project = deployment.lake, deployment.project
-    gone = due_to_go(lake, project, now)
-    files, pages = (0, 0) if config.dry else retire(lake, deployment.registry, project, gone, now)
-    context.add_output_metadata(
-        {
-            "slices": dg.MetadataValue.json(gone),
-            "dry": config.dry,
-            "files_removed": files,
-            "pages_removed": pages,
-        }
-    )
-
-
-@dg.job(name=JOB, description="Deletes what is known of people and is too old: see docs/privacy.md.")
-def _job() -> None:
-    retire_what_is_old()
-
-
-def jobs(project: Project) -> list[dg.JobDefinition]:
+def jobs(project: Project, tags: Mapping[str, str]) -> list[dg.JobDefinition]:
     """The job of retention; none where the project keeps everything."""
-    return [] if project.retention.keep is None else [_job]
+    if project.retention.keep is None:
+        return []
+
+    @dg.op(
+        name=step(project, "retire_what_is_old"),
+        pool=named(project, "writer"),
+        required_resource_keys={resource(project)},
+        description="Deletes what is known of people and is older than `retention.keep`.",
+    )
+    def retire_what_is_old(context: dg.OpExecutionContext, config: Retiring) -> None:
+        now, deployment = datetime.now(UTC), getattr(context.resources, resource(project))
+        gone = due_to_go(deployment.lake, project, now)
+        files, pages = (
+            (0, 0) if config.dry else retire(deployment.lake, deployment.registry, project, gone, now)
+        )
+        context.add_output_metadata(
+            {
+                "slices": dg.MetadataValue.json(gone),
+                "dry": config.dry,
+                "files_removed": files,
+                "pages_removed": pages,
+            }
+        )
+
+    @dg.job(
+        name=named(project, JOB),
+        description="Deletes what is known of people and is too old: see docs/privacy.md.",
+        tags=tags,
+    )
+    def retire_slices() -> None:
+        retire_what_is_old()
+
+    return [retire_slices]
 
 
 def schedules(project: Project) -> list[dg.ScheduleDefinition]:
     """Retention once a day; off until switched on, and none where the project keeps everything."""
-    daily = dg.ScheduleDefinition(job=_job, cron_schedule="0 4 * * *", execution_timezone="UTC")
-    return [] if project.retention.keep is None else [daily]
+    if project.retention.keep is None:
+        return []
+    return [
+        dg.ScheduleDefinition(
+            job_name=named(project, JOB), cron_schedule="0 4 * * *", execution_timezone="UTC"
+        )
+    ]

@@ -11,8 +11,8 @@ from urllib.request import Request, urlopen
 
 import dagster as dg
 
+from pipelines.dagster_names import is_of, named, step
 from pipelines.deployment import Deployment
-from pipelines.settings import Settings
 from pipelines.timetable import spanned
 from pipelines.watch.monitors import overdue_slices
 
@@ -70,9 +70,14 @@ def _post(alert: Alert, webhook: str) -> str:
 
 
 def of_run(deployment: Deployment, instance: dg.DagsterInstance, run: dg.DagsterRun) -> list[Alert]:
-    """Alerts of a run that ended: each check that does not hold, and, where it failed, each step that did."""
+    """Alerts of a run that ended: each check that does not hold, and, where it failed, each step that did.
+
+    Of a run that several projects share, those of this one; of a run of another project, none.
+    """
     project, pages = deployment.project.name, deployment.settings.dagster_url
-    span = spanned(run.tags)
+    if not is_of(deployment.project, run):
+        return []
+    span, ours = spanned(run.tags), step(deployment.project, "")
     slice = " to ".join(dict.fromkeys(span)) if span else "no slice"
     kinds = {dg.DagsterEventType.ASSET_CHECK_EVALUATION, dg.DagsterEventType.STEP_FAILURE}
     records = instance.get_records_for_run(run.run_id, of_type=kinds).records
@@ -83,25 +88,27 @@ def of_run(deployment: Deployment, instance: dg.DagsterInstance, run: dg.Dagster
             continue
         if event.event_type == dg.DagsterEventType.ASSET_CHECK_EVALUATION:
             check = event.asset_check_evaluation_data
-            asset = check.asset_key.to_user_string()
+            of_project, asset = check.asset_key.path
+            if check.passed or of_project != project:
+                continue
             level = "error" if check.severity == dg.AssetCheckSeverity.ERROR else "warning"
             page = f"{pages}/assets/{'/'.join(check.asset_key.path)}?view=checks"
-            if not check.passed:
-                told = _short(check.description or "does not hold")
-                found.append(Alert(project, slice, f"{asset}.{check.check_name}", level, told, page))
-        elif failed:
-            found.append(_of_step(project, slice, event, f"{pages}/runs/{run.run_id}"))
+            told = _short(check.description or "does not hold")
+            found.append(Alert(project, slice, f"{asset}.{check.check_name}", level, told, page))
+        elif failed and (event.step_key or ours).startswith(ours):
+            about = (event.step_key or "run").removeprefix(ours)
+            found.append(_of_step(project, slice, about, event, f"{pages}/runs/{run.run_id}"))
     if failed and not any(alert.level == "error" for alert in found):
-        told = "the run failed outside its steps"
+        told = "the run failed, and not in a step of this project"
         found.append(Alert(project, slice, run.job_name, "error", told, f"{pages}/runs/{run.run_id}"))
     return found
 
 
-def _of_step(project: str, slice: str, event: dg.DagsterEvent, page: str) -> Alert:
+def _of_step(project: str, slice: str, about: str, event: dg.DagsterEvent, page: str) -> Alert:
     data = event.step_failure_data
     told = data.user_failure_data.description if data.user_failure_data else None
     said = told or (data.error.message if data.error else "") or "failed"
-    return Alert(project, slice, event.step_key or "run", "error", _short(said), page)
+    return Alert(project, slice, about, "error", _short(said), page)
 
 
 def _short(text: str) -> str:
@@ -114,41 +121,42 @@ def _tell(deployment: Deployment, context: dg.RunStatusSensorContext) -> None:
     send(found, deployment.settings.webhook, context.log)
 
 
-def sensors(settings: Settings) -> list[dg.SensorDefinition]:
+def sensors(deployment: Deployment) -> list[dg.SensorDefinition]:
     """The three that alert; on from the start where a webhook is named, else off until switched on."""
-    status = dg.DefaultSensorStatus.RUNNING if settings.webhook else dg.DefaultSensorStatus.STOPPED
+    project, webhook = deployment.project, deployment.settings.webhook
+    status = dg.DefaultSensorStatus.RUNNING if webhook else dg.DefaultSensorStatus.STOPPED
 
     @dg.run_failure_sensor(
-        name="failed_runs", default_status=status, description="Tells of runs that failed, and of what."
+        name=named(project, "failed_runs"),
+        default_status=status,
+        description="Tells of runs that failed, and of what.",
     )
-    def failed_runs(context: dg.RunFailureSensorContext, deployment: dg.ResourceParam[Deployment]) -> None:
+    def failed_runs(context: dg.RunFailureSensorContext) -> None:
         _tell(deployment, context)
 
     @dg.run_status_sensor(
-        name="failed_checks",
+        name=named(project, "failed_checks"),
         run_status=dg.DagsterRunStatus.SUCCESS,
         default_status=status,
         description="Tells of checks that do not hold in runs that went on to their end.",
     )
-    def failed_checks(context: dg.RunStatusSensorContext, deployment: dg.ResourceParam[Deployment]) -> None:
+    def failed_checks(context: dg.RunStatusSensorContext) -> None:
         _tell(deployment, context)
 
     @dg.sensor(
-        name="missing_slices",
+        name=named(project, "missing_slices"),
         minimum_interval_seconds=_LOOK_EVERY,
         default_status=status,
         description="Tells, once each, of slices that could have been run and were not, though nothing failed.",
     )
-    def missing_slices(
-        context: dg.SensorEvaluationContext, deployment: dg.ResourceParam[Deployment]
-    ) -> dg.SensorResult:
+    def missing_slices(context: dg.SensorEvaluationContext) -> dg.SensorResult:
         overdue = overdue_slices(deployment.lake, deployment.project, datetime.now(UTC))
         if overdue and overdue[-1] > (context.cursor or ""):
             told = f"{len(overdue)} slices could have been run and are not in the lake: is the trigger switched on?"
             page = f"{deployment.settings.dagster_url}/automation"
             span = " to ".join(dict.fromkeys((overdue[0], overdue[-1])))
-            alert = Alert(deployment.project.name, span, "lake", "warning", told, page)
-            send([alert], deployment.settings.webhook, context.log)
+            alert = Alert(project.name, span, "lake", "warning", told, page)
+            send([alert], webhook, context.log)
         return dg.SensorResult(cursor=overdue[-1] if overdue else context.cursor)
 
     return [failed_runs, failed_checks, missing_slices]

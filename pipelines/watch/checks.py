@@ -14,6 +14,7 @@ from dagster._core.definitions.asset_checks.asset_check_evaluation import (
 from features.errors import MomentRankError, ProjectError
 from features.project import Project
 from models.metrics import POOLED_AUC
+from pipelines.dagster_names import asset_key, resource
 from pipelines.deployment import STATE, Deployment
 from pipelines.timetable import spanned
 from pipelines.watch.monitors import MONITORS, Finding, Monitor, View
@@ -162,7 +163,7 @@ def declared(project: Project) -> list[tuple[Rule | Monitor, str]]:
 
 def build(project: Project) -> list[dg.AssetChecksDefinition]:
     """The project's asset checks."""
-    return [_check(check, level == "block") for check, level in declared(project)]
+    return [_check(project, check, level == "block") for check, level in declared(project)]
 
 
 def _slices(context: dg.AssetCheckExecutionContext, deployment: Deployment, table: str) -> list[str]:
@@ -171,28 +172,34 @@ def _slices(context: dg.AssetCheckExecutionContext, deployment: Deployment, tabl
     return [key for key in kept if run[0] <= key <= run[1]] if run else kept[-1:]
 
 
-def _check(check: Rule | Monitor, blocking: bool) -> dg.AssetChecksDefinition:
+def _check(project: Project, check: Rule | Monitor, blocking: bool) -> dg.AssetChecksDefinition:
     table = (check.table if isinstance(check, Rule) else None) or check.asset
+    asset, key = asset_key(project, check.asset), resource(project)
 
     @dg.asset_check(  # type: ignore[arg-type]  # what Dagster itself yields, in place of a result
-        asset=check.asset, name=check.name, description=check.sentence, blocking=blocking
+        asset=asset,
+        name=check.name,
+        description=check.sentence,
+        blocking=blocking,
+        required_resource_keys={key},
     )
     def checked(
-        context: dg.AssetCheckExecutionContext, deployment: dg.ResourceParam[Deployment]
+        context: dg.AssetCheckExecutionContext,
     ) -> Iterator[dg.Output[None] | dg.AssetCheckEvaluation]:
+        deployment: Deployment = getattr(context.resources, key)
         slices = _slices(context, deployment, table)
         found = _found(check, deployment, slices) if slices else Finding(True, "no slice was written")
         yield dg.Output(None)
         # Not an AssetCheckResult: of a range of slices Dagster would list every partition there is to make this of it.
         yield dg.AssetCheckEvaluation(
-            asset_key=dg.AssetKey(check.asset),
+            asset_key=asset,
             check_name=check.name,
             passed=found.holds,
             severity=dg.AssetCheckSeverity.ERROR if blocking else dg.AssetCheckSeverity.WARN,
             metadata={**found.figures, "slices": len(slices)},
             description=f"{check.sentence}: {found.said}",
             blocking=blocking,
-            target_materialization_data=_newest(context.instance, dg.AssetKey(check.asset), slices[-1:]),
+            target_materialization_data=_newest(context.instance, asset, slices[-1:]),
         )
 
     return checked

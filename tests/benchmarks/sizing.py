@@ -197,7 +197,7 @@ def _opened(folder: Path) -> tuple[Any, Any]:
     """A function that runs some assets over a slice and returns its CPU seconds, and the deployment."""
     import dagster as dg
 
-    from pipelines.definitions import JOB, define
+    from pipelines.definitions import advance_job
     from pipelines.deployment import Deployment
     from pipelines.settings import initialise_dagster, load, prepare
     from pipelines.timetable import span
@@ -207,7 +207,7 @@ def _opened(folder: Path) -> tuple[Any, Any]:
     initialise_dagster(settings)
     deployment = Deployment(settings.open_project(), settings)
     deployment.registry.prepare()
-    job = define(deployment).resolve_job_def(JOB)
+    job = advance_job(deployment)
     keys = job.asset_layer.executable_asset_keys
 
     def run(names: set[str], day: str) -> float:

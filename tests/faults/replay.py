@@ -33,7 +33,8 @@ from features import newsroom
 from features.errors import MomentRankError
 from features.slices import parse_duration
 from pipelines import arrival, settings
-from pipelines.definitions import JOB, define
+from pipelines.dagster_names import asset_key
+from pipelines.definitions import advance_job, define
 from pipelines.deployment import Deployment
 from pipelines.timetable import RESTATES, span, spanned
 
@@ -74,8 +75,9 @@ class Replay:
     ) -> None:
         self.made, self.landing, self.instance, self.chain = made, landing, instance, chain
         self.repository = define(made).get_repository_def()
-        self.job = define(made).resolve_job_def(JOB)
-        self.triggers = (arrival.arrivals(JOB), arrival.late_interactions(JOB))
+        self.job = advance_job(made)
+        triggers = (arrival.arrivals, arrival.late_interactions)
+        self.triggers = tuple(trigger(made, self.job.name) for trigger in triggers)
         self.cursors: dict[str, str | None] = {}
         self.counts: Counter[str] = Counter()
 
@@ -88,7 +90,7 @@ class Replay:
             context = dg.build_sensor_context(
                 self.instance, cursor=self.cursors.get(trigger.name), repository_def=self.repository
             )
-            found = trigger(context, deployment=self.made)
+            found = trigger(context)
             assert isinstance(found, dg.SensorResult)
             self.cursors[trigger.name] = found.cursor
             for asked in found.run_requests or []:
@@ -99,7 +101,7 @@ class Replay:
             instance=self.instance,
             run_config=QUIET,
             tags=dict(tags),
-            asset_selection=[dg.AssetKey(name) for name in self.chain],
+            asset_selection=[asset_key(self.made.project, name) for name in self.chain],
         )
         assert result.success
         self.counts["runs"] += 1

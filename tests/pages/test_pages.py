@@ -97,19 +97,19 @@ def page() -> Iterator[Any]:
 
 def _keep(page: Any, name: str) -> None:
     if folder := os.environ.get("MOMENTRANK_SCREENSHOTS"):
-        page.screenshot(path=Path(folder) / f"{name}.png")
+        page.screenshot(path=Path(folder) / f"{name}.png", animations="disabled")
 
 
 def test_the_graph_shows_the_groups_of_assets(served: SimpleNamespace, page: Any) -> None:
     page.goto(f"{served.dagster}/asset-groups")
 
     for group in ("events", "moments", "interest", "ranker", "lists"):
-        page.get_by_text(group, exact=True).first.wait_for()
+        page.get_by_text(f"newsroom_{group}", exact=True).first.wait_for()
     _keep(page, "dagster_groups")
 
 
 def test_a_slice_is_materialised_by_pressing_the_button(served: SimpleNamespace, page: Any) -> None:
-    page.goto(f"{served.dagster}/assets/features?view=overview")
+    page.goto(f"{served.dagster}/assets/newsroom/features?view=overview")
     page.get_by_role("button", name="Materialize").first.click()
     page.get_by_text("Latest", exact=True).first.click()
     launch = page.get_by_role("button", name="Launch 1 run")
@@ -125,16 +125,18 @@ def test_a_slice_is_materialised_by_pressing_the_button(served: SimpleNamespace,
 
 
 def test_an_asset_shows_its_figures_and_its_plot(served: SimpleNamespace, page: Any) -> None:
-    page.goto(f"{served.dagster}/assets/evaluation?view=overview")
+    page.goto(f"{served.dagster}/assets/newsroom/evaluation?view=overview")
 
     page.get_by_text("impressions_judged").first.wait_for()
     page.get_by_text("[Show Markdown]").last.click()
-    page.locator("img[src^='data:image/png']").first.wait_for()
+    image = page.locator("img[src^='data:image/png']").first
+    image.wait_for()
+    assert image.evaluate("image => image.clientWidth <= image.parentElement.clientWidth")
     _keep(page, "dagster_evaluation")
 
 
 def test_a_failed_check_is_seen(served: SimpleNamespace, page: Any) -> None:
-    page.goto(f"{served.dagster}/assets/rejects?view=checks")
+    page.goto(f"{served.dagster}/assets/newsroom/rejects?view=checks")
 
     page.get_by_text("Failed").first.wait_for()
     _keep(page, "dagster_check")

@@ -98,11 +98,12 @@ def test_a_tick_takes_in_what_settled_and_asks_for_its_run(
     tmp_path: Path, instance: dg.DagsterInstance
 ) -> None:
     place = tmp_path / "in"
-    sensor, kept = arrivals("advance"), DAYS[:1]
+    kept = DAYS[:1]
+    sensor = arrivals(deployment(tmp_path, kept), "advance")
 
     def tick(cursor: str | None) -> tuple[list[dg.RunRequest], str | None]:
         context = dg.build_sensor_context(instance, cursor=cursor, repository_def=REPOSITORY)
-        result = sensor(context, deployment=deployment(tmp_path, kept))
+        result = sensor(context)
         assert isinstance(result, dg.SensorResult)
         return [*(result.run_requests or [])], result.cursor
 
@@ -133,7 +134,7 @@ def test_a_tick_takes_in_what_settled_and_asks_for_its_run(
 
 def materialise(instance: dg.DagsterInstance, slice: str, late: list[str]) -> None:
     event = dg.AssetMaterialization(
-        "candidates", partition=slice, metadata={LATE: dg.MetadataValue.json(late)}
+        dg.AssetKey(["toy", "candidates"]), partition=slice, metadata={LATE: dg.MetadataValue.json(late)}
     )
     instance.report_runless_asset_event(event)
 
@@ -141,11 +142,11 @@ def materialise(instance: dg.DagsterInstance, slice: str, late: list[str]) -> No
 def test_late_slices_are_run_again_up_to_the_newest_once(
     tmp_path: Path, instance: dg.DagsterInstance
 ) -> None:
-    sensor = late_interactions("advance")
+    sensor = late_interactions(deployment(tmp_path, DAYS[:4]), "advance")
 
     def tick(cursor: str | None) -> dg.SensorResult:
         context = dg.build_sensor_context(instance, cursor=cursor, repository_def=REPOSITORY)
-        found = sensor(context, deployment=deployment(tmp_path, DAYS[:4]))
+        found = sensor(context)
         assert isinstance(found, dg.SensorResult)
         return found
 
@@ -162,5 +163,5 @@ def test_late_slices_are_run_again_up_to_the_newest_once(
     # Run again since, they are late no more, whatever the cursor says.
     for slice in DAYS[1:4]:
         materialise(instance, slice, [])
-    assert late_since(instance, 0)[0] == []
+    assert late_since(instance, project(tmp_path), 0)[0] == []
     assert not tick(None).run_requests

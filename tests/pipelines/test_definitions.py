@@ -9,7 +9,7 @@ import pytest
 
 from features.catalogue import catalogue
 from pipelines import settings
-from pipelines.definitions import JOB, define
+from pipelines.definitions import define
 from pipelines.deployment import Deployment
 from pipelines.table_schemas import described
 
@@ -82,8 +82,8 @@ def definitions(tmp_path_factory: pytest.TempPathFactory) -> dg.Definitions:
 def test_the_asset_graph_is_the_one_we_drew(definitions: dg.Definitions) -> None:
     drawn: dict[str, dict[str, set[str]]] = {}
     for spec in definitions.resolve_all_asset_specs():
-        depends = {dependency.asset_key.to_user_string() for dependency in spec.deps}
-        drawn.setdefault(str(spec.group_name), {})[spec.key.to_user_string()] = depends
+        depends = {dependency.asset_key.path[-1] for dependency in spec.deps}
+        drawn.setdefault(str(spec.group_name).removeprefix("newsroom_"), {})[spec.key.path[-1]] = depends
     assert drawn == GRAPH
 
 
@@ -99,7 +99,7 @@ def test_every_asset_has_a_code_version_and_its_columns_are_described(definition
     columns = {}
     for spec in definitions.resolve_all_asset_specs():
         assert spec.code_version == metadata.version("momentrank")
-        columns[spec.key.to_user_string()] = spec.metadata.get("dagster/column_schema")
+        columns[spec.key.path[-1]] = spec.metadata.get("dagster/column_schema")
     (as_of,) = [column for column in columns["candidates"].columns if column.name == "as_of"]
     assert as_of.type == "Datetime(time_unit='us', time_zone='UTC')"
     assert as_of.description.startswith("Everything known strictly before this instant")
@@ -127,7 +127,7 @@ def test_the_executor_of_runs_is_a_setting(
 ) -> None:
     monkeypatch.setenv("MOMENTRANK_EXECUTOR", executor)
 
-    job = defined(tmp_path).resolve_job_def(JOB)
+    job = defined(tmp_path).resolve_job_def("newsroom_advance_slices")
 
     assert job.executor_def.name == executor
 
@@ -136,19 +136,19 @@ def test_a_slice_reads_models_and_state_of_the_slice_before(definitions: dg.Defi
     graph = definitions.resolve_asset_graph()
     earlier = {"features": "moment_state", "interest_scores": "interest_model", "evaluation": "ranker"}
     for asset, upstream in earlier.items():
-        node = graph.get(dg.AssetKey(asset))
-        mapping = node.partition_mappings[dg.AssetKey(upstream)]
+        node = graph.get(dg.AssetKey(["newsroom", asset]))
+        mapping = node.partition_mappings[dg.AssetKey(["newsroom", upstream])]
         assert (mapping.start_offset, mapping.end_offset) == (-1, -1)
 
 
 def test_every_table_is_checked_and_one_job_and_schedule_run_it(definitions: dg.Definitions) -> None:
-    checked = {key.asset_key.to_user_string() for key in definitions.resolve_asset_graph().asset_check_keys}
+    checked = {key.asset_key.path[-1] for key in definitions.resolve_asset_graph().asset_check_keys}
     tables = {name for group in GRAPH.values() for name in group} - {
         "interest_model", "ranker", "report",
     }  # fmt: skip
     assert checked >= tables
-    assert definitions.resolve_job_def(JOB)
-    schedule = definitions.resolve_schedule_def(f"{JOB}_every_slice")
+    assert definitions.resolve_job_def("newsroom_advance_slices")
+    schedule = definitions.resolve_schedule_def("newsroom_advance_slices_every_slice")
     assert schedule.cron_schedule == "30 0 * * *"
 
 
@@ -156,10 +156,12 @@ def test_work_is_triggered_once_by_the_clock_or_by_what_arrives(
     definitions: dg.Definitions, tmp_path: Path
 ) -> None:
     arriving = defined(tmp_path, f"source.landing={str(tmp_path / 'in')!r}")
-    always = {"late_interactions", "failed_runs", "failed_checks", "missing_slices"}
+    always = {
+        f"newsroom_{name}" for name in ("late_interactions", "failed_runs", "failed_checks", "missing_slices")
+    }
     for found, schedules, sensors in (
-        (definitions, {f"{JOB}_every_slice"}, always),
-        (arriving, set(), {"arriving_logs", *always}),
+        (definitions, {"newsroom_advance_slices_every_slice"}, always),
+        (arriving, set(), {"newsroom_arriving_logs", *always}),
     ):
         repository = found.get_repository_def()
         assert {schedule.name for schedule in repository.schedule_defs} == schedules
@@ -171,5 +173,5 @@ def test_work_is_triggered_once_by_the_clock_or_by_what_arrives(
 
 def test_every_step_has_a_pool_and_a_run_has_an_end(definitions: dg.Definitions) -> None:
     pools = {asset.op.pool for asset in definitions.assets or [] if isinstance(asset, dg.AssetsDefinition)}
-    assert pools == {"trainer", "writer"}
-    assert definitions.resolve_job_def(JOB).run_tags["dagster/max_runtime"] == "43200"
+    assert pools == {"newsroom_trainer", "newsroom_writer"}
+    assert definitions.resolve_job_def("newsroom_advance_slices").run_tags["dagster/max_runtime"] == "43200"

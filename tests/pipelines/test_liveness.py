@@ -7,6 +7,8 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
+from unittest.mock import Mock
 
 import dagster as dg
 import pytest
@@ -18,6 +20,14 @@ from pipelines.deployment import Deployment
 from pipelines.instance import DAGSTER_YAML
 from pipelines.timetable import span, under_way
 
+STEP = """
+import os, signal, sys
+import dagster as dg
+from pipelines import liveness
+
+with dg.DagsterInstance.from_config(sys.argv[1]) as instance, liveness.holding(instance, sys.argv[2]):
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
 SLEEPER = """
 import sys, time
 import dagster as dg
@@ -93,6 +103,21 @@ def test_dagster_s_monitoring_learns_that_a_run_was_killed(
     assert launcher.check_run_worker_health(killed()).status.value == "FAILED"
 
 
+def test_a_run_outlives_a_step_that_was_killed(instance: dg.DagsterInstance) -> None:
+    @dg.job
+    def nothing() -> None: ...
+
+    run = instance.create_run_for_job(nothing, status=dg.DagsterRunStatus.STARTED)
+
+    def execute(*_: object) -> Iterator[list[str]]:
+        subprocess.run([sys.executable, "-c", STEP, instance.root_directory, run.run_id], check=False)
+        yield liveness.fail_dead(instance)
+
+    executor = liveness.Held(Mock(execute=execute))
+    assert [*executor.execute(SimpleNamespace(instance=instance, run_id=run.run_id), None)] == [[]]
+    assert not [*Path(instance.root_directory, "running").iterdir()]
+
+
 def test_a_run_of_another_machine_is_dead_once_it_is_silent(instance: dg.DagsterInstance) -> None:
     @dg.job
     def nothing() -> None: ...
@@ -112,11 +137,11 @@ def test_a_run_of_the_definitions_is_alive_while_it_works(
     found: list[list[Path]] = []
 
     @dg.op
-    def look(deployment: dg.ResourceParam[Deployment]) -> None:
-        assert deployment.project.name == "newsroom"
+    def look(newsroom_deployment: dg.ResourceParam[Deployment]) -> None:
+        assert newsroom_deployment.project.name == "newsroom"
         found.append([*Path(instance.root_directory, "running").iterdir()])
 
-    @dg.job(resource_defs={"deployment": define(small_newsroom(tmp_path / "home")).resources["deployment"]})
+    @dg.job(resource_defs=define(small_newsroom(tmp_path / "home")).resources)
     def looking() -> None:
         look()
 

@@ -5,12 +5,14 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 from unittest.mock import Mock
 
+import psutil
 import pytest
 
 from features.errors import ProjectError
@@ -55,7 +57,7 @@ def test_a_taken_port_is_said_before_anything_starts(
     monkeypatch.setattr(subprocess, "Popen", started)
     ports = free_ports(2)
     with socket.create_server(("127.0.0.1", ports[which])), pytest.raises(ProjectError) as caught:
-        pages.serve(deployment, "127.0.0.1", lines, *ports)
+        pages.serve([deployment], "127.0.0.1", lines, *ports)
 
     for word in (*said, str(ports[which])):
         assert word in str(caught.value)
@@ -70,9 +72,9 @@ def test_the_ports_of_the_command_line_go_to_the_servers_and_into_the_links(
     monkeypatch.setattr(pages, "_run", ran)
     ports = free_ports(2)
 
-    pages.serve(deployment, "127.0.0.1", lines, *ports)
+    pages.serve([deployment], "127.0.0.1", lines, *ports)
 
-    commands, served, _ = ran.call_args.args
+    commands, served, *_ = ran.call_args.args
     assert [command[-1] for command in commands.values()] == [str(port) for port in ports]
     urls = [f"http://127.0.0.1:{port}" for port in ports]
     assert [served.dagster_url, served.mlflow_url] == urls
@@ -93,10 +95,27 @@ def test_a_server_that_ends_by_itself_is_an_error_with_its_last_line_and_ends_th
     with pytest.raises(
         ProjectError, match="MLflow server ended by itself with status 1: no such table: runs"
     ):
-        pages.serve(deployment, "127.0.0.1", Mock())
+        pages.serve([deployment], "127.0.0.1", Mock())
 
     with pytest.raises(ProcessLookupError):
         os.kill(int((tmp_path / "pid").read_text()), 0)
+
+
+def test_the_servers_end_when_the_process_that_started_them_is_killed(tmp_path: Path) -> None:
+    program = (
+        "import os, pathlib, sys, types\n"
+        "from pipelines import pages\n"
+        "settings = types.SimpleNamespace(logs=pathlib.Path(sys.argv[1]))\n"
+        "stays = [sys.executable, '-c', 'import time; time.sleep(600)']\n"
+        "pages._run({'Dagster': stays}, settings, dict(os.environ), print)\n"
+    )
+    with subprocess.Popen([sys.executable, "-c", program, str(tmp_path)]) as started:
+        while len(children := psutil.Process(started.pid).children()) < 2:
+            time.sleep(0.05)
+        server = min(children, key=psutil.Process.create_time)
+        started.kill()
+
+    server.wait(timeout=60)
 
 
 def test_the_definitions_load_from_a_folder_with_packages_of_the_same_names(

@@ -3,7 +3,6 @@
 import uuid
 from collections.abc import Callable
 
-import dagster as dg
 import polars as pl
 import pytest
 
@@ -15,7 +14,8 @@ from features.schemas import InterestScores, ItemVectors
 from features.state import SliceEvents, start
 from models.judging import SCORERS
 from models.ranker import Ranker, fit
-from pipelines.definitions import JOB, define
+from pipelines.dagster_names import asset_key
+from pipelines.definitions import advance_job
 from pipelines.deployment import STATE, Deployment
 from pipelines.promoting import promote
 
@@ -82,8 +82,8 @@ def _register(deployment: Deployment, ranker: Ranker, slice: str, run: str) -> s
 
 def _judge(deployment: Deployment, slice: str, run: str) -> dict[str, object]:
     """Run what judges a slice, as part of a Dagster run; the slice's row of `promotion`."""
-    job = define(deployment).resolve_job_def(JOB)
-    chosen = [dg.AssetKey(name) for name in ("evaluation", "exposure", "promotion")]
+    job = advance_job(deployment)
+    chosen = [asset_key(deployment.project, name) for name in ("evaluation", "exposure", "promotion")]
     assert job.execute_in_process(partition_key=slice, run_id=run, asset_selection=chosen).success
     return deployment.lake.read("promotion", [slice]).row(0, named=True)
 
@@ -131,9 +131,9 @@ def test_a_version_that_another_run_registers_after_the_judgement_is_not_promote
     late = str(uuid.uuid4())
     before = deployment.judged(SLICES[2])
     _register(deployment, _fit(deployment, SLICES[:2], shuffled=True), SLICES[1], late)
-    job = define(deployment).resolve_job_def(JOB)
+    job = advance_job(deployment)
 
-    promotion = [dg.AssetKey("promotion")]
+    promotion = [asset_key(deployment.project, "promotion")]
     assert job.execute_in_process(partition_key=SLICES[2], run_id=late, asset_selection=promotion).success
 
     assert deployment.lake.read("promotion", [SLICES[2]])["challenger"].item() == before[0]  # type: ignore[index]

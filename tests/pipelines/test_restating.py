@@ -11,7 +11,8 @@ import dagster as dg
 
 from features import newsroom
 from pipelines.arrival import arrivals, late_interactions
-from pipelines.definitions import JOB, define
+from pipelines.dagster_names import asset_key
+from pipelines.definitions import advance_job, define
 from pipelines.deployment import Deployment
 from pipelines.timetable import RESTATES, span, spanned
 from pipelines.watch.monitors import MONITORS, View
@@ -33,7 +34,7 @@ DAYS = ["2026-01-05", "2026-01-06", "2026-01-07"]
 QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 TABLES = ("items", "impressions", "interactions", "candidates", "rejects", "features", "item_vectors",
           "interest_scores", "ranking_dataset", "topic_shifts")  # fmt: skip
-CHAIN = [dg.AssetKey(name) for name in (*TABLES, "moment_state", "interest_model")]
+CHAIN = [*TABLES, "moment_state", "interest_model"]
 """All that a state runs through; what is judged and listed comes of these tables."""
 
 
@@ -76,9 +77,11 @@ def deliver(folder: Path, name: str, events: list[dict[str, Any]]) -> None:
 
 
 def run(made: Deployment, instance: dg.DagsterInstance, request: dg.RunRequest) -> None:
-    job = define(made).resolve_job_def(JOB)
-    result = job.execute_in_process(
-        instance=instance, run_config=QUIET, tags=dict(request.tags), asset_selection=CHAIN
+    result = advance_job(made).execute_in_process(
+        instance=instance,
+        run_config=QUIET,
+        tags=dict(request.tags),
+        asset_selection=[asset_key(made.project, name) for name in CHAIN],
     )
     assert result.success
 
@@ -98,12 +101,12 @@ def test_late_clicks_restate_their_slice_and_what_came_of_it(
             context = dg.build_sensor_context(
                 instance, cursor=cursors.get(sensor.name), repository_def=repository
             )
-            found = sensor(context, deployment=made)
+            found = sensor(context)
             assert isinstance(found, dg.SensorResult)
             cursors[sensor.name] = found.cursor
             return [*(found.run_requests or [])]
 
-        arriving, late = arrivals(JOB), late_interactions(JOB)
+        arriving, late = arrivals(made, "any"), late_interactions(made, "any")
         deliver(landing, "first", days[DAYS[0]] + days[DAYS[1]])
         assert tick(arriving) == []
         (asked,) = tick(arriving)

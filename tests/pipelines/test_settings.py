@@ -152,6 +152,21 @@ def test_a_process_in_another_folder_reads_the_same_settings(
     assert found.tracking_uri == f"sqlite:///{tmp_path}/own.db"
 
 
+def test_several_projects_are_named_in_one_variable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    files = [tmp_path / name for name in ("one.toml", "two: the second.toml")]
+    for file in files:
+        file.touch()
+        monkeypatch.setenv("MOMENTRANK_PROJECT", str(file))
+        assert settings.load().project == file
+    monkeypatch.setenv("MOMENTRANK_PROJECT", f"{files[0]}:{REPOSITORY}/projects/mind.toml")
+
+    found = settings.load_all()
+
+    assert [one.project for one in found] == [files[0], REPOSITORY / "projects" / "mind.toml"]
+    assert settings.load() == found[0]
+    assert settings.environment(*found)["MOMENTRANK_PROJECT"] == os.environ["MOMENTRANK_PROJECT"]
+
+
 @pytest.mark.parametrize(
     ("variable", "value", "mend"),
     [

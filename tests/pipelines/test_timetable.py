@@ -1,6 +1,7 @@
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import dagster as dg
 import pytest
@@ -160,15 +161,15 @@ def test_the_schedule_asks_once_for_what_is_missing() -> None:
     def advance() -> None:
         nothing()
 
-    kept = SimpleNamespace(lake=SimpleNamespace(slices=lambda _: DAYS[:2]))
-    asked = schedule(project, "advance")
+    kept: Any = SimpleNamespace(project=project, lake=SimpleNamespace(slices=lambda _: DAYS[:2]))
+    asked = schedule(kept, "advance")
     with dg.instance_for_test() as instance:
 
         def tick(day: int) -> list[dg.RunRequest]:
             context = dg.build_schedule_context(
                 instance=instance, scheduled_execution_time=datetime(2026, 1, day, 0, 30, tzinfo=UTC)
             )
-            found = asked(context, deployment=kept)
+            found = asked(context)
             return found if isinstance(found, list) else []
 
         (request,) = tick(9)

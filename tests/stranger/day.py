@@ -18,6 +18,7 @@ from urllib.request import Request, urlopen
 import psutil
 
 from pipelines import settings as settings_of
+from pipelines.dagster_names import named
 from pipelines.definitions import JOB, define
 from pipelines.deployment import Deployment
 
@@ -72,7 +73,7 @@ def main() -> None:
         _wait(f"{mlflow}/health answers", lambda: urlopen(f"{mlflow}/health", timeout=5).status == 200)
         names = {key.to_user_string() for key in expected}
         _wait(f"Dagster shows {len(names)} assets", lambda: _assets(dagster) == names)
-        run = _launch(dagster)
+        run = _launch(dagster, named(project, JOB))
         _wait(f"run {run} of slice {SLICE} succeeds", lambda: _succeeded(dagster, run))
         found = {(model, version) for model, version in _versions(mlflow)}
         if found != {(f"{project.name}-{kind}", "1") for kind in ("ranker", "interest")}:
@@ -101,11 +102,11 @@ def _assets(dagster: str) -> set[str]:
     return {"/".join(node["assetKey"]["path"]) for node in nodes}
 
 
-def _launch(dagster: str) -> str:
+def _launch(dagster: str, job: str) -> str:
     where = {
         "repositoryName": "__repository__",
         "repositoryLocationName": "momentrank",
-        "pipelineName": JOB,
+        "pipelineName": job,
     }
     tags = [{"key": "dagster/partition", "value": SLICE}]
     params = {"selector": where, "executionMetadata": {"tags": tags}}

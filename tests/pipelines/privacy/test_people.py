@@ -207,12 +207,12 @@ def test_what_is_too_old_goes_and_what_is_needed_to_go_on_stays(settings: Settin
 def test_the_job_lists_what_would_go_before_it_deletes(settings: Settings) -> None:
     made = deployment(settings, retention={"keep": "7d"})
     made.lake.write("impressions", DAYS[0], lists("anna"))
-    (job,) = retention.jobs(made.project)
+    (job,) = retention.jobs(made.project, {})
 
     def run(dry: bool) -> dict[str, object]:
-        config = {"ops": {"retire_what_is_old": {"config": {"dry": dry}}}}
+        config = {"ops": {"toy__retire_what_is_old": {"config": {"dry": dry}}}}
         with dg.DagsterInstance.ephemeral() as instance:
-            done = job.execute_in_process(config, instance, resources={"deployment": made})
+            done = job.execute_in_process(config, instance, resources={"toy_deployment": made})
         (step,) = (event for event in done.all_events if event.is_successful_output)
         return {name: value.value for name, value in step.step_output_data.metadata.items()}
 
@@ -226,7 +226,7 @@ def test_without_a_term_nothing_is_deleted(settings: Settings) -> None:
     made = deployment(settings)
     made.lake.write("impressions", DAYS[0], lists("anna"))
     assert retention.due_to_go(made.lake, made.project, NOW) == {}
-    assert retention.jobs(made.project) == retention.schedules(made.project) == []
+    assert retention.jobs(made.project, {}) == retention.schedules(made.project) == []
     assert [one.cron_schedule for one in retention.schedules(project(retention={"keep": "30d"}))] == [
         "0 4 * * *"
     ]

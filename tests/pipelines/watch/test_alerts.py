@@ -11,6 +11,7 @@ from typing import Any
 import dagster as dg
 import pytest
 
+from pipelines.dagster_names import PROJECT
 from pipelines.timetable import span
 from pipelines.watch import alerts
 from pipelines.watch.alerts import Alert, of_run, send
@@ -61,18 +62,18 @@ def instance() -> Iterator[dg.DagsterInstance]:
         yield found
 
 
-def deployment(webhook: str = "") -> Any:
+def deployment(webhook: str = "", project: str = "toy") -> Any:
     settings = SimpleNamespace(dagster_url=PAGES, webhook=webhook)
-    return SimpleNamespace(lake=None, project=SimpleNamespace(name="toy"), settings=settings)
+    return SimpleNamespace(lake=None, project=SimpleNamespace(name=project), settings=settings)
 
 
 def run(instance: dg.DagsterInstance, *, blocking: bool = False, broken: bool = False) -> dg.DagsterRun:
     """A run of two slices whose check does not hold, and whose second table may break."""
 
-    @dg.asset
+    @dg.asset(key_prefix="toy")
     def items() -> None: ...
 
-    @dg.asset(deps=[items])
+    @dg.asset(key_prefix="toy", deps=[items])
     def ranker() -> None:
         if broken:
             raise dg.Failure("nothing was clicked in the window: wait a slice", allow_retries=False)
@@ -84,9 +85,10 @@ def run(instance: dg.DagsterInstance, *, blocking: bool = False, broken: bool = 
             passed=False, severity=severity, description="items come with text: 9 % none"
         )
 
-    job = dg.Definitions(
-        assets=[items, ranker], asset_checks=[text], jobs=[dg.define_asset_job("advance")]
-    ).resolve_job_def("advance")
+    advance = dg.define_asset_job("advance", tags={PROJECT: "toy"})
+    job = dg.Definitions(assets=[items, ranker], asset_checks=[text], jobs=[advance]).resolve_job_def(
+        "advance"
+    )
     result = job.execute_in_process(
         instance=instance, raise_on_error=False, tags=span("2026-01-05", "2026-01-06")
     )
@@ -127,7 +129,11 @@ def test_a_check_that_does_not_hold_is_told_with_its_page(instance: dg.DagsterIn
     assert (alert.about, alert.level) == ("items.text", "warning")
     assert alert.slice == "2026-01-05 to 2026-01-06"
     assert alert.sentence == "items come with text: 9 % none"
-    assert alert.link == f"{PAGES}/assets/items?view=checks"
+    assert alert.link == f"{PAGES}/assets/toy/items?view=checks"
+
+
+def test_a_run_of_another_project_is_not_told(instance: dg.DagsterInstance) -> None:
+    assert of_run(deployment(project="toys"), instance, run(instance, broken=True)) == []
 
 
 def test_a_step_that_failed_is_told_in_the_error_s_own_words(instance: dg.DagsterInstance) -> None:
@@ -147,8 +153,8 @@ def test_a_blocking_check_is_an_error(instance: dg.DagsterInstance) -> None:
 def test_the_sensors_post_what_happened_and_a_missing_slice_once(
     hook: Hook, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    off = alerts.sensors(deployment().settings)
-    failed_runs, failed_checks, missing = alerts.sensors(deployment(hook.url).settings)
+    off = alerts.sensors(deployment())
+    failed_runs, failed_checks, missing = alerts.sensors(deployment(hook.url))
     assert {sensor.default_status for sensor in off} == {dg.DefaultSensorStatus.STOPPED}
     assert failed_runs.default_status == dg.DefaultSensorStatus.RUNNING
 
@@ -158,7 +164,7 @@ def test_the_sensors_post_what_happened_and_a_missing_slice_once(
             sensor.name, record.event_log_entry.dagster_event, instance, ended
         )
         failure = event == dg.DagsterEventType.RUN_FAILURE
-        sensor(context.for_run_failure() if failure else context, deployment=deployment(hook.url))
+        sensor(context.for_run_failure() if failure else context)
 
     tell(failed_checks, run(instance), dg.DagsterEventType.RUN_SUCCESS)
     assert [posted["about"] for posted in hook.posted] == ["items.text"]
@@ -169,7 +175,7 @@ def test_the_sensors_post_what_happened_and_a_missing_slice_once(
     monkeypatch.setattr(alerts, "overdue_slices", lambda *_: overdue)
     cursor = None
     for _ in range(2):
-        found = missing(dg.build_sensor_context(instance, cursor=cursor), deployment=deployment(hook.url))
+        found = missing(dg.build_sensor_context(instance, cursor=cursor))
         assert isinstance(found, dg.SensorResult)
         cursor = found.cursor
     (posted,) = hook.posted[3:]

@@ -109,7 +109,7 @@ def test_a_project_says_what_each_check_does() -> None:
     assert usual["candidates.once"] == "block"
     assert found == {name: level for name, level in {**usual, **asked}.items() if level != "off"}
     specs = [spec for check in build(project(**asked)) for spec in check.check_specs]
-    blocking = {f"{spec.asset_key.to_user_string()}.{spec.name}": spec.blocking for spec in specs}
+    blocking = {f"{spec.asset_key.path[-1]}.{spec.name}": spec.blocking for spec in specs}
     assert blocking["impressions.volume"] is True
     assert blocking["candidates.once"] is False
     assert "items.text" not in blocking
@@ -128,12 +128,12 @@ def test_a_check_of_a_range_of_slices_lists_no_partitions(id: str, monkeypatch: 
     rows = pl.DataFrame({"impression_id": ["a", id], "slice": keys[:1] * 2})
     lake = SimpleNamespace(slices=lambda _: keys, read=lambda *_: rows)
 
-    @dg.asset(partitions_def=partitions(made), backfill_policy=ONE_RUN)
+    @dg.asset(key_prefix="toy", partitions_def=partitions(made), backfill_policy=ONE_RUN)
     def impressions() -> None: ...
 
-    key = dg.AssetCheckKey(dg.AssetKey("impressions"), "once")
+    key = dg.AssetCheckKey(dg.AssetKey(["toy", "impressions"]), "once")
     (once,) = (check for check in build(made) if key in check.check_keys)
-    resources = {"deployment": SimpleNamespace(lake=lake)}
+    resources = {"toy_deployment": SimpleNamespace(lake=lake)}
     job = dg.Definitions(
         [impressions], asset_checks=[once], resources=resources
     ).resolve_implicit_global_asset_job_def()

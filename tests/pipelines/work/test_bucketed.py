@@ -15,7 +15,8 @@ from features.project import Project
 from features.schemas import ItemVectors
 from features.state import SliceEvents, start
 from pipelines import settings as settings_of
-from pipelines.definitions import JOB, define
+from pipelines.dagster_names import asset_key
+from pipelines.definitions import advance_job
 from pipelines.deployment import STATE, Deployment
 from pipelines.engine import Embedded
 from pipelines.lake import Lake
@@ -191,19 +192,18 @@ def test_the_asset_makes_its_slices_in_buckets(tmp_path: Path) -> None:
     for buckets in (1, 2):
         made = newsroom(tmp_path / str(buckets), f"scale.buckets={buckets}")
         with dg.DagsterInstance.from_config(str(made.settings.dagster_home)) as instance:
-            result = (
-                define(made)
-                .resolve_job_def(JOB)
-                .execute_in_process(
-                    instance=instance,
-                    tags={
-                        "dagster/asset_partition_range_start": DAYS[0],
-                        "dagster/asset_partition_range_end": DAYS[-1],
-                    },
-                    asset_selection=[dg.AssetKey("moment_state"), dg.AssetKey("features")],
-                )
+            result = advance_job(made).execute_in_process(
+                instance=instance,
+                tags={
+                    "dagster/asset_partition_range_start": DAYS[0],
+                    "dagster/asset_partition_range_end": DAYS[-1],
+                },
+                asset_selection=[
+                    asset_key(made.project, "moment_state"),
+                    asset_key(made.project, "features"),
+                ],
             )
-            records = instance.fetch_materializations(dg.AssetKey("features"), limit=9).records
+            records = instance.fetch_materializations(asset_key(made.project, "features"), limit=9).records
         assert result.success
         shown[buckets] = made.lake.read("features"), tables(made.lake), len(records)
 
