@@ -185,10 +185,9 @@ def test_every_reader_reads_gz(tmp_path: Path, log: Log) -> None:
 def test_a_log_without_a_readable_row_is_an_error(tmp_path: Path, log: Log, content: bytes) -> None:
     setting, name, header, _ = log
 
+    raw = sources.read(setting, [write(tmp_path, name, header.encode() * bool(content) + content)])
     with pytest.raises(SourceError, match="no readable row"):
-        sources.require_rows(
-            sources.read(setting, [write(tmp_path, name, header.encode() * bool(content) + content)]), setting
-        )
+        sources.require_rows(raw.height, raw.rejects, setting)
 
 
 def test_a_file_of_another_type_is_an_error(tmp_path: Path, log: Log) -> None:
