@@ -98,18 +98,21 @@ class Deployment:
         return EventLog(self.lake, self.project, self.privacy, lock, self.tell)
 
     def ingest(self, slices: Iterable[str] | None = None) -> Events:
-        """Parse the source's new files, then every event of some slices, all by default.
+        """Parse the source's new files, then every event of some slices, by default of all that have begun.
 
         Raises SourceError where no row can be read, or a file changed.
         """
         self.take_in()
         self.log.require_rows()
-        return self.log.events(slices)
+        return self.log.events(self._begun(self.log.slices()) if slices is None else slices)
 
     def held(self) -> list[str]:
         """Slices that have begun and in which anything was shown or done, by the files parsed so far, in order."""
+        return self._begun(self.log.slices("impressions", "interactions"))
+
+    def _begun(self, slices: Iterable[str]) -> list[str]:
+        """Those that are not yet to come."""
         now = datetime.now(UTC)
-        slices = self.log.slices("impressions", "interactions")
         return [key for key in slices if self.project.slices.window(key)[0] <= now]
 
     def take_in(self) -> list[Record]:

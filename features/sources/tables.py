@@ -162,7 +162,8 @@ def _merge(lists: pl.DataFrame) -> pl.DataFrame:
     if lists["impression_id"].n_unique() == lists.height:
         return lists
     first = pl.all().exclude("impression_id", "items").first()
-    return lists.group_by("impression_id", maintain_order=True).agg(first, pl.col("items").explode())
+    merged = lists.group_by("impression_id", maintain_order=True).agg(first, pl.col("items").explode())
+    return merged.select(lists.columns)
 
 
 def _log_columns(mapping: TableMapping) -> dict[str, str]:

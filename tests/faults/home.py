@@ -47,9 +47,10 @@ RESUMED = 1e-4
 """A fit that was killed goes on from its checkpoint and ends within this of an undisturbed one."""
 _CLOCK = """
 from datetime import datetime
-from pipelines import deployment
+from pipelines import deployment, event_log
 said = datetime.fromisoformat({clock!r})
-deployment.datetime = type("Clock", (datetime,), {{"now": classmethod(lambda kind, zone=None: said)}})
+clock = type("Clock", (datetime,), {{"now": classmethod(lambda kind, zone=None: said)}})
+deployment.datetime = event_log.datetime = clock
 """
 _LARGEST_FILE = """
 import resource, signal
