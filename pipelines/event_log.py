@@ -11,7 +11,7 @@ items, context or slices) are another log: a change of these parses all files ag
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from pathlib import Path
@@ -101,6 +101,8 @@ class EventLog:
     privacy: Privacy
     lock: Path
     tell: Callable[[str], None] = field(default=lambda line: None)
+    _known: dict[int, list[Record]] = field(default_factory=dict, repr=False, compare=False)
+    """Version of the table `files` → its records."""
 
     @cached_property
     def root(self) -> str:
@@ -127,12 +129,18 @@ class EventLog:
 
     def records(self) -> list[Record]:
         """Every file that was parsed or refused, in order."""
-        if not self.lake.slices(f"{self.root}/files"):
+        name = f"{self.root}/files"
+        if not self.lake.slices(name):
             return []
-        rows = self.lake.read(f"{self.root}/files", [_ALL]).drop("slice").sort("number").to_dicts()
-        return [
-            Record(**{**row, "slices": tuple(row["slices"]), "read": Read(**row["read"])}) for row in rows
-        ]
+        version = self.lake.version(name)
+        if version not in self._known:
+            self._known.clear()
+            self._known[version] = [*self._records(name)]
+        return [*self._known[version]]
+
+    def _records(self, name: str) -> Iterator[Record]:
+        for row in self.lake.read(name, [_ALL]).drop("slice").sort("number").to_dicts():
+            yield Record(**{**row, "slices": tuple(row["slices"]), "read": Read(**row["read"])})
 
     def slices(self, *tables: str) -> list[str]:
         """Slices that have rows, in order; of all tables where none is named."""
@@ -200,10 +208,14 @@ class EventLog:
     def take_in(self, paths: Sequence[Path]) -> list[Record]:
         """Parse the files that are new. Raises SourceError for one that changed, and what readers raise."""
         with alone(self.lock):
+            known = {(record.path, record.size, record.stamp) for record in self.records()}
             found = []
             for file in log_files(self.project, paths):
+                place, size, stamp = _name(file), *_state(file)
+                if (place, size, stamp) in known:
+                    continue
                 try:
-                    found.append(self._take(file, _name(file), *_state(file)))
+                    found.append(self._take(file, place, size, stamp))
                 except _UnreadableError as error:
                     raise error.error from None
         return [record for record in found if record]
@@ -327,7 +339,7 @@ class EventLog:
             require_rows(rejects.height, rejects, self.project)
 
     def _save(self, records: Sequence[Record]) -> None:
-        rows = pl.DataFrame([asdict(record) for record in records], schema=_RECORDS)
+        rows = pl.DataFrame([{**vars(one), "read": vars(one.read)} for one in records], schema=_RECORDS)
         self.lake.write(f"{self.root}/files", _ALL, rows)
 
 
