@@ -13,6 +13,7 @@ import pytest
 
 from features.errors import SourceError
 from features.project import Project
+from features.sources import read
 from features.sources.raw import FORGOTTEN
 from pipelines import event_log
 from pipelines.arrival import take_in
@@ -20,6 +21,7 @@ from pipelines.event_log import EventLog
 from pipelines.lake import Lake
 from pipelines.landing import open_landing
 from pipelines.privacy.people import Privacy
+from pipelines.privacy.retention import about_people
 
 
 def shown(day: int, name: str, user: str = "u") -> str:
@@ -188,6 +190,19 @@ def test_the_same_content_is_parsed_once_whatever_its_name(folder: Path) -> None
     assert log.take_in([folder / "log"]) == []
 
 
+def test_lists_around_the_interactions_of_a_later_file_are_drawn_as_if_all_were_one(folder: Path) -> None:
+    log = log_of(folder, format="tables", tables={"shape": "interactions", "sampled": 4})
+    rows = [f"u{n % 3},2026-01-{5 + n // 20:02}T12:{n % 20:02}:00Z,i{n * 7 % 11}" for n in range(40)]
+    for name, part in (("1", rows[:25]), ("2", rows[25:])):
+        (folder / "log" / f"{name}.csv").write_text("\n".join(["user_id,timestamp,item_id", *part]))
+        log.take_in([folder / "log"])
+    (folder / "whole.csv").write_text("\n".join(["user_id,timestamp,item_id", *rows]))
+
+    whole = read(log.project, [folder / "whole.csv"]).impressions.sort("shown_at", "impression_id")
+
+    assert log.events().impressions["candidates"].equals(whole["candidates"])
+
+
 def test_other_settings_of_the_source_parse_the_files_again(folder: Path) -> None:
     (folder / "log" / "a.jsonl").write_text(shown(6, "i1"))
     log, other = log_of(folder), log_of(folder, known_after="1h")
@@ -206,6 +221,16 @@ def test_a_person_who_was_forgotten_stays_out_of_later_files(folder: Path) -> No
 
     assert ids(log) == ["i2"]
     assert log.events().rejects.select("reason", "raw").rows() == [(FORGOTTEN, "")]
+
+
+def test_what_forgets_people_and_what_is_old_finds_the_log(folder: Path) -> None:
+    (folder / "log" / "a.jsonl").write_text(shown(6, "i1") + click(6, "c1", "i1") + "{broken\n")
+    log = log_of(folder)
+    log.take_in([folder / "log"])
+
+    assert about_people(log.lake) == [
+        f"{log.root}/{name}" for name in ("impressions", "interactions", "rejects")
+    ]
 
 
 BROKEN = {
