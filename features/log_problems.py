@@ -1,12 +1,14 @@
 """What is wrong with a log as a whole: what no single refused row says, and the setting that mends it."""
 
 from dataclasses import dataclass
+from datetime import datetime
 
 import polars as pl
 
 from features.events import Events
 from features.labels import attribute
 from features.project import Project
+from features.slices import Slices
 from features.sources.raw import RawEvents
 
 MANY_REFUSED = 0.1
@@ -23,12 +25,45 @@ class Problem:
     fatal: bool
 
 
-def find_problems(raw: RawEvents, events: Events, project: Project) -> list[Problem]:
-    """Problems of a log, from its rows as read and as judged; none where it is fit for a run."""
+@dataclass(frozen=True)
+class Read:
+    """What was in a log, whether it was kept or not."""
+
+    interactions: int = 0
+    impressions: int = 0
+    """Those with a time."""
+    outside: int = 0
+    """Of these, those outside the slices."""
+    first_at: datetime | None = None
+    last_at: datetime | None = None
+
+    @staticmethod
+    def of(raw: RawEvents, slices: Slices) -> "Read":
+        """What is in some rows."""
+        times = raw.impressions["shown_at"].drop_nulls()
+        outside = (times < slices.start) | (times >= slices.end if slices.end else False)
+        first, last = (times.sort().gather([0, -1]).to_list()) if len(times) else (None, None)
+        return Read(raw.interactions.height, len(times), int(outside.sum()), first, last)
+
+    def __add__(self, other: "Read") -> "Read":
+        firsts, lasts = (
+            (one, two) for one, two in ((self.first_at, other.first_at), (self.last_at, other.last_at))
+        )
+        return Read(
+            self.interactions + other.interactions,
+            self.impressions + other.impressions,
+            self.outside + other.outside,
+            min((at for at in firsts if at), default=None),
+            max((at for at in lasts if at), default=None),
+        )
+
+
+def find_problems(read: Read, events: Events, project: Project) -> list[Problem]:
+    """Problems of a log, from what was in it and what was kept; none where it is fit for a run."""
     found = [
-        *_emptiness(raw, events, project),
-        *_timetable(raw, project),
-        *_refusals(raw, events),
+        *_emptiness(read, events, project),
+        *_timetable(read, project),
+        *_refusals(events),
         *_single_candidates(events, project),
         *_labels(events, project),
         *_items(events, project),
@@ -36,8 +71,8 @@ def find_problems(raw: RawEvents, events: Events, project: Project) -> list[Prob
     return sorted(found, key=lambda problem: not problem.fatal)
 
 
-def _emptiness(raw: RawEvents, events: Events, project: Project) -> list[Problem]:
-    if not raw.height:
+def _emptiness(read: Read, events: Events, project: Project) -> list[Problem]:
+    if not _rows(events):
         return [Problem("The log is empty.", fatal=True)]
     found = []
     if events.impressions.is_empty():
@@ -48,38 +83,39 @@ def _emptiness(raw: RawEvents, events: Events, project: Project) -> list[Problem
         threshold = (
             f" No row has a {mapping.clicked!r} above source.tables.threshold." if mapping and clicked else ""
         )
-        none = threshold if raw.interactions.is_empty() else f" {_refused(events)}."
+        none = threshold if not read.interactions else f" {_refused(events)}."
         found.append(Problem(f"No interaction was kept.{none}", fatal=True))
     if events.items.is_empty() and project.source.tables and project.source.tables.items_path:
         found.append(Problem("No item of source.tables.items_path was kept.", fatal=False))
     return found
 
 
-def _refused(events: Events) -> str:
-    rows = sum(
+def _rows(events: Events) -> int:
+    return sum(
         table.height for table in (events.items, events.impressions, events.interactions, events.rejects)
     )
-    return f"{events.rejects.height:,} of {rows:,} rows were refused"
 
 
-def _timetable(raw: RawEvents, project: Project) -> list[Problem]:
+def _refused(events: Events) -> str:
+    return f"{events.rejects.height:,} of {_rows(events):,} rows were refused"
+
+
+def _timetable(read: Read, project: Project) -> list[Problem]:
     """Impressions before the first slice or after the last."""
     start, end = project.slices.start, project.slices.end
-    times = raw.impressions["shown_at"].drop_nulls()
-    outside = (times < start) | (times >= end if end else False)
-    if not outside.any():
+    if not read.outside:
         return []
-    first, last = times.sort().gather([0, -1]).dt.strftime(_MINUTE)
+    until = f"{end:{_MINUTE}}" if end else "now"
     text = (
-        f"{outside.sum():,} of {len(times):,} impressions lie outside the slices: the log runs from {first} to "
-        f"{last}, the slices from {start:{_MINUTE}} to {f'{end:{_MINUTE}}' if end else 'now'}. Set slices.start"
-        f"{' and slices.end' if end else ''} to match."
+        f"{read.outside:,} of {read.impressions:,} impressions lie outside the slices: the log runs from "
+        f"{read.first_at:{_MINUTE}} to {read.last_at:{_MINUTE}}, the slices from {start:{_MINUTE}} to {until}. Set "
+        f"slices.start{' and slices.end' if end else ''} to match."
     )
-    return [Problem(text, fatal=bool(outside.all()))]
+    return [Problem(text, fatal=read.outside == read.impressions)]
 
 
-def _refusals(raw: RawEvents, events: Events) -> list[Problem]:
-    if not events.rejects.height > MANY_REFUSED * raw.height:
+def _refusals(events: Events) -> list[Problem]:
+    if not events.rejects.height > MANY_REFUSED * _rows(events):
         return []
     return [Problem(f"{_refused(events)}.".capitalize(), fatal=False)]
 

@@ -45,8 +45,8 @@ def write(project: Project, folder: Path) -> None:
     A folder that already holds this very world is left alone; another world's is replaced as a whole. The
     same project gives the same bytes.
     """
-    marker = _marker(project)
-    if (folder / _MARKER).is_file() and (folder / _MARKER).read_text(encoding="utf-8") == marker:
+    made = marker(project)
+    if (folder / _MARKER).is_file() and (folder / _MARKER).read_text(encoding="utf-8") == made:
         return
     world = simulate(project.source.newsroom, project.slices.start, project.seed)
     building = folder.with_name(folder.name + ".building")
@@ -54,12 +54,13 @@ def write(project: Project, folder: Path) -> None:
     (building / "events").mkdir(parents=True)
     _write_log(project, world, building / "events")
     _truth(world).write_parquet(building / "truth.parquet")
-    (building / _MARKER).write_text(marker, encoding="utf-8")
+    (building / _MARKER).write_text(made, encoding="utf-8")
     shutil.rmtree(folder, ignore_errors=True)
     building.rename(folder)
 
 
-def _marker(project: Project) -> str:
+def marker(project: Project) -> str:
+    """What the world's logs follow from: equal for equal logs."""
     parameters = {
         "format": _FORMAT,
         "seed": project.seed,

@@ -10,7 +10,7 @@ _MEANINGS = {
     "broken_row": "The row has other cells than the header: quote cells that hold the separator.",
     "duplicate_id": "Of rows with the same id the first is kept.",
     "empty_list": "The row names no item.",
-    "in_future": "The time lies after now: its unit or form is another than it looks.",
+    "in_future": "The time lies a month or more after now: its unit or form is another than it looks.",
     "invalid_utf8": "Save the file as UTF-8.",
     "item_not_shown": "The clicked id is not among the ids shown.",
     "known_before_happened": "known_at must not be before the time of the interaction.",

@@ -68,6 +68,8 @@ class Source(Section):
     """Folder, or URL of an object store's prefix, in which logs arrive; a relative one lies beside the project file."""
     late: Duration = timedelta(days=2)
     """How late what happened may become known, beyond `known_after`, and still change slices that were closed."""
+    chunk_rows: int = Field(500_000, ge=1)
+    """Rows and candidates of a file that are parsed at a time: memory grows with them."""
     newsroom: NewsroomWorld = NewsroomWorld()
     tables: TableMapping | None = None
 

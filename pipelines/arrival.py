@@ -7,12 +7,12 @@ from datetime import UTC, datetime
 import dagster as dg
 import polars as pl
 
-from features.events import Events
-from features.labels import attribute, restated
+from features.labels import attribute, restated, timely
 from features.project import Project
 from pipelines.dagster_names import asset_key, named
 from pipelines.deployment import Deployment
-from pipelines.landing import Landing, Record, Stamp, open_landing
+from pipelines.event_log import EventLog, Record
+from pipelines.landing import Landing, Stamp, open_landing, settled
 from pipelines.timetable import LAST_TABLE, RESTATES, complete, due, request, under_way
 
 LOOK_EVERY = 30  # seconds
@@ -37,10 +37,10 @@ def arrivals(deployment: Deployment, job_name: str) -> dg.SensorDefinition:
         now = datetime.now(UTC)
         seen, since = _cursor(context.cursor)
         listing = place.look()
-        told = take_in(place, seen, listing, deployment.project, now)
+        told = take_in(place, deployment.log, seen, listing)
         for line in told:
             context.log.info(line)
-        records = place.records()
+        records = deployment.log.records()
         wanted = complete(deployment.project, now)
         kept = deployment.lake.slices(LAST_TABLE)
         waiting = under_way(context.instance, job_name, wanted)
@@ -62,23 +62,20 @@ def arrivals(deployment: Deployment, job_name: str) -> dg.SensorDefinition:
     return arriving_logs
 
 
-def take_in(
-    place: Landing,
-    seen: dict[str, Stamp],
-    listing: dict[str, Stamp],
-    project: Project,
-    now: datetime,
-) -> list[str]:
-    """Judge every file that stayed as it was since the last look, and say what became of each."""
-    place.recover(project, now)
+def take_in(place: Landing, log: EventLog, seen: dict[str, Stamp], listing: dict[str, Stamp]) -> list[str]:
+    """Parse every new file that stayed as it was since the last look, and say what became of each."""
+    known = {(record.path, record.size, record.stamp) for record in log.records()}
     said = []
-    for name in place.settle(seen, listing):
-        found = place.take_in(name, project, now)
-        if isinstance(found, Record):
-            slices = ", ".join(found.slices) or "no slice"
-            said.append(f"{name} was taken in: {found.rows:,} rows, of {slices}")
+    for name in settled(seen, listing):
+        if (place.place(name), *listing[name]) in known:
+            continue
+        with place.opened(name) as path:
+            found = log.arrive(name, path, place.place(name), *listing[name])
+        if found.refused:
+            said.append(f"{name} was refused: {found.refused}")
         else:
-            said.append(f"{name} was refused: {found}")
+            slices = ", ".join(found.slices) or "no slice"
+            said.append(f"{name} was parsed: {found.rows:,} rows, of {slices}")
     return said
 
 
@@ -172,16 +169,20 @@ def late_since(instance: dg.DagsterInstance, project: Project, after: int) -> tu
     return stale, max((record.storage_id for record in found), default=after)
 
 
-def stale(deployment: Deployment, found: Events, counted: pl.DataFrame, begun: datetime) -> list[str]:
-    """Slices before `begun` whose labels in the lake are not those that `counted` interactions give, in order.
+def stale(deployment: Deployment, first: str) -> list[str]:
+    """Slices before one whose labels in the lake are not those that are known now, in order.
 
-    Only what became known from `begun` on is looked into, and only slices that the lake has.
+    Only what became known from `first` on is looked into, and only slices that the lake has.
     """
-    kept = deployment.lake.slices("candidates")
-    named = restated(found.impressions, counted, begun, deployment.project.labels)
+    project, kept = deployment.project, deployment.lake.slices("candidates")
+    before, after = deployment.log.before(first)
+    lists = deployment.log.read("impressions", [key for key in before if key in kept])
+    if lists.is_empty():
+        return []
+    counted = timely(deployment.log.read("interactions", before + after).drop("slice"), project.source)
     changed = []
-    for slice in (key for key in named if key in kept):
-        shown = found.impressions.filter(pl.col("slice") == slice).drop("slice")
+    for slice in restated(lists, counted, project.slices.window(first)[0], project.labels):
+        shown = lists.filter(pl.col("slice") == slice).drop("slice")
         labels = attribute(shown, counted, deployment.project.labels).select(_LABEL)
         if not deployment.lake.read("candidates", [slice], _LABEL).equals(labels):
             changed.append(slice)

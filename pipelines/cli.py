@@ -12,8 +12,7 @@ from typing import Annotated
 import typer
 
 from features.errors import ProjectError
-from features.events import build
-from features.log_problems import find_problems
+from features.log_problems import Read, find_problems
 from features.slices import parse_instant
 from models.errors import MENDABLE
 from pipelines import console as show
@@ -101,10 +100,11 @@ def check(project: ProjectFile, overrides: Overrides = None) -> None:
     """
     deployment = _open(project, overrides)
     preflight(deployment)
-    raw = deployment.read()
-    events = build(raw, deployment.project, datetime.now(UTC))
-    problems = find_problems(raw, events, deployment.project)
-    if empty := gap(events, deployment.project):
+    deployment.take_in()
+    events = deployment.log.events()
+    read = sum((record.read for record in deployment.log.records()), Read())
+    problems = find_problems(read, events, deployment.project)
+    if empty := gap(deployment.held(), deployment.project):
         deployment.tell(empty)
     show.inputs(out, deployment, events, problems)
     if any(problem.fatal for problem in problems):

@@ -1,6 +1,6 @@
 """One deployment at work: its project, its settings, its lake and its registry, and what it reads from them."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property, partial
@@ -11,18 +11,17 @@ import polars as pl
 
 from features import newsroom, sources
 from features.errors import ModelError, ProjectError, SourceError
-from features.events import Events, build
+from features.events import Events
 from features.project import Project
-from features.sources.raw import RawEvents
 from features.state import MomentState, SliceEvents, names, restore, start
 from models.interest_input import interest_input, interest_scores
 from models.quality import Table
 from models.registry import Kind, Registry
 from models.tracking import shown
 from pipelines.engine import Cluster, Embedded, Engine
+from pipelines.event_log import EventLog, Record
 from pipelines.identities import Privacy
 from pipelines.lake import Lake
-from pipelines.landing import open_landing
 from pipelines.progress import Progress
 from pipelines.settings import PROCESS_ENVIRONMENT, Settings
 
@@ -96,14 +95,32 @@ class Deployment:
         """How user ids are kept, and who was forgotten."""
         return Privacy(self.lake, self.settings.pseudonym_key.get_secret_value())
 
-    def ingest(self) -> Events:
-        """Every event of the source, validated and cut into slices. Raises SourceError where no row can be read."""
-        raw = self.read()
-        sources.require_rows(raw, self.project)
-        return build(raw, self.project, datetime.now(UTC))
+    @cached_property
+    def log(self) -> EventLog:
+        """Every event of the source's files, parsed once."""
+        lock = self.settings.home / "locks" / f"{self.project.name}.event_log"
+        return EventLog(self.lake, self.project, self.privacy, lock, self.tell)
 
-    def read(self) -> RawEvents:
-        """Every row of the source, not yet judged. Writes the newsroom's logs first."""
+    def ingest(self, slices: Iterable[str] | None = None) -> Events:
+        """Parse the source's new files, then every event of some slices, by default of all that have begun.
+
+        Raises SourceError where no row can be read, or a file changed.
+        """
+        self.take_in()
+        self.log.require_rows()
+        return self.log.events(self._begun(self.log.slices()) if slices is None else slices)
+
+    def held(self) -> list[str]:
+        """Slices that have begun and in which anything was shown or done, by the files parsed so far, in order."""
+        return self._begun(self.log.slices("impressions", "interactions"))
+
+    def _begun(self, slices: Iterable[str]) -> list[str]:
+        """Those that are not yet to come."""
+        now = datetime.now(UTC)
+        return [key for key in slices if self.project.slices.window(key)[0] <= now]
+
+    def take_in(self) -> list[Record]:
+        """Parse the source's new files. Writes the newsroom's logs first."""
         if self.project.source.format == "newsroom":
             folder = self.settings.newsroom(self.project.name)
             newsroom.write(self.project, folder)
@@ -117,15 +134,14 @@ class Deployment:
                 if name
                 for path in sources.resolve(name, folders)
             ]
-        place = open_landing(self.project, self.settings.home)
-        if place and place.has_logs():
-            paths.append(place.accepted)
-        if not paths:
+        if paths:
+            return self.log.take_in(paths)
+        if not self.log.slices("impressions", "interactions"):
             raise SourceError(
-                f"nothing has been taken in from {self.project.source.landing} yet: put a log there and switch "
-                "the sensor arriving_logs on, or name source.path"
+                f"nothing has arrived in {self.project.source.landing} yet: put a log there and switch the sensor "
+                "arriving_logs on, or name source.path"
             )
-        return self.privacy.read(self.project, paths)
+        return []
 
     def events(self, slice: str) -> SliceEvents:
         """The slice's events, from the lake."""

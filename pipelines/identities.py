@@ -9,13 +9,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
-from pathlib import Path
 
 import polars as pl
 
-from features import sources
 from features.errors import ProjectError
-from features.project import Project
 from features.pseudonyms import Forgotten, Pseudonyms, mark
 from features.sources.raw import RawEvents
 from models.champion import Kind
@@ -78,15 +75,13 @@ class Privacy:
         """A user id of the logs as the tables have it."""
         return self.pseudonyms.of(user) if self.pseudonyms else user
 
-    def read(self, project: Project, paths: Sequence[Path]) -> RawEvents:
-        """Read logs with pseudonyms, and without the rows of people who were forgotten."""
-        names = self.pseudonyms
-        raw = (
-            names.withhold(sources.read(project, paths, names.hide))
-            if names
-            else sources.read(project, paths)
-        )
-        return Forgotten(self.marks()).drop(raw)
+    def hide(self, users: pl.Series) -> pl.Series:
+        """User ids of a log as the tables have them, for readers to call."""
+        return self.pseudonyms.hide(users) if self.pseudonyms else users
+
+    def clean(self, raw: RawEvents) -> RawEvents:
+        """Rows without texts that may quote an id that is hidden, and without people who were forgotten."""
+        return Forgotten(self.marks()).drop(self.pseudonyms.withhold(raw) if self.pseudonyms else raw)
 
     def marks(self) -> dict[str, str]:
         """Mark → salt of everybody who was forgotten."""

@@ -1,10 +1,10 @@
 """What is wrong, or looks wrong, before any work begins: `check` and `run` ask first."""
 
+from collections.abc import Collection
 from datetime import UTC, datetime, timedelta
 
 from features.catalogue import catalogue
 from features.errors import ProjectError
-from features.events import Events
 from features.project import Project
 from features.ranking_dataset import text_columns
 from models.interest_input import require_interest
@@ -41,9 +41,8 @@ def partitions(project: Project, now: datetime) -> int:
     return ((slices.end or max(now, slices.start + _YEAR)) - slices.start) // slices.every
 
 
-def last_with_events(found: Events, project: Project) -> str:
+def last_with_events(held: Collection[str], project: Project) -> str:
     """The newest slice in which anything was shown or done. Raises ProjectError where there is none."""
-    held = _held(found)
     if not held:
         raise ProjectError(
             f"no impression and no interaction of the logs lies in a slice: slices begin at "
@@ -52,12 +51,14 @@ def last_with_events(found: Events, project: Project) -> str:
     return max(held)
 
 
-def gap(found: Events, project: Project, first: str | None = None, last: str | None = None) -> str | None:
-    """A sentence where more slices in a row are empty than have events at all, or None.
+def gap(
+    held: Collection[str], project: Project, first: str | None = None, last: str | None = None
+) -> str | None:
+    """A sentence where more slices in a row are empty than have events at all (`held`), or None.
 
     `first`, `last`: the run's slices; by default all that `momentrank run` would take.
     """
-    slices, held = project.slices, _held(found)
+    slices = project.slices
     first = first or slices.key(slices.start)
     last = last or (slices.last_ended(datetime.now(UTC)) if slices.end else max(held, default=None))
     if last is None:
@@ -71,7 +72,3 @@ def gap(found: Events, project: Project, first: str | None = None, last: str | N
         f"warning: {empty:,} slices in a row have no events, {begin} to {end}, and only {len(held):,} slices have "
         "any: if that is not meant, set slices.start and slices.end, or a longer slices.every"
     )
-
-
-def _held(found: Events) -> set[str]:
-    return {*found.impressions["slice"].unique(), *found.interactions["slice"].unique()}

@@ -27,8 +27,9 @@ def materialise(deployment: Deployment, since: str | None, until: str | None) ->
     deployment.registry.prepare()
     deployment.require_versions(first)
     if until is None and project.slices.end is None:
-        # Only the logs know where they end: they are read here, and once more by the run.
-        last = min(last, max(first, last_with_events(deployment.ingest(), project)))
+        deployment.take_in()
+        deployment.log.require_rows()
+        last = min(last, max(first, last_with_events(deployment.held(), project)))
     deployment.tell(f"{project.name}: slices {first} to {last}")
     with dg.DagsterInstance.get() as instance:
         fail_dead(instance)

@@ -23,14 +23,14 @@ class BrokenGzip(Exception):
     """What was read before is sound; nothing after it is."""
 
 
-def read_pieces(path: Path, size: int) -> Iterator[bytes]:
-    """Content of a text file as UTF-8; `size`: bytes of a plain one read at a time.
+def read_pieces(path: Path, size: int, after: int = 0) -> Iterator[bytes]:
+    """Content of a text file as UTF-8; `size`: bytes of a plain one read at a time, `after`: those skipped.
 
     Raises BrokenGzip where a gz cannot go on, and SourceError for one that unpacks to more than a log would.
     """
     with path.open("rb") as file:
         head = file.read(len(_GZIP))
-        file.seek(0)
+        file.seek(after)
         pieces = _unzip(file) if head == _GZIP else iter(lambda: file.read(size), b"")
         yield from _as_utf8(pieces)
 

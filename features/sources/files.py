@@ -12,7 +12,6 @@ from pathlib import Path, PurePath
 import polars as pl
 
 from features.errors import SourceError
-from features.sources.ahead import work_ahead
 from features.sources.decoding import BrokenGzip, read_pieces
 from features.sources.raw import RAW_LENGTH, SCHEMAS
 
@@ -22,6 +21,30 @@ MAX_LINE = 1 << 22
 """Bytes of the longest line that is read; a longer one is a reject, `line_too_long`."""
 _SOMETHING = r"[^\s\x1c-\x1f]"
 _ROWS = pl.Schema({"source": pl.String, "line": pl.Int64, "raw": pl.String})
+
+
+@dataclass(frozen=True)
+class LogFile:
+    """What is parsed as one: a file of a log, or of its items; MIND's files, which belong together."""
+
+    files: tuple[tuple[str, Path], ...]
+    """Source names, as rows and rejects carry them, and where the files are."""
+    items: bool = False
+    """Whether it is a table of items beside the log."""
+    after: int = 0
+    """Bytes of a log that grew which were parsed before."""
+    first: int = 1
+    """Number of the line behind them."""
+
+    @property
+    def source(self) -> str:
+        """Name of the first file."""
+        return self.files[0][0]
+
+    @property
+    def path(self) -> Path:
+        """Where the first file is."""
+        return self.files[0][1]
 
 
 @dataclass(frozen=True)
@@ -97,31 +120,40 @@ def find(paths: Sequence[Path], suffixes: Sequence[str]) -> list[tuple[str, Path
     return [(os.path.relpath(path.resolve(), root), path) for path in dict.fromkeys(found)]
 
 
+def is_plain_text(path: Path) -> bool:
+    """Whether a file is neither gz nor UTF-16."""
+    with path.open("rb") as file:
+        return not file.read(2).startswith((b"\x1f\x8b", b"\xff\xfe", b"\xfe\xff"))
+
+
+def count_lines(path: Path, size: int) -> int | None:
+    """Lines in the first `size` bytes of a file; None where these end inside a line."""
+    lines, piece = 0, b""
+    with path.open("rb") as file:
+        while size and (read := file.read(min(size, _BLOCK))):
+            piece = read
+            lines, size = lines + piece.count(b"\n"), size - len(piece)
+    return lines if piece.endswith(b"\n") else None
+
+
 def is_hidden(path: PurePath) -> bool:
     """Whether a file, or a folder that it is in, begins with a dot."""
     return any(part.startswith(".") for part in path.parts)
 
 
-def read_lines(path: Path, source: str) -> Lines:
-    """The lines of a gz or plain file, all at once: see `cut` and `split`."""
-    blocks = list(work_ahead(split, cut(path, source)))
-    return Lines(
-        rows=pl.concat([_ROWS.to_frame(), *(block.rows for block in blocks)]),
-        rejects=pl.concat([SCHEMAS["rejects"].to_frame(), *(block.rejects for block in blocks)]),
-    )
-
-
-def cut(path: Path, source: str) -> Iterator[Block]:
+def cut(path: Path, source: str, after: int = 0, first: int = 1) -> Iterator[Block]:
     """A gz or plain file in blocks of whole lines; pieces of lines that are rejects are blocks of their own.
+
+    Of a plain UTF-8 file `after` bytes can be skipped: line `first` begins behind them.
 
     Memory is bounded by a block and a line: what follows the first MAX_LINE bytes of a line is not kept.
     """
-    first, problem = 1, None
+    problem = None
     kept: list[bytes] = []
     size = open_size = 0  # bytes kept, and those of them after the last newline
     skipping = False  # inside a line that is too long
     try:
-        for unread in read_pieces(path, _BLOCK):
+        for unread in read_pieces(path, _BLOCK, after):
             piece = unread
             if skipping:
                 _, newline, piece = unread.partition(b"\n")
@@ -172,9 +204,9 @@ def _without_long_lines(block: Block) -> Iterator[Block]:
     yield Block(block.source, first, content[start:]) if start else block
 
 
-def cut_json_lines(path: Path, source: str) -> Iterator[Block]:
+def cut_json_lines(path: Path, source: str, after: int = 0, first: int = 1) -> Iterator[Block]:
     """`cut` a file of JSON lines. Raises SourceError where the file is one JSON array."""
-    for block in cut(path, source):
+    for block in cut(path, source, after, first):
         if block.first == 1 and block.content.lstrip().startswith(b"["):
             raise SourceError(
                 f"{path} is a JSON array, and JSON lines are expected, one object a line: "
@@ -197,16 +229,13 @@ def split(block: Block) -> Lines:
     return Lines(rows, _rejects(block, "invalid_utf8", bad))
 
 
-def quote_lines(path: Path, lines: pl.Series) -> pl.DataFrame:
-    """The texts of some lines, `line` and `raw`, read once more."""
-
-    def quote(block: Block) -> pl.DataFrame:
-        texts, _ = _read_texts(block)
-        places = pl.col("line").is_between(block.first, block.first + texts.height, closed="left")
-        here = lines.to_frame("line").filter(places)
-        return here.hstack(texts[here["line"] - block.first])
-
-    return pl.concat([_ROWS.to_frame().select("line", "raw"), *work_ahead(quote, cut(path, ""))])
+def quote_lines(block: Block, lines: pl.Series) -> pl.DataFrame:
+    """The texts of those of the lines that a block has, `line` and `raw`."""
+    here = lines.filter(lines.is_between(block.first, block.first + block.content.count(b"\n")))
+    if here.is_empty():
+        return _ROWS.to_frame().select("line", "raw")
+    texts, _ = _read_texts(block)
+    return here.to_frame("line").hstack(texts[here - block.first])
 
 
 def _read_texts(block: Block) -> tuple[pl.DataFrame, list[tuple[int, bytes]]]:

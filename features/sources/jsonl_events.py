@@ -5,16 +5,15 @@ give the same rows.
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
-from pathlib import Path
 from typing import Any, NoReturn
 
 import polars as pl
 
 from features.project import Project
 from features.sources.ahead import work_ahead
-from features.sources.files import Block, cut_json_lines, find, quote_lines, split
+from features.sources.files import Block, LogFile, cut_json_lines, quote_lines, split
 from features.sources.instants import read_instants
 from features.sources.items import (
     FIELD,
@@ -48,24 +47,16 @@ _QUOTED = pl.lit(None, pl.String)
 _ROW = pl.Schema({**_PLACE, **_WIRE.to_schema(), "problem": pl.String})
 
 
-def read(project: Project, paths: Sequence[Path], hide: Hide = as_logged) -> RawEvents:
-    """Read events from files or folders. Each line becomes one item, impression, interaction or reject.
+def chunks(project: Project, file: LogFile, hide: Hide = as_logged) -> Iterator[RawEvents]:
+    """Read the events of a file, a block at a time. Each line becomes one item, impression, interaction or reject.
 
     An interaction whose value is no finite number has none; it is known at its `known_at` (a key or a
     field), else `source.known_after` after it happened.
     A field's value may be a list; where one value is wanted, a list of one is that value.
-    Raises SourceError where there is no file to read.
+    Raises SourceError for a JSON array.
     """
-    found = find(paths, SUFFIXES)
-    blocks = (block for source, path in found for block in cut_json_lines(path, source))
-    pieces = list(work_ahead(partial(_sort_out, project, hide), blocks))
-    return gather(
-        items=[piece.items for piece in pieces],
-        impressions=[piece.impressions for piece in pieces],
-        interactions=[piece.interactions for piece in pieces],
-        rejects=[piece.rejects for piece in pieces],
-        quotes={source: partial(quote_lines, path) for source, path in found},
-    )
+    blocks = cut_json_lines(file.path, file.source, file.after, file.first)
+    return work_ahead(partial(_sort_out, project, hide), blocks)
 
 
 def _read_rows(lines: pl.DataFrame) -> pl.DataFrame:
@@ -144,7 +135,8 @@ def _sort_out(project: Project, hide: Hide, block: Block) -> RawEvents:
     )
     described = items.hstack(pick_fields(items["fields"], names_of(project.items)))
     rejects = [lines.rejects, refused, unclear]
-    return gather([item_rows(described, project.items)], [impressions], [interactions], rejects)
+    quotes = [(block.source, partial(quote_lines, block))]
+    return gather([item_rows(described, project.items)], [impressions], [interactions], rejects, quotes)
 
 
 def _judge(rows: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:

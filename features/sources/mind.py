@@ -8,8 +8,9 @@ Articles have no dates: they are known before everything.
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,8 @@ import polars as pl
 
 from features.errors import SourceError
 from features.project import Project
-from features.sources.files import find, read_lines
+from features.sources.ahead import work_ahead
+from features.sources.files import Block, LogFile, cut, find, split
 from features.sources.items import FIELD, TEXTS, before_everything, item_rows, text_of
 from features.sources.json_texts import decode_each
 from features.sources.raw import (
@@ -50,50 +52,55 @@ _ENTITIES = pl.List(pl.Struct({"Label": pl.String}))
 _TIME = "%m/%d/%Y %I:%M:%S %p"
 
 
-def read(project: Project, paths: Sequence[Path], hide: Hide = as_logged) -> RawEvents:
-    """Read the parts under the given folders.
+def files(paths: Sequence[Path]) -> LogFile:
+    """The parts under the given folders. Raises SourceError where there is no `behaviors.tsv`."""
+    found = find(paths, (_BEHAVIORS, _NEWS))
+    if not any(path.name == _BEHAVIORS for _, path in found):
+        raise SourceError(f"no {_BEHAVIORS} under {', '.join(map(str, paths))}: expected MIND's part folders")
+    return LogFile(tuple(sorted(found, key=lambda file: file[1].name == _BEHAVIORS)))
+
+
+def chunks(project: Project, parts: LogFile, hide: Hide = as_logged) -> Iterator[RawEvents]:
+    """Read the parts, a block at a time; the clicked histories, once all lists were read, come last.
 
     Impression ids repeat between parts: with more than one they are prefixed with the part folder's name.
     An item's fields are `category`, `subcategory`, `title`, `abstract`, `url` and `entities` (labels).
-    Raises SourceError where there is no `behaviors.tsv`.
     """
-    files = find(paths, (_BEHAVIORS, _NEWS))
-    behaviors = [(source, path) for source, path in files if path.name == _BEHAVIORS]
-    if not behaviors:
-        raise SourceError(f"no {_BEHAVIORS} under {', '.join(map(str, paths))}: expected MIND's part folders")
-    names = [path.resolve().parent.name for _, path in behaviors]
-    rejects: list[pl.DataFrame] = []
-    lists: list[pl.DataFrame] = []
-    for (source, path), name in zip(behaviors, names, strict=True):
-        same_name = names.count(name) > 1
-        part = str(Path(source).parent) if same_name else name
-        lists.append(_lists(path, source, f"{part}/" if len(names) > 1 else "", rejects))
-    items = [_news(path, source, project, rejects) for source, path in files if path.name == _NEWS]
-    shown = pl.concat(lists)
-    shown = shown.with_columns(hide(shown["user_id"]))
-    impressions = shown.with_columns(
-        no_context(), session_id=pl.lit(None), candidates=numbered(pl.col("items"))
-    )
-    interactions = [_clicks(shown, project), _histories(shown, project)]
-    return gather(items, [impressions], interactions, rejects)
+    behaviors = [path for _, path in parts.files if path.name == _BEHAVIORS]
+    names = [path.resolve().parent.name for path in behaviors]
+    first: pl.DataFrame | None = None
+    for source, path in parts.files:
+        if path.name == _NEWS:
+            yield from work_ahead(partial(_news, project), cut(path, source))
+            continue
+        name = path.resolve().parent.name
+        part = str(Path(source).parent) if names.count(name) > 1 else name
+        read = partial(_lists, f"{part}/" if len(names) > 1 else "", hide)
+        for shown, rejects in work_ahead(read, cut(path, source)):
+            impressions = shown.with_columns(
+                no_context(), session_id=pl.lit(None), candidates=numbered(pl.col("items"))
+            )
+            yield gather([], [impressions], [_clicks(shown, project)], rejects)
+            first = _first_lists(shown if first is None else pl.concat([first, shown]))
+    if first is not None:
+        yield gather(interactions=[_histories(first, project)])
 
 
-def _columns(path: Path, source: str, count: int, rejects: list[pl.DataFrame]) -> pl.DataFrame:
+def _columns(block: Block, count: int) -> tuple[pl.DataFrame, list[pl.DataFrame]]:
     """Lines of a TSV file split into `cells`; those with another number of cells are rejected."""
-    lines = read_lines(path, source)
-    split = lines.rows.with_columns(pl.col("raw").str.split("\t").alias("cells"))
+    lines = split(block)
+    cells = lines.rows.with_columns(pl.col("raw").str.split("\t").alias("cells"))
     found = pl.col("cells").list.len()
     kept, broken = refuse(
-        split,
+        cells,
         [(pl.concat_str(pl.lit("broken_row:"), found, pl.lit(f" columns, not {count}")), found != count)],
     )
-    rejects += [lines.rejects, broken]
-    return kept
+    return kept, [lines.rejects, broken]
 
 
-def _lists(path: Path, source: str, prefix: str, rejects: list[pl.DataFrame]) -> pl.DataFrame:
+def _lists(prefix: str, hide: Hide, block: Block) -> tuple[pl.DataFrame, list[pl.DataFrame]]:
     """Lists shown: `impression_id, user_id, shown_at, history, items, taken` (lists of ids) and the place."""
-    rows = _columns(path, source, 5, rejects)
+    rows, rejects = _columns(block, 5)
     cell = [pl.col("cells").list.get(i).str.strip_chars() for i in range(5)]
     shown_at = cell[2].str.to_datetime(_TIME, strict=False, time_unit="us", time_zone="UTC")
     tokens = pl.col("tokens").list
@@ -116,20 +123,20 @@ def _lists(path: Path, source: str, prefix: str, rejects: list[pl.DataFrame]) ->
         ],
         at="shown_at",
     )
-    rejects.append(broken)
     taken = tokens.eval(pl.element().filter(pl.element().str.ends_with("-1")))
     without_label = pl.element().str.replace("-[01]$", "")
-    return kept.select(
+    lists = kept.select(
         "source",
         "line",
         "raw",
-        "user_id",
+        hide(kept["user_id"]),
         "shown_at",
         "history",
         impression_id=pl.lit(prefix) + pl.col("impression_id"),
         items=tokens.eval(without_label),
         taken=taken.list.eval(without_label).list.unique(maintain_order=True),
     )
+    return lists, [*rejects, broken]
 
 
 def _clicks(shown: pl.DataFrame, project: Project) -> pl.DataFrame:
@@ -150,9 +157,13 @@ def _clicks(shown: pl.DataFrame, project: Project) -> pl.DataFrame:
     )
 
 
-def _histories(shown: pl.DataFrame, project: Project) -> pl.DataFrame:
+def _first_lists(shown: pl.DataFrame) -> pl.DataFrame:
+    """Each user's first list."""
+    return shown.sort("shown_at", "source", "line").unique("user_id", keep="first", maintain_order=True)
+
+
+def _histories(first: pl.DataFrame, project: Project) -> pl.DataFrame:
     """The history beside each user's first list: the k-th of n clicks stands n − k + 1 steps before it."""
-    first = shown.sort("shown_at", "source", "line").unique("user_id", keep="first", maintain_order=True)
     first = first.filter(pl.col("history").list.len() > 0).with_columns(
         n=pl.col("history").list.len().cast(pl.Int64),
         room=(pl.col("shown_at") - project.slices.start).dt.total_microseconds(),
@@ -178,8 +189,8 @@ def _histories(shown: pl.DataFrame, project: Project) -> pl.DataFrame:
     )
 
 
-def _news(path: Path, source: str, project: Project, rejects: list[pl.DataFrame]) -> pl.DataFrame:
-    rows = _columns(path, source, len(_NEWS_COLUMNS), rejects)
+def _news(project: Project, block: Block) -> RawEvents:
+    rows, rejects = _columns(block, len(_NEWS_COLUMNS))
     cells = {name: pl.col("cells").list.get(n) for n, name in enumerate(_NEWS_COLUMNS)}
     fields = {name: pl.concat_list(cell) for name, cell in cells.items()}
     fields["title"] = pl.when(cells["title"] != "").then(fields["title"])
@@ -194,7 +205,7 @@ def _news(path: Path, source: str, project: Project, rejects: list[pl.DataFrame]
         item_id=cells["item_id"],
         known_at=pl.lit(before_everything(project)).cast(INSTANT),
     )
-    return item_rows(rows, project.items)
+    return gather([item_rows(rows, project.items)], rejects=rejects)
 
 
 def _labels(cells: pl.Series) -> pl.Series:

@@ -1,7 +1,7 @@
 """What a reader hands over: rows in the project's words, not yet judged, each with the place it came from."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 
 import polars as pl
 
@@ -28,8 +28,8 @@ Rule = tuple[str | pl.Expr, pl.Expr]
 Hide = Callable[[pl.Series], pl.Series]
 """User ids of a log → the ids to keep. Readers call it before they build any other id from a user's."""
 
-Quote = Callable[[pl.Series], pl.DataFrame]
-"""Line numbers → `line`, `raw`: the rows as they came, read once more."""
+Quote = tuple[str, Callable[[pl.Series], pl.DataFrame]]
+"""A source, and what makes `line`, `raw` of line numbers: those of the rows that it holds, as they came."""
 
 
 def as_logged(users: pl.Series) -> pl.Series:
@@ -42,15 +42,15 @@ class RawEvents:
     """Rows as read: the columns of the schemas, any of which may be null, plus `source`, `line`, `raw`.
 
     `rejects` are the rows that no table could hold (broken text, an instant that is none), with `at`: the
-    row's own time where it is readable. Where `raw` is null, `quotes` has it under the row's source: texts of
-    rows that are kept would only take up memory.
+    row's own time where it is readable. Where `raw` is null, one of `quotes` has it: texts of rows that are
+    kept would only take up memory.
     """
 
     items: pl.DataFrame
     impressions: pl.DataFrame
     interactions: pl.DataFrame
     rejects: pl.DataFrame
-    quotes: Mapping[str, Quote] = field(default_factory=dict)
+    quotes: Sequence[Quote] = ()
 
     @property
     def height(self) -> int:
@@ -58,13 +58,21 @@ class RawEvents:
         tables = (self.items, self.impressions, self.interactions, self.rejects)
         return sum(table.height for table in tables)
 
+    @property
+    def size(self) -> int:
+        """Rows in all four tables, and the candidates of lists: what memory grows with."""
+        return self.height + int(self.impressions["candidates"].list.len().sum())
+
     def quote(self, rejects: pl.DataFrame) -> pl.DataFrame:
         """The same rejects with their `raw`, cut at 4,000 characters."""
         wanted = rejects.filter(pl.col("raw").is_null()).group_by("source").agg(pl.col("line").unique())
+        lines = dict(wanted.iter_rows())
         found = [
-            self.quotes[source](lines).select(pl.lit(source).alias("source"), "line", quoted="raw")
-            for source, lines in zip(wanted["source"], wanted["line"], strict=True)
-            if source in self.quotes
+            quote(pl.Series("line", lines[source], pl.Int64)).select(
+                pl.lit(source).alias("source"), "line", quoted="raw"
+            )
+            for source, quote in self.quotes
+            if source in lines
         ]
         if found:
             quoted = pl.concat(found)
@@ -79,7 +87,7 @@ def gather(
     impressions: Sequence[pl.DataFrame] = (),
     interactions: Sequence[pl.DataFrame] = (),
     rejects: Sequence[pl.DataFrame] = (),
-    quotes: Mapping[str, Quote] | None = None,
+    quotes: Sequence[Quote] = (),
 ) -> RawEvents:
     """Put a reader's pieces together: known columns in known order."""
     return RawEvents(
@@ -87,7 +95,20 @@ def gather(
         impressions=_stack("impressions", impressions),
         interactions=_stack("interactions", interactions),
         rejects=_stack("rejects", rejects),
-        quotes=quotes or {},
+        quotes=quotes,
+    )
+
+
+def together(pieces: Sequence[RawEvents]) -> RawEvents:
+    """Several pieces as one."""
+    if len(pieces) == 1:
+        return pieces[0]
+    return gather(
+        [piece.items for piece in pieces],
+        [piece.impressions for piece in pieces],
+        [piece.interactions for piece in pieces],
+        [piece.rejects for piece in pieces],
+        [quote for piece in pieces for quote in piece.quotes],
     )
 
 

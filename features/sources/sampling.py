@@ -8,36 +8,60 @@ list could draw from, and never change that list.
 
 import hashlib
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from features.sources.raw import INSTANT
+
 Ints = npt.NDArray[np.int64]
 Hashes = npt.NDArray[np.uint64]
 
+_ROWS = pl.Schema({"key": pl.String(), "item": pl.String(), "at": INSTANT, "known": INSTANT})
+_ITEMS = pl.Schema({"item_id": pl.String(), "known_at": INSTANT})
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 _CHUNK = 16_384
 _ROUNDS = 4
 """Rounds of drawing, each with four times the draws; a list still short is completed evenly."""
 
 
-def draw_lists(rows: pl.DataFrame, items: pl.DataFrame, size: int, seed: int) -> pl.Series:
+@dataclass
+class Past:
+    """What lists are drawn from beside the rows at hand: interactions and items that were read before."""
+
+    rows: pl.DataFrame = field(default_factory=_ROWS.to_frame)
+    """As `draw_lists` takes them."""
+    items: pl.DataFrame = field(default_factory=_ITEMS.to_frame)
+    """`item_id, known_at`, without nulls."""
+
+    def add(self, rows: pl.DataFrame | None = None, items: pl.DataFrame | None = None) -> None:
+        """What was read since."""
+        if rows is not None:
+            self.rows = pl.concat([self.rows, rows.select(_ROWS.names())])
+        if items is not None:
+            self.items = pl.concat([self.items, items.select(_ITEMS.names())])
+
+
+def draw_lists(rows: pl.DataFrame, past: Past, size: int, seed: int) -> pl.Series:
     """A list of at most `size` item ids around each row's item.
 
     Rows, without nulls: `key` (what seeds the row's draws), `item`, `at`, and `known`, when the interaction
-    became known. Items: `item_id, known_at`. The row's own item stands at a drawn place; the others are
+    became known. The row's own item stands at a drawn place; the others are
     distinct and were known strictly before `at`. Fewer were known: a shorter list.
     """
     if rows.is_empty():
         return pl.Series("items", [], pl.List(pl.String))
-    names = pl.concat([rows["item"], items["item_id"]])
+    items, told = past.items, pl.concat([rows.select(_ROWS.names()), past.rows])
+    names = pl.concat([told["item"], items["item_id"]])
     ids = names.unique().sort()
     codes = (names.rank("dense").cast(pl.Int64) - 1).to_numpy()
-    own, listed = codes[: rows.height], codes[rows.height :]
-    at, known = (rows[name].dt.epoch("us").to_numpy() for name in ("at", "known"))
+    own, listed = codes[: told.height], codes[told.height :]
+    at = rows["at"].dt.epoch("us").to_numpy()
+    known = told["known"].dt.epoch("us").to_numpy()
     once = (
-        rows.with_row_index("row")
+        told.with_row_index("row")
         .sort("known")
         .unique("key", keep="first", maintain_order=True)["row"]
         .to_numpy()
@@ -51,6 +75,7 @@ def draw_lists(rows: pl.DataFrame, items: pl.DataFrame, size: int, seed: int) ->
     )
     tickets = np.searchsorted(ticket_time, at, side="left")
     entries = np.searchsorted(entry_time, at, side="left")
+    own = own[: rows.height]
     hashes = _hash(rows["key"].to_list(), seed)
     lists = np.full((rows.height, size), -1, np.int64)
     for start in range(0, rows.height, _CHUNK):

@@ -23,23 +23,23 @@ from features.project import Project
 from features.sections import TableMapping
 from features.sources.ahead import work_ahead
 from features.sources.cells import SPACES, find_separator, read_ids, read_values
-from features.sources.files import resolve
+from features.sources.files import LogFile, find, resolve
 from features.sources.instants import read_instants
 from features.sources.items import FIELD, before_everything, item_rows, named_values, names_of
-from features.sources.raw import INSTANT, SCHEMAS, Hide, RawEvents, as_logged, gather, numbered, refuse
-from features.sources.sampling import draw_lists
-from features.sources.table_files import read_tables
+from features.sources.raw import INSTANT, Hide, RawEvents, as_logged, gather, numbered, refuse
+from features.sources.sampling import Past, draw_lists
+from features.sources.table_files import SUFFIXES, read_pieces
 from features.sources.table_rows import judge
 
 _PIECE_ROWS = 1 << 14
 _PIECES = 16
-"""A log is worked on in pieces of a sixteenth, but of no fewer rows than these."""
+"""Rows are worked on in pieces of a sixteenth, but of no fewer rows than these."""
 
 
-def read(project: Project, paths: Sequence[Path], hide: Hide = as_logged) -> RawEvents:
-    """Read a mapped log and its items. Ids lose the blanks around them.
+def files(project: Project, paths: Sequence[Path]) -> list[LogFile]:
+    """The items tables, looked for beside the project file and beside the log, then the log's files.
 
-    Raises SourceError where a file cannot be read, or a mapped column is not in it.
+    Raises SourceError where there is none, or for a mapping that says too little.
     """
     mapping = project.source.tables
     if mapping is None:
@@ -48,24 +48,69 @@ def read(project: Project, paths: Sequence[Path], hide: Hide = as_logged) -> Raw
         raise SourceError(
             f"shape {mapping.shape!r} needs source.tables.clicked: name the column of clicks or grades"
         )
-    items, item_rejects = _items(project, mapping, paths)
+    log = [LogFile((file,)) for file in find(paths, SUFFIXES)]
+    if mapping.items_path is None:
+        return log
+    wanted = (mapping.items_path,) if isinstance(mapping.items_path, str) else mapping.items_path
+    log_paths = (project.source.path,) if isinstance(project.source.path, str) else project.source.path
+    depth = max(len(Path(path).parts) for path in log_paths)
+    folders = [
+        project.folder,
+        *(parent for path in paths for parent in [path, *path.resolve().parents][: depth + 1]),
+    ]
+    found = find([path for name in wanted for path in resolve(name, folders)], SUFFIXES)
+    return [*(LogFile((file,), items=True) for file in found), *log]
+
+
+def chunks(
+    project: Project, file: LogFile, hide: Hide = as_logged, past: Past | None = None
+) -> Iterator[RawEvents]:
+    """Read a file of a mapped log, or of its items, at most `source.chunk_rows` rows at a time.
+
+    Ids lose the blanks around them. `past`: what was known before the file; the lists of shape `interactions` are
+    drawn from it and from what the file says, which is added to it.
+    Raises SourceError where the file cannot be read, or a mapped column is not in it.
+    """
+    mapping = project.source.tables
+    assert mapping is not None  # `files` says what is missing
+    if file.items:
+        yield from _items(project, mapping, file, past)
+        return
     context = project.context.categorical
-    found = read_tables(paths, _log_columns(mapping), {FIELD + name: name for name in context}, quoted=False)
-    pieces = (piece for frame in found.frames for piece in _pieces(frame, mapping))
-    parts = list(work_ahead(lambda piece: _read_part(*piece, project, mapping, hide), pieces))
-    rejects = [*item_rejects, *found.rejects, *(part.rejects for part in parts)]
-    if not parts:
-        return gather([items], rejects=rejects)
-    log = pl.concat([part.log for part in parts])
-    if mapping.shape == "interactions":
-        rows = log.select("known", "at", key="impression_id", item="item_id")
-        known = items.select("item_id", "known_at").drop_nulls()
-        log = log.with_columns(draw_lists(rows, known, mapping.sampled, project.seed))
-    elif mapping.shape == "candidates":
-        log = _merge(log)
+    optional = {FIELD + name: name for name in context}
+    left: pl.DataFrame | None = None
+    for read in read_pieces(file, _log_columns(mapping), optional, project.source.chunk_rows, quoted=False):
+        pieces = _pieces(read.frame, mapping)
+        parts = list(work_ahead(lambda piece: _read_part(*piece, project, mapping, hide), pieces))
+        interactions = [part.interactions for part in parts]
+        rejects = [read.rejects, *(part.rejects for part in parts)]
+        logs = [*([] if left is None else [left]), *(part.log for part in parts)]
+        left = None
+        if logs:
+            log = pl.concat(logs)
+            if mapping.shape == "interactions":
+                log = log.with_columns(_draw(log, mapping, project.seed, past or Past()))
+            elif mapping.shape == "candidates":
+                # The last list may go on in the next piece.
+                log = _merge(log)
+                log, left = log[:-1], log[-1:]
+            yield gather([], [_impressions(log, context)], interactions, rejects, read.quotes)
+        else:
+            yield gather(rejects=rejects)
+    if left is not None:
+        yield gather([], [_impressions(left, context)], quotes=read.quotes)
+
+
+def _impressions(log: pl.DataFrame, context: Sequence[str]) -> pl.DataFrame:
     candidates = numbered(pl.col("items")).alias("candidates")
-    impressions = log.rename({"at": "shown_at"}).with_columns(candidates, context=named_values(context))
-    return gather([items], [impressions], [part.interactions for part in parts], rejects, found.quotes)
+    return log.rename({"at": "shown_at"}).with_columns(candidates, context=named_values(context))
+
+
+def _draw(log: pl.DataFrame, mapping: TableMapping, seed: int, past: Past) -> pl.Series:
+    rows = log.select("known", "at", key="impression_id", item="item_id")
+    lists = draw_lists(rows, past, mapping.sampled, seed)
+    past.add(rows=rows)
+    return lists
 
 
 @dataclass(frozen=True)
@@ -80,7 +125,9 @@ class _Part:
 
 
 def _pieces(frame: pl.DataFrame, mapping: TableMapping) -> Iterator[tuple[pl.DataFrame, str]]:
-    """Pieces of a file, with what parts the ids of its text cells. No file is read in another way beside others."""
+    """Pieces of some rows, with what parts the ids of their text cells."""
+    if frame.is_empty():
+        return
     separator = mapping.separator.strip() or SPACES
     if mapping.shape == "lists" and not mapping.separator:
         separator = find_separator(frame["source"][0], [frame["item"], frame["clicked"]])
@@ -115,7 +162,8 @@ def _merge(lists: pl.DataFrame) -> pl.DataFrame:
     if lists["impression_id"].n_unique() == lists.height:
         return lists
     first = pl.all().exclude("impression_id", "items").first()
-    return lists.group_by("impression_id", maintain_order=True).agg(first, pl.col("items").explode())
+    merged = lists.group_by("impression_id", maintain_order=True).agg(first, pl.col("items").explode())
+    return merged.select(lists.columns)
 
 
 def _log_columns(mapping: TableMapping) -> dict[str, str]:
@@ -156,20 +204,8 @@ def _interactions(taken: pl.DataFrame, mapping: TableMapping) -> pl.DataFrame:
     )
 
 
-def _items(
-    project: Project, mapping: TableMapping, paths: Sequence[Path]
-) -> tuple[pl.DataFrame, list[pl.DataFrame]]:
-    """Rows of the items tables, looked for beside the project file and beside the log."""
-    if mapping.items_path is None:
-        return SCHEMAS["items"].to_frame(), []
-    wanted = (mapping.items_path,) if isinstance(mapping.items_path, str) else mapping.items_path
-    log_paths = (project.source.path,) if isinstance(project.source.path, str) else project.source.path
-    depth = max(len(Path(path).parts) for path in log_paths)
-    folders = [
-        project.folder,
-        *(parent for path in paths for parent in [path, *path.resolve().parents][: depth + 1]),
-    ]
-    found = [path for name in wanted for path in resolve(name, folders)]
+def _items(project: Project, mapping: TableMapping, file: LogFile, past: Past | None) -> Iterator[RawEvents]:
+    """Rows of an items table."""
     declared = project.items
     needed = {"item_id": mapping.item_key}
     if mapping.item_at is not None:
@@ -177,10 +213,11 @@ def _items(
     # The body has a default name, which a log may well lack; all else was named on purpose.
     named = {FIELD + name: name for name in names_of(declared)}
     body = {FIELD + declared.body: named.pop(FIELD + declared.body)} if declared.body else {}
-    read = read_tables(found, {**needed, **named}, body)
-    rejects = read.rejects
-    pieces: list[pl.DataFrame] = []
-    for frame in read.frames:
+    for read in read_pieces(file, {**needed, **named}, body, project.source.chunk_rows):
+        frame = read.frame
+        if frame.is_empty():
+            yield gather(rejects=[read.rejects])
+            continue
         first = pl.Series("known_at", [before_everything(project)], INSTANT).new_from_index(0, frame.height)
         known = read_instants(frame["known_at"], mapping.time_format) if mapping.item_at else first
         fields = [
@@ -190,6 +227,7 @@ def _items(
         ]
         rows = frame.with_columns(read_ids(frame["item_id"]), known.alias("known_at"), *fields)
         kept, refused = refuse(rows, [("bad_timestamp", pl.col("known_at").is_null())])
-        rejects.append(refused)
-        pieces.append(item_rows(kept, declared, mapping.time_format))
-    return (pl.concat(pieces) if pieces else SCHEMAS["items"].to_frame()), rejects
+        items = item_rows(kept, declared, mapping.time_format)
+        if past:
+            past.add(items=items.select("item_id", "known_at").drop_nulls())
+        yield gather([items], rejects=[read.rejects, refused])

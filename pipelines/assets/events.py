@@ -3,10 +3,9 @@
 from collections.abc import Iterator
 
 import dagster as dg
-import polars as pl
 
-from features.labels import attribute, timely
 from features.schemas import Candidates, Impressions, Interactions, Items, Rejects
+from pipelines import chain
 from pipelines.arrival import LATE, stale
 from pipelines.dagster_names import asset_key
 from pipelines.deployment import Deployment
@@ -37,24 +36,26 @@ TABLES = {
 def ingest(
     context: dg.AssetExecutionContext, deployment: dg.ResourceParam[Deployment]
 ) -> Iterator[dg.MaterializeResult[None]]:
-    """Read the source's logs; keep what is well-formed, refuse the rest with a reason."""
-    found, project = deployment.ingest(), deployment.project
-    deployment.privacy.settle()
+    """Parse the source's new files, and read the slice's events from the event log."""
+    deployment.take_in()
+    deployment.log.require_rows()
+    project = deployment.project
     first, last = context.partition_keys[0], context.partition_keys[-1]
-    if empty := gap(found, project, first, last):
+    if empty := gap(deployment.held(), project, first, last):
         deployment.tell(empty)
-    begun, _ = project.slices.window(first)
-    counted = timely(found.interactions.drop("slice"), project.source)
-    late = stale(deployment, found, counted, begun)
+    late = stale(deployment, first)
     if late:
         deployment.tell(f"ingest: what came late changes labels of {', '.join(late)}; run them again")
-    for slice in deployment.progress.track(context.partition_keys):
-        here = pl.col("slice") == slice
+    keys = context.partition_keys
+    walk = zip(deployment.progress.track(keys), deployment.log.walk(keys), strict=True)
+    for _, (slice, found, known) in walk:
         items, impressions, interactions, rejects = (
-            table.filter(here).drop("slice")
+            table.drop("slice")
             for table in (found.items, found.impressions, found.interactions, found.rejects)
         )
-        labelled = attribute(impressions, counted, project.labels)
+        labelled = chain.attribute(
+            impressions, chain.timely(known.drop("slice"), project.source), project.labels
+        )
         publish(context, deployment, "items", slice, Items.validate(items))
         publish(context, deployment, "impressions", slice, Impressions.validate(impressions))
         publish(context, deployment, "interactions", slice, Interactions.validate(interactions))

@@ -23,6 +23,7 @@ import polars as pl
 from deltalake import CommitProperties, DeltaTable, Schema, Transaction
 from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
 from deltalake.fs import DeltaStorageHandler
+from deltalake.transaction import AddAction, RemoveAction
 
 from features.buckets import bucket as bucket_of
 from features.errors import TableError
@@ -87,6 +88,14 @@ class Lake:
         delta = self._open(table)
         require_whole(table, slice, parts, fingerprint(delta.schema()))
         return self._commit(table, delta, slice, parts)
+
+    def add(self, table: str, parts: Sequence[Part]) -> None:
+        """Add drafted parts, of any slices, to what the table has; readers see all of them or none."""
+        if not parts:
+            return
+        delta = self._open(table)
+        actions: list[AddAction | RemoveAction] = [part.action() for part in parts]
+        delta.create_write_transaction(actions, "append", delta.schema(), [SLICE])
 
     def delete(self, table: str, slice: str) -> WriteResult:
         """Take one slice out of a table; it counts as never computed. TableError if it is not there."""

@@ -4,6 +4,8 @@
 and 5 N candidate rows as Parquet in both shapes, and prints a Markdown table. Every way works on the same files in a
 process of its own: ours; DuckDB, with the same rules in SQL; and, for JSON lines, a plain Python loop. Each must keep
 the same rows, else the script exits 1. Ours also says why it refused a row; the others only leave it out.
+
+`--history`: what one more day of N events costs, after 10 and after 100 days: parsed, and its slice read.
 """
 
 import argparse
@@ -14,16 +16,17 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from datetime import timedelta
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from ingest_logs import END, LOGS, START, write_logs
+from ingest_logs import LOGS, START, write_day, write_logs
 from ingest_peers import Kept, with_duckdb, with_loop
 
-from features import events, sources
 from features.project import Project
-from features.sources.ahead import work_ahead
+from pipelines.event_log import EventLog
+from pipelines.identities import Privacy
 from pipelines.lake import Lake
 
 TABLES = ("impressions", "interactions", "items", "rejects")
@@ -35,7 +38,7 @@ def main(count: int) -> int:
     """Write the logs, run every way over them and print the table; the number of ways that kept other rows."""
     differing = 0
     print(
-        "| log | way | rows | seconds | of processors | rows/s | ours is | peak memory |\n"
+        "| log | way | rows | seconds | CPU seconds | rows/s | ours is | peak memory |\n"
         "|---|---|---:|---:|---:|---:|---:|---:|"
     )
     with tempfile.TemporaryDirectory() as name:
@@ -52,7 +55,7 @@ def main(count: int) -> int:
                 differing += found["kept"] != ours["kept"]
                 if found["kept"] != ours["kept"]:
                     print(f"{way} kept {found['kept']}, not {ours['kept']}", file=sys.stderr)
-                speed, ratio = rows[log] / found["seconds"], found["seconds"] / ours["seconds"]
+                speed, ratio = rows[log] / found["seconds"], found["busy"] / ours["busy"]
                 print(
                     f"| {log} | {way} | {rows[log]:,} | {found['seconds']:.2f} | {found['busy']:.2f} | "
                     f"{speed:,.0f} | {ratio:.1f} × "
@@ -79,7 +82,13 @@ def _run(log: str, way: str, folder: Path) -> None:
 
 
 def _ours(log: Path, out: Path) -> Kept:
-    """As the pipeline does it: `sources.read`, `events.build`, `Lake.write`; each table in a thread of its own."""
+    """As the pipeline does it."""
+    made = _log(log, out)
+    made.take_in([log])
+    return {name: made.read(name).height for name in TABLES[:3]}
+
+
+def _log(log: Path, out: Path) -> EventLog:
     source: dict[str, Any] = {"format": "metarank", "path": log.name}
     if log.suffix == ".parquet":
         mapping = {"shape": log.stem, "at": "shown_at", "item": "items", "impression": "impression_id"}
@@ -88,23 +97,42 @@ def _ours(log: Path, out: Path) -> Kept:
         {
             "name": "ingest",
             "source": source,
-            "slices": {"start": START, "end": END},
+            "slices": {"start": START},
             "items": {"body": "body", "numeric": ["length"], "categorical": ["category", "tags"]},
             "context": {"categorical": ["surface"]},
         }
     )
-    built = events.build(sources.read(project, [log]), project, END)
-
     lake = Lake(str(out))
-    parts = [
-        (table, slice, rows)
-        for table in TABLES
-        for (slice,), rows in getattr(built, table)
-        .partition_by("slice", as_dict=True, include_key=False)
-        .items()
-    ]
-    list(work_ahead(lambda part: lake.write(*part), parts))
-    return {name: getattr(built, name).height for name in TABLES[:3]}
+    return EventLog(lake, project, Privacy(lake, ""), out / "lock")
+
+
+def history(count: int) -> None:
+    """Print what a day costs, whatever came before it."""
+    print("| days before | CPU seconds | MB read | peak memory, GB |\n|---:|---:|---:|---:|")
+    for days in (10, 100):
+        with tempfile.TemporaryDirectory() as name:
+            folder = Path(name)
+            for day in range(days):
+                write_day(folder / "logs", day, count)
+            _log(folder / "logs", folder / "lake").take_in([folder / "logs"])
+            write_day(folder / "logs", days, count)
+            command = [sys.executable, __file__, "--day", str(days), "--folder", name]
+            print(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout, end="")
+
+
+def _day(number: int, folder: Path) -> None:
+    log = _log(folder / "logs", folder / "lake")
+    worked, read = time.process_time(), _bytes_read()
+    log.take_in([folder / "logs"])
+    ((_, found, _),) = log.walk([f"{START + timedelta(days=number):%Y-%m-%d}"])
+    worked, read = time.process_time() - worked, _bytes_read() - read
+    assert found.interactions.height
+    gigabytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
+    print(f"| {number} | {worked:.2f} | {read / 1e6:.1f} | {gigabytes:.2f} |")
+
+
+def _bytes_read() -> int:
+    return int(Path("/proc/self/io").read_text().split()[1])
 
 
 WAYS: dict[str, dict[str, Way]] = {
@@ -119,8 +147,14 @@ if __name__ == "__main__":
     parser.add_argument("--log", choices=LOGS, help=argparse.SUPPRESS)
     parser.add_argument("--way", help=argparse.SUPPRESS)
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--history", action="store_true", help="what a day costs after 10 and 100 days")
+    parser.add_argument("--day", type=int, help=argparse.SUPPRESS)
     given = parser.parse_args()
-    if given.way:
+    if given.history:
+        history(given.events)
+    elif given.day:
+        _day(given.day, given.folder)
+    elif given.way:
         _run(given.log, given.way, given.folder)
     else:
         sys.exit(1 if main(given.events) else 0)

@@ -43,13 +43,23 @@ def write_logs(folder: Path, count: int) -> dict[str, int]:
     return {"events": count, "lists": lists * LISTED, "candidates": lists * LISTED}
 
 
-def _lines(count: int) -> Iterator[str]:
+def write_day(folder: Path, day: int, count: int) -> None:
+    """Write the events of one day, the `day`-th from START on, to a file of its own."""
+    folder.mkdir(exist_ok=True)
+    begin = START + timedelta(days=day)
+    with (folder / f"{begin:%Y-%m-%d}.jsonl").open("w", encoding="utf-8") as file:
+        file.writelines(line + "\n" for line in _lines(count, begin, timedelta(days=1), f"{day}-"))
+
+
+def _lines(
+    count: int, begin: datetime = START, span: timedelta = END - START, mark: str = ""
+) -> Iterator[str]:
     """17 % rankings, 5 % items, and clicks on recent rankings, as in RankLens; of a thousand lines two are faulty."""
     draw = np.random.default_rng(1)
     kinds, faults = draw.random(count).tolist(), draw.random(count).tolist()
     starts, steps = draw.integers(0, CATALOGUE, count).tolist(), draw.integers(1, 2000, count).tolist()
     users, places = draw.integers(0, USERS, count).tolist(), draw.integers(0, LISTED, count).tolist()
-    first, every = int(START.timestamp() * 1000), (END - START) / timedelta(milliseconds=1) / count
+    first, every = int(begin.timestamp() * 1000), span / timedelta(milliseconds=1) / count
     rankings: list[int] = []
     for n in range(count):
         at = f'"timestamp":"{first + int(n * every)}"'
@@ -59,7 +69,7 @@ def _lines(count: int) -> Iterator[str]:
                 f'{{"id":"n-{(starts[n] + k * steps[n]) % CATALOGUE:05d}"}}' for k in range(LISTED)
             )
             line = (
-                f'{{"event":"ranking","id":"r-{n:07d}","user":"u-{users[n]:05d}","session":"s-{users[n]:05d}",'
+                f'{{"event":"ranking","id":"r-{mark}{n:07d}","user":"u-{users[n]:05d}","session":"s-{users[n]:05d}",'
                 f'{at},"fields":[{{"name":"surface","value":"home"}}],"items":[{items}]}}'
             )
         elif kinds[n] < 0.22:
@@ -74,9 +84,9 @@ def _lines(count: int) -> Iterator[str]:
             shown = rankings[-1 - places[n] % len(rankings)]
             item = (starts[shown] + places[n] * steps[shown]) % CATALOGUE
             item = CATALOGUE if faults[n] < 0.0005 else item
-            name = "c-again" if 0.0005 < faults[n] < 0.001 else f"c-{n:07d}"
+            name = "c-again" if 0.0005 < faults[n] < 0.001 else f"c-{mark}{n:07d}"
             line = (
-                f'{{"event":"interaction","id":"{name}","ranking":"r-{shown:07d}","user":"u-{users[shown]:05d}",'
+                f'{{"event":"interaction","id":"{name}","ranking":"r-{mark}{shown:07d}","user":"u-{users[shown]:05d}",'
                 f'"item":"n-{item:05d}","type":"click",{at},"fields":[]}}'
             )
         yield line[:50] if 0.001 < faults[n] < 0.002 else line

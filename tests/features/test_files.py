@@ -6,13 +6,14 @@ import tracemalloc
 import zlib
 from pathlib import Path
 
+import polars as pl
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from features.errors import SourceError
 from features.sources import decoding, files
-from features.sources.files import MAX_LINE, cut, cut_json_lines, find, read_lines, resolve
+from features.sources.files import MAX_LINE, Block, Lines, cut, cut_json_lines, find, resolve, split
 
 
 def write(path: Path, content: bytes) -> Path:
@@ -28,12 +29,20 @@ def bomb(megabytes: int) -> bytes:
     return b"".join([*packed, packer.compress(b"\nnext\n"), packer.flush()])
 
 
+def read_lines(path: Path) -> Lines:
+    blocks = [split(block) for block in cut(path, "log")]
+    none = split(Block("log", 1, b""))
+    return Lines(
+        *(pl.concat(getattr(part, name) for part in [none, *blocks]) for name in ("rows", "rejects"))
+    )
+
+
 @pytest.mark.parametrize("packed", [True, False])
 def test_an_endless_line_is_one_reject_and_the_next_is_read(tmp_path: Path, packed: bool) -> None:
     content = b"first\n" + b"0" * (5 * MAX_LINE) + b"\nnext\n"
     path = write(tmp_path / "log.jsonl", gzip.compress(content) if packed else content)
 
-    lines = read_lines(path, "log")
+    lines = read_lines(path)
 
     assert lines.rows.select("line", "raw").rows() == [(1, "first"), (3, "next")]
     assert lines.rejects.select("line", "reason").rows() == [(2, "line_too_long")]
@@ -43,7 +52,7 @@ def test_an_endless_line_is_one_reject_and_the_next_is_read(tmp_path: Path, pack
 def test_a_line_is_too_long_by_its_bytes_wherever_blocks_end(tmp_path: Path) -> None:
     content = b"0" * MAX_LINE + b"\n" + b"1" * (MAX_LINE + 1) + b"\nlast\n"
 
-    lines = read_lines(write(tmp_path / "log.jsonl", content), "log")
+    lines = read_lines(write(tmp_path / "log.jsonl", content))
 
     assert lines.rows["line"].to_list() == [1, 3]
     assert lines.rejects.select("line", "reason").rows() == [(2, "line_too_long")]
@@ -61,7 +70,7 @@ def test_every_line_is_a_row_a_reject_or_blank_wherever_blocks_end(
         small.setattr(files, "MAX_LINE", 8)
         small.setattr(files, "_BLOCK", 16)
         small.setattr(decoding, "_UNPACKED", 5)
-        found = read_lines(path, "log")
+        found = read_lines(path)
 
     assert found.rows.select("line", "raw").rows() == [
         (n, line) for n, line in numbered if line.strip() and len(line) <= 8
@@ -96,7 +105,7 @@ def test_text_is_read_in_its_encoding(tmp_path: Path, encoding: str) -> None:
     rows = [json.dumps({"title": "Étude № 1 🎻"}, ensure_ascii=False), "{}"]
     path = write(tmp_path / "log.jsonl", "\r\n".join(rows).encode(encoding))
 
-    assert read_lines(path, "log").rows["raw"].to_list() == rows
+    assert read_lines(path).rows["raw"].to_list() == rows
 
 
 @pytest.mark.parametrize("text", ['[{"a": 1}, {"a": 2}]', '\n[\n  {"a": 1}\n]'])

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from features import events
+from features import events, sources
 from features.project import Project
-from features.sources import RawEvents, jsonl_events
+from features.sources import RawEvents
 
 PROJECT = Project.model_validate(
     {
@@ -69,7 +69,7 @@ def click(**changes: object) -> dict[str, object]:
 def read(folder: Path, *lines: object) -> RawEvents:
     texts = [line if isinstance(line, str) else json.dumps(line) for line in lines]
     (folder / "log.jsonl").write_text("\n".join(texts), encoding="utf-8")
-    return jsonl_events.read(PROJECT, [folder / "log.jsonl"])
+    return sources.read(PROJECT, [folder / "log.jsonl"])
 
 
 def test_an_item_carries_text_numbers_and_attributes(tmp_path: Path) -> None:
@@ -164,7 +164,7 @@ def test_a_line_that_no_table_can_hold_is_rejected_alone(tmp_path: Path, line: o
 def test_bytes_that_are_no_text_reject_their_line_only(tmp_path: Path) -> None:
     (tmp_path / "log.jsonl").write_bytes(json.dumps(click()).encode() + b'\n{"event": "\xff"}\n')
 
-    raw = jsonl_events.read(PROJECT, [tmp_path / "log.jsonl"])
+    raw = sources.read(PROJECT, [tmp_path / "log.jsonl"])
 
     assert raw.interactions.height == 1
     assert raw.rejects.select("line", "reason").rows() == [(2, "invalid_utf8")]
@@ -176,7 +176,7 @@ def test_a_truncated_gz_keeps_the_lines_before_the_break(tmp_path: Path, cut: in
     packed = gzip.compress("\n".join(lines).encode())
     (tmp_path / "log.jsonl.gz").write_bytes(packed[:-cut])
 
-    raw = jsonl_events.read(PROJECT, [tmp_path / "log.jsonl.gz"])
+    raw = sources.read(PROJECT, [tmp_path / "log.jsonl.gz"])
 
     kept = raw.interactions.height
     assert 450 < kept < 500
@@ -193,7 +193,7 @@ def test_a_corrupted_gz_keeps_the_lines_before_the_error(tmp_path: Path) -> None
     packed[middle : middle + 64] = b"\xff" * 64
     (tmp_path / "log.jsonl.gz").write_bytes(packed)
 
-    raw = jsonl_events.read(PROJECT, [tmp_path / "log.jsonl.gz"])
+    raw = sources.read(PROJECT, [tmp_path / "log.jsonl.gz"])
 
     assert raw.interactions.height > 1500
     assert raw.rejects["reason"].to_list()[-1] == "truncated_gzip"
@@ -208,7 +208,7 @@ def test_folders_are_read_through_and_gz_may_have_several_members(tmp_path: Path
     (tmp_path / "a.json").write_text(json.dumps(ranking()))
     (tmp_path / "notes.txt").write_text("not a log")
 
-    raw = jsonl_events.read(PROJECT, [tmp_path])
+    raw = sources.read(PROJECT, [tmp_path])
 
     assert raw.interactions.select("source", "line", "interaction_id").rows() == [
         ("deep/b.jsonl.gz", 1, "c1"),
@@ -224,7 +224,7 @@ def test_files_of_one_name_in_two_folders_stay_apart(tmp_path: Path) -> None:
         paths.append(tmp_path / part / "log.jsonl")
         paths[-1].write_text(json.dumps(click(id=part)))
 
-    raw = jsonl_events.read(PROJECT, paths)
+    raw = sources.read(PROJECT, paths)
 
     assert raw.interactions["source"].to_list() == ["train/log.jsonl", "test/log.jsonl"]
 

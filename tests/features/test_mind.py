@@ -4,10 +4,9 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from features import events, labels
+from features import events, labels, sources
 from features.errors import SourceError
 from features.project import Project
-from features.sources import mind
 
 START = datetime(2019, 11, 9, tzinfo=UTC)
 PROJECT = Project.model_validate(
@@ -33,7 +32,7 @@ def write(folder: Path, *rows: str, news: str = NEWS) -> Path:
 
 
 def test_news_is_known_before_everything_with_its_categories_and_entities(tmp_path: Path) -> None:
-    raw = mind.read(PROJECT, [write(tmp_path / "train", "1\tU1\t11/12/2019 2:14:46 PM\t\tN1-0")])
+    raw = sources.read(PROJECT, [write(tmp_path / "train", "1\tU1\t11/12/2019 2:14:46 PM\t\tN1-0")])
 
     first, second = raw.items.sort("item_id").iter_rows(named=True)
     assert (first["title"], first["body"], first["known_at"]) == (
@@ -51,7 +50,7 @@ def test_news_is_known_before_everything_with_its_categories_and_entities(tmp_pa
 
 
 def test_a_list_and_its_clicks(tmp_path: Path) -> None:
-    raw = mind.read(PROJECT, [write(tmp_path / "train", "1\tU1\t11/12/2019 2:14:46 PM\t\tN1-0 N2-1 N3-1")])
+    raw = sources.read(PROJECT, [write(tmp_path / "train", "1\tU1\t11/12/2019 2:14:46 PM\t\tN1-0 N2-1 N3-1")])
 
     shown_at = datetime(2019, 11, 12, 14, 14, 46, tzinfo=UTC)
     impression = raw.impressions.row(0, named=True)
@@ -68,7 +67,7 @@ def test_a_list_and_its_clicks(tmp_path: Path) -> None:
 
 
 def test_the_test_part_has_lists_without_labels(tmp_path: Path) -> None:
-    raw = mind.read(PROJECT, [write(tmp_path / "test", "1\tU1\t11/12/2019 2:14:46 AM\t\tN1 N2")])
+    raw = sources.read(PROJECT, [write(tmp_path / "test", "1\tU1\t11/12/2019 2:14:46 AM\t\tN1 N2")])
 
     assert [c["item_id"] for c in raw.impressions["candidates"][0]] == ["N1", "N2"]
     assert raw.interactions.is_empty()
@@ -81,7 +80,7 @@ def test_history_comes_once_a_user_just_before_the_first_list(tmp_path: Path) ->
         "1\tU1\t11/12/2019 2:00:00 PM\tN7 N8\tN1-0",
     )
 
-    raw = mind.read(PROJECT, [folder])
+    raw = sources.read(PROJECT, [folder])
 
     first = datetime(2019, 11, 12, 14, tzinfo=UTC)
     assert raw.interactions.select("item_id", "impression_id", "known_at").rows() == [
@@ -92,7 +91,7 @@ def test_history_comes_once_a_user_just_before_the_first_list(tmp_path: Path) ->
 
 def test_a_history_longer_than_the_time_before_it_stays_in_the_first_slice(tmp_path: Path) -> None:
     history = " ".join(f"H{number}" for number in range(100))
-    raw = mind.read(PROJECT, [write(tmp_path / "train", f"1\tU1\t11/9/2019 12:00:05 AM\t{history}\tN1-1")])
+    raw = sources.read(PROJECT, [write(tmp_path / "train", f"1\tU1\t11/9/2019 12:00:05 AM\t{history}\tN1-1")])
 
     built = events.build(raw, PROJECT, datetime(2020, 1, 1, tzinfo=UTC))
 
@@ -104,7 +103,7 @@ def test_a_history_longer_than_the_time_before_it_stays_in_the_first_slice(tmp_p
 
 
 def test_history_earns_no_labels(tmp_path: Path) -> None:
-    raw = mind.read(PROJECT, [write(tmp_path / "train", "1\tU1\t11/12/2019 2:00:00 PM\tN1\tN1-0 N2-1")])
+    raw = sources.read(PROJECT, [write(tmp_path / "train", "1\tU1\t11/12/2019 2:00:00 PM\tN1\tN1-0 N2-1")])
     built = events.build(raw, PROJECT, datetime(2020, 1, 1, tzinfo=UTC))
 
     frame = labels.attribute(built.impressions, built.interactions, PROJECT.labels)
@@ -116,7 +115,7 @@ def test_impression_ids_of_several_parts_carry_the_part(tmp_path: Path) -> None:
     row = "1\tU1\t11/12/2019 2:00:00 PM\t\tN1-1"
     parts = [write(tmp_path / "train", row), write(tmp_path / "dev", row)]
 
-    raw = mind.read(PROJECT, parts)
+    raw = sources.read(PROJECT, parts)
 
     assert raw.impressions["impression_id"].to_list() == ["train/1", "dev/1"]
     assert raw.interactions["impression_id"].to_list() == ["train/1", "dev/1"]
@@ -134,7 +133,7 @@ def test_impression_ids_of_several_parts_carry_the_part(tmp_path: Path) -> None:
     ],
 )
 def test_a_bad_row_is_one_reject(tmp_path: Path, row: str, reason: str) -> None:
-    raw = mind.read(PROJECT, [write(tmp_path / "train", row, "2\tU2\t11/12/2019 2:00:00 PM\t\tN1-1")])
+    raw = sources.read(PROJECT, [write(tmp_path / "train", row, "2\tU2\t11/12/2019 2:00:00 PM\t\tN1-1")])
 
     assert raw.rejects.select("source", "line", "reason").rows() == [("behaviors.tsv", 1, reason)]
     assert (raw.impressions.height, raw.interactions.height) == (1, 1)
@@ -144,4 +143,4 @@ def test_a_folder_without_behaviors_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "news.tsv").write_text(NEWS)
 
     with pytest.raises(SourceError, match=r"no behaviors\.tsv"):
-        mind.read(PROJECT, [tmp_path])
+        sources.read(PROJECT, [tmp_path])

@@ -7,9 +7,9 @@ import polars as pl
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from features import events
+from features import events, sources
 from features.project import Project
-from features.sources import RawEvents, tables
+from features.sources import RawEvents
 
 AT = datetime(2026, 1, 6, 12, tzinfo=UTC)
 SECONDS = int(AT.timestamp())
@@ -39,7 +39,7 @@ def interactions_log(count: int, items: int, seed: int = 1) -> list[str]:
 
 def sampled(folder: Path, rows: list[str], **mapping: Any) -> RawEvents:
     (folder / "log.csv").write_text("\n".join(["user_id,timestamp,item_id", *rows]))
-    return tables.read(project(folder, **mapping), [folder / "log.csv"])
+    return sources.read(project(folder, **mapping), [folder / "log.csv"])
 
 
 def test_sampled_lists_hold_the_item_and_only_known_others(tmp_path: Path) -> None:
@@ -94,7 +94,7 @@ def test_another_seed_draws_other_lists(tmp_path: Path) -> None:
     first = sampled(tmp_path, rows)
 
     other = project(tmp_path).model_copy(update={"seed": 2})
-    second = tables.read(other, [tmp_path / "log.csv"])
+    second = sources.read(other, [tmp_path / "log.csv"])
 
     assert not first.impressions["candidates"].equals(second.impressions["candidates"])
 

@@ -147,6 +147,48 @@ def test_every_reader_accounts_for_every_line_of_a_damaged_log(tmp_path: Path, l
     assert out == raw.height
 
 
+def test_every_reader_gives_the_same_rows_however_a_file_is_cut(
+    tmp_path: Path, log: Log, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    setting, name, header, rows = log
+    path = write(tmp_path, name, (header + "\n".join([*rows[:20], rows[20][:9], *rows[21:]])).encode())
+    whole = sources.read(setting, [path])
+
+    monkeypatch.setattr(sources.files, "_BLOCK", 200)
+    pieces = [*sources.chunks(few(setting, 9), *sources.log_files(setting, [path]), past=sources.Past())]
+
+    assert len(pieces) > 3
+    for table in SCHEMAS:
+        found = pl.concat(getattr(piece, table) for piece in pieces)
+        expected = getattr(whole, table)
+        key = ["line", *({"impression_id", "interaction_id"} & {*expected.columns})]
+        assert found.sort(key).equals(expected.sort(key))
+
+
+@pytest.mark.parametrize("size", [1, 3, 10, 100])
+def test_a_list_that_a_chunk_of_rows_ends_in_is_one_list(tmp_path: Path, size: int) -> None:
+    setting = project("tables", tables={"shape": "candidates", "clicked": "took"})
+    frame = pl.DataFrame(
+        [(f"u{n // 4}", SECONDS + n // 4, f"i{n}", n % 4 == 1) for n in range(30)],
+        schema=["user_id", "timestamp", "item_id", "took"],
+        orient="row",
+    )
+    frame.write_parquet(tmp_path / "log.parquet")
+    whole = sources.read(setting, [tmp_path / "log.parquet"])
+
+    cut = sources.read(few(setting, size), [tmp_path / "log.parquet"])
+
+    assert cut.impressions["candidates"].list.len().to_list() == [4] * 7 + [2]
+    assert cut.impressions.equals(whole.impressions)
+    assert cut.interactions.equals(whole.interactions)
+    assert cut.quote(cut.impressions)["raw"].str.contains("user_id").all()
+
+
+def few(setting: Project, rows: int) -> Project:
+    """The project, parsed so many rows at a time."""
+    return setting.model_copy(update={"source": setting.source.model_copy(update={"chunk_rows": rows})})
+
+
 def test_every_reader_is_deterministic(tmp_path: Path, log: Log) -> None:
     setting, name, header, rows = log
     path = write(tmp_path, name, (header + "\n".join(rows)).encode())
@@ -185,10 +227,9 @@ def test_every_reader_reads_gz(tmp_path: Path, log: Log) -> None:
 def test_a_log_without_a_readable_row_is_an_error(tmp_path: Path, log: Log, content: bytes) -> None:
     setting, name, header, _ = log
 
+    raw = sources.read(setting, [write(tmp_path, name, header.encode() * bool(content) + content)])
     with pytest.raises(SourceError, match="no readable row"):
-        sources.require_rows(
-            sources.read(setting, [write(tmp_path, name, header.encode() * bool(content) + content)]), setting
-        )
+        sources.require_rows(raw.height, raw.rejects, setting)
 
 
 def test_a_file_of_another_type_is_an_error(tmp_path: Path, log: Log) -> None:

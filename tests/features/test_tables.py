@@ -8,10 +8,11 @@ from typing import Any
 import polars as pl
 import pytest
 
+from features import sources
 from features.errors import SourceError
 from features.events import build
 from features.project import Project
-from features.sources import RawEvents, tables
+from features.sources import RawEvents
 
 START = datetime(2026, 1, 5, tzinfo=UTC)
 AT = datetime(2026, 1, 6, 12, tzinfo=UTC)
@@ -38,7 +39,7 @@ def project(folder: Path, shape: str, **mapping: Any) -> Project:
 
 def read(folder: Path, log: str, shape: str, name: str = "log.csv", **mapping: Any) -> RawEvents:
     (folder / name).write_text(log)
-    return tables.read(project(folder, shape, **mapping), [folder / name])
+    return sources.read(project(folder, shape, **mapping), [folder / name])
 
 
 def shown(raw: RawEvents) -> list[list[str]]:
@@ -79,7 +80,7 @@ def test_lists_in_parquet_are_lists(tmp_path: Path) -> None:
         tmp_path, "lists", user="who", at="when", item="shown", clicked="took", impression="imp", kind="like"
     )
 
-    raw = tables.read(setting, [tmp_path / "log.parquet"])
+    raw = sources.read(setting, [tmp_path / "log.parquet"])
 
     assert raw.impressions.select("impression_id", "user_id", "shown_at").rows() == [
         ("x", "7", AT),
@@ -192,7 +193,7 @@ def test_text_that_is_no_text_and_a_cut_gz_reject_their_rows_only(tmp_path: Path
     content = b"user_id,timestamp,item_id,r\n\xff,1,a,1\n" + rows
     (tmp_path / "log.csv.gz").write_bytes(gzip.compress(content)[:-40])
 
-    raw = tables.read(project(tmp_path, "ratings", clicked="r"), [tmp_path / "log.csv.gz"])
+    raw = sources.read(project(tmp_path, "ratings", clicked="r"), [tmp_path / "log.csv.gz"])
 
     assert raw.impressions.height > 400
     assert set(raw.rejects["reason"]) == {"invalid_utf8", "truncated_gzip"}
@@ -220,7 +221,7 @@ def test_a_parquet_lies_in_a_folder_of_any_name(tmp_path: Path, name: str) -> No
     )
     frame.write_parquet(tmp_path / name / "log.parquet", mkdir=True)
 
-    raw = tables.read(project(tmp_path, "lists", clicked="clicked"), [tmp_path / name / "log.parquet"])
+    raw = sources.read(project(tmp_path, "lists", clicked="clicked"), [tmp_path / name / "log.parquet"])
 
     assert shown(raw) == [["a", "b"]]
     assert raw.impressions["user_id"].to_list() == ["u"]
@@ -230,7 +231,7 @@ def test_a_broken_parquet_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "log.parquet").write_bytes(b"PAR1 and no more")
 
     with pytest.raises(SourceError, match="not a readable Parquet file"):
-        tables.read(project(tmp_path, "ratings", clicked="r"), [tmp_path / "log.parquet"])
+        sources.read(project(tmp_path, "ratings", clicked="r"), [tmp_path / "log.parquet"])
 
 
 @pytest.mark.parametrize("grade", ["nan", "inf", "1e400"])
@@ -257,7 +258,7 @@ def test_bytes_in_parquet_are_text_and_cells_that_are_none_are_rejects(tmp_path:
     pl.DataFrame(item).write_parquet(tmp_path / "items.parquet")
     setting = project(tmp_path, "ratings", clicked="r", items_path="items.parquet")
 
-    raw = tables.read(setting, [tmp_path / "log.parquet"])
+    raw = sources.read(setting, [tmp_path / "log.parquet"])
     built = build(raw, setting, NOW)
 
     assert raw.impressions.select("user_id", "shown_at").rows() == [("u", AT)]
@@ -323,7 +324,7 @@ def test_a_line_that_csv_cannot_hold_is_one_reject(
     rest = f",{SECONDS},a,1\nu,{SECONDS},{'x' * (5 << 20)},1\nu,{SECONDS},b,1\n"
     (tmp_path / "log.csv").write_bytes(b"user_id,timestamp,item_id,r\n" + user + rest.encode())
 
-    raw = tables.read(project(tmp_path, "ratings", clicked="r"), [tmp_path / "log.csv"])
+    raw = sources.read(project(tmp_path, "ratings", clicked="r"), [tmp_path / "log.csv"])
 
     assert raw.rejects.sort("line").select("line", "reason").rows() == refused
     assert raw.impressions.height + len(refused) == 3
@@ -356,7 +357,7 @@ def test_an_excel_export_in_utf_16_is_read(tmp_path: Path) -> None:
     log = f"user_id\ttimestamp\titem_id\tr\r\nzoë\t{SECONDS}\ta\t1\r\n"
     (tmp_path / "log.tsv").write_bytes(log.encode("utf-16"))
 
-    raw = tables.read(project(tmp_path, "ratings", clicked="r"), [tmp_path / "log.tsv"])
+    raw = sources.read(project(tmp_path, "ratings", clicked="r"), [tmp_path / "log.tsv"])
 
     assert raw.impressions["user_id"].to_list() == ["zoë"]
 
@@ -365,6 +366,6 @@ def test_each_file_is_read_in_its_own_way_whatever_files_are_beside_it(tmp_path:
     for name, ids in (("a.csv", "a b"), ("b.csv", '"c,d"')):
         (tmp_path / name).write_text(f"user_id,timestamp,item_id,clicked\nu,{SECONDS},{ids},\n")
 
-    raw = tables.read(project(tmp_path, "lists", clicked="clicked"), [tmp_path])
+    raw = sources.read(project(tmp_path, "lists", clicked="clicked"), [tmp_path])
 
     assert shown(raw) == [["a", "b"], ["c", "d"]]

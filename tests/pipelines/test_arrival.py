@@ -12,7 +12,9 @@ import pytest
 
 from features.project import Project
 from pipelines.arrival import LATE, arrivals, late_interactions, late_since, touched
-from pipelines.landing import Record
+from pipelines.event_log import EventLog, Record
+from pipelines.identities import Privacy
+from pipelines.lake import Lake
 from pipelines.timetable import REASON, RESTATES, spanned
 
 DAYS = [f"2026-01-{day:02}" for day in range(5, 13)]
@@ -25,7 +27,7 @@ def project(folder: Path = Path(), **source: Any) -> Project:
 
 
 def records(*slices: tuple[str, ...]) -> list[Record]:
-    return [Record(n, f"{n}.jsonl", f"{n}", 1, keys, "") for n, keys in enumerate(slices, start=1)]
+    return [Record(n, f"{n}.jsonl", 1, "", f"{n}", slices=keys) for n, keys in enumerate(slices, start=1)]
 
 
 def ranges(
@@ -84,8 +86,10 @@ REPOSITORY = dg.Definitions(jobs=[advance]).get_repository_def()
 
 
 def deployment(folder: Path, kept: list[str]) -> Any:
-    lake = SimpleNamespace(slices=lambda _: kept)
-    return SimpleNamespace(project=project(folder), settings=SimpleNamespace(home=folder), lake=lake)
+    lake, made = Lake(str(folder / "lake")), project(folder)
+    log = EventLog(lake, made, Privacy(lake, ""), folder / "lock")
+    kept_lake = SimpleNamespace(slices=lambda _: kept)
+    return SimpleNamespace(project=made, settings=SimpleNamespace(home=folder), lake=kept_lake, log=log)
 
 
 @pytest.fixture
@@ -118,7 +122,8 @@ def test_a_tick_takes_in_what_settled_and_asks_for_its_run(
     assert spanned(asked.tags) == (DAYS[1], DAYS[1])
     assert asked.tags[REASON] == "new logs arrived"
     assert RESTATES not in asked.tags
-    assert (place / "refused" / "words.jsonl.reason").exists()
+    refused = [record for record in deployment(tmp_path, kept).log.records() if record.refused]
+    assert ["no readable row" in record.refused for record in refused] == [True]
     # Evaluated again with the cursor from before, as after a crash, the run has the same key.
     (again,), _ = tick(cursor)
     assert again.run_key == asked.run_key

@@ -131,7 +131,7 @@ def test_late_clicks_restate_their_slice_and_what_came_of_it(
             *SMALLER,
             'name="fresh"',
             "checks.requests=3",
-            f'source.path="{landing / "accepted"}"',
+            f'source.path="{landing}"',
         )
         run(fresh, instance, dg.RunRequest(tags=span(DAYS[0], DAYS[2])))
     for day in DAYS:

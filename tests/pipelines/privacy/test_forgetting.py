@@ -8,7 +8,6 @@ import polars as pl
 import pytest
 from typer.testing import CliRunner
 
-from features.pseudonyms import FORGOTTEN
 from pipelines.cli import app
 from pipelines.deployment import Deployment
 from pipelines.privacy.forgetting import SAW
@@ -101,6 +100,5 @@ def test_a_forgotten_person_is_nowhere_and_stays_away(
     assert [version["tags"][SAW] for version in ran.registry.versions("ranker")] == ["1", "1"]
     materialise(ran, LAST, LAST)
     assert naming(home, user, pseudonym) == []
-    assert lake.read("rejects").filter(reason=FORGOTTEN)["raw"].unique().to_list() == [""]
     assert lake.read("ranking_dataset", [LAST]).height > 0
     assert [version["tags"].get(SAW) for version in ran.registry.versions("ranker")][2:] == [None]

@@ -1,0 +1,293 @@
+"""Every file is parsed once, wholly or not at all, whatever was met before it and whoever is killed."""
+
+import gzip
+import json
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+from unittest.mock import Mock
+
+import polars as pl
+import pytest
+
+from features.errors import SourceError
+from features.project import Project
+from features.sources import read
+from features.sources.raw import FORGOTTEN
+from pipelines import event_log
+from pipelines.arrival import take_in
+from pipelines.event_log import EventLog
+from pipelines.identities import Privacy
+from pipelines.lake import Lake
+from pipelines.landing import open_landing
+from pipelines.privacy.retention import about_people
+
+
+def shown(day: int, name: str, user: str = "u") -> str:
+    at = datetime(2026, 1, day, 12, tzinfo=UTC).isoformat()
+    event = {
+        "event": "ranking",
+        "id": name,
+        "user": user,
+        "timestamp": at,
+        "items": [{"id": "a"}, {"id": "b"}],
+    }
+    return json.dumps(event) + "\n"
+
+
+def click(day: int, name: str, ranking: str, item: str = "a") -> str:
+    at = datetime(2026, 1, day, 13, tzinfo=UTC).isoformat()
+    event = {"event": "interaction", "id": name, "user": "u", "timestamp": at, "item": item, "type": "click"}
+    return json.dumps({**event, "ranking": ranking}) + "\n"
+
+
+def log_of(folder: Path, **source: Any) -> EventLog:
+    given = {"format": "metarank", "path": "log", **source}
+    slices = {"start": datetime(2026, 1, 5, tzinfo=UTC)}
+    project = Project.model_validate({"name": "toy", "source": given, "slices": slices, "folder": folder})
+    lake = Lake(str(folder / "lake"))
+    return EventLog(lake, project, Privacy(lake, ""), folder / "lock")
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "log").mkdir()
+    return tmp_path
+
+
+def ids(log: EventLog) -> list[str]:
+    return log.events().impressions["impression_id"].to_list()
+
+
+def reasons(log: EventLog) -> list[tuple[str, int, str]]:
+    return log.events().rejects.select("source", "line", "reason").rows()
+
+
+def opened(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Sources of the files that are parsed from now on."""
+    seen: list[str] = []
+    parse = event_log.chunks
+
+    def spy(project: Project, file: Any, *rest: Any) -> Iterable[Any]:
+        seen.append(file.source)
+        return parse(project, file, *rest)
+
+    monkeypatch.setattr(event_log, "chunks", spy)
+    return seen
+
+
+def test_a_file_is_parsed_once_and_a_new_one_beside_it_alone(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = opened(monkeypatch)
+    log = log_of(folder)
+    for day in (5, 6, 7):
+        (folder / "log" / f"{day}.jsonl").write_text(shown(day, f"i{day}"))
+        log.take_in([folder / "log"])
+
+    assert seen == ["5.jsonl", "6.jsonl", "7.jsonl"]
+    assert log.take_in([folder / "log"]) == []
+    assert ids(log_of(folder)) == ["i5", "i6", "i7"]
+    assert [record.slices for record in log.records()] == [("2026-01-05",), ("2026-01-06",), ("2026-01-07",)]
+
+
+def test_a_slice_is_read_without_the_others(folder: Path) -> None:
+    (folder / "log" / "a.jsonl").write_text(shown(5, "i5") + shown(6, "i6") + "{broken\n")
+    log = log_of(folder)
+    log.take_in([folder / "log"])
+
+    found = log.events(["2026-01-06"])
+
+    assert found.impressions["impression_id"].to_list() == ["i6"]
+    assert found.rejects.select("source", "line", "reason", "slice").rows() == [
+        ("a.jsonl", 3, "broken_json", "2026-01-06")
+    ]
+
+
+def test_an_id_of_an_earlier_file_is_a_duplicate_and_a_click_is_held_against_its_list(folder: Path) -> None:
+    log = log_of(folder)
+    (folder / "log" / "1.jsonl").write_text(shown(5, "i5") + click(5, "c1", "i5"))
+    log.take_in([folder / "log"])
+    (folder / "log" / "2.jsonl").write_text(
+        shown(6, "i5")
+        + click(6, "c1", "i5")
+        + click(6, "c2", "i5", item="z")
+        + click(6, "c3", "i5", item="b")
+    )
+    log.take_in([folder / "log"])
+
+    assert ids(log) == ["i5"]
+    assert log.events().interactions["interaction_id"].to_list() == ["c1", "c3"]
+    assert reasons(log) == [
+        ("2.jsonl", 1, "duplicate_id"),
+        ("2.jsonl", 2, "duplicate_id"),
+        ("2.jsonl", 3, "item_not_shown"),
+    ]
+
+
+@pytest.mark.parametrize("rows", [1, 2, 7, 1000])
+def test_however_a_file_is_cut_into_chunks_its_rows_are_the_same(folder: Path, rows: int) -> None:
+    lines = [shown(5 + n // 8, f"i{n % 29}") + click(5 + n // 8, f"c{n}", f"i{n}") for n in range(32)]
+    (folder / "log" / "a.jsonl").write_text("".join(lines) + "{broken\n")
+    log, whole = log_of(folder, chunk_rows=rows), log_of(folder)
+    monkey = pytest.MonkeyPatch()
+    with monkey.context() as small:
+        small.setattr("features.sources.files._BLOCK", 400)
+        (record,) = log.take_in([folder / "log"])
+
+    assert (record.rows, record.rejected) == (65, 4)
+    assert record.rows == sum(table.height for table in vars(log.events()).values())
+    assert len({*ids(log)}) == 29
+    assert log.root == whole.root
+
+
+def test_whoever_is_killed_leaves_nothing_and_the_file_is_parsed_anew(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (folder / "log" / "a.jsonl").write_text(shown(5, "i1") + shown(6, "i2") + "{broken\n")
+    with monkeypatch.context() as broken:
+        broken.setattr(EventLog, "_save", Mock(side_effect=KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            log_of(folder).take_in([folder / "log"])
+    assert log_of(folder).events().impressions.is_empty()
+
+    log = log_of(folder)
+    log.take_in([folder / "log"])
+
+    assert ids(log) == ["i1", "i2"]
+    assert len(reasons(log)) == 1
+
+
+def test_a_file_that_a_run_has_read_may_only_grow(folder: Path) -> None:
+    path, log = folder / "log" / "a.jsonl", log_of(folder)
+    path.write_text(shown(5, "i1"))
+    log.take_in([folder / "log"])
+    path.write_text(shown(5, "mended"))
+    log.take_in([folder / "log"])
+    assert ids(log) == ["mended"]
+
+    log.lake.write("candidates", "2026-01-05", pl.DataFrame({"x": [1]}))
+    path.write_text(shown(5, "mended") + shown(6, "i2") + "{broken\n")
+    (record,) = log.take_in([folder / "log"])
+    assert record.rows == 2
+    assert ids(log) == ["mended", "i2"]
+    assert reasons(log) == [("a.jsonl", 3, "broken_json")]
+
+    path.write_text(shown(5, "other") + shown(6, "i2") + "{broken\n")
+    with pytest.raises(SourceError, match=r"a\.jsonl changed since it was parsed .* to another file"):
+        log.take_in([folder / "log"])
+
+
+def test_the_same_content_is_parsed_once_whatever_its_name(folder: Path) -> None:
+    log = log_of(folder)
+    for name in ("one.jsonl", "other.jsonl"):
+        (folder / "log" / name).write_text(shown(6, "i1"))
+    log.take_in([folder / "log"])
+
+    assert reasons(log) == []
+    assert [record.rows for record in log.records()] == [1, 0]
+    assert log.take_in([folder / "log"]) == []
+
+
+def test_lists_around_the_interactions_of_a_later_file_are_drawn_as_if_all_were_one(folder: Path) -> None:
+    log = log_of(folder, format="tables", tables={"shape": "interactions", "sampled": 4})
+    rows = [f"u{n % 3},2026-01-{5 + n // 20:02}T12:{n % 20:02}:00Z,i{n * 7 % 11}" for n in range(40)]
+    for name, part in (("1", rows[:25]), ("2", rows[25:])):
+        (folder / "log" / f"{name}.csv").write_text("\n".join(["user_id,timestamp,item_id", *part]))
+        log.take_in([folder / "log"])
+    (folder / "whole.csv").write_text("\n".join(["user_id,timestamp,item_id", *rows]))
+
+    whole = read(log.project, [folder / "whole.csv"]).impressions.sort("shown_at", "impression_id")
+
+    assert log.events().impressions["candidates"].equals(whole["candidates"])
+
+
+def test_other_settings_of_the_source_parse_the_files_again(folder: Path) -> None:
+    (folder / "log" / "a.jsonl").write_text(shown(6, "i1"))
+    log, other = log_of(folder), log_of(folder, known_after="1h")
+    log.take_in([folder / "log"])
+
+    assert ids(other) == []
+    other.take_in([folder / "log"])
+    assert ids(other) == ids(log)
+
+
+def test_a_person_who_was_forgotten_stays_out_of_later_files(folder: Path) -> None:
+    log = log_of(folder)
+    log.privacy.remember("u", {"ranker": (), "interest": ()})
+    (folder / "log" / "a.jsonl").write_text(shown(6, "i1") + shown(6, "i2", user="v"))
+    log.take_in([folder / "log"])
+
+    assert ids(log) == ["i2"]
+    assert log.events().rejects.select("reason", "raw").rows() == [(FORGOTTEN, "")]
+
+
+def test_what_forgets_people_and_what_is_old_finds_the_log(folder: Path) -> None:
+    (folder / "log" / "a.jsonl").write_text(shown(6, "i1") + click(6, "c1", "i1") + "{broken\n")
+    log = log_of(folder)
+    log.take_in([folder / "log"])
+
+    assert about_people(log.lake) == [
+        f"{log.root}/{name}" for name in ("impressions", "interactions", "rejects")
+    ]
+
+
+BROKEN = {
+    "broken.jsonl.gz": (gzip.compress(shown(6, "i1").encode() * 50)[:-12], "breaks off"),
+    "words.jsonl": (b"no log at all\n", "no readable row"),
+    "empty.jsonl": (b"", "no readable row"),
+    "picture.png": (b"\x89PNG", "unknown type"),
+    "array.json": (f"[{shown(6, 'i1')}]".encode(), "jq -c"),
+}
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_what_arrives_and_is_no_whole_log_is_refused_once_and_the_next_is_parsed(
+    folder: Path, name: str
+) -> None:
+    log = log_of(folder, path="", landing="in")
+    place = open_landing(log.project, folder)
+    assert place
+    content, said = BROKEN[name]
+    (place.folder / name).write_bytes(content)
+    (place.folder / "monday").mkdir()
+    (place.folder / "monday" / "z.jsonl").write_text(shown(6, "i1") + shown(8, "i2"))
+    listing = place.look()
+
+    refused, parsed = sorted(take_in(place, log, listing, listing), key=lambda line: "refused" not in line)
+
+    assert refused.startswith(f"{name} was refused: ")
+    assert said in refused
+    assert parsed == "monday/z.jsonl was parsed: 2 rows, of 2026-01-06, 2026-01-08"
+    assert take_in(place, log, listing, place.look()) == []
+    assert ids(log) == ["i1", "i2"]
+
+
+@pytest.mark.parametrize(
+    "error", [pl.exceptions.PanicException("not implemented"), TypeError("no"), MemoryError()]
+)
+def test_whatever_an_arriving_file_raises_it_is_refused(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, error: BaseException
+) -> None:
+    log, path = log_of(folder), folder / "log" / "a.jsonl"
+    path.write_text(shown(6, "i1"))
+    monkeypatch.setattr(event_log, "build", Mock(side_effect=error))
+
+    record = log.arrive("a.jsonl", path, str(path), 1, "then")
+
+    assert type(error).__name__ in record.refused
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), OSError("disk full")])
+def test_what_the_lake_raises_is_no_fault_of_the_file(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, error: BaseException
+) -> None:
+    log, path = log_of(folder), folder / "log" / "a.jsonl"
+    path.write_text(shown(6, "i1"))
+    monkeypatch.setattr(Lake, "draft", Mock(side_effect=error))
+
+    with pytest.raises(type(error)):
+        log.arrive("a.jsonl", path, str(path), 1, "then")
+
+    assert log.records() == []
