@@ -20,7 +20,7 @@ SHARPNESS = 5.0
 
 
 @compiled
-def dot(left: Vectors, a: int, right: Vectors, b: int) -> int:
+def dot(left: Vectors, a: int, right: Vectors, b: int) -> np.int32:
     """The product of row `a` of some vectors and row `b` of others."""
     total = np.int32(0)
     for n in range(left.shape[1]):
