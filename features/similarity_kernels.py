@@ -17,6 +17,8 @@ Vectors = NDArray[np.int16]
 UNIT = 16384
 SHARPNESS = 5.0
 """Of the soft maximum: log(1 + Σ exp(5 · cosine))."""
+_ROUNDER = 1.5 * 2**12
+"""Added and taken away, it leaves multiples of 2⁻⁴⁰: cosines that cancel in a list's sum then leave exactly 0."""
 
 
 @compiled
@@ -129,6 +131,7 @@ def similarities(
                 total, greatest, soft = 0.0, -1.0, 1.0
                 for place in range(kind * most, kind * most + sizes[kind]):
                     cosine = (dot(vectors, shown, past, place) + offset - near[place]) * unit * scale[place]
+                    cosine = (cosine + _ROUNDER) - _ROUNDER
                     total += cosine
                     greatest = max(greatest, cosine)
                     soft += math.exp(SHARPNESS * cosine)

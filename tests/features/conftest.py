@@ -160,6 +160,7 @@ class Oracle:
         own, *texts = [[a - b for a, b in zip(v, mean, strict=True)] for v in (own, *texts)]
         near = [sum(a * b for a, b in zip(own, o, strict=True)) for o in texts]
         near = [n and n / math.hypot(*own) / math.hypot(*o) for n, o in zip(near, texts, strict=True)]
+        near = [round(n * 2**40) / 2**40 for n in near]  # what cancels in a list's sum leaves 0
         return sum(near) / len(near), max(near), math.log(1 + sum(math.exp(5 * n) for n in near))
 
     def entropy(self, facts: list[Fact], attribute: str) -> float:
