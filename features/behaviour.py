@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 
 from features.catalogue import catalogue, features
 from features.project import Project
-from features.similarity import text_similarity
+from features.similarity import MEAN_TEXT, exposed, mean_text, text_similarity
 from features.state.counters import counters, is_global
 from features.state.histories import Skips, moments, remembered, still_answerable
-from features.state.moment import MomentState, SliceEvents
+from features.state.moment import OWN, MomentState, SliceEvents
 from features.state.threads import aside
 from features.versions import latest, versions
 
@@ -38,7 +38,7 @@ class Answers:
     """What the global counters held just before each list of a slice, in order of (shown_at, impression_id)."""
 
     by_list: pl.DataFrame
-    """Columns are numbered as the plan's reads."""
+    """Columns are numbered as the plan's reads; where texts are compared, `mean_text` is the mean shown before."""
     by_candidate: pl.DataFrame
     expected: pl.Series
     """Clicks that an average item would have had at each candidate's position."""
@@ -110,7 +110,12 @@ def advance(
 
 
 def answer_globals(
-    state: MomentState, events: SliceEvents, placed: pl.DataFrame, until: datetime, project: Project
+    state: MomentState,
+    events: SliceEvents,
+    placed: pl.DataFrame,
+    until: datetime,
+    project: Project,
+    vectors: pl.DataFrame,
 ) -> tuple[Answers, MomentState]:
     """What the global counters answer to all lists of a slice, and the state after it as far as they make it.
 
@@ -126,6 +131,8 @@ def answer_globals(
         for side, reads in (("by_list", plan.by_list), ("by_candidate", plan.by_candidate))
     )  # fmt: skip
     expected = pl.Series("expected", np.concatenate([chunk.expected for chunk in chunks]))
+    if plan.texts:
+        by_list = by_list.with_columns(mean_text(state, work.layout, vectors))
     return Answers(by_list, by_candidate, expected), work.counted(until)
 
 
@@ -205,7 +212,7 @@ class _Work:
                     (given.by_list, chunk.by_list, chunk.lists),
                     (given.by_candidate, chunk.by_candidate, chunk.candidates),
                 ):
-                    for name in answers.columns:
+                    for name in answers.drop(MEAN_TEXT, strict=False).columns:
                         into[int(name)] = answers[name].to_numpy()[rows]
             yield chunk
 
@@ -225,8 +232,10 @@ class _Work:
 
     def counted(self, until: datetime) -> MomentState:
         """The state at `until`, but for what it remembers of each user."""
-        own = {name: getattr(self.before, name) for name in ("open", "shown", "sessions", "moments")}
-        return MomentState(until, self.project, latest(self.versions), **own, counted=self.tables)
+        own = {name: getattr(self.before, name) for name in OWN}
+        return MomentState(
+            until, self.project, latest(self.versions), **own, exposed=self._exposed(), counted=self.tables
+        )
 
     def histories(self, until: datetime) -> dict[str, pl.DataFrame]:
         """What the state at `until` remembers of each user, but for sessions: it does not wait for any count."""
@@ -242,19 +251,22 @@ class _Work:
         assert self.sessions is not None
         sessions = self.sessions.table(until)
         return MomentState(
-            until, self.project, latest(self.versions), **histories, sessions=sessions, counted=self.tables
+            until,
+            self.project,
+            latest(self.versions),
+            **histories,
+            sessions=sessions,
+            exposed=self._exposed(),
+            counted=self.tables,
         )
 
+    def _exposed(self) -> pl.DataFrame:
+        return self.before.exposed if self.given else exposed(self.before.exposed, self.layout)
+
     def _texts(self, vectors: pl.DataFrame) -> Floats:
-        layout, features = self.layout, self.project.features
-        lists = layout.impressions.select("impression_id", "user_id", as_of="shown_at")[layout.list_of]
-        version = pl.Series("version", layout.version).replace(-1, None).cast(pl.UInt32)
+        given = self.given.by_list[MEAN_TEXT] if self.given else mean_text(self.before, self.layout, vectors)
         past = moments(self.before, self.events, self.project)
-        queries = lists.with_columns(layout.candidates["item_id"], version)
-        found = text_similarity(
-            queries, past, layout.described.found, vectors, features.recent, features.forget_after
-        )
-        return found.to_numpy().T.astype(float)
+        return text_similarity(self.before, self.layout, given, past, vectors)
 
 
 def _needed(plan: "FeaturePlan", project: Project, update: bool) -> set[str]:

@@ -115,12 +115,12 @@ class Features(Section):
     """What nothing touched for so long is forgotten: it keeps the state small."""
     prior_strength: float = Field(10.0, gt=0)
     """Exposures' worth of the prior rate in a smoothed rate."""
-    recent: int = Field(20, ge=1)
-    """Clicked and passed-over items whose text a candidate is compared with."""
+    text_history: int = Field(128, ge=1)
+    """Latest clicked items, and as many skipped ones, whose text a candidate is compared with."""
     passed_per_list: int = Field(8, ge=0)
     """Items of a list, from its top, that are remembered as passed over when it is left."""
     remembered: int = Field(128, ge=1)
-    """Moments of each user that the state keeps."""
+    """Moments of each user that the state keeps, and beside them up to `text_history` clicks and as many skips."""
 
     @model_validator(mode="after")
     def _known_half_lives(self) -> "Features":

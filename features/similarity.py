@@ -1,121 +1,119 @@
-"""How near a candidate's text is to what the user lately took and passed over."""
+"""How near a candidate's text is to what the user clicked and skipped, seen from the mean text that was shown.
 
-from datetime import timedelta
+Text vectors share a large common part: raw cosines say mostly that all texts of a catalogue are alike. Taken around the
+mean of what was shown, they tell items apart.
+"""
+
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from features.point_in_time import known_before
 from features.state.histories import PASSED
-from features.versions import see
+from features.state.moment import MomentState
 
-COLUMNS = (
-    "text_clicked_mean",
-    "text_clicked_max",
-    "text_clicked_last",
-    "text_passed_mean",
-    "text_passed_max",
-    "text_passed_last",
-)
-_BATCH = 512  # impressions at a time: a few hundred MB at 300 candidates of 384 numbers
+if TYPE_CHECKING:
+    from features.state.layout import Layout
+
+COLUMNS = tuple(f"text_{past}_{form}" for past in ("clicked", "skipped") for form in ("mean", "max", "lse"))
+MEAN_TEXT = "mean_text"
+Vectors = NDArray[np.int16]
+Ints = NDArray[np.int64]
+
+
+def exposed(before: pl.DataFrame, layout: "Layout") -> pl.DataFrame:
+    """`MomentState.exposed` after the lists of a layout."""
+    found = layout.described.found
+    times = np.bincount(layout.version[layout.version >= 0], minlength=found.height)
+    fresh = found.select("item_id", "known_at", exposures=pl.Series(times, dtype=pl.Int64))
+    every = pl.concat([before, fresh.filter(pl.col("exposures") > 0)])
+    return every.group_by("item_id", "known_at").agg(pl.sum("exposures")).sort("item_id", "known_at")
+
+
+def mean_text(state: MomentState, layout: "Layout", vectors: pl.DataFrame) -> pl.Series:
+    """Mean vector of the texts shown strictly before each list of a layout; the catalogue's as long as none was.
+
+    `vectors`: `schemas.ItemVectors`, of every version that was ever shown. An array of 16-bit integers a list, see
+    `similarity_kernels`.
+    """
+    from features.similarity_kernels import running_means
+
+    described, texts = layout.described, _texts(state, layout, vectors)
+    first, known_at = described.by_item()
+    replaces = np.arange(known_at.size) - 1
+    replaces[first[:-1][np.diff(first) > 0]] = -1
+    means = running_means(
+        layout.at, layout.start, layout.version, texts.vectors, texts.length, known_at, replaces,
+        np.argsort(known_at, kind="stable"), texts.shown, texts.times,
+    )  # fmt: skip
+    return pl.Series(MEAN_TEXT, means, dtype=pl.Array(pl.Int16, means.shape[1]))
 
 
 def text_similarity(
-    queries: pl.DataFrame,
+    state: MomentState,
+    layout: "Layout",
+    means: pl.Series,
     moments: pl.DataFrame,
-    versions: pl.DataFrame,
     vectors: pl.DataFrame,
-    recent: int,
-    forget: timedelta,
-) -> pl.DataFrame:
-    """Cosine similarities of each candidate to the user's last `recent` taken and passed-over items.
+) -> NDArray[np.float64]:
+    """The `COLUMNS`, [column, candidate of the layout], NaN without text or past.
 
-    `queries`: impression_id, user_id, item_id, as_of, version (row of `versions`, or null). `moments`:
-    `schemas.Moments` sorted by (user_id, known_at); only those known in [as_of − `forget`, as_of) are read. `vectors`:
-    `schemas.ItemVectors`. Returns the `COLUMNS`, Float32, row for row; null where there is no text or past.
+    `means`: as `mean_text` gives them. `moments`: `schemas.Moments` sorted by (user_id, known_at). The past is what was
+    known strictly before the list, in the version known then, as candidates are.
     """
-    matrix = _matrix(versions, vectors)
-    rows = queries.select("impression_id", "user_id", "as_of", "version").with_row_index("row")
-    lists = rows.group_by("impression_id", "user_id", "as_of", maintain_order=True).agg("row", "version")
-    is_passed = pl.col("action") == PASSED
-    taken, passed = (
-        _similarities(lists, _history(lists, moments.filter(which), versions, recent, forget), matrix)
-        for which in (~is_passed, is_passed)
-    )
-    values = np.full((queries.height, len(COLUMNS)), np.nan, np.float32)
-    order = lists["row"].explode().to_numpy()
-    values[order] = np.column_stack([taken, passed])
-    return pl.DataFrame(values, schema=list(COLUMNS), orient="row").fill_nan(None)
+    from features.similarity_kernels import similarities
+
+    texts, tables, settings = _texts(state, layout, vectors), state.counted, state.project.features
+    runs = moments["user_id"].rle().struct.unnest()
+    user, item = tables.users.encode(runs["value"]), tables.items.encode(moments["item_id"])
+    begin, end = np.zeros((2, len(tables.users)), np.int64)
+    end[user] = np.cumsum(runs["len"].to_numpy())
+    begin[user] = end[user] - runs["len"].to_numpy()
+    forget = settings.forget_after.total_seconds() * 1e6
+    return similarities(
+        layout.at, layout.start, layout.version, means.to_numpy(), texts.vectors, texts.length,
+        *layout.described.by_item(), begin[layout.user], end[layout.user], item,
+        moments["known_at"].to_physical().to_numpy(),
+        (moments["action"] == PASSED).to_numpy(), settings.text_history, int(forget),
+    )  # fmt: skip
 
 
-def _matrix(versions: pl.DataFrame, vectors: pl.DataFrame) -> NDArray[np.float32]:
-    """Unit vectors by row of `versions`; a last row of NaN stands for "no text"."""
+class _Texts(NamedTuple):
+    """The vectors of a layout's item versions, and the sum and number of those shown before it."""
+
+    given: pl.DataFrame
+    vectors: Vectors
+    length: Ints
+    shown: Ints
+    times: int
+
+
+def _texts(state: MomentState, layout: "Layout", given: pl.DataFrame) -> _Texts:
+    from features.similarity_kernels import lengths
+
+    kept: _Texts | None = layout.described.texts
+    if kept is None or kept.given is not given:
+        vectors, shown = _whole(layout.described.found, given), _whole(state.exposed, given)
+        times = state.exposed["exposures"].to_numpy() * (lengths(shown) > 0)
+        # Of integers: whatever the order, the sum is the same to the bit.
+        total = np.array([times @ column for column in shown.T.astype(np.int64)])
+        kept = layout.described.texts = _Texts(given, vectors, lengths(vectors), total, int(times.sum()))
+    return kept
+
+
+def _whole(versions: pl.DataFrame, vectors: pl.DataFrame) -> Vectors:
+    """Vectors of item versions as whole numbers, a row each; zeros without text."""
+    from features.similarity_kernels import UNIT
+
     width = vectors["vector"].list.len().max() if vectors.height else 1
     assert isinstance(width, int)
     matched = versions.select("item_id", "known_at").join(
         vectors, on=["item_id", "known_at"], how="left", maintain_order="left"
     )
-    matrix = np.full((versions.height + 1, width), np.nan, np.float32)
+    whole = np.zeros((versions.height, width), np.int16)
     known = matched["vector"].is_not_null().to_numpy()
     if known.any():
-        matrix[:-1][known] = matched["vector"].drop_nulls().list.to_array(width).to_numpy()
-    return matrix
-
-
-def _similarities(
-    lists: pl.DataFrame, history: NDArray[np.int64], matrix: NDArray[np.float32]
-) -> NDArray[np.float32]:
-    """Mean, max and last similarity, one row a candidate in the order of `lists`."""
-    sizes = lists["version"].list.len().to_numpy()
-    out = np.full((int(sizes.sum()), 3), np.nan, np.float32)
-    ends = np.cumsum(sizes)
-    for first in range(0, lists.height, _BATCH):
-        batch = slice(first, min(first + _BATCH, lists.height))
-        size = sizes[batch]
-        inside = np.arange(size.max())[None, :] < size[:, None]
-        candidates = np.full(inside.shape, -1)
-        candidates[inside] = lists["version"][batch].explode().fill_null(-1).to_numpy()
-        near = np.einsum("icd,ihd->ich", matrix[candidates], matrix[history[batch]], optimize=True)
-        near = np.where(inside[:, :, None], near, np.nan)[inside]
-        some = ~np.isnan(near).all(axis=1)
-        block = np.full((near.shape[0], 3), np.nan, np.float32)
-        block[some, 0] = np.nanmean(near[some], axis=1)
-        block[some, 1] = np.nanmax(near[some], axis=1)
-        block[:, 2] = near[:, -1]
-        out[ends[first] - sizes[first] : ends[batch.stop - 1]] = block
-    return out
-
-
-def _history(
-    lists: pl.DataFrame, past: pl.DataFrame, versions: pl.DataFrame, recent: int, forget: timedelta
-) -> NDArray[np.int64]:
-    """Item versions of each impression's last `recent` moments, right-aligned, -1 where there are fewer.
-
-    A past item is read in the version known before the impression, as the candidates are.
-    """
-    positions = past.with_row_index("position")
-    starts = positions.group_by("user_id").agg(start=pl.col("position").min())
-    bounds = known_before(
-        lists.select("user_id", "as_of"),
-        positions.select("user_id", "known_at", "position"),
-        "as_of",
-        "known_at",
-        by="user_id",
-    ).join(starts, on="user_id", how="left", maintain_order="left")
-    last = bounds["position"].cast(pl.Int64).fill_null(-1).to_numpy()
-    start = bounds["start"].cast(pl.Int64).fill_null(0).to_numpy()
-    place = last[:, None] - np.arange(recent)[::-1][None, :]
-    held = (place >= start[:, None]) & (last >= 0)[:, None]
-    remembered = pl.DataFrame(
-        {
-            "item_id": past["item_id"].gather(place[held]),
-            "since": past["known_at"].gather(place[held]),
-            "as_of": bounds["as_of"].gather(np.nonzero(held)[0]),
-        }
-    )
-    history = np.full(held.shape, -1)
-    lately = pl.col("as_of") - pl.col("since") <= forget
-    seen = see(remembered, versions, "as_of").select(pl.when(lately).then("version")).to_series()
-    history[held] = seen.cast(pl.Int64).fill_null(-1).to_numpy()
-    return history
+        unit = matched["vector"].drop_nulls().list.to_array(width).to_numpy()
+        whole[known] = np.rint(unit / np.linalg.norm(unit, axis=1, keepdims=True) * UNIT)
+    return whole

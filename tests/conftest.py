@@ -78,7 +78,7 @@ def project(**sections: Any) -> Project:
         "features": {
             "half_lives": ["1h", "none"],
             "prior_strength": 4.0,
-            "recent": 2,
+            "text_history": 2,
             "passed_per_list": 2,
             "remembered": 3,
         },

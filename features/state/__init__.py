@@ -14,10 +14,11 @@ moment.py         the state as a whole
 """
 
 from features.state.counters import Counter, column, counters, is_global, kinds_counted
-from features.state.moment import OWN, MomentState, SliceEvents, names, restore, start
+from features.state.moment import OWN, SHARED, MomentState, SliceEvents, names, restore, start
 
 __all__ = [
     "OWN",
+    "SHARED",
     "Counter",
     "MomentState",
     "SliceEvents",

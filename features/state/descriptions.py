@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from functools import cached_property
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import polars as pl
@@ -32,6 +32,8 @@ class Descriptions:
         self._known_at = known_at[order]
         self._items = items
         self._numbers: dict[str, NDArray[np.float64]] = {}
+        self.texts: Any = None
+        """What `features.similarity` keeps of the versions' vectors: requests come one by one."""
         self._first = starts(np.bincount(numbers, minlength=len(items)))
         self.values = {
             name: pairs_of(self.found["attributes"], name, known) for name, known in attributes.items()
@@ -39,10 +41,14 @@ class Descriptions:
 
     def seen(self, item: Ints, at: Ints) -> Ints:
         """Version of each row's item that was known strictly before the row's instant, or -1."""
+        return versions_seen(item, at, *self.by_item())
+
+    def by_item(self) -> tuple[Ints, Ints]:
+        """First version of each item, and the end of the last; when each version became known."""
         missing = len(self._items) + 1 - self._first.size
         if missing:
             self._first = np.append(self._first, np.full(missing, self._first[-1]))
-        return versions_seen(item, at, self._first, self._known_at)
+        return self._first, self._known_at
 
     def numbers(self, name: str) -> NDArray[np.float64]:
         """A declared number of each version, NaN where it does not give it."""

@@ -112,7 +112,7 @@ def remembered(state: MomentState, skips: Skips, events: SliceEvents, until: dat
     users = pl.concat([rows["user_id"].rle().struct.field("value") for rows in (kept, fresh)]).unique().sort()
     old, new = (_runs(rows["user_id"], users) for rows in (kept, fresh))
     is_skip = [(rows["action"] == PASSED).to_numpy() for rows in (kept, fresh)]
-    chosen = newest(old, new, is_skip[0], is_skip[1], declared.remembered, declared.recent)
+    chosen = newest(old, new, is_skip[0], is_skip[1], declared.remembered, declared.text_history)
     return pl.concat([kept, fresh])[chosen]
 
 

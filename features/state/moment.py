@@ -42,8 +42,11 @@ _SESSIONS: dict[str, Any] = {
     "exposures": pl.Float64,
     "clicks": pl.Float64,
 }
+_EXPOSED: dict[str, Any] = {"item_id": pl.String, "known_at": _INSTANT, "exposures": pl.Int64}
 OWN = ("open", "shown", "sessions", "moments")
 """Tables of the state, beside counters, whose rows are each one user's."""
+SHARED = ("items", "exposed")
+"""Tables of the state, beside counters, that all users share."""
 
 
 @dataclass(frozen=True)
@@ -71,6 +74,8 @@ class MomentState:
     """Sessions that may go on: when each began and was last seen, its lists, and the user's counts at its start."""
     moments: pl.DataFrame
     """Each user's latest moments (`schemas.Moments`), in order."""
+    exposed: pl.DataFrame
+    """How often each item version was shown: with its vectors, the mean text that was shown."""
     counted: "Tables" = field(repr=False)
     """The decayed counters. They may be ahead of no other state: `advance` goes on from a copy."""
 
@@ -80,7 +85,7 @@ class MomentState:
 
     def tables(self) -> dict[str, pl.DataFrame]:
         """The state as tables, by name; `restore` takes them back."""
-        others = {"items": self.items} | {name: getattr(self, name) for name in OWN}
+        others = {name: getattr(self, name) for name in (*SHARED, *OWN)}
         return {grain: self.stored(grain) for grain in self.counted.declared} | others
 
     def stored(self, grain: str) -> pl.DataFrame:
@@ -104,7 +109,7 @@ class MomentState:
 
 def names(project: Project) -> list[str]:
     """Names of the tables of a state."""
-    return [*counters(project), "items", *OWN]
+    return [*counters(project), *SHARED, *OWN]
 
 
 def start(project: Project) -> MomentState:
@@ -119,7 +124,12 @@ def restore(at: datetime, tables: Mapping[str, pl.DataFrame], project: Project) 
 
     blank = {"items": Items.create_empty(), "moments": Moments.create_empty()} | {
         name: pl.DataFrame(schema=schema)
-        for name, schema in (("open", _OPEN), ("shown", _SHOWN), ("sessions", _SESSIONS))
+        for name, schema in (
+            ("open", _OPEN),
+            ("shown", _SHOWN),
+            ("sessions", _SESSIONS),
+            ("exposed", _EXPOSED),
+        )
     }
     totals = {grain: tables.get(grain, empty(counter)) for grain, counter in counters(project).items()}
     others = {name: tables.get(name, table) for name, table in blank.items()}

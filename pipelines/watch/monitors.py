@@ -21,8 +21,6 @@ from pipelines.watch.unusual import click_noise, cosine_distance, unusual
 
 _ROWS = 5_000
 """Most rows of each side in a comparison of distributions: chance then moves the index by about 0.004."""
-_ALIKE = 1e-6
-"""Text likeness is computed in single precision, whose rounding depends on how many are computed at once."""
 _NAMED = 5
 
 
@@ -246,7 +244,7 @@ def furthest(kept: pl.DataFrame, live: pl.DataFrame, limit: float) -> tuple[floa
         size = ours.abs().fill_null(1.0).clip(lower_bound=1.0)
         gap = float(((ours - theirs).abs() / size).fill_null(0.0).max() or 0.0)  # type: ignore[arg-type]
         gap = gap if (ours.is_null() == theirs.is_null()).all() else float("inf")
-        if gap > max(limit, _ALIKE if name.startswith("text_") else 0.0) and gap > most:
+        if gap > limit and gap > most:
             where = name
         most = max(most, gap)
     return most, where

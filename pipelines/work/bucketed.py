@@ -21,7 +21,7 @@ import polars as pl
 from features.behaviour import Answers, advance, answer_globals, read_and_advance
 from features.buckets import bucket as bucket_of
 from features.project import Project
-from features.state import OWN, MomentState, SliceEvents, counters, is_global, restore, start
+from features.state import OWN, SHARED, MomentState, SliceEvents, counters, is_global, restore, start
 from features.state.histories import explode
 from pipelines.deployment import STATE
 from pipelines.engine import Engine
@@ -156,7 +156,7 @@ def tell(work: Work, bucket: int) -> None:
 def count(work: Work, _: int) -> list[Part]:
     """The global counters of the slice: what they answer each bucket, and their tables at its end."""
     names = [grain for grain, counter in counters(work.project).items() if is_global(counter)]
-    state = work.state({name: work.before(name) for name in (*names, "items")})
+    state = work.state({name: work.before(name) for name in (*names, *SHARED)})
     lists, done = (
         pl.concat(work.scratch.read(f"told/{n}", name).with_columns(bucket=n) for n in range(work.buckets))
         for name in ("lists", "done")
@@ -165,7 +165,9 @@ def count(work: Work, _: int) -> list[Part]:
     fresh = work.lake.read("items", [work.slice]).drop(SLICE)
     until = work.project.slices.window(work.slice)[1]
     events = SliceEvents(fresh, lists.drop("bucket"), pl.DataFrame())
-    answers, after = answer_globals(state, events, done.drop("bucket"), until, work.project)
+    every = work.lake.slices("item_vectors")
+    vectors = work.lake.read("item_vectors", [key for key in every if key <= work.slice]).drop(SLICE)
+    answers, after = answer_globals(state, events, done.drop("bucket"), until, work.project, vectors)
     of_candidate = lists["bucket"].gather(
         pl.int_range(lists.height, eager=True)
         .repeat_by(lists["candidates"].list.len())
@@ -179,7 +181,7 @@ def count(work: Work, _: int) -> list[Part]:
             "expected": answers.expected.filter(theirs).to_frame(),
         }
         work.scratch.write(f"answers/{bucket}", frames)
-    tables = {name: after.stored(name) for name in names} | {"items": after.items}
+    tables = {name: after.stored(name) for name in names} | {name: getattr(after, name) for name in SHARED}
     return [part for name, table in tables.items() for part in work.draft(name, table)]
 
 

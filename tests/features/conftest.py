@@ -135,23 +135,33 @@ class Oracle:
                     found.append((left_at, c["item_id"]))
         return found
 
-    def likeness(self, item: str, past: list[tuple[Any, ...]], as_of: datetime) -> tuple[float, float, float]:
-        """Mean, greatest and last similarity to the newest of the past."""
+    def vector(self, item: str, before: datetime) -> list[float] | None:
+        version = self.version(item, before)
+        return self.vectors.get((item, version["known_at"])) if version else None
 
-        def vector(of: str) -> list[float] | None:
-            version = self.version(of, as_of)
-            return self.vectors.get((of, version["known_at"])) if version else None
+    def mean_text(self, before: datetime) -> list[float]:
+        """Of all that was shown, or else of the catalogue; to 1/16384, as vectors are kept."""
+        shown = [self.vector(c["item_id"], r["shown_at"]) for r, c in self.sights if r["shown_at"] < before]
+        texts = [v for v in shown if v] or [
+            v for i in {i["item_id"] for i in self.items} if (v := self.vector(i, before))
+        ]
+        return [round(16384 * sum(n) / len(texts)) / 16384 for n in zip(*texts, strict=True)]
 
-        own = vector(item)
+    def similarity(
+        self, item: str, past: list[tuple[Any, ...]], as_of: datetime
+    ) -> tuple[float, float, float]:
+        """Mean, greatest and soft greatest similarity to the newest of the past, seen from the mean text."""
         known = [m for m in past if timedelta(0) < as_of - m[0] <= self.settings.forget_after]
-        others = [vector(moment[1]) for moment in sorted(known)[-self.settings.recent :]]
-        if own is None or not others:
+        others = [self.vector(moment[1], as_of) for moment in sorted(known)[-self.settings.text_history :]]
+        own, texts = self.vector(item, as_of), [o for o in others if o]
+        if own is None or not texts:
             return math.nan, math.nan, math.nan
-        near = [math.nan if o is None else sum(a * b for a, b in zip(own, o, strict=True)) for o in others]
-        there = [n for n in near if not math.isnan(n)]
-        if not there:
-            return math.nan, math.nan, math.nan
-        return sum(there) / len(there), max(there), near[-1]
+        mean = self.mean_text(as_of)
+        own, *texts = [[a - b for a, b in zip(v, mean, strict=True)] for v in (own, *texts)]
+        near = [sum(a * b for a, b in zip(own, o, strict=True)) for o in texts]
+        near = [n and n / math.hypot(*own) / math.hypot(*o) for n, o in zip(near, texts, strict=True)]
+        near = [round(n * 2**40) / 2**40 for n in near]  # what cancels in a list's sum leaves 0
+        return sum(near) / len(near), max(near), math.log(1 + sum(math.exp(5 * n) for n in near))
 
     def entropy(self, facts: list[Fact], attribute: str) -> float:
         """Of the clicks among a user's facts by value; a value that was long silent comes back as another one."""

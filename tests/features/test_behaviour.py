@@ -154,12 +154,12 @@ class View:
             for d in self.told.done
             if d["user_id"] == self.user and d["kind"] in ("click", "comment")
         ]
-        taken = self.told.likeness(self.item, moments, self.as_of)
-        passed = self.told.likeness(self.item, self.told.passes(self.user), self.as_of)
+        taken = self.told.similarity(self.item, moments, self.as_of)
+        passed = self.told.similarity(self.item, self.told.passes(self.user), self.as_of)
         return {
             f"text_{action}_{how}": value
-            for action, found in (("clicked", taken), ("passed", passed))
-            for how, value in zip(("mean", "max", "last"), found, strict=True)
+            for action, found in (("clicked", taken), ("skipped", passed))
+            for how, value in zip(("mean", "max", "lse"), found, strict=True)
         } | {"text_taste": taken[0] - passed[0]}
 
     def plain(self) -> dict[str, float]:

@@ -16,7 +16,7 @@ from features.state.histories import PASSED, moments
 @pytest.fixture(scope="module")
 def project(toy: SimpleNamespace) -> Project:
     return toy.project(
-        labels={"attribution": "30m"}, features={"passed_per_list": 8, "remembered": 128, "recent": 20}
+        labels={"attribution": "30m"}, features={"passed_per_list": 8, "remembered": 128, "text_history": 20}
     )
 
 

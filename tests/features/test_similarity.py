@@ -1,142 +1,83 @@
-from datetime import timedelta
+"""What the text columns mean, by hand; `test_behaviour.py` holds them against plain Python in drawn worlds."""
+
+import math
 from types import SimpleNamespace
 
-import numpy as np
 import polars as pl
 import pytest
 
-from features import similarity
-from features.schemas import Moments
-from features.similarity import COLUMNS, text_similarity
+from features.similarity import COLUMNS
 from features.state import SliceEvents
-from features.state.histories import PASSED
-from features.versions import see
 
-EAST, NORTH, BETWEEN, WEST = 0, 1, 2, 4
-"""Texts by the direction of their vector; 5 has none."""
+EAST, NORTH, BETWEEN, WEST, MUTE = "0", "1", "2", "4", "5"
+"""Texts, by the direction of their vector."""
 
 
-@pytest.fixture
-def versions(toy: SimpleNamespace) -> pl.DataFrame:
-    texts = {"east": EAST, "north": NORTH, "between": BETWEEN, "west": WEST, "mute": 5}
-    return toy.items(*(toy.item(name, toy.START, f"text {n}") for name, n in sorted(texts.items())))
-
-
-def likeness(
+def texts(
     toy: SimpleNamespace,
-    versions: pl.DataFrame,
-    past: list[tuple[str, str, float]],
+    *clicks: tuple[str, float],
     shown: tuple[str, ...] = ("east",),
-    recent: int = 20,
-    forget: timedelta = timedelta(days=90),
+    earlier: tuple[str, ...] = (),
+    items: pl.DataFrame | None = None,
+    **features: object,
 ) -> list[dict[str, float | None]]:
-    """Of each item shown to `u` at minute 60; the past is (item, action, minute)."""
-    moments = pl.DataFrame(
-        [("u", item, action, toy.at(minute)) for item, action, minute in past],
-        schema=Moments.create_empty().schema,
-        orient="row",
-    )
-    queries = pl.DataFrame(
-        [("r", "u", item, toy.at(60)) for item in shown],
-        schema={
-            "impression_id": pl.String,
-            "user_id": pl.String,
-            "item_id": pl.String,
-            "as_of": pl.Datetime("us", "UTC"),
-        },
-        orient="row",
-    )
-    found = text_similarity(
-        see(queries, versions, "as_of"), moments, versions, toy.vectors(versions), recent, forget
-    )
-    assert found.columns == list(COLUMNS)
-    assert set(found.dtypes) == {pl.Float32}
-    return found.to_dicts()
+    """Of each item shown to `u` at minute 60, who clicked (item, minute); another user was shown `earlier` ones."""
+    known = {"east": EAST, "west": WEST}
+    items = toy.items(*(toy.item(n, toy.START, t) for n, t in known.items())) if items is None else items
+    lists = [("r", "u", toy.at(60), list(shown))] + [("q", "v", toy.at(50), list(earlier))] * bool(earlier)
+    done = toy.interactions(*(("u", item, "click", toy.at(minute)) for item, minute in clicks))
+    found, _ = toy.walk(SliceEvents(items, toy.impressions(*lists), done), toy.project(features=features))
+    rows = {row["item_id"]: row for row in found.filter(impression_id="r").to_dicts()}
+    return [{name: rows[item][name] for name in COLUMNS} for item in shown]
 
 
-def test_mean_greatest_and_last_likeness_to_what_was_taken(
-    toy: SimpleNamespace, versions: pl.DataFrame
-) -> None:
-    past = [("east", "click", 1), ("west", "click", 2), ("between", "comment", 3)]
+def test_mean_greatest_and_soft_greatest_similarity_to_what_was_clicked(toy: SimpleNamespace) -> None:
+    (found,) = texts(toy, ("east", 1), ("west", 2))
 
-    (found,) = likeness(toy, versions, past)
-
-    assert found["text_clicked_mean"] == pytest.approx((1 - 1 + 0.5) / 3)
+    assert found["text_clicked_mean"] == pytest.approx(0.0)
     assert found["text_clicked_max"] == pytest.approx(1.0)
-    assert found["text_clicked_last"] == pytest.approx(0.5)
-    assert found["text_passed_mean"] is None
+    assert found["text_clicked_lse"] == pytest.approx(math.log(1 + math.exp(5) + math.exp(-5)))
+    assert found["text_skipped_mean"] is None
 
 
-def test_what_was_passed_over_is_kept_apart(toy: SimpleNamespace, versions: pl.DataFrame) -> None:
-    (found,) = likeness(toy, versions, [("east", PASSED, 1), ("north", PASSED, 2), ("between", "click", 3)])
+def test_texts_are_compared_around_the_mean_of_what_was_shown(toy: SimpleNamespace) -> None:
+    items = toy.items(
+        *(toy.item(n, toy.START, t) for n, t in (("east", EAST), ("north", NORTH), ("far", WEST)))
+    )
 
-    assert found["text_passed_mean"] == pytest.approx(0.5)
-    assert found["text_passed_max"] == pytest.approx(1.0)
-    assert found["text_clicked_max"] == pytest.approx(0.5)
+    (found,) = texts(toy, ("north", 1), earlier=("east", "north"), items=items)
 
-
-def test_only_the_newest_are_read(toy: SimpleNamespace, versions: pl.DataFrame) -> None:
-    past = [("east", "click", 1), ("north", "click", 2), ("west", "click", 3)]
-
-    (found,) = likeness(toy, versions, past, recent=2)
-
-    assert found["text_clicked_max"] == pytest.approx(0.0)
-    assert found["text_clicked_mean"] == pytest.approx(-0.5)
+    assert found["text_clicked_mean"] == pytest.approx(
+        -1.0
+    )  # at right angles, and on two sides of their mean
 
 
-def test_what_is_long_ago_is_not_read(toy: SimpleNamespace, versions: pl.DataFrame) -> None:
-    past = [("east", "click", 29), ("north", "click", 30), ("north", PASSED, 10)]
+def test_only_the_newest_are_read(toy: SimpleNamespace) -> None:
+    (found,) = texts(toy, ("east", 1), ("west", 2), ("west", 3), text_history=2)
 
-    (found,) = likeness(toy, versions, past, forget=timedelta(minutes=30))
-
-    assert found["text_clicked_max"] == pytest.approx(0.0)
-    assert found["text_passed_last"] is None
+    assert found["text_clicked_max"] == pytest.approx(-1.0)
 
 
-def test_what_becomes_known_at_the_instant_is_not_read(toy: SimpleNamespace, versions: pl.DataFrame) -> None:
-    (found,) = likeness(toy, versions, [("north", "click", 1), ("east", "click", 60), ("east", "click", 61)])
+def test_what_is_long_ago_or_not_yet_known_is_not_read(toy: SimpleNamespace) -> None:
+    (found,) = texts(toy, ("east", 29), ("west", 30), ("east", 60), ("east", 61), forget_after="30m")
 
-    assert found["text_clicked_last"] == pytest.approx(0.0)
+    assert found["text_clicked_max"] == pytest.approx(-1.0)
 
 
-def test_no_past_no_text_or_an_unknown_item_is_missing(toy: SimpleNamespace, versions: pl.DataFrame) -> None:
-    assert set(likeness(toy, versions, [])[0].values()) == {None}
-    found = likeness(toy, versions, [("east", "click", 1)], shown=("mute", "unknown", "east"))
+def test_no_past_no_text_or_an_unknown_item_is_missing(toy: SimpleNamespace) -> None:
+    items = toy.items(
+        *(toy.item(n, toy.START, t) for n, t in (("east", EAST), ("west", WEST), ("mute", MUTE)))
+    )
+
+    assert set(texts(toy)[0].values()) == {None}
+    found = texts(toy, ("east", 1), ("mute", 2), shown=("mute", "unknown", "east"), items=items)
     assert [row["text_clicked_mean"] for row in found] == [None, None, pytest.approx(1.0)]
 
 
-def test_a_past_item_without_text_counts_as_last_only(toy: SimpleNamespace, versions: pl.DataFrame) -> None:
-    (found,) = likeness(toy, versions, [("east", "click", 1), ("mute", "click", 2)])
-
-    assert found["text_clicked_mean"] == pytest.approx(1.0)
-    assert found["text_clicked_last"] is None
-
-
 def test_a_past_item_is_read_as_it_reads_at_the_moment(toy: SimpleNamespace) -> None:
-    rewritten = toy.items(
-        toy.item("a", toy.START, f"text {EAST}"),
-        toy.item("a", toy.at(30), f"text {NORTH}"),
-        toy.item("b", toy.START, "text 0"),
-    )
+    known = [("a", 0, EAST), ("a", 30, WEST), ("b", 0, EAST)]
+    items = toy.items(*(toy.item(name, toy.at(minute), text) for name, minute, text in known))
 
-    (found,) = likeness(toy, rewritten, [("a", "click", 10)], shown=("b",))
+    (found,) = texts(toy, ("a", 10), shown=("b",), items=items)
 
-    assert found["text_clicked_mean"] == pytest.approx(0.0)
-
-
-def test_batches_do_not_show(toy: SimpleNamespace, monkeypatch: pytest.MonkeyPatch) -> None:
-    project = toy.project()
-    shown = [(f"r{n}", f"u{n % 2}", toy.at(10 * n), ["a", "b", "c"][: 1 + n % 3]) for n in range(1, 8)]
-    told = SliceEvents(
-        toy.items(*(toy.item(name, toy.START, f"text {n}") for n, name in enumerate("abc"))),
-        toy.impressions(*shown),
-        toy.interactions(("u0", "a", "click", toy.at(5)), ("u1", "c", "click", toy.at(25))),
-    )
-    whole, _ = toy.walk(told, project)
-
-    monkeypatch.setattr(similarity, "_BATCH", 2)
-    batched, _ = toy.walk(told, project)
-
-    for name in COLUMNS:
-        np.testing.assert_allclose(batched[name].to_numpy(), whole[name].to_numpy(), atol=1e-6)
-    assert whole["text_clicked_mean"].null_count() < whole.height
+    assert found["text_clicked_mean"] == pytest.approx(-1.0)

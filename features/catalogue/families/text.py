@@ -1,4 +1,4 @@
-"""How near the candidate's text is to what the user lately took and passed over."""
+"""How near the candidate's text is to what the user clicked and skipped."""
 
 from collections.abc import Iterator
 
@@ -6,25 +6,24 @@ from features.catalogue.families.feature import Feature
 from features.catalogue.term import Term, read
 from features.similarity import COLUMNS
 
-_SOURCE = "content profiles (Pazzani & Billsus 2007)"
-_MEANINGS = {
-    "text_clicked_mean": "mean likeness of the text to what the user lately took",
-    "text_clicked_max": "greatest likeness of the text to anything the user lately took",
-    "text_clicked_last": "likeness of the text to what the user took last",
-    "text_passed_mean": "mean likeness of the text to what the user lately passed over",
-    "text_passed_max": "greatest likeness of the text to anything the user lately passed over",
-    "text_passed_last": "likeness of the text to what the user passed over last",
+_SOURCE = "content profiles (Pazzani & Billsus 2007), centred (Mu & Viswanath 2018)"
+_FORMS = {
+    "mean": "mean similarity of the text to what the user {}",
+    "max": "greatest similarity of the text to anything the user {}",
+    "lse": "soft maximum, log(1 + Σ exp 5·cos), of the text's similarities to what the user {}",
 }
 
 
 def text_features() -> Iterator[Feature]:
-    """Cosine similarities of frozen text vectors."""
-    for name, meaning in _MEANINGS.items():
-        yield Feature(name, "text", meaning, _likeness(name), _SOURCE, True)
-    taste = _likeness("text_clicked_mean").less(_likeness("text_passed_mean"))
-    yield Feature("text_taste", "text", "likeness to what was taken, less likeness to what was passed over",
+    """Cosine similarities of frozen text vectors, around the mean of what was shown."""
+    for past in ("clicked", "skipped"):
+        for form, meaning in _FORMS.items():
+            name = f"text_{past}_{form}"
+            yield Feature(name, "text", meaning.format(past), _similarity(name), _SOURCE, True)
+    taste = _similarity("text_clicked_mean").less(_similarity("text_skipped_mean"))
+    yield Feature("text_taste", "text", "mean similarity to what was clicked, less that to what was skipped",
                   taste, "Rocchio 1971", True)  # fmt: skip
 
 
-def _likeness(name: str) -> Term:
+def _similarity(name: str) -> Term:
     return read("text", str(COLUMNS.index(name)))

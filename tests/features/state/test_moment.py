@@ -91,7 +91,15 @@ def test_the_first_state_is_empty_and_at_the_first_slice(project: Project) -> No
 def test_a_state_is_its_tables(project: Project, state: MomentState) -> None:
     again = restore(state.at, state.tables(), project)
 
-    assert set(state.tables()) == {*counters(project), "items", "open", "shown", "sessions", "moments"}
+    assert set(state.tables()) == {
+        *counters(project),
+        "items",
+        "exposed",
+        "open",
+        "shown",
+        "sessions",
+        "moments",
+    }
     assert all(again.tables()[name].equals(table) for name, table in state.tables().items())
 
 

@@ -156,7 +156,6 @@ def read(**columns: list[float | None]) -> pl.DataFrame:
         (read(a=[1.0, None]), read(a=[1.0, None]), ""),
         (read(a=[1e9, 1.0]), read(a=[1e9 + 0.1, 1.0]), ""),
         (read(a=[1.0, 2.0]), read(a=[1.0, 2.0 + 1e-6]), "a"),
-        (read(text_near=[1.0, 0.5]), read(text_near=[1.0, 0.5 + 1e-7]), ""),
         (read(a=[1.0, None]), read(a=[1.0, 0.0]), "a"),
         (read(a=[1.0, 2.0]), read(a=[1.0]), "their candidates"),
     ],
