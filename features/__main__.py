@@ -4,6 +4,6 @@ import sys
 from pathlib import Path
 
 from features.catalogue import as_markdown
-from features.project import load
+from features.config.project import load
 
 print(as_markdown(load(Path(sys.argv[1]))), end="")

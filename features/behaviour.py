@@ -15,13 +15,13 @@ import polars as pl
 from numpy.typing import NDArray
 
 from features.catalogue import catalogue, features
-from features.project import Project
+from features.config.project import Project
+from features.events.item_versions import latest, versions
 from features.similarity import MEAN_TEXT, exposed, mean_text, text_similarity
 from features.state.counters import counters, is_global
 from features.state.histories import Skips, moments, remembered, still_answerable
 from features.state.moment import OWN, MomentState, SliceEvents
 from features.state.threads import aside
-from features.versions import latest, versions
 
 if TYPE_CHECKING:
     from features.catalogue.plan import FeaturePlan

@@ -7,7 +7,7 @@ MomentRankError
 ├── ModelError        a model is missing, or is asked for something it was not fitted on
 └── TrackingError     the MLflow tracking server or registry cannot be reached
 
-InterestModelError    the same for `models/interest`, which imports nothing of `features`; `models/errors.py` has both
+InterestModelError    the same for `models/interest`, which imports nothing of `features`; `models/correctable.py` has both
 
 An error states what was found, what was expected and the command or edit that mends it.
 """

@@ -13,12 +13,12 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from features.point_in_time import known_before
-from features.project import Project
+from features.config.project import Project
+from features.events.item_versions import see, versions
+from features.events.point_in_time import known_before
 from features.state import MomentState, SliceEvents
 from features.state.histories import PASSED, exposed
 from features.state.histories import moments as moments_of
-from features.versions import see, versions
 
 if TYPE_CHECKING:
     from models.interest.config import InterestConfig

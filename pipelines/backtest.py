@@ -17,14 +17,14 @@ from uuid import uuid4
 
 import polars as pl
 
+from features.config.project import Project
+from features.config.slices import Slices
 from features.errors import ProjectError
-from features.events import Events
-from features.project import Project
-from features.slices import Slices
+from features.events.validation import Events
 from features.state import MomentState, SliceEvents, start
-from models.evaluation import Judgement
+from models.evaluation.evaluate import Judgement
+from models.evaluation.seed_variance import gain, seed_variance
 from models.ranker import Ranker
-from models.seed_variance import gain, seed_variance
 from pipelines import chain
 from pipelines.deployment import Deployment
 from pipelines.holdout import hold_out

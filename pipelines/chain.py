@@ -17,7 +17,7 @@ keeps both from going around this list. Workers do parts of some steps, by the s
 """
 
 from features.behaviour import advance, read_and_advance, read_features
-from features.labels import attribute, timely
+from features.events.labels import attribute, timely
 from features.ranking_dataset import assemble
 from models.interest_input import (
     InterestInput,
@@ -26,9 +26,9 @@ from models.interest_input import (
     interest_scores,
     item_vectors,
 )
-from models.judging import SCORERS, background, fit_rankers, judge_slice, score_slice
-from pipelines.work.fine_tuning import Trainers, fine_tune
-from pipelines.work.rankers import RankingWindow, fit_window
+from models.prequential import SCORERS, background, fit_rankers, judge_slice, score_slice
+from pipelines.compute.fine_tuning import Trainers, fine_tune
+from pipelines.compute.rankers import RankingWindow, fit_window
 
 __all__ = [
     "SCORERS",

@@ -2,7 +2,7 @@
 
 import dagster as dg
 
-from features.project import Project
+from features.config.project import Project
 
 PROJECT = "momentrank/project"
 """Tag of the runs of a project's jobs."""

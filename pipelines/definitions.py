@@ -5,16 +5,18 @@ from importlib import metadata
 
 import dagster as dg
 
+from features.config.project import Project
 from features.errors import ProjectError
-from features.project import Project
-from pipelines import arrival, liveness, timetable
+from pipelines import liveness
 from pipelines.assets import events, interest, lists, moments, ranker, topics
 from pipelines.dagster_names import PROJECT, asset_key, named, resource, step
 from pipelines.deployment import Deployment
+from pipelines.monitoring import alerts, checks
 from pipelines.privacy import retention
-from pipelines.settings import load_all
+from pipelines.settings.settings import load_all
 from pipelines.table_schemas import declared
-from pipelines.watch import alerts, checks
+from pipelines.triggers import arrival
+from pipelines.triggers import partitions as timetable
 
 JOB = "advance_slices"
 EXECUTORS = {"in_process": dg.in_process_executor, "multiprocess": liveness.MULTIPROCESS}
@@ -130,5 +132,5 @@ def _held(deployment: Deployment) -> dg.ResourceDefinition:
 
 @dg.definitions
 def defs() -> dg.Definitions:
-    """The deployments that the environment names; see `pipelines/settings.py`."""
+    """The deployments that the environment names; see `pipelines/settings/settings.py`."""
     return define(*(Deployment(settings.open_project(), settings) for settings in load_all()))

@@ -9,24 +9,22 @@ from typing import Any, NamedTuple
 
 import polars as pl
 
-from features import newsroom, sources
+from features import sources
+from features.config.project import Project
 from features.errors import ModelError, ProjectError, SourceError
-from features.events import Events
-from features.project import Project
+from features.events.validation import Events
+from features.sources.simulation import newsroom
 from features.state import MomentState, SliceEvents, names, restore, start
 from models.interest_input import interest_input, interest_scores
-from models.quality import Table
-from models.registry import Kind, Registry
-from models.tracking import shown
-from pipelines.engine import Cluster, Embedded, Engine
+from models.registry.quality import Table
+from models.registry.registry import Kind, Registry
+from models.registry.tracking import shown
+from pipelines.compute.engine import Cluster, Embedded, Engine
 from pipelines.event_log import EventLog, Record
 from pipelines.identities import Privacy
-from pipelines.lake import Lake
+from pipelines.lake import STATE, Lake
 from pipelines.progress import Progress
-from pipelines.settings import PROCESS_ENVIRONMENT, Settings
-
-STATE = "moment_state"
-"""Folder of the lake with the tables of the moment state."""
+from pipelines.settings.settings import PROCESS_ENVIRONMENT, Settings
 
 
 class Version(NamedTuple):

@@ -19,16 +19,17 @@ from uuid import uuid4
 
 import polars as pl
 
-from features import newsroom, schemas
+from features import schemas
+from features.config.project import Project
+from features.config.slices import Slices
 from features.errors import SourceError
-from features.events import Events, Known, build, known_items, last_times, lists_shown, touched
-from features.log_problems import Read
-from features.project import Project
-from features.slices import Slices
+from features.events.log_problems import Read
+from features.events.validation import Events, Known, build, known_items, last_times, lists_shown, touched
 from features.sources import LogFile, Past, chunks, log_files, require_rows
 from features.sources.files import count_lines, is_plain_text
 from features.sources.raw import INSTANT, SCHEMAS, RawEvents
-from pipelines.alone import alone
+from features.sources.simulation import newsroom
+from pipelines.file_lock import alone
 from pipelines.identities import Privacy
 from pipelines.lake import Lake, Part
 

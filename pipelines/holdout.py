@@ -5,7 +5,7 @@ from datetime import datetime
 import polars as pl
 
 from features.errors import ProjectError
-from features.events import Events
+from features.events.validation import Events
 from models.ranking import stable_hash
 
 

@@ -13,9 +13,9 @@ from functools import cached_property
 import polars as pl
 
 from features.errors import ProjectError
-from features.pseudonyms import Forgotten, Pseudonyms, mark
+from features.events.pseudonyms import Forgotten, Pseudonyms, mark
 from features.sources.raw import RawEvents
-from models.champion import Kind
+from models.registry.champion import Kind
 from pipelines.lake import Lake
 
 KEYS = "pseudonyms"

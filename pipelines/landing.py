@@ -12,8 +12,8 @@ from pathlib import Path, PurePath, PurePosixPath
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from features.config.project import Project
 from features.errors import ProjectError
-from features.project import Project
 from features.sources.files import is_hidden
 
 _UNFINISHED = (".part", ".tmp")

@@ -13,7 +13,7 @@ from urllib.parse import urlparse
 
 from features.errors import ProjectError
 from pipelines.deployment import Deployment
-from pipelines.settings import Settings, environment
+from pipelines.settings.settings import Settings, environment
 
 WORKSPACE = """\
 load_from:

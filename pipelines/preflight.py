@@ -4,8 +4,8 @@ from collections.abc import Collection
 from datetime import UTC, datetime, timedelta
 
 from features.catalogue import catalogue
+from features.config.project import Project
 from features.errors import ProjectError
-from features.project import Project
 from features.ranking_dataset import text_columns
 from models.interest_input import require_interest
 from pipelines.deployment import Deployment

@@ -5,9 +5,9 @@ from typing import NamedTuple
 import polars as pl
 
 from features.errors import ModelError
-from models.evaluation import calibration, calibration_error
-from models.judging import promotion_values
-from models.promotion import Decision, decide
+from models.evaluation.evaluate import calibration, calibration_error
+from models.evaluation.promotion import Decision, decide
+from models.prequential import promotion_values
 from pipelines.deployment import Deployment
 
 

@@ -10,19 +10,19 @@ import polars as pl
 import polars.selectors as cs
 
 from features.catalogue import catalogue
+from features.config.project import Project
 from features.drift import drift
-from features.project import Project
 from features.ranking_dataset import feature_columns
 from features.state.histories import PASSED
-from models.evaluation import ALL, Judgement, calibration, calibration_error, difference
-from models.judging import judge_slice
-from models.registry import Registry
+from models.evaluation.evaluate import ALL, Judgement, calibration, calibration_error, difference
+from models.evaluation.seed_variance import gain
+from models.prequential import judge_slice
+from models.registry.registry import Registry
 from models.report.tables import RankedList, ReportData
-from models.seed_variance import gain
-from pipelines.deployment import STATE, Deployment
-from pipelines.lake import Lake
+from pipelines.compute.rankers import RankingWindow
+from pipelines.deployment import Deployment
+from pipelines.lake import STATE, Lake
 from pipelines.requests import serving_until
-from pipelines.work.rankers import RankingWindow
 
 _READERS, _PLACES = 4, 6  # users whose lists the page shows, and how far down
 _DRIFT_ROWS = 200_000  # of the window that the last slice is held against

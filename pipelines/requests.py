@@ -7,20 +7,20 @@ import polars as pl
 
 from features.behaviour import advance, read_features
 from features.catalogue import catalogue
+from features.config.project import Project
 from features.errors import TableError
-from features.labels import attribute
-from features.project import Project
+from features.events.labels import attribute
 from features.ranking_dataset import KEYS, assemble
 from features.schemas import Interactions, Items, RankedLists
 from features.state import MomentState, SliceEvents
-from models.candidates import draw
-from models.explanation import BIAS, by_family, past_behind, strongest
+from models.candidate_pool import draw
+from models.explanation.contributions import BIAS, by_family, past_behind, strongest
+from models.explanation.sentences import because_of, sentences
 from models.interest_input import interest_input
 from models.ranker import Ranker
 from models.ranking import top
-from models.sentences import because_of, sentences
-from pipelines.deployment import STATE, Deployment, Version
-from pipelines.lake import Lake
+from pipelines.deployment import Deployment, Version
+from pipelines.lake import STATE, Lake
 
 ABOUT = (
     "rank", "title", "position", "clicked", "rank_score", "click_probability", "reasons", "because", "strongest",

@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 
 from pipelines.deployment import Deployment
 from pipelines.preflight import last_with_events, preflight
-from pipelines.timetable import chosen, span
+from pipelines.triggers.partitions import chosen, span
 
 _QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 

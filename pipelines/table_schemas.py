@@ -9,7 +9,7 @@ import polars as pl
 from features.catalogue import catalogue
 from features.catalogue.relative import FORMS
 from features.column_descriptions import column_descriptions
-from features.project import Project
+from features.config.project import Project
 from features.ranking_dataset import INTEREST
 from features.schemas import (
     Candidates,

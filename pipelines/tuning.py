@@ -1,9 +1,9 @@
 """`momentrank tune`: read the slices, search, track each trial, say what came of it. Nothing is registered."""
 
 from features.errors import ModelError
-from models.tracking import measures
-from models.tuning import Trial, Tuning, tuning_metric
-from models.tuning import tune as search
+from models.ranker.tuning import Trial, Tuning, tuning_metric
+from models.ranker.tuning import tune as search
+from models.registry.tracking import measures
 from pipelines.deployment import Deployment
 from pipelines.terminal import Terminal, styled
 

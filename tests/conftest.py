@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from features import schemas
 from features.behaviour import read_and_advance
-from features.project import Project
+from features.config.project import Project
 from features.state import MomentState, SliceEvents, start
 
 if TYPE_CHECKING:
@@ -307,8 +307,8 @@ def toy() -> SimpleNamespace:
 
 
 def _newsroom(home: Path, overrides: Iterable[str], variables: Mapping[str, str]) -> "Deployment":
-    from pipelines import settings as settings_of
     from pipelines.deployment import Deployment
+    from pipelines.settings import settings as settings_of
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MOMENTRANK_HOME", str(home))

@@ -13,12 +13,12 @@ import pytest
 from typer.testing import CliRunner
 
 from features.sources import read as read_source
-from pipelines.cli import app
+from pipelines.cli.commands import app
 from pipelines.dagster_names import asset_key
 from pipelines.definitions import advance_job
 from pipelines.deployment import Deployment
 from pipelines.running import materialise
-from pipelines.timetable import span
+from pipelines.triggers.partitions import span
 
 NEWSROOM = Path(__file__).parent.parent / "projects" / "newsroom.toml"
 FOUR_DAYS = (

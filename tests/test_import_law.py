@@ -36,21 +36,37 @@ def test_the_law_is_kept() -> None:
     ("file", "statement", "contract"),
     [
         ("features/schemas.py", "import models", "Rooms: pipelines → models → features"),
-        ("models/metrics.py", "from pipelines import lake", "Rooms: pipelines → models → features"),
+        (
+            "models/evaluation/metrics.py",
+            "from pipelines import lake",
+            "Rooms: pipelines → models → features",
+        ),
         ("features/schemas.py", "import dagster", "Only pipelines imports dagster"),
-        ("models/metrics.py", "import mlflow.pyfunc", "Only models/registry.py imports mlflow"),
-        ("pipelines/settings.py", "def open():\n    import mlflow", "Only models/registry.py imports mlflow"),
-        ("models/metrics.py", "import lightgbm", "Only models/ranker imports lightgbm"),
-        ("models/metrics.py", "import torch", "Only models/interest imports torch and transformers"),
+        ("models/evaluation/metrics.py", "import mlflow.pyfunc", "Only models/registry imports mlflow"),
+        (
+            "pipelines/settings/settings.py",
+            "def open():\n    import mlflow",
+            "Only models/registry imports mlflow",
+        ),
+        ("models/evaluation/metrics.py", "import lightgbm", "Only models/ranker imports lightgbm"),
+        (
+            "models/evaluation/metrics.py",
+            "import torch",
+            "Only models/interest imports torch and transformers",
+        ),
         (
             "pipelines/lake/tables.py",
             "import transformers",
             "Only models/interest imports torch and transformers",
         ),
-        ("pipelines/deployment.py", "def open():\n    import ray", "Only pipelines/engine.py imports ray"),
+        (
+            "pipelines/deployment.py",
+            "def open():\n    import ray",
+            "Only pipelines/compute/engine.py imports ray",
+        ),
         (
             "pipelines/backtest.py",
-            "from models.judging import fit_rankers",
+            "from models.prequential import fit_rankers",
             "Assets and the backtest take the steps of the chain from pipelines/chain.py",
         ),
         (
@@ -80,7 +96,7 @@ def test_definitions_load_without_the_heavy_libraries(tmp_path: Path) -> None:
         "import sys\n"
         "from pipelines.definitions import define\n"
         "from pipelines.deployment import Deployment\n"
-        "from pipelines.settings import load\n"
+        "from pipelines.settings.settings import load\n"
         "settings = load()\n"
         "define(Deployment(settings.open_project(), settings))\n"
         "print([m for m in ('torch', 'mlflow', 'lightgbm', 'transformers', 'matplotlib', 'ray') if m in sys.modules])"

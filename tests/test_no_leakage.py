@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from features.behaviour import advance, read_features
-from features.project import Project
+from features.config.project import Project
 from features.state import MomentState, SliceEvents, counters, start
 from features.state.histories import moments as moments_of
 from models.interest_input import InterestInput, interest_input

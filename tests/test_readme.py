@@ -7,8 +7,8 @@ from pathlib import Path
 from typer.main import get_command
 
 from features.catalogue import catalogue
-from features.project import Project
-from pipelines.cli import app
+from features.config.project import Project
+from pipelines.cli.commands import app
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")

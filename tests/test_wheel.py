@@ -13,10 +13,10 @@ LOAD = """
 import sys
 from pathlib import Path
 sys.path.insert(0, sys.argv[1])
-from pipelines import settings
+from pipelines.settings import settings
 settings.SHIPPED = Path(sys.argv[2])
 from pipelines.definitions import defs
-print(Path(settings.__file__).parents[1], settings.load().project)
+print(Path(settings.__file__).parents[2], settings.load().project)
 print(defs().resolve_job_def("newsroom_advance_slices").name)
 """
 

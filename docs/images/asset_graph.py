@@ -10,9 +10,9 @@ from matplotlib.figure import Figure
 from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
 from matplotlib.path import Path as Curve
 
-from pipelines import settings
 from pipelines.definitions import define
 from pipelines.deployment import Deployment
+from pipelines.settings import settings
 
 FILE = Path(__file__).with_suffix(".png")
 GROUPS = {

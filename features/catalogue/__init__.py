@@ -19,8 +19,8 @@ from features.catalogue.families.session import session_features
 from features.catalogue.families.text import text_features
 from features.catalogue.families.user import user_features
 from features.catalogue.relative import FORMS
+from features.config.project import Project
 from features.errors import ProjectError
-from features.project import Project
 
 
 def features(project: Project) -> list[Feature]:

@@ -7,8 +7,8 @@ from typing import cast
 
 import polars as pl
 
-from features.draft.forms import find_forms, read_form
 from features.draft.names import says
+from features.draft.time_formats import find_forms, read_form
 from features.sources.cells import read_lists, read_texts
 from features.sources.instants import read_instants
 

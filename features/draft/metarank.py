@@ -7,6 +7,7 @@ from typing import Any
 
 import polars as pl
 
+from features.config.slices import parse_duration
 from features.draft.columns import Column, repeated
 from features.draft.guesses import Guess, listed
 from features.draft.items import guess_items
@@ -19,7 +20,6 @@ from features.draft.times import (
     span_of,
 )
 from features.errors import SourceError
-from features.slices import parse_duration
 from features.sources.files import cut
 from features.sources.instants import read_instants
 from features.sources.items import text_of, texts_of

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import polars as pl
 
+from features.config.slices import parse_duration
 from features.draft.columns import Column, describe, mean, overlap
 from features.draft.guesses import Guess, listed
 from features.draft.items import guess_items
@@ -21,7 +22,6 @@ from features.draft.times import (
     span_of,
 )
 from features.errors import SourceError
-from features.slices import parse_duration
 
 Locate = Callable[[Sequence[Path]], str | tuple[str, ...]]
 """Files → how the project file names them."""

@@ -5,8 +5,8 @@ from datetime import datetime, timedelta
 
 import polars as pl
 
+from features.config.slices import parse_duration
 from features.draft.guesses import Guess
-from features.slices import parse_duration
 
 _LENGTHS = ("1m", "2m", "5m", "10m", "15m", "30m", "1h", "2h", "3h", "6h", "12h", "1d")
 _FEWEST = 6

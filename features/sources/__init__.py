@@ -5,12 +5,12 @@ from pathlib import Path
 
 import polars as pl
 
+from features.config.project import Project
 from features.errors import SourceError
-from features.project import Project
-from features.reject_hints import hint
 from features.sources import jsonl_events, mind, tables
 from features.sources.files import LogFile, find, resolve
 from features.sources.raw import FORGOTTEN, Hide, RawEvents, as_logged, gather, together
+from features.sources.reject_hints import hint
 from features.sources.sampling import Past
 
 __all__ = ["LogFile", "Past", "RawEvents", "chunks", "log_files", "read", "require_rows", "resolve"]

@@ -7,8 +7,8 @@ from decimal import Decimal
 
 import polars as pl
 
-from features.project import Project
-from features.sections import ItemFields
+from features.config.project import Project
+from features.config.sections import ItemFields
 from features.sources.instants import read_instants
 from features.sources.raw import SCHEMAS
 

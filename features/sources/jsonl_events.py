@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 
 import polars as pl
 
-from features.project import Project
+from features.config.project import Project
 from features.sources.ahead import work_ahead
 from features.sources.files import Block, LogFile, cut_json_lines, quote_lines, split
 from features.sources.instants import read_instants

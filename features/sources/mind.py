@@ -16,8 +16,8 @@ from typing import Any
 
 import polars as pl
 
+from features.config.project import Project
 from features.errors import SourceError
-from features.project import Project
 from features.sources.ahead import work_ahead
 from features.sources.files import Block, LogFile, cut, find, split
 from features.sources.items import FIELD, TEXTS, before_everything, item_rows, text_of

@@ -5,8 +5,8 @@ from functools import partial
 
 import polars as pl
 
-from features.project import Project
-from features.sections import TableMapping
+from features.config.project import Project
+from features.config.sections import TableMapping
 from features.sources.cells import read_grades, read_id_lists, read_ids, read_values
 from features.sources.instants import read_instants
 from features.sources.items import FIELD, TEXTS

@@ -18,9 +18,9 @@ from pathlib import Path
 
 import polars as pl
 
+from features.config.project import Project
+from features.config.sections import TableMapping
 from features.errors import SourceError
-from features.project import Project
-from features.sections import TableMapping
 from features.sources.ahead import work_ahead
 from features.sources.cells import SPACES, find_separator, read_ids, read_values
 from features.sources.files import LogFile, find, resolve

@@ -4,9 +4,9 @@ from datetime import timedelta
 
 from features.behaviour import read_and_advance
 from features.catalogue.relative import relative
-from features.project import Project
+from features.config.project import Project
+from features.config.slices import parse_instant
 from features.schemas import Impressions, Interactions, Items, ItemVectors
-from features.slices import parse_instant
 from features.state import SliceEvents, start
 
 _START = parse_instant("2026-01-05T00:00:00Z")

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import NamedTuple
 
-from features.project import Project
+from features.config.project import Project
 
 INSTANTS = ("last_at", "clicked_at")
 """Kept beside the numbers: when an entry was last updated, and last clicked."""

@@ -22,7 +22,7 @@ class Values(NamedTuple):
 
 
 class Descriptions:
-    """Item versions (`features.versions.versions`) and their declared attributes."""
+    """Item versions (`features.events.item_versions.versions`) and their declared attributes."""
 
     def __init__(self, found: pl.DataFrame, items: Entities, attributes: Mapping[str, Entities]) -> None:
         numbers = items.encode(found["item_id"])

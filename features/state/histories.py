@@ -7,7 +7,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from features.project import Project
+from features.config.project import Project
 from features.state.moment import MomentState, SliceEvents
 
 PASSED = "passed"

@@ -8,7 +8,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from features.project import Project
+from features.config.project import Project
 from features.state.counters import kinds_counted
 from features.state.descriptions import Descriptions, Values, pairs_of, starts
 from features.state.histories import DEEPEST, explode

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
-from features.project import Project
+from features.config.project import Project
+from features.config.slices import microseconds
 from features.schemas import Items, Moments
-from features.slices import microseconds
 from features.state.counters import counters
 
 if TYPE_CHECKING:

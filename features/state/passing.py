@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from features.project import Project
+from features.config.project import Project
 from features.state.counters import FIRST_RATE, LISTWISE, SESSION, SESSION_READS, Read, kinds_counted
 from features.state.descriptions import Values
 from features.state.kernels import Rows, codes_of, slots_of

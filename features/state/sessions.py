@@ -6,7 +6,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from features.slices import microseconds
+from features.config.slices import microseconds
 from features.state.entities import Entities
 from features.state.kernels import NEVER, run_sessions
 from features.state.layout import Layout

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 import polars as pl
 
-from features.project import Project
+from features.config.project import Project
 from features.state import snapshot
 from features.state.counters import counters, parts
 from features.state.entities import Entities

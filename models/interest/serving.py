@@ -1,6 +1,6 @@
 """A version behind MLflow's generic interface: rows of texts in, probabilities out. Knows no MLflow.
 
-A version ships this package under a name of its own (`models/shipping.py`): inside it, imports are relative. MLflow
+A version ships this package under a name of its own (`models/registry/shipping.py`): inside it, imports are relative. MLflow
 calls `_load_pyfunc` with the version's folder; nothing is pickled. Items are read by their text alone, as one that
 nobody has met would be.
 """

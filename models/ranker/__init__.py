@@ -11,6 +11,6 @@ input.py     what is read of a table, and what is refused
 """
 
 from models.ranker.fitted import Ranker, load
-from models.ranker.fitting import fit
+from models.ranker.training import fit
 
 __all__ = ["Ranker", "fit", "load"]

@@ -10,7 +10,7 @@ import numpy as np
 import polars as pl
 
 from features.errors import ModelError
-from models.calibration import Calibration, restore
+from models.ranker.calibration import Calibration, restore
 from models.ranker.input import matrix
 
 _FORMAT = 2

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import polars as pl
 
-from features import sections
+from features.config import sections
 from features.errors import ModelError
 
 

@@ -5,7 +5,7 @@ from typing import NamedTuple
 import polars as pl
 
 from features.errors import ModelError
-from models.metrics import has_lists
+from models.evaluation.metrics import has_lists
 
 
 class Objective(NamedTuple):

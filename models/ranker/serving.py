@@ -1,6 +1,6 @@
 """A ranker version behind MLflow's generic interface: candidates in, ranks out.
 
-A version ships this file beside its text files (`models/shipping.py`). It imports nothing of this project, so that a
+A version ships this file beside its text files (`models/registry/shipping.py`). It imports nothing of this project, so that a
 version answers the same in any application, and needs LightGBM, NumPy and pandas only. MLflow calls `_load_pyfunc`
 with the version's folder; nothing is pickled.
 """

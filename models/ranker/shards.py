@@ -22,14 +22,18 @@ from zlib import crc32
 
 import polars as pl
 
-from features import sections
 from features.buckets import bucket
+from features.config import sections
 from features.errors import ModelError
-from models.calibration import calibrate
-from models.metrics import has_lists
-from models.propensity import estimated, places
+from models.evaluation.metrics import has_lists
+from models.ranker.calibration import calibrate
 from models.ranker.fitted import Ranker
-from models.ranker.fitting import (
+from models.ranker.input import label_levels, matrix
+from models.ranker.lightgbm_parameters import parameters_of
+from models.ranker.objective import LAMBDARANK, Objective, choose_objective
+from models.ranker.propensity import estimated, places
+from models.ranker.sockets import Workers, connected
+from models.ranker.training import (
     LEARNT,
     ROW,
     Training,
@@ -39,10 +43,6 @@ from models.ranker.fitting import (
     ordered,
     validated,
 )
-from models.ranker.input import label_levels, matrix
-from models.ranker.network import Workers, connected
-from models.ranker.objective import LAMBDARANK, Objective, choose_objective
-from models.ranker.settings import parameters_of
 from models.ranking import require
 
 

@@ -5,10 +5,10 @@ from typing import Any
 
 import polars as pl
 
-from models import figures
-from models.figures import in_order, scorer
-from models.report import figures as report_figures
+from models.report import plots as figures
+from models.report import report_plots as report_figures
 from models.report.parts import HALF, cell, empty, folded, grid, picture, section, table, text
+from models.report.plots import in_order, scorer
 from models.report.sections import UNJUDGED
 from models.report.tables import RankedList, ReportData
 

@@ -6,12 +6,12 @@ from typing import Any
 
 import polars as pl
 
-from models import figures
-from models.attainable import beside_random
-from models.figures import METRICS, in_order, metric_label, scorer
-from models.report import figures as report_figures
-from models.report.figures import segment_label
+from models.evaluation.attainable import beside_random
+from models.report import plots as figures
+from models.report import report_plots as report_figures
 from models.report.parts import between, cell, empty, folded, grid, measure, picture, section, text
+from models.report.plots import METRICS, in_order, metric_label, scorer
+from models.report.report_plots import segment_label
 from models.report.tables import ReportData
 
 UNJUDGED = "No slice has been judged yet: one is, as soon as a ranker was fitted on the slice before it."

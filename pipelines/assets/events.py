@@ -6,13 +6,13 @@ import dagster as dg
 
 from features.schemas import Candidates, Impressions, Interactions, Items, Rejects
 from pipelines import chain
-from pipelines.arrival import LATE, stale
 from pipelines.dagster_names import asset_key
 from pipelines.deployment import Deployment
-from pipelines.failures import steady
 from pipelines.preflight import gap
 from pipelines.publish import publish
-from pipelines.timetable import ONE_RUN
+from pipelines.retries import steady
+from pipelines.triggers.arrival import LATE, stale
+from pipelines.triggers.partitions import ONE_RUN
 
 TABLES = {
     "items": "What items say, a row a version: text, attributes, numbers.",

@@ -7,14 +7,14 @@ import dagster as dg
 
 from features.schemas import InterestScores, ItemVectors
 from features.state import start
-from models.interest_card import interest_card
+from models.registry.interest_card import interest_card
 from pipelines import chain
-from pipelines.alone import alone
+from pipelines.compute.scoring import Scored, Scorer, score_side_by_side
 from pipelines.deployment import Deployment, Version
-from pipelines.failures import steady
+from pipelines.file_lock import alone
 from pipelines.publish import publish, show
-from pipelines.timetable import ONE_RUN, before
-from pipelines.work.scoring import Scored, Scorer, score_side_by_side
+from pipelines.retries import steady
+from pipelines.triggers.partitions import ONE_RUN, before
 
 _EVENTS: list[str | dg.AssetDep] = ["items", "impressions", "interactions", before("moment_state")]
 

@@ -4,11 +4,11 @@ import dagster as dg
 
 from models.report.page import write
 from pipelines.deployment import Deployment
-from pipelines.failures import steady
 from pipelines.publish import publish
 from pipelines.reporting import judged, metrics_of, page_of, report_data, write_metrics
 from pipelines.requests import active_users, rank, serving_until
-from pipelines.timetable import ONE_RUN
+from pipelines.retries import steady
+from pipelines.triggers.partitions import ONE_RUN
 
 
 @dg.asset(

@@ -7,13 +7,14 @@ import polars as pl
 
 from features.state import MomentState
 from pipelines import chain
+from pipelines.compute.bucketed import Made, Work, make
+from pipelines.compute.scratch import Scratch
 from pipelines.dagster_names import asset_key
-from pipelines.deployment import STATE, Deployment
-from pipelines.failures import steady
+from pipelines.deployment import Deployment
+from pipelines.lake import STATE
 from pipelines.publish import publish, show
-from pipelines.timetable import ONE_RUN, before
-from pipelines.work.bucketed import Made, Work, make
-from pipelines.work.scratch import Scratch
+from pipelines.retries import steady
+from pipelines.triggers.partitions import ONE_RUN, before
 
 _DEPS: list[str | dg.AssetDep] = ["items", "impressions", "interactions", before("moment_state")]
 

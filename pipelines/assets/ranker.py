@@ -4,19 +4,19 @@ import dagster as dg
 import polars as pl
 
 from features.errors import ModelError
-from models import figures
-from models.card import JUDGED, judged, ranker_card
-from models.exposure import beyond_accuracy
-from models.exposure import exposure as exposure_of
+from models.evaluation.exposure import beyond_accuracy
+from models.evaluation.exposure import exposure as exposure_of
 from models.markdown import bullets
-from models.quality import points
+from models.registry.quality import points
+from models.registry.ranker_card import JUDGED, judged, ranker_card
+from models.report import plots as figures
 from pipelines import chain
 from pipelines.deployment import Deployment
-from pipelines.failures import steady
 from pipelines.promoting import challenge
 from pipelines.publish import WIDTH, picture, publish
 from pipelines.reporting import with_family
-from pipelines.timetable import ONE_RUN, before
+from pipelines.retries import steady
+from pipelines.triggers.partitions import ONE_RUN, before
 
 _TABLES = {"polars", "deltalake"}
 

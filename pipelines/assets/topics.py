@@ -3,12 +3,13 @@
 import dagster as dg
 import polars as pl
 
-from pipelines.deployment import STATE, Deployment
-from pipelines.failures import steady
+from pipelines.deployment import Deployment
+from pipelines.lake import STATE
+from pipelines.monitoring.anomalies import topic_rates
+from pipelines.monitoring.anomalies import topic_shifts as shifts_of
 from pipelines.publish import preview, publish
-from pipelines.timetable import ONE_RUN, before
-from pipelines.watch.unusual import topic_rates
-from pipelines.watch.unusual import topic_shifts as shifts_of
+from pipelines.retries import steady
+from pipelines.triggers.partitions import ONE_RUN, before
 
 
 @dg.asset(

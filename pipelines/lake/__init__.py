@@ -7,6 +7,6 @@ columns.py  what columns the lake takes, and that they stay what they are
 
 from pipelines.lake.columns import SLICE
 from pipelines.lake.parts import Part
-from pipelines.lake.tables import Lake, WriteResult
+from pipelines.lake.tables import STATE, Lake, WriteResult
 
-__all__ = ["SLICE", "Lake", "Part", "WriteResult"]
+__all__ = ["SLICE", "STATE", "Lake", "Part", "WriteResult"]

@@ -38,6 +38,8 @@ from pipelines.lake.columns import (
 from pipelines.lake.handles import Handles
 from pipelines.lake.parts import Part, files_of, part_file, require_slices, require_whole
 
+STATE = "moment_state"
+"""Folder with the tables of the moment state."""
 COMMIT_ATTEMPTS = 12
 FIRST_PAUSE_SECONDS = 0.02
 LONGEST_PAUSE_SECONDS = 1.0
@@ -207,7 +209,7 @@ class Lake:
     def _intact(self, table: str, mend: str) -> Iterator[None]:
         """Raise TableError, which says what mends it, where the files of a table in a folder cannot be read.
 
-        Errors of an object store stay what they are: it may only be away (`pipelines/failures.py`).
+        Errors of an object store stay what they are: it may only be away (`pipelines/retries.py`).
         """
         try:
             yield

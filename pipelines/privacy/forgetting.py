@@ -8,16 +8,16 @@ from pathlib import Path
 
 import polars as pl
 
+from features.config.sections import Source
 from features.errors import ProjectError
-from features.sections import Source
-from models.erasure import PAGE
-from models.registry import Kind, Registry
+from models.registry.erasure import PAGE
+from models.registry.registry import Kind, Registry
 from models.report.audit import list_heading
+from pipelines.compute.scratch import Scratch
 from pipelines.deployment import Deployment
 from pipelines.lake import SLICE, Lake
 from pipelines.privacy.sweeping import Swept, distinctive, quoting, spellings, sweep
-from pipelines.settings import Settings
-from pipelines.work.scratch import Scratch
+from pipelines.settings.settings import Settings
 
 SAW = "saw_forgotten"
 """Tag of a model version: how many people it was fitted on who were forgotten since."""

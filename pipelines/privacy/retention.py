@@ -10,12 +10,11 @@ from datetime import UTC, datetime
 
 import dagster as dg
 
-from features.project import Project
-from models.registry import Registry
+from features.config.project import Project
+from models.registry.registry import Registry
 from pipelines.dagster_names import named, resource, step
-from pipelines.deployment import STATE
-from pipelines.lake import Lake
-from pipelines.timetable import LAST_TABLE
+from pipelines.lake import STATE, Lake
+from pipelines.triggers.partitions import LAST_TABLE
 
 JOB = "retire_slices"
 PERSONAL = ("user_id", "impression_id", "raw")

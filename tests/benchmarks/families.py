@@ -11,9 +11,9 @@ import numpy as np
 import polars as pl
 
 from features.catalogue import catalogue
-from features.project import Project, load
+from features.config.project import Project, load
 from features.ranking_dataset import feature_columns
-from models.evaluation import difference, judge
+from models.evaluation.evaluate import difference, judge
 from models.ranker import fit
 from pipelines.lake import Lake
 

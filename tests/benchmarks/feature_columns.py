@@ -27,7 +27,7 @@ from feature_world import DAY, PEERS, PRODUCT, START, write_world
 
 from features.behaviour import read_and_advance
 from features.catalogue import catalogue
-from features.project import Project
+from features.config.project import Project
 from features.schemas import ItemVectors
 from features.state import MomentState, SliceEvents, start
 

@@ -24,7 +24,7 @@ from typing import Any
 from ingest_logs import LOGS, START, write_day, write_logs
 from ingest_peers import Kept, with_duckdb, with_loop
 
-from features.project import Project
+from features.config.project import Project
 from pipelines.event_log import EventLog
 from pipelines.identities import Privacy
 from pipelines.lake import Lake

@@ -23,9 +23,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from features.config.project import load
 from features.errors import ProjectError
-from features.labels import attribute
-from features.project import load
+from features.events.labels import attribute
 from features.state import SliceEvents, start
 from models.interest import scoring
 from models.interest.config import InterestConfig
@@ -37,8 +37,8 @@ from models.interest.text import TextEncoder
 from models.interest.training import fine_tune
 from models.interest.version import InterestModel
 from models.interest_input import interest_config, interest_input
-from pipelines import settings
 from pipelines.deployment import Deployment
+from pipelines.settings import settings
 
 import torch  # isort: skip  # after models.interest, which sets up its threads
 

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import polars as pl
 
-from models.evaluation import Interval, difference, judge
-from models.judging import SCORERS
-from models.segments import NEW
+from models.evaluation.evaluate import Interval, difference, judge
+from models.evaluation.segments import NEW
+from models.prequential import SCORERS
 from pipelines.lake import Lake
 
 METRIC = "ndcg@10"

@@ -17,7 +17,7 @@ from datetime import UTC, datetime, timedelta
 import numpy as np
 import polars as pl
 
-from features.sections import Labels, Ranker
+from features.config.sections import Labels, Ranker
 from models.ranker import fit
 
 LISTED = 20

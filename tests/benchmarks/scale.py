@@ -26,14 +26,13 @@ from feature_columns import project as columns
 from feature_world import DAY, PRODUCT, START, write_world
 
 from features.behaviour import read_and_advance
-from features.project import Project
+from features.config.project import Project
 from features.schemas import ItemVectors
 from features.state import OWN, SliceEvents, counters, is_global, names, restore
-from pipelines.deployment import STATE
-from pipelines.engine import Cluster, Embedded, Engine
-from pipelines.lake import SLICE, Lake
-from pipelines.work.bucketed import Work, in_buckets, make
-from pipelines.work.scratch import Scratch
+from pipelines.compute.bucketed import Work, in_buckets, make
+from pipelines.compute.engine import Cluster, Embedded, Engine
+from pipelines.compute.scratch import Scratch
+from pipelines.lake import SLICE, STATE, Lake
 
 BOTH = frozenset({"features", STATE})
 FIRST, SECOND = "2026-01-05", "2026-01-06"

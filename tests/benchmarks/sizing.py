@@ -199,8 +199,8 @@ def _opened(folder: Path) -> tuple[Any, Any]:
 
     from pipelines.definitions import advance_job
     from pipelines.deployment import Deployment
-    from pipelines.settings import initialise_dagster, load, prepare
-    from pipelines.timetable import span
+    from pipelines.settings.settings import initialise_dagster, load, prepare
+    from pipelines.triggers.partitions import span
 
     settings = load().model_copy(update={"project": folder / "sizing.toml"})
     prepare(settings)

@@ -12,7 +12,7 @@ from polars.testing import assert_frame_equal
 
 from pipelines.deployment import Deployment
 from pipelines.event_log import ROOT
-from pipelines.settings import load
+from pipelines.settings.settings import load
 
 PROJECT = Path(__file__).parents[2] / "projects" / "newsroom.toml"
 SMALL = (
@@ -58,7 +58,7 @@ import resource, signal
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)  # the write fails; the process is not ended
 resource.setrlimit(resource.RLIMIT_FSIZE, ({size}, {size}))
 """
-_BEGIN = "from pipelines.cli import main; main()"
+_BEGIN = "from pipelines.cli.commands import main; main()"
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from features import sources
-from features.events import Events, build
+from features.events.validation import Events, build
 from pipelines.deployment import Deployment
 
 TABLES = ("items", "impressions", "interactions", "rejects")

@@ -29,15 +29,16 @@ from unittest.mock import patch
 import dagster as dg
 from home import PROJECT
 
-from features import newsroom
+from features.config.slices import parse_duration
 from features.errors import MomentRankError
-from features.slices import parse_duration
-from pipelines import arrival, settings
+from features.sources.simulation import newsroom
 from pipelines.dagster_names import asset_key
 from pipelines.definitions import advance_job, define
 from pipelines.deployment import Deployment
 from pipelines.event_log import ROOT
-from pipelines.timetable import RESTATES, span, spanned
+from pipelines.settings import settings
+from pipelines.triggers import arrival
+from pipelines.triggers.partitions import RESTATES, span, spanned
 
 START = datetime(2026, 1, 5, tzinfo=UTC)
 AFTERWARDS = 24

@@ -11,7 +11,7 @@ from typing import Any
 import polars as pl
 import pytest
 
-from features.project import Project
+from features.config.project import Project
 from features.state import SliceEvents
 
 SECONDS = {"30m": 1800.0, "1h": 3600.0, "4h": 14400.0, "none": None}

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 
 from features.catalogue import features
-from features.project import Project
+from features.config.project import Project
 from features.state import SliceEvents
 
 SECONDS = {"30m": 1800.0, "1h": 3600.0, "4h": 14400.0, "none": None}

@@ -7,8 +7,8 @@ from typing import Any
 import polars as pl
 import pytest
 
-from features.labels import attribute
-from features.project import Project
+from features.config.project import Project
+from features.events.labels import attribute
 from features.state import SliceEvents, start
 from features.state.histories import PASSED, moments
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from features.behaviour import advance, measure, read_and_advance, read_features
 from features.catalogue import catalogue, features
 from features.catalogue.plan import FeaturePlan, compile_plan
-from features.project import Project
+from features.config.project import Project
 from features.state import SliceEvents, passing, start, table, threads
 
 KEYS = ["impression_id", "item_id"]

@@ -16,9 +16,9 @@ import polars as pl
 import pytest
 import yaml
 
-from models.calibration import Calibration
 from models.ranker import Ranker
-from models.registry import Registry
+from models.ranker.calibration import Calibration
+from models.registry.registry import Registry
 
 COLUMNS = ("item_ctr_1d", "user_clicks_7d", "interest_score")
 

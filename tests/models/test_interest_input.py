@@ -7,7 +7,7 @@ import polars as pl
 import pytest
 
 from features.behaviour import advance
-from features.project import Project
+from features.config.project import Project
 from features.schemas import InterestScores
 from features.state import SliceEvents, start
 from features.state.histories import PASSED

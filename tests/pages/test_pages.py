@@ -59,7 +59,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SimpleNamespace
         "MOMENTRANK_DAGSTER_URL": dagster,
         "MOMENTRANK_MLFLOW_URL": mlflow,
     }
-    command = [sys.executable, "-c", "from pipelines.cli import main; main()"]
+    command = [sys.executable, "-c", "from pipelines.cli.commands import main; main()"]
     given = [str(PROJECT), *(f"--set={one}" for one in SMALL)]
     subprocess.run([*command, "run", *given], env=environment, check=True, stdout=subprocess.DEVNULL)
     with (home / "ui.log").open("w") as log:

@@ -9,8 +9,8 @@ import pytest
 
 from features.behaviour import read_and_advance
 from features.errors import ProjectError
-from models.metrics import METRICS
-from models.seed_variance import GAIN
+from models.evaluation.metrics import METRICS
+from models.evaluation.seed_variance import GAIN
 from pipelines import chain
 from pipelines.backtest import backtest
 from pipelines.deployment import Deployment

@@ -8,9 +8,9 @@ import polars as pl
 import pytest
 
 from features.catalogue import catalogue
-from pipelines import settings
 from pipelines.definitions import define
 from pipelines.deployment import Deployment
+from pipelines.settings import settings
 from pipelines.table_schemas import described
 
 GRAPH = {

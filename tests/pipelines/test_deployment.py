@@ -8,9 +8,9 @@ import polars as pl
 import pytest
 
 from features.errors import ModelError, ProjectError
-from pipelines import cli
+from pipelines.cli import commands as cli
 from pipelines.deployment import Deployment
-from pipelines.settings import load
+from pipelines.settings.settings import load
 from pipelines.terminal import Terminal
 
 

@@ -11,17 +11,17 @@ from unittest.mock import Mock
 import polars as pl
 import pytest
 
+from features.config.project import Project
 from features.errors import SourceError
-from features.project import Project
 from features.sources import read
 from features.sources.raw import FORGOTTEN
 from pipelines import event_log
-from pipelines.arrival import take_in
 from pipelines.event_log import EventLog
 from pipelines.identities import Privacy
 from pipelines.lake import Lake
 from pipelines.landing import open_landing
 from pipelines.privacy.retention import about_people
+from pipelines.triggers.arrival import take_in
 
 
 def shown(day: int, name: str, user: str = "u") -> str:

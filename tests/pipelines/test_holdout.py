@@ -6,7 +6,7 @@ import polars as pl
 import pytest
 
 from features.errors import ProjectError
-from features.events import Events
+from features.events.validation import Events
 from pipelines.holdout import held_items, hold_out
 
 NAMES = [f"i{n}" for n in range(20)]

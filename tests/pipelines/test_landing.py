@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
+from features.config.project import Project
 from features.errors import ProjectError
-from features.project import Project
 from pipelines.landing import Landing, open_landing, settled
 
 

@@ -17,8 +17,8 @@ import yaml
 from pipelines import liveness
 from pipelines.definitions import define
 from pipelines.deployment import Deployment
-from pipelines.instance import DAGSTER_YAML
-from pipelines.timetable import span, under_way
+from pipelines.settings.dagster_instance import DAGSTER_YAML
+from pipelines.triggers.partitions import span, under_way
 
 STEP = """
 import os, signal, sys

@@ -10,10 +10,10 @@ import mlflow
 import polars as pl
 import pytest
 
-from models.registry import Registry
-from pipelines import settings
+from models.registry.registry import Registry
+from pipelines.compute.scratch import Scratch
 from pipelines.lake import Lake
-from pipelines.work.scratch import Scratch
+from pipelines.settings import settings
 
 NAMES = (
     "My Projects", "Projekté", "日本", "k=v", "slice=3", "a#b", "100%", "it's", 'q"q',

@@ -16,8 +16,9 @@ import psutil
 import pytest
 
 from features.errors import ProjectError
-from pipelines import pages, settings
-from pipelines.settings import REPOSITORY
+from pipelines import pages
+from pipelines.settings import settings
+from pipelines.settings.settings import REPOSITORY
 
 
 @pytest.fixture

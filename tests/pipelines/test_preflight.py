@@ -9,9 +9,9 @@ from unittest.mock import Mock
 
 import pytest
 
+from features.config.project import Project
 from features.errors import ProjectError
-from features.project import Project
-from models.errors import MENDABLE
+from models.correctable import MENDABLE
 from pipelines.deployment import Deployment
 from pipelines.preflight import gap, last_with_events, partitions, preflight
 

@@ -8,8 +8,8 @@ from types import SimpleNamespace
 import dagster as dg
 import pytest
 
-from pipelines import failures
 from pipelines import progress as progress_module
+from pipelines import retries as failures
 from pipelines.progress import RunProgress
 from pipelines.terminal import Terminal
 

@@ -8,15 +8,16 @@ import pytest
 
 from features.behaviour import read_and_advance
 from features.errors import ModelError
-from features.labels import attribute
+from features.events.labels import attribute
 from features.ranking_dataset import assemble, feature_columns
 from features.schemas import InterestScores, ItemVectors
 from features.state import SliceEvents, start
-from models.judging import SCORERS
+from models.prequential import SCORERS
 from models.ranker import Ranker, fit
 from pipelines.dagster_names import asset_key
 from pipelines.definitions import advance_job
-from pipelines.deployment import STATE, Deployment
+from pipelines.deployment import Deployment
+from pipelines.lake import STATE
 from pipelines.promoting import promote
 
 SLICES = ["2026-01-05", "2026-01-06", "2026-01-07"]

@@ -10,7 +10,7 @@ from models.report.page import page
 from models.report.tables import ReportData
 from pipelines.deployment import Deployment
 from pipelines.reporting import volume
-from pipelines.settings import load
+from pipelines.settings.settings import load
 
 SLICES = ("2026-01-05", "2026-01-06")
 

@@ -10,7 +10,7 @@ import pytest
 from features.errors import ProjectError
 from pipelines.deployment import Deployment
 from pipelines.running import materialise
-from pipelines.timetable import spanned
+from pipelines.triggers.partitions import spanned
 
 
 @pytest.fixture
@@ -53,7 +53,7 @@ def test_what_cannot_be_run_is_said_before_the_registry_is_opened(
     endless: Deployment, defined: Mock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     opened = Mock()
-    monkeypatch.setattr("models.registry.Registry.prepare", opened)
+    monkeypatch.setattr("models.registry.registry.Registry.prepare", opened)
     features = endless.project.features.model_copy(update={"select": ("nothing",)})
     wrong = replace(endless, project=endless.project.model_copy(update={"features": features}))
     with pytest.raises(ProjectError, match="no feature is called 'nothing'"):

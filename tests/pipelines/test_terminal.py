@@ -7,7 +7,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from pipelines import console
+from pipelines.cli import console
 from pipelines.terminal import Terminal, direct, styled
 
 HOSTILE = ["[/b]", "[bold]", "[link=http://example.org]x[/link]", ":smile:", "\\[", "ends in \\"]

@@ -10,7 +10,7 @@ from features.errors import ProjectError
 from pipelines.dagster_names import asset_key, named
 from pipelines.definitions import JOB, define
 from pipelines.deployment import Deployment
-from pipelines.timetable import span, under_way
+from pipelines.triggers.partitions import span, under_way
 
 SLICE = "2026-01-05"
 TABLES = ("items", "impressions", "interactions", "candidates", "rejects", "moment_state")

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from pipelines.settings import PROCESS_ENVIRONMENT
+from pipelines.settings.settings import PROCESS_ENVIRONMENT
 
 SECONDS = 60
 """How long the cluster may take to notice that a node came or went."""

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from features.errors import SourceError
-from pipelines.engine import Cluster, Embedded, Engine
+from pipelines.compute.engine import Cluster, Embedded, Engine
 
 SECONDS = 60
 

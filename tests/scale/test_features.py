@@ -9,12 +9,11 @@ from typing import Any
 import polars as pl
 import pytest
 
-from features.project import Project
-from pipelines.deployment import STATE
-from pipelines.engine import Cluster, Embedded, Engine
-from pipelines.lake import Lake
-from pipelines.work.bucketed import Work, make
-from pipelines.work.scratch import Scratch
+from features.config.project import Project
+from pipelines.compute.bucketed import Work, make
+from pipelines.compute.engine import Cluster, Embedded, Engine
+from pipelines.compute.scratch import Scratch
+from pipelines.lake import STATE, Lake
 
 SECONDS = 60
 

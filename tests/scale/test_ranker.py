@@ -13,10 +13,10 @@ import polars as pl
 import pytest
 
 from models.ranker import Ranker
-from pipelines.engine import Cluster, Embedded, Engine
+from pipelines.compute import rankers
+from pipelines.compute.engine import Cluster, Embedded, Engine
+from pipelines.compute.rankers import RankingWindow, Shards, fit_shards
 from pipelines.lake import Lake
-from pipelines.work import rankers
-from pipelines.work.rankers import RankingWindow, Shards, fit_shards
 
 DAYS = ["2026-01-05", "2026-01-06", "2026-01-07"]
 START = datetime(2026, 1, 5, tzinfo=UTC)

@@ -15,17 +15,17 @@ import pytest
 
 from features.behaviour import advance
 from features.buckets import bucket
-from features.project import Project
+from features.config.project import Project
 from features.schemas import InterestScores
 from features.state import start
 from models.interest.items import ItemArrays
 from models.interest.scoring import embed
 from models.interest.version import InterestModel
 from models.interest_input import interest_config, interest_input, interest_scores
-from pipelines.deployment import STATE, Version
-from pipelines.engine import Cluster, Embedded
-from pipelines.lake import Lake
-from pipelines.work.scoring import Scored, Scorer, score_side_by_side
+from pipelines.compute.engine import Cluster, Embedded
+from pipelines.compute.scoring import Scored, Scorer, score_side_by_side
+from pipelines.deployment import Version
+from pipelines.lake import STATE, Lake
 
 SECONDS = 60
 ROUNDING = 1e-6

@@ -15,7 +15,7 @@ import torch
 from models.interest.arrays import save_arrays
 from models.interest.benchmark import random_encoder, synthetic
 from models.interest.fitting import SavedFit, fit_saved, saved_history
-from pipelines.engine import Cluster, Embedded, Engine
+from pipelines.compute.engine import Cluster, Embedded, Engine
 
 SECONDS = 60
 

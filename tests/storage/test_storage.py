@@ -43,7 +43,7 @@ TABLES = (
     "interest_scores",
     "ranking_dataset",
 )
-_COMMAND = "from pipelines.cli import main; main()"
+_COMMAND = "from pipelines.cli.commands import main; main()"
 
 
 def momentrank(home: Path, stores: dict[str, str], command: str, *arguments: str) -> str:

@@ -10,8 +10,9 @@ from types import SimpleNamespace
 import pytest
 
 from features.errors import ProjectError
-from pipelines import settings, storage
-from pipelines.settings import Settings
+from pipelines.settings import settings
+from pipelines.settings import storage_check as storage
+from pipelines.settings.settings import Settings
 
 KEYS = {"AWS_ACCESS_KEY_ID": "a-key", "AWS_SECRET_ACCESS_KEY": "a-secret", "AWS_REGION": "eu-central-1"}
 NOBODY = "127.0.0.1:9"

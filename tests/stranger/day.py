@@ -17,10 +17,10 @@ from urllib.request import Request, urlopen
 
 import psutil
 
-from pipelines import settings as settings_of
 from pipelines.dagster_names import named
 from pipelines.definitions import JOB, define
 from pipelines.deployment import Deployment
+from pipelines.settings import settings as settings_of
 
 SMALL = (
     "source.newsroom.days=2",

@@ -14,7 +14,7 @@ from features.catalogue.families.reading import (
     suffix,
 )
 from features.catalogue.term import read
-from features.project import Project
+from features.config.project import Project
 
 
 def affinity_features(project: Project) -> Iterator[Feature]:

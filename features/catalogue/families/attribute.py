@@ -14,7 +14,7 @@ from features.catalogue.families.reading import (
     suffix,
     trend,
 )
-from features.project import Project
+from features.config.project import Project
 
 
 def attribute_features(project: Project) -> Iterator[Feature]:

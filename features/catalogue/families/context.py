@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from features.catalogue.families.feature import Feature
 from features.catalogue.families.reading import BAYES, click_rate, span, suffix
 from features.catalogue.term import read
-from features.project import Project
+from features.config.project import Project
 
 
 def context_features(project: Project) -> Iterator[Feature]:

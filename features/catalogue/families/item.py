@@ -20,7 +20,7 @@ from features.catalogue.families.reading import (
     trend,
 )
 from features.catalogue.term import read
-from features.project import Project
+from features.config.project import Project
 from features.state.counters import kinds_counted
 
 

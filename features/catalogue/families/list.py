@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from features.catalogue.families.feature import Feature
 from features.catalogue.term import read
-from features.project import Project
+from features.config.project import Project
 
 
 def list_features(project: Project) -> Iterator[Feature]:

@@ -1,7 +1,7 @@
 """Counts, rates and ages, as terms over the counters."""
 
 from features.catalogue.term import Term, read
-from features.project import Project
+from features.config.project import Project
 from features.state.counters import FIRST_RATE, column
 
 BAYES = "Bayesian smoothing towards the parent's rate (Wang et al. 2011)"

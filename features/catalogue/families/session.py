@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from features.catalogue.families.feature import Feature
 from features.catalogue.families.reading import METARANK, hours
 from features.catalogue.term import read
-from features.project import Project
+from features.config.project import Project
 from features.state.counters import FIRST_RATE
 
 

@@ -5,8 +5,8 @@ import polars as pl
 import pytest
 
 from features.catalogue import as_markdown, catalogue, features
+from features.config.project import load
 from features.errors import ProjectError
-from features.project import load
 
 PROJECTS = Path(__file__).parents[3] / "projects"
 FAMILIES = {"item", "attribute", "user", "session", "affinity", "pair", "text", "context", "list"}

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
+from features.config.project import load
 from features.draft import Draft, as_name, draft_project, name_of
 from features.draft import sample as sampling
 from features.errors import SourceError
-from features.project import load
 from features.sources import read
 
 LOG = "user,when,item,clicked\n" + "".join(

@@ -4,7 +4,7 @@ import polars as pl
 import pytest
 
 from features.behaviour import advance
-from features.project import Project
+from features.config.project import Project
 from features.schemas import Items
 from features.state import SliceEvents, counters, start
 

@@ -4,7 +4,7 @@ from types import SimpleNamespace
 import pytest
 
 from features.behaviour import advance
-from features.project import Project
+from features.config.project import Project
 from features.schemas import Moments
 from features.state import MomentState, SliceEvents, start
 from features.state.histories import PASSED, exposed, moments

@@ -4,7 +4,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from features.project import Project
+from features.config.project import Project
 from features.state import SliceEvents, start
 from features.state.counters import FIRST_RATE
 from features.state.layout import Layout, code, in_order, lay_out, place

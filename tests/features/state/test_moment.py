@@ -5,8 +5,8 @@ import pytest
 
 from features.behaviour import advance
 from features.catalogue import catalogue
+from features.config.project import Project
 from features.errors import ProjectError
-from features.project import Project
 from features.state import MomentState, SliceEvents, counters, kinds_counted, restore, start
 
 

@@ -6,7 +6,7 @@ import polars as pl
 import pytest
 
 from features.behaviour import advance
-from features.project import Project
+from features.config.project import Project
 from features.state import MomentState, SliceEvents, start
 from features.state.counters import SESSION, SESSION_READS
 from features.state.layout import code, in_order, lay_out, place

@@ -8,7 +8,7 @@ import polars as pl
 import pytest
 from typer.testing import CliRunner
 
-from pipelines.cli import app
+from pipelines.cli.commands import app
 from pipelines.deployment import Deployment
 from pipelines.privacy.forgetting import SAW
 from pipelines.running import materialise

@@ -12,8 +12,8 @@ import polars as pl
 import pytest
 from pydantic import SecretStr
 
+from features.config.project import Project
 from features.errors import ProjectError
-from features.project import Project
 from models.report.page import write as write_page
 from models.report.tables import RankedList, ReportData
 from pipelines.deployment import Deployment
@@ -23,8 +23,8 @@ from pipelines.privacy import retention
 from pipelines.privacy.forgetting import find, forget
 from pipelines.privacy.sweeping import BLANK, sweep
 from pipelines.publish import preview
-from pipelines.settings import Settings
-from pipelines.settings import load as load_settings
+from pipelines.settings.settings import Settings
+from pipelines.settings.settings import load as load_settings
 
 KEY, OTHER = "0123456789abcdef", "fedcba9876543210"
 DAYS = ["2026-01-05", "2026-01-06", "2026-01-07", "2026-01-08"]

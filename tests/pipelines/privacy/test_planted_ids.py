@@ -9,10 +9,10 @@ from typing import Any
 import polars as pl
 import pytest
 
-from features.labels import attribute
-from features.project import Project
+from features.config.project import Project
+from features.events.labels import attribute
 from pipelines.deployment import Deployment
-from pipelines.settings import load as load_settings
+from pipelines.settings.settings import load as load_settings
 
 PLANTED = ("anna-planted-0001", "bert-planted-0002")
 DAY = datetime(2026, 1, 6, 12, tzinfo=UTC)

@@ -1,0 +1,168 @@
+"""The project file (`projects/*.toml`): one deployment, described. Frozen pydantic models.
+
+Unknown keys are errors that name the nearest known key. `load` reads a file and applies `--set` overrides.
+"""
+
+import difflib
+import re
+import tomllib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, Field, ValidationError, model_validator
+
+from features.config.sections import (
+    Checks,
+    Context,
+    Evaluation,
+    Features,
+    Interest,
+    ItemFields,
+    Labels,
+    Lists,
+    Promotion,
+    Ranker,
+    Retention,
+    Scale,
+    Source,
+)
+from features.config.slices import Section, Slices
+from features.errors import ProjectError
+
+
+class Project(Section):
+    """One deployment of MomentRank."""
+
+    name: str = Field(pattern=r"^[a-z][a-z0-9_-]*$", max_length=64)
+    """Part of the names of folders, tables and registered models."""
+    seed: int = 1
+    source: Source
+    slices: Slices
+    labels: Labels = Labels()
+    items: ItemFields = ItemFields()
+    context: Context = Context()
+    features: Features = Features()
+    interest: Interest = Interest()
+    ranker: Ranker = Ranker()
+    evaluation: Evaluation = Evaluation()
+    promotion: Promotion = Promotion()
+    lists: Lists = Lists()
+    checks: Checks = Checks()
+    retention: Retention = Retention()
+    scale: Scale = Scale()
+    folder: Path = Path()
+    """Where the project file lies; relative source paths start here."""
+
+    @model_validator(mode="after")
+    def _source_is_complete(self) -> "Project":
+        if self.source.format == "tables" and self.source.tables is None:
+            raise ValueError('source.format = "tables" needs a [source.tables] section with a shape')
+        if self.source.format != "newsroom" and not (self.source.path or self.source.landing):
+            raise ValueError("source.path is missing: name the log's file or folder, or source.landing")
+        if self.source.format == "mind" and self.source.landing:
+            raise ValueError("source.landing: MIND's two files belong together and cannot arrive one by one")
+        return self
+
+    @model_validator(mode="after")
+    def _keeps_the_window(self) -> "Project":
+        keep, window = self.retention.keep, self.ranker.window * self.slices.every
+        if keep is not None and keep < window:
+            raise ValueError(
+                f"retention.keep: {keep} is shorter than the {window} that a ranker is fitted on; keep longer, "
+                "or lower ranker.window"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _guards_are_segments(self) -> "Project":
+        values = "|".join(re.escape(name) for name in self.items.categorical)
+        for name in self.promotion.guard:
+            if not re.fullmatch(
+                rf"new_users|new_items|({values or '(?!)'}): .+|list of \d.*|\d\d–\d\d h", name
+            ):
+                raise ValueError(
+                    f"promotion.guard: {name!r} names no segment and would never block; write new_users, new_items, "
+                    "a declared categorical attribute and its value such as 'category: sport', 'list of 6–10' or "
+                    "'06–12 h', as the report does"
+                )
+        return self
+
+    @model_validator(mode="after")
+    def _trainers_share_the_passes(self) -> "Project":
+        passes, trainers = self.interest.accumulate, self.scale.trainers
+        if passes % trainers:
+            raise ValueError(
+                f"scale.trainers: {trainers} cannot share the {passes} passes of a step evenly; set "
+                f"interest.accumulate to a multiple of {trainers}, such as {trainers * -(-passes // trainers)}"
+            )
+        return self
+
+
+def load(path: Path, overrides: Iterable[str] = ()) -> Project:
+    """Read a project file; apply `key.path=value` overrides, whose values are TOML.
+
+    Raises ProjectError with the key, what was found and what was expected.
+    """
+    try:
+        content = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ProjectError(
+            f"no project file at {path} ({error.strerror}): name one, for example projects/newsroom.toml"
+        ) from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ProjectError(f"{path} is not valid TOML: {error}") from None
+    for override in overrides:
+        _apply(content, override)
+    if "folder" in content:
+        raise ProjectError(f"{path} is wrong:\n  folder: unknown key; it is where the file lies")
+    try:
+        return Project.model_validate({**content, "folder": path.resolve().parent})
+    except ValidationError as error:
+        raise ProjectError(f"{path} is wrong:\n" + "\n".join(_sentence(e) for e in error.errors())) from None
+
+
+def _apply(content: dict[str, Any], override: str) -> None:
+    key, found, value = override.partition("=")
+    if not found:
+        raise ProjectError(
+            f"--set {override!r} has no value: write key.path=value, for example ranker.leaves=15"
+        )
+    try:
+        parsed = tomllib.loads(f"value = {value}")["value"]
+    except tomllib.TOMLDecodeError:
+        raise ProjectError(
+            f"--set {override!r}: {value!r} is not a TOML value; text needs quotes, for example '{key}=\"{value}\"'"
+        ) from None
+    *sections, last = key.strip().split(".")
+    place = content
+    for section in sections:
+        place = place.setdefault(section, {})
+        if not isinstance(place, dict):
+            raise ProjectError(f"--set {override!r}: {section!r} is a value, not a section")
+    place[last] = parsed
+
+
+def _sentence(error: Mapping[str, Any]) -> str:
+    where = ".".join(str(part) for part in error["loc"])
+    if error["type"] == "extra_forbidden":
+        known = _known_keys(error["loc"][:-1])
+        near = difflib.get_close_matches(str(error["loc"][-1]), known, n=1)
+        hint = f"did you mean {near[0]!r}?" if near else "known keys: " + ", ".join(known)
+        return f"  {where}: unknown key; {hint}"
+    return f"  {where or 'file'}: {error['msg'].removeprefix('Value error, ')} (found {str(error['input'])[:80]!r})"
+
+
+def _known_keys(section: Iterable[object]) -> list[str]:
+    model: type[BaseModel] = Project
+    for part in section:
+        annotation = model.model_fields[str(part)].annotation
+        models = [a for a in (annotation, *getattr(annotation, "__args__", ())) if _is_model(a)]
+        if not models:
+            return []
+        model = models[0]
+    return sorted(set(model.model_fields) - {"folder"})
+
+
+def _is_model(annotation: object) -> bool:
+    return isinstance(annotation, type) and issubclass(annotation, BaseModel)

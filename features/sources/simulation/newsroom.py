@@ -1,0 +1,211 @@
+"""The embedded newsroom: a seeded world written as raw logs in Metarank's JSONL event format.
+
+The logs are as untidy as real ones: some interactions arrive late, some arrive twice, a few lines are broken.
+What no log holds, the true probability of each click, goes to `truth.parquet`, which only tests read.
+"""
+
+import gzip
+import hashlib
+import json
+import shutil
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import polars as pl
+
+from features.config.project import Project
+from features.sources.simulation.prose import STYLES, categories
+from features.sources.simulation.readers import DAY, MINUTE
+from features.sources.simulation.world import Articles, World, simulate
+
+LATE = 0.018
+"""Share of interactions that arrive 1 to 40 minutes after they happened."""
+REPEATED = 0.005
+"""Share of interactions that are sent twice."""
+BROKEN_A_DAY = 5
+
+_FORMAT = 1
+"""Counts up when the same parameters give other logs, so that older logs are written anew."""
+_MARKER = "world.json"
+
+
+class _Line(NamedTuple):
+    """One line of the log and when it arrived (epoch milliseconds)."""
+
+    arrived: int
+    text: str
+
+
+def write(project: Project, folder: Path) -> None:
+    """Write the project's world to `folder/events/<day>.jsonl.gz` and `folder/truth.parquet`.
+
+    A folder that already holds this very world is left alone; another world's is replaced as a whole. The
+    same project gives the same bytes.
+    """
+    made = marker(project)
+    if (folder / _MARKER).is_file() and (folder / _MARKER).read_text(encoding="utf-8") == made:
+        return
+    world = simulate(project.source.newsroom, project.slices.start, project.seed)
+    building = folder.with_name(folder.name + ".building")
+    shutil.rmtree(building, ignore_errors=True)
+    (building / "events").mkdir(parents=True)
+    _write_log(project, world, building / "events")
+    _truth(world).write_parquet(building / "truth.parquet")
+    (building / _MARKER).write_text(made, encoding="utf-8")
+    shutil.rmtree(folder, ignore_errors=True)
+    building.rename(folder)
+
+
+def marker(project: Project) -> str:
+    """What the world's logs follow from: equal for equal logs."""
+    parameters = {
+        "format": _FORMAT,
+        "seed": project.seed,
+        "start": project.slices.start.isoformat(),
+        **project.source.newsroom.model_dump(),
+    }
+    text = json.dumps(parameters, sort_keys=True)
+    return json.dumps({"parameters": parameters, "hash": hashlib.sha256(text.encode()).hexdigest()}) + "\n"
+
+
+def _write_log(project: Project, world: World, folder: Path) -> None:
+    random = np.random.default_rng([project.seed, 1])
+    beginning = int(project.slices.start.timestamp() * 1000)
+    lines = sorted(
+        [*_item_lines(world.articles), *_ranking_lines(world), *_interaction_lines(world, random)],
+        key=lambda line: line.arrived,
+    )
+    arrivals = np.array([line.arrived for line in lines])
+    for day in range(project.source.newsroom.days):
+        since, until = beginning + day * DAY, beginning + (day + 1) * DAY
+        first, last = np.searchsorted(arrivals, [since if day else 0, until])
+        texts = _with_broken([line.text for line in lines[first:last]], random)
+        name = datetime.fromtimestamp(since / 1000, UTC).strftime("%Y-%m-%d")
+        content = ("\n".join(texts) + "\n").encode()
+        (folder / f"{name}.jsonl.gz").write_bytes(gzip.compress(content, compresslevel=6, mtime=0))
+
+
+def _item_lines(articles: Articles) -> Iterator[_Line]:
+    for number, prose in enumerate(articles.prose):
+        category = categories()[articles.category[number]]
+        published, corrected = int(articles.published[number]), int(articles.corrected[number])
+        fields: dict[str, object] = {
+            "title": prose.title,
+            "body": prose.body,
+            "length": float(articles.length[number]),
+            "published_at": str(published),
+        }
+        if articles.filed[number]:
+            fields["category"] = category.name
+            fields["author"] = f"{category.name} desk {articles.author[number] + 1}"
+        if articles.tagged[number]:
+            fields["tags"] = list(prose.tags)
+        yield _item_line(f"n-{number:05d}-1", number, published, fields)
+        if corrected:
+            fields["title"] = prose.corrected_title
+            yield _item_line(f"n-{number:05d}-2", number, corrected, fields)
+
+
+def _item_line(event: str, number: int, at: int, fields: dict[str, object]) -> _Line:
+    named = [{"name": name, "value": value} for name, value in fields.items()]
+    return _Line(at, _json(event="item", id=event, item=_item(number), timestamp=str(at), fields=named))
+
+
+def _ranking_lines(world: World) -> Iterator[_Line]:
+    visits, lists = world.lists.visits, world.lists
+    starts = np.searchsorted(lists.impression, np.arange(visits.user.size + 1))
+    for number, (user, session, shown) in enumerate(
+        zip(visits.user.tolist(), visits.session.tolist(), visits.shown.tolist(), strict=True)
+    ):
+        articles = lists.article[starts[number] : starts[number + 1]].tolist()
+        yield _Line(
+            shown,
+            _json(
+                event="ranking",
+                id=_impression(number),
+                user=_user(user),
+                session=f"s-{session:06d}",
+                timestamp=str(shown),
+                fields=[],
+                items=[{"id": _item(article)} for article in articles],
+            ),
+        )
+
+
+def _interaction_lines(world: World, random: np.random.Generator) -> Iterator[_Line]:
+    visits, lists = world.lists.visits, world.lists
+    late = random.random(len(world.actions)) < LATE
+    repeated = random.random(len(world.actions)) < REPEATED
+    delay = random.integers(MINUTE, 40 * MINUTE, len(world.actions))
+    for number, action in enumerate(world.actions):
+        impression = int(lists.impression[action.candidate])
+        arrived = action.happened + (int(delay[number]) if late[number] else 0)
+        arrival = {"known_at": str(arrived)} if late[number] else {}
+        text = _json(
+            event="interaction",
+            id=f"e-{number:06d}",
+            item=_item(lists.article[action.candidate]),
+            ranking=_impression(impression),
+            type=action.kind,
+            user=_user(visits.user[impression]),
+            session=f"s-{visits.session[impression]:06d}",
+            timestamp=str(action.happened),
+            **arrival,
+        )
+        yield _Line(arrived, text)
+        if repeated[number]:
+            yield _Line(arrived + int(delay[number]) // 10, text)
+
+
+def _with_broken(texts: list[str], random: np.random.Generator) -> list[str]:
+    """Put a few broken lines between a day's good ones; no good line is lost."""
+    result = list(texts)
+    for kind in range(BROKEN_A_DAY):
+        text = texts[int(random.integers(len(texts)))]
+        result.insert(int(random.integers(1, len(result) + 1)), _break(text, kind))
+    return result
+
+
+def _break(text: str, kind: int) -> str:
+    if kind % 3 == 0:
+        return text[: len(text) * 2 // 3]
+    fields = json.loads(text)
+    if kind % 3 == 1:
+        del fields["timestamp"]
+    else:
+        fields["event"] = "heartbeat"
+    return _json(**fields)
+
+
+def _truth(world: World) -> pl.DataFrame:
+    lists, articles = world.lists, world.articles
+    return pl.DataFrame(
+        {
+            "impression_id": [_impression(number) for number in lists.impression.tolist()],
+            "item_id": [_item(number) for number in lists.article.tolist()],
+            "position": lists.position.astype(np.int32),
+            "click_probability": lists.attractiveness,
+            "examination": lists.examination,
+            "storyline": articles.storyline[lists.article].astype(np.int32),
+            "style": [STYLES[style].name for style in articles.style[lists.article].tolist()],
+        }
+    ).sort("impression_id", "position")
+
+
+def _json(**fields: Any) -> str:
+    return json.dumps(fields, ensure_ascii=False, separators=(",", ":"))
+
+
+def _item(number: int) -> str:
+    return f"a-{number:05d}"
+
+
+def _impression(number: int) -> str:
+    return f"i-{number:06d}"
+
+
+def _user(number: int) -> str:
+    return f"u-{number:05d}"

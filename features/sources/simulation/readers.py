@@ -1,0 +1,119 @@
+"""The newsroom's people: when they come, and what they like.
+
+A taste is a share for each category, for each storyline within a category and for each style. How well an
+article matches it, in units of a logit, is
+
+    √category·(CATEGORY + STORYLINE·(√storyline − ½)) + STYLE·(√style − mean of √style)
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from features.config.sections import NewsroomWorld
+from features.sources.simulation.prose import STYLES, categories
+
+Integers = NDArray[np.int64]
+Reals = NDArray[np.float64]
+
+MINUTE = 60_000
+HOUR = 60 * MINUTE
+DAY = 24 * HOUR
+
+CATEGORY = 9.5
+STORYLINE = 3.5
+STYLE = 3.6
+CATEGORY_SPREAD, STORYLINE_SPREAD, STYLE_SPREAD = 0.12, 0.3, 0.3
+"""Dirichlet concentrations of a taste: the smaller, the more it keeps to one thing."""
+
+DRIFT = 0.01
+"""Share of a taste that a day replaces."""
+SWITCHERS = 0.005
+"""Share of people whose taste is another one on the next day."""
+NEWCOMERS = 0.3
+"""Share of people who come after the first day."""
+ACTIVITY_SPREAD = 1.0
+"""Deviation of the logarithm of how often a person comes."""
+ONCE_ONLY = 0.15
+"""Share of people who come once and hardly ever again."""
+_READING_HOURS = np.array([1, 1, 1, 1, 1, 2, 5, 9, 9, 6, 5, 5, 7, 6, 4, 4, 5, 6, 7, 8, 9, 9, 8, 6], float)
+
+
+@dataclass(frozen=True)
+class Visits:
+    """Who opened a list when, by time; one entry an impression."""
+
+    user: Integers
+    session: Integers
+    shown: Integers
+    """Epoch milliseconds."""
+
+
+class Tastes:
+    """What each person likes today: shares of categories, storylines and styles."""
+
+    def __init__(self, users: int, random: np.random.Generator) -> None:
+        self._users, self._random = users, random
+        self._category, self._storyline, self._style = self._drawn()
+
+    def drift(self) -> None:
+        """Go on to the next day: everybody changes a little, a few people altogether."""
+        switched = self._random.random(self._users) < SWITCHERS
+        new = np.where(switched, 1.0, DRIFT)
+        category, storyline, style = self._drawn()
+        self._category += new[:, None] * (category - self._category)
+        self._storyline += new[:, None, None] * (storyline - self._storyline)
+        self._style += new[:, None] * (style - self._style)
+
+    def match(self, user: int, category: Integers, storyline: Integers, style: Integers) -> Reals:
+        """How well articles match a person's taste; one entry an article, in and out."""
+        within = np.sqrt(self._storyline[user, category, storyline]) - 0.5
+        interest = np.sqrt(self._category[user, category]) * (CATEGORY + STORYLINE * within)
+        manner = np.sqrt(self._style[user])
+        return np.asarray(interest + STYLE * (manner[style] - manner.mean()))
+
+    def _drawn(self) -> tuple[Reals, Reals, Reals]:
+        sections = len(categories())
+        storylines = len(categories()[0].storylines)
+        return (
+            self._random.dirichlet(np.full(sections, CATEGORY_SPREAD), self._users),
+            self._random.dirichlet(np.full(storylines, STORYLINE_SPREAD), (self._users, sections)),
+            self._random.dirichlet(np.full(len(STYLES), STYLE_SPREAD), self._users),
+        )
+
+
+def visits(size: NewsroomWorld, beginning: int, random: np.random.Generator) -> Visits:
+    """Sessions of one to five lists a few minutes apart, by time."""
+    newcomer = random.random(size.users) < NEWCOMERS
+    newcomer[0] = False
+    arrival = np.where(newcomer, random.integers(1, size.days, size.users), 0)
+    once_only = random.random(size.users) < ONCE_ONLY
+    activity = np.where(once_only, 1e-3, random.lognormal(0.0, ACTIVITY_SPREAD, size.users))
+    users: list[Integers] = []
+    sessions: list[Integers] = []
+    shown: list[Integers] = []
+    for day in range(size.days):
+        first_timers = np.flatnonzero((arrival == day) & (newcomer | once_only))
+        known = np.where(arrival < max(day, 1), activity, 0.0)
+        regulars = random.choice(size.users, size.impressions_a_day, p=known / known.sum())
+        visitor = np.concatenate([first_timers, regulars])[: size.impressions_a_day]
+        lists = np.minimum(random.geometric(0.5, visitor.size), 5)
+        opened = beginning + day * DAY + times_of_day(_READING_HOURS, visitor.size, random)
+        opened = np.minimum(opened, beginning + (day + 1) * DAY - 15 * MINUTE)
+        session = np.repeat(np.arange(visitor.size), lists)[: size.impressions_a_day]
+        waits = random.integers(MINUTE // 2, 3 * MINUTE, session.size)
+        waits[np.flatnonzero(np.diff(session, prepend=-1))] = 0
+        total = np.cumsum(waits)
+        since_opened = total - total[np.searchsorted(session, session)]
+        users.append(visitor[session])
+        sessions.append(session + day * size.impressions_a_day)
+        shown.append(opened[session] + since_opened)
+    order = np.lexsort((np.concatenate(sessions), np.concatenate(shown)))
+    return Visits(*(np.concatenate(column)[order] for column in (users, sessions, shown)))
+
+
+def times_of_day(hours: Reals, count: int, random: np.random.Generator) -> Integers:
+    """Milliseconds since midnight, drawn by weight of the 24 hours."""
+    hour = random.choice(24, count, p=hours / hours.sum())
+    return np.asarray(hour * HOUR + random.integers(HOUR, size=count))

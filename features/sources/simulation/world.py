@@ -1,0 +1,216 @@
+"""The newsroom's articles and lists: what was published, what was shown, and what was done with it.
+
+An article's attractiveness to a person, the probability of a click on it once it is looked at, is
+
+    sigmoid(BASE + match of the person's taste + quality + FRESHNESS·exp(−age in days))
+
+A person looks at position p with probability p^−POSITION_DECAY and clicks on what is looked at and attracts
+(the examination hypothesis: Craswell et al., WSDM 2008).
+"""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from features.config.sections import NewsroomWorld
+from features.sources.simulation import readers as people
+from features.sources.simulation.prose import STYLES, Prose, categories, compose
+from features.sources.simulation.readers import DAY, HOUR, MINUTE, Integers, Reals, Visits
+
+BASE = -4.2
+STORYLINE_APPEAL, STYLE_APPEAL, OWN_QUALITY = 0.8, 0.6, 0.8
+"""Deviations of what everybody sees in a storyline, in a style and in one article."""
+FRESHNESS = 0.5
+
+RECENT, POPULAR = 1.0, 0.15
+"""What the logging policy adds to chance (Gumbel noise of deviation 1.3) for recency and log clicks."""
+POSITION_DECAY = 0.25
+STOCK_DAYS = 2
+"""Days before the start from which articles are at hand."""
+SHOWN_DAYS = 3
+"""Age in days at which an article leaves the lists."""
+CORRECTED = 0.03
+"""Share of articles whose title is corrected later."""
+TAGGED = 0.4
+"""Share of articles that have tags."""
+UNFILED = 0.12
+"""Share of articles that nobody has filed: their log names no category and no author, only their words do."""
+AUTHORS = 4
+"""Authors of a category."""
+FOLLOW_UP = {"comment": (0.15, 8 * MINUTE), "share": (0.1, 4 * MINUTE)}
+"""Probability that a click is followed by it, and the longest wait."""
+
+_PUBLISHING_HOURS = np.array([1, 1, 1, 1, 2, 5, 8, 8, 7, 6, 6, 5, 5, 5, 5, 5, 5, 4, 3, 3, 2, 2, 1, 1], float)
+
+
+@dataclass(frozen=True)
+class Articles:
+    """All articles by time of publication; one entry an article. Instants are epoch milliseconds."""
+
+    published: Integers
+    category: Integers
+    storyline: Integers
+    """Within its category."""
+    style: Integers
+    quality: Reals
+    author: Integers
+    """Within its category."""
+    length: Integers
+    corrected: Integers
+    """When the title was corrected; 0 for never."""
+    tagged: NDArray[np.bool_]
+    filed: NDArray[np.bool_]
+    prose: tuple[Prose, ...]
+
+
+@dataclass(frozen=True)
+class Lists:
+    """What was shown; but for `visits` one entry a candidate, in the order shown."""
+
+    visits: Visits
+    impression: Integers
+    """Index into `visits`."""
+    article: Integers
+    """Index into `Articles`."""
+    position: Integers
+    examination: Reals
+    """Probability that this position is looked at."""
+    attractiveness: Reals
+    """Probability of a click once it is looked at."""
+
+
+class Action(NamedTuple):
+    """One interaction with a candidate."""
+
+    candidate: int
+    """Index into the candidates of `Lists`."""
+    kind: str
+    happened: int
+    """Epoch milliseconds."""
+
+
+@dataclass(frozen=True)
+class World:
+    """A newsroom's whole history."""
+
+    articles: Articles
+    lists: Lists
+    actions: tuple[Action, ...]
+
+
+def simulate(size: NewsroomWorld, start: datetime, seed: int) -> World:
+    """Play `size.days` days from `start`; the same arguments give the same world."""
+    publishing, visiting, tasting, showing = (
+        np.random.default_rng(child) for child in np.random.SeedSequence(seed).spawn(4)
+    )
+    beginning = int(start.timestamp() * 1000)
+    articles = _publish(size, beginning, publishing)
+    visits = people.visits(size, beginning, visiting)
+    return World(articles, *_show(size, articles, visits, people.Tastes(size.users, tasting), showing))
+
+
+def _publish(size: NewsroomWorld, beginning: int, random: np.random.Generator) -> Articles:
+    days = np.repeat(np.arange(-STOCK_DAYS, size.days), size.articles_a_day)
+    published = np.sort(beginning + days * DAY + people.times_of_day(_PUBLISHING_HOURS, days.size, random))
+    sections = categories()
+    category = random.integers(len(sections), size=days.size)
+    storyline = random.integers(len(sections[0].storylines), size=days.size)
+    style = random.integers(len(STYLES), size=days.size)
+    storyline_appeal = random.normal(0.0, STORYLINE_APPEAL, (len(sections), len(sections[0].storylines)))
+    storyline_appeal -= storyline_appeal.mean(axis=1, keepdims=True)
+    style_appeal = random.normal(0.0, STYLE_APPEAL, len(STYLES))
+    corrected = published + random.integers(HOUR, 12 * HOUR, days.size)
+    return Articles(
+        published=published,
+        category=category,
+        storyline=storyline,
+        style=style,
+        quality=storyline_appeal[category, storyline]
+        + style_appeal[style]
+        + random.normal(0.0, OWN_QUALITY, days.size),
+        author=random.integers(AUTHORS, size=days.size),
+        length=random.integers(30, 180, days.size) * 10,
+        corrected=np.where(random.random(days.size) < CORRECTED, corrected, 0),
+        tagged=random.random(days.size) < TAGGED,
+        filed=random.random(days.size) >= UNFILED,
+        prose=tuple(
+            compose(sections[c], sections[c].storylines[s], STYLES[k], random)
+            for c, s, k in zip(category, storyline, style, strict=True)
+        ),
+    )
+
+
+def _show(
+    size: NewsroomWorld,
+    articles: Articles,
+    visits: Visits,
+    tastes: people.Tastes,
+    random: np.random.Generator,
+) -> tuple[Lists, tuple[Action, ...]]:
+    read = np.zeros((size.users, articles.published.size), bool)
+    clicks = np.zeros(articles.published.size)
+    day = visits.shown[0] // DAY
+    rows: list[tuple[Integers, Reals, Reals]] = []
+    actions: list[Action] = []
+    shown_so_far = 0
+    for user, shown in zip(visits.user.tolist(), visits.shown.tolist(), strict=True):
+        while day < shown // DAY:
+            tastes.drift()
+            day += 1
+        chosen = _shelf(articles, shown, read[user], clicks, size.list_size, random)
+        age = (shown - articles.published[chosen]) / DAY
+        match = tastes.match(
+            user, articles.category[chosen], articles.storyline[chosen], articles.style[chosen]
+        )
+        logit = BASE + articles.quality[chosen] + FRESHNESS * np.exp(-age)
+        attractiveness = 1 / (1 + np.exp(-logit - match))
+        examination: Reals = np.arange(1.0, chosen.size + 1) ** -POSITION_DECAY
+        taken = np.flatnonzero(random.random(chosen.size) < examination * attractiveness)
+        rows.append((chosen, examination, attractiveness))
+        read[user, chosen[taken]] = True
+        clicks[chosen[taken]] += 1
+        for candidate in (taken + shown_so_far).tolist():
+            actions += _actions(candidate, shown, random)
+        shown_so_far += chosen.size
+    lengths = [chosen.size for chosen, _, _ in rows]
+    article, examination, attractiveness = (np.concatenate(column) for column in zip(*rows, strict=True))
+    return (
+        Lists(
+            visits,
+            impression=np.repeat(np.arange(len(rows)), lengths),
+            article=article,
+            position=np.concatenate([np.arange(1, length + 1) for length in lengths]),
+            examination=examination,
+            attractiveness=attractiveness,
+        ),
+        tuple(actions),
+    )
+
+
+def _shelf(
+    articles: Articles,
+    shown: int,
+    read: NDArray[np.bool_],
+    clicks: Reals,
+    list_size: int,
+    random: np.random.Generator,
+) -> Integers:
+    """Draw and order a list: mostly chance, a little recency and a little popularity, what was read before last."""
+    oldest, newest = np.searchsorted(articles.published, [shown - SHOWN_DAYS * DAY, shown])
+    pool = np.arange(oldest, newest)
+    age = (shown - articles.published[pool]) / DAY
+    urge = RECENT * np.exp(-age) + POPULAR * np.log1p(clicks[pool]) + random.gumbel(size=pool.size)
+    urge[read[pool]] -= 100.0
+    return pool[np.argsort(-urge, kind="stable")[:list_size]]
+
+
+def _actions(candidate: int, shown: int, random: np.random.Generator) -> list[Action]:
+    clicked = shown + int(random.integers(2_000, 2 * MINUTE))
+    found = [Action(candidate, "click", clicked)]
+    for kind, (probability, longest) in FOLLOW_UP.items():
+        if random.random() < probability:
+            found.append(Action(candidate, kind, clicked + int(random.integers(10_000, longest))))
+    return found

@@ -1,0 +1,279 @@
+"""Evaluation: means over impressions with bootstrap intervals, every scorer on the same impressions.
+
+One draw of impressions serves all scorers and metrics (`intervals.py`), so differences between scorers are paired.
+
+- Where impressions hold lists, each is judged by the metrics of `metrics.py`. Impressions without a positive, or
+  with nothing else, are counted as skipped and left out of the means; pooled AUC uses every row, and has an
+  interval over all rows only: in a segment it would cost more than it tells.
+- Where every impression holds one candidate there is no order inside it. Scorers are judged across impressions by
+  pooled AUC and, those that give a probability, by its log loss (`pointwise.py`).
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from features.errors import ModelError
+from models.evaluation import pointwise
+from models.evaluation.intervals import NOTHING, Interval, interval_of, mean_intervals, resampled_auc
+from models.evaluation.metrics import LOG_LOSS, METRICS, POOLED_AUC, Lists, has_lists, pooled_auc
+from models.ranking import require
+
+ALL = "all"
+"""Name of the segment that holds every row."""
+
+_POOLED_RESAMPLES = 200
+_VALUES = ("segment", "scorer", "impression_id", "candidates", "positives", "judged", *METRICS)
+_TABLE = {
+    "scorer": pl.String,
+    "metric": pl.String,
+    "segment": pl.String,
+    "mean": pl.Float64,
+    "low": pl.Float64,
+    "high": pl.Float64,
+    "impressions": pl.Int64,
+}
+
+
+_Row = tuple[str, str, str, float, float, float, int]
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """How good each scorer is."""
+
+    impressions: int
+    """Impressions judged: at least one positive and at least one other candidate."""
+    skipped: int
+    """Impressions without a positive, or with nothing but positives."""
+    table: pl.DataFrame
+    """`scorer, metric, segment, mean, low, high, impressions`; null means where nothing could be judged."""
+    values: pl.DataFrame
+    """`segment, scorer, impression_id, candidates, positives`, the metrics; skipped impressions too."""
+    left_out: Mapping[str, int] = field(default_factory=dict)
+    """Segments with too few judged impressions to be shown, and how many they have."""
+    headline: str = "ndcg@10"
+    """The metric to look at first: `pooled_auc` where impressions hold one candidate each."""
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """Metrics whose differences are paired, impression by impression or resample by resample."""
+        return pointwise.METRICS if self.headline in pointwise.METRICS else METRICS
+
+    def as_json(self, segment: str = ALL) -> dict[str, Any]:
+        """`{"impressions", "headline", "scorers": {scorer: {metric: {"mean", "low", "high"}}}}` of one segment."""
+        scorers: dict[str, dict[str, dict[str, float | None]]] = {}
+        for row in self.table.filter(pl.col("segment") == segment).iter_rows(named=True):
+            interval = {end: row[end] for end in ("mean", "low", "high")}
+            scorers.setdefault(row["scorer"], {})[row["metric"]] = interval
+        return {"impressions": self.impressions, "headline": self.headline, "scorers": scorers}
+
+    def segments_as_json(self) -> dict[str, Any]:
+        """Segment → its `scorers`, as in `as_json`."""
+        names = self.table["segment"].unique(maintain_order=True)
+        return {name: self.as_json(name)["scorers"] for name in names if name != ALL}
+
+
+def judge(
+    frame: pl.DataFrame,
+    scorers: Sequence[str],
+    segments: Mapping[str, pl.Expr] | None = None,
+    *,
+    probabilities: Mapping[str, str] | None = None,
+    few: int = 0,
+    seed: int = 1,
+    resamples: int = 1000,
+    confidence: float = 0.95,
+) -> Judgement:
+    """Judge `scorers`, each a column of `frame`, on the same impressions.
+
+    `frame`: `impression_id`, `item_id`, `label` and the score columns. A segment is a boolean expression over
+    rows. Only its rows are kept: one that is constant in an impression (new users) chooses impressions; one
+    that differs between items (new items) restricts each list to those candidates, ranked among themselves.
+    `probabilities`: scorer → its column of click probabilities, for the log loss of impressions of one candidate.
+    A segment with fewer than `few` judged impressions is left out. Raises TableError for missing columns,
+    ModelError for scores or labels that are not numbers.
+    """
+    values = impression_values(frame, scorers, segments, probabilities)
+    single = "score" in values.columns
+    counts = _judged(values)
+    left_out = {name: counts.get(name, 0) for name in segments or {} if counts.get(name, 0) < few}
+    values = values.filter(~pl.col("segment").is_in([*left_out]))
+    tables = []
+    for name, chosen in {ALL: pl.lit(True), **(segments or {})}.items():
+        if name in left_out:
+            continue
+        found = values.filter(pl.col("segment") == name)
+        if single:
+            tables.append(_single_summary(found, name, scorers, seed, resamples, confidence))
+            continue
+        rows = frame.filter(chosen)
+        draws = min(resamples, _POOLED_RESAMPLES) if name == ALL else 0
+        pooled = [_pooled(rows, scorer, name, seed, draws, confidence) for scorer in scorers]
+        tables += [_summary(found, name, scorers, seed, resamples, confidence), _table(pooled)]
+    lists = values.filter(pl.col("segment") == ALL).unique("impression_id")
+    judged = int(lists["judged"].sum())
+    return Judgement(
+        judged,
+        lists.height - judged,
+        pl.concat(tables),
+        values,
+        left_out,
+        POOLED_AUC if single else "ndcg@10",
+    )
+
+
+def impression_values(
+    frame: pl.DataFrame,
+    scorers: Sequence[str],
+    segments: Mapping[str, pl.Expr] | None = None,
+    probabilities: Mapping[str, str] | None = None,
+) -> pl.DataFrame:
+    """Every impression under every scorer, in all and in each segment: `Judgement.values`, without means.
+
+    Takes and raises what `judge` does. `judged` says whether the impression counts. Where every impression holds
+    one candidate, `label`, `score` and `log_loss` stand in place of the metrics.
+    """
+    require(frame, ("impression_id", "item_id", "label", *scorers), "evaluation")
+    parts = []
+    every = {ALL: pl.lit(True), **(segments or {})}
+    if frame.height and not has_lists(frame):
+        for name, chosen in every.items():
+            rows = pointwise.values(frame.filter(chosen), scorers, probabilities or {})
+            parts.append(rows.with_columns(segment=pl.lit(name)))
+        return pl.concat(parts)
+    lists = Lists(frame, scorers)
+    for name, chosen in every.items():
+        mask = frame.with_columns(chosen.fill_null(False).alias("__chosen"))["__chosen"].to_numpy()
+        for scorer in scorers:
+            judged = pl.col(METRICS[0]).is_not_null()
+            mark = {"segment": pl.lit(name), "scorer": pl.lit(scorer), "judged": judged}
+            parts.append(lists.judge(scorer, mask).with_columns(**mark).select(_VALUES))
+    return pl.concat(parts)
+
+
+def difference(
+    values: pl.DataFrame,
+    a: str,
+    b: str,
+    metric: str = "ndcg@10",
+    *,
+    seed: int = 1,
+    resamples: int = 1000,
+    confidence: float = 0.95,
+    segment: str = ALL,
+) -> Interval:
+    """Mean of (`a` − `b`) and its paired interval over the impressions that both were judged on.
+
+    `values` as in Judgement. NaN where nothing was judged. Raises ModelError if a scorer is absent or the two
+    were judged on different impressions.
+    """
+    rows = values.filter(pl.col("segment") == segment, pl.col("scorer").is_in([a, b]))
+    if metric == POOLED_AUC:
+        first, second = _same_impressions(rows, [a, b])
+        return pointwise.auc_difference(first, second, seed, resamples, confidence)
+    wide = _wide(rows, [a, b], [metric])
+    return mean_intervals(wide[:, :1] - wide[:, 1:], seed, resamples, confidence)[0]
+
+
+def mean_of(values: pl.DataFrame, scorer: str, metric: str) -> float | None:
+    """A scorer's mean over all judged impressions; None where nothing was judged. `values` as in Judgement."""
+    rows = values.filter(pl.col("segment") == ALL, pl.col("scorer") == scorer)
+    mean = pointwise.auc(rows) if metric == POOLED_AUC else rows[metric].mean()
+    return mean if isinstance(mean, float) else None
+
+
+def calibration(probability: pl.Series, clicked: pl.Series, bins: int = 10) -> pl.DataFrame:
+    """Predicted against observed click rate: `bin` (from 1), `predicted`, `observed`, `count`.
+
+    Bins hold about equally many rows, because clicks are rare and equal widths would leave most bins empty;
+    equal predictions share a bin.
+    """
+    rows = pl.DataFrame({"predicted": probability.cast(pl.Float64), "clicked": clicked.cast(pl.Float64)})
+    place = (pl.col("predicted").rank("min").cast(pl.Int64) - 1) * bins // pl.len() + 1
+    return (
+        rows.group_by(place.cast(pl.Int32).alias("bin"))
+        .agg(pl.col("predicted").mean(), observed=pl.col("clicked").mean(), count=pl.len().cast(pl.Int64))
+        .sort("bin")
+    )
+
+
+def calibration_error(table: pl.DataFrame) -> float:
+    """Expected calibration error of a `calibration` table: Σ count · |predicted − observed| / Σ count."""
+    gap = (pl.col("predicted") - pl.col("observed")).abs()
+    return float(table.select((gap * pl.col("count")).sum() / pl.col("count").sum()).item())
+
+
+def _judged(values: pl.DataFrame) -> dict[str, int]:
+    """Segment → impressions judged in it."""
+    counted = values.filter("judged").group_by("segment")
+    return dict(counted.agg(pl.col("impression_id").n_unique()).iter_rows())
+
+
+def _summary(
+    values: pl.DataFrame, segment: str, scorers: Sequence[str], seed: int, resamples: int, confidence: float
+) -> pl.DataFrame:
+    judged = _wide(values, scorers, METRICS)
+    intervals = mean_intervals(judged, seed, resamples, confidence)
+    names = [(scorer, metric) for metric in METRICS for scorer in scorers]
+    return _table(
+        [
+            (scorer, metric, segment, *interval, judged.shape[0])
+            for (scorer, metric), interval in zip(names, intervals, strict=True)
+        ]
+    )
+
+
+def _single_summary(
+    values: pl.DataFrame, segment: str, scorers: Sequence[str], seed: int, resamples: int, confidence: float
+) -> pl.DataFrame:
+    """Pooled AUC of every scorer, and log loss of those that give a probability."""
+    rows: list[_Row] = []
+    for scorer in scorers:
+        own = values.filter("judged", pl.col("scorer") == scorer)
+        draws = min(resamples, _POOLED_RESAMPLES)
+        rows.append(
+            (scorer, POOLED_AUC, segment, *pointwise.auc_interval(own, seed, draws, confidence), own.height)
+        )
+        losses = own[LOG_LOSS].drop_nulls().to_numpy()[:, None]
+        loss = mean_intervals(losses, seed, resamples, confidence)[0] if losses.size else NOTHING
+        rows.append((scorer, LOG_LOSS, segment, *loss, losses.size))
+    return _table(rows)
+
+
+def _wide(values: pl.DataFrame, scorers: Sequence[str], metrics: Sequence[str]) -> NDArray[np.float64]:
+    """One row per judged impression, sorted by id, one column per metric and, within it, per scorer."""
+    parts = _same_impressions(values, scorers)
+    return np.stack([part[metric].drop_nulls().to_numpy() for metric in metrics for part in parts], axis=1)
+
+
+def _same_impressions(values: pl.DataFrame, scorers: Sequence[str]) -> list[pl.DataFrame]:
+    """Each scorer's rows, sorted by impression. Raises ModelError where they are of different impressions."""
+    parts = [values.filter(pl.col("scorer") == scorer).sort("impression_id") for scorer in scorers]
+    for scorer, part in zip(scorers, parts, strict=True):
+        if not part["impression_id"].equals(parts[0]["impression_id"]):
+            raise ModelError(
+                f"{scorer!r} was judged on {part.height} impressions, {scorers[0]!r} on {parts[0].height}, "
+                "not the same ones: judge both on one frame before they are compared"
+            )
+    return parts
+
+
+def _pooled(
+    rows: pl.DataFrame, scorer: str, segment: str, seed: int, resamples: int, confidence: float
+) -> _Row:
+    scored = rows.select("impression_id", "item_id", "label", score=scorer)
+    mean = pooled_auc(scored)
+    found = np.array([]) if mean is None or not resamples else resampled_auc(scored, seed, resamples)
+    interval = interval_of(np.nan if mean is None else mean, found, confidence)
+    return (scorer, POOLED_AUC, segment, *interval, scored["impression_id"].n_unique())
+
+
+def _table(rows: Sequence[_Row]) -> pl.DataFrame:
+    return pl.DataFrame(rows, schema=_TABLE, orient="row").with_columns(
+        pl.col("mean", "low", "high").fill_nan(None)
+    )

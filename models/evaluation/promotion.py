@@ -1,0 +1,234 @@
+"""When a challenger takes the champion's place: a pure rule, whose reasons are sentences with figures.
+
+With a champion, both are judged on the same impressions and the challenger takes over if
+
+1. at least 30 impressions could be judged,
+2. its mean exceeds the champion's by at least `min_gain` (0: it is not below it),
+3. it is, with the declared confidence, not worse by more than the margin: the lower end of the paired
+   interval of (challenger − champion) lies above `min_gain − margin`,
+4. in each guarded segment in which at least 30 impressions could be judged its mean is not below the champion's
+   by more than the segment's margin: who is few must not pay for the mean, and
+5. its click probabilities can be believed: their expected calibration error on those impressions is at most
+   `calibration`.
+
+So of two models that are as good as each other the newer one serves, because it knows the newer days; one
+that is worse stays out; and a wide interval, which shows nothing, keeps the champion.
+
+Where impressions hold one candidate there is no order inside them: the mean metric is then the pooled AUC, whatever
+`metric` says, and the challenger's log loss must not exceed the champion's by more than the margin.
+
+Without a champion the baselines are what there is to lose: the first challenger must have a higher mean than
+the best of them, on at least 30 impressions, and believable probabilities.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, NamedTuple
+
+import polars as pl
+
+from features.config import sections
+from models.evaluation.evaluate import ALL, difference, mean_of
+from models.evaluation.intervals import Interval
+from models.evaluation.metrics import LOG_LOSS, POOLED_AUC
+
+MIN_IMPRESSIONS = 30
+"""Fewer judged impressions than this decide nothing."""
+BASELINES = ("random", "popularity", "recency")
+"""What a first challenger must beat. Not `as_shown`: where position draws clicks, it flatters itself."""
+
+
+class Guard(NamedTuple):
+    """How the challenger did in a guarded segment."""
+
+    segment: str
+    impressions: int
+    """Judged in it; with fewer than MIN_IMPRESSIONS it is told of and does not block."""
+    difference: float
+    """Mean of (challenger − champion); NaN where nothing was judged."""
+    margin: float
+
+    @property
+    def counts(self) -> bool:
+        """Whether it may block."""
+        return self.impressions >= MIN_IMPRESSIONS
+
+    @property
+    def holds(self) -> bool:
+        """Whether nothing is lost in it, as far as it counts."""
+        return not self.counts or self.difference >= -self.margin
+
+
+@dataclass(frozen=True)
+class Decision:
+    """Whether the challenger takes over, and why."""
+
+    promote: bool
+    reasons: tuple[str, ...]
+    """Sentences with figures, one a condition."""
+    metric: str
+    against: str
+    """Scorer that the challenger was compared with."""
+    impressions: int
+    difference: Interval
+    """Mean and interval of (challenger − other); NaN where nothing was judged."""
+    guards: tuple[Guard, ...]
+    """Empty where there is no champion."""
+    calibration_error: float
+    calibration_limit: float
+
+    def figures(self) -> dict[str, Any]:
+        """The decision as columns: `difference, low, high, guard_slack, calibration_error, calibration_slack, reasons`.
+
+        `guard_slack`: least of (difference + margin) over the guards that count, below 0 where one is broken, null
+        where none counts. `calibration_slack`: limit − error.
+        """
+        slack = [guard.difference + guard.margin for guard in self.guards if guard.counts]
+        return {
+            "difference": self.difference.mean,
+            "low": self.difference.low,
+            "high": self.difference.high,
+            "guard_slack": min(slack, default=None),
+            "calibration_error": self.calibration_error,
+            "calibration_slack": self.calibration_limit - self.calibration_error,
+            "reasons": " ".join(self.reasons),
+        }
+
+
+def decide(
+    values: pl.DataFrame,
+    config: sections.Promotion,
+    seed: int,
+    *,
+    calibration_error: float,
+    challenger: str = "challenger",
+    champion: str | None = "champion",
+    baselines: Sequence[str] = BASELINES,
+) -> Decision:
+    """Decide from per-impression `values` (as in `evaluation.Judgement`) whether the challenger is promoted.
+
+    `challenger`, `champion` and `baselines` are names in `values["scorer"]`; `champion=None` where there is
+    none yet. `calibration_error` is that of the challenger's click probabilities (`evaluation.calibration_error`).
+    Raises ModelError if the scorers were not judged on the same impressions.
+    """
+    metric = POOLED_AUC if LOG_LOSS in values.columns else config.metric
+    against = champion or _best(values, baselines, metric)
+    judged = values.filter("judged", pl.col("scorer") == challenger)
+    compared = partial(
+        difference,
+        values,
+        challenger,
+        against,
+        metric,
+        seed=seed,
+        resamples=config.resamples,
+        confidence=config.confidence,
+    )
+    gain = compared()
+    judged_in = dict(judged["segment"].value_counts().iter_rows())
+    guards = tuple(
+        Guard(segment, judged_in.get(segment, 0), compared(segment=segment).mean, margin)
+        for segment, margin in (config.guard if champion else {}).items()
+    )
+    lists = judged_in.get(ALL, 0)
+    conditions = [_enough(lists)]
+    if lists:
+        conditions += _not_worse(gain, config, metric) if champion else [_beats(gain, metric, against)]
+        if champion and metric == POOLED_AUC:
+            conditions.append(_loss_kept(values, challenger, champion, config.margin))
+        conditions += [_guarded(guard, metric) for guard in guards]
+        conditions.append(_believable(calibration_error, config.calibration))
+    reasons = tuple(sentence for _, sentence in conditions)
+    return Decision(
+        all(holds for holds, _ in conditions),
+        reasons,
+        metric,
+        against,
+        lists,
+        gain,
+        guards,
+        calibration_error,
+        config.calibration,
+    )
+
+
+def _enough(judged: int) -> tuple[bool, str]:
+    if judged < MIN_IMPRESSIONS:
+        return False, f"Only {judged} impressions could be judged; {MIN_IMPRESSIONS} are needed to decide."
+    return True, f"{judged} impressions were judged."
+
+
+def _not_worse(gain: Interval, config: sections.Promotion, metric: str) -> list[tuple[bool, str]]:
+    floor = config.min_gain - config.margin
+    enough, safe = gain.mean >= config.min_gain, gain.low > floor
+    meaning = (
+        "worse by more than the margin is ruled out" if safe else "it may be worse by more than the margin"
+    )
+    return [
+        (
+            enough,
+            f"The challenger's {_named(metric)} differs from the champion's by {gain.mean:+.4f}, "
+            f"{'at least' if enough else 'below'} the {config.min_gain:+.4f} asked for.",
+        ),
+        (
+            safe,
+            f"With {config.confidence:.0%} confidence the difference lies in "
+            f"[{gain.low:+.4f}, {gain.high:+.4f}], whose lower end is {'above' if safe else 'not above'} "
+            f"{floor:+.4f}: {meaning}.",
+        ),
+    ]
+
+
+def _loss_kept(values: pl.DataFrame, challenger: str, champion: str, margin: float) -> tuple[bool, str]:
+    new, old = (mean_of(values, scorer, LOG_LOSS) or 0.0 for scorer in (challenger, champion))
+    holds = new - old <= margin
+    return holds, (
+        f"Its log loss is {new:.4f}, the champion's {old:.4f}: {'at most' if holds else 'more than'} "
+        f"{margin:.4f} above."
+    )
+
+
+def _guarded(guard: Guard, metric: str) -> tuple[bool, str]:
+    name = guard.segment.replace("_", " ")
+    if not guard.counts:
+        return True, (
+            f"Only {guard.impressions} impressions could be judged in {name!r}; {MIN_IMPRESSIONS} are needed, "
+            "so it guards nothing here."
+        )
+    return guard.holds, (
+        f"In {name!r} ({guard.impressions} impressions) the challenger's {_named(metric)} differs from the "
+        f"champion's by {guard.difference:+.4f}, {'within' if guard.holds else 'beyond'} the "
+        f"{-guard.margin:+.4f} allowed."
+    )
+
+
+def _believable(error: float, limit: float) -> tuple[bool, str]:
+    holds = error <= limit
+    return holds, (
+        f"Its click probabilities are off by {error:.4f} on average, {'at most' if holds else 'more than'} the "
+        f"{limit:.4f} allowed."
+    )
+
+
+def _beats(gain: Interval, metric: str, against: str) -> tuple[bool, str]:
+    better = gain.mean > 0
+    return better, (
+        f"There is no champion yet: the challenger's {_named(metric)} differs from the best baseline's "
+        f"({against}) by {gain.mean:+.4f}, {'which is better' if better else 'which is not better'}."
+    )
+
+
+def _best(values: pl.DataFrame, baselines: Sequence[str], metric: str) -> str:
+    """The baseline with the highest mean; the first declared among equals."""
+
+    def mean(scorer: str) -> float:
+        found = mean_of(values, scorer, metric)
+        return -math.inf if found is None else found
+
+    return max(baselines, key=mean)
+
+
+def _named(metric: str) -> str:
+    return "pooled AUC" if metric == POOLED_AUC else f"mean {metric}"

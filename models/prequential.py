@@ -1,0 +1,156 @@
+"""Fit the ranker and its ablation; score a slice under every scorer; evaluate the scores."""
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+
+import polars as pl
+
+from features.config.project import Project
+from features.config.sections import Labels
+from features.config.sections import Ranker as RankerConfig
+from features.events.item_versions import see, versions
+from features.ranking_dataset import INTEREST, feature_columns, text_columns
+from features.state import MomentState, SliceEvents
+from models.evaluation import baselines
+from models.evaluation.evaluate import Judgement, impression_values, judge
+from models.evaluation.segments import segments
+from models.ranker import Ranker, fit
+from models.ranker.shards import Shard, fit_shard
+from models.ranker.sockets import Workers
+
+SCORERS = ("full", "behaviour_only", "text_only", *baselines.BASELINES)
+"""The ranker; without text; without behaviour (the interest score alone); and what learns nothing."""
+
+_AT_ONCE = 1_000_000
+"""Most rows of a dataset of which two fits are held in memory."""
+
+_PROBABILITIES = {"full": "click_probability", "behaviour_only": "probability_without_text"}
+"""Scorers that give click probabilities, and the columns of `score_slice` that hold them."""
+
+
+def fit_rankers(
+    dataset: pl.DataFrame, ranker: RankerConfig, labels: Labels, seed: int
+) -> tuple[Ranker, Ranker]:
+    """Fit the ranker on every feature of `dataset`, and its ablation without text. Raises as `ranker.fit` does.
+
+    A small dataset fits both at once, in two threads: LightGBM holds no lock of Python's while it works.
+    """
+    at_once = 2 if dataset.height <= _AT_ONCE else 1
+    fitted = partial(fit, dataset, config=ranker, labels=labels, seed=seed, at_once=at_once)
+    with ThreadPoolExecutor(at_once) as pool:
+        full, behaviour_only = pool.map(fitted, _with_and_without_text(dataset))
+    return full, behaviour_only
+
+
+def fit_rankers_together(
+    shard: Shard, ranker: RankerConfig, labels: Labels, seed: int, workers: Workers, meeting: str
+) -> tuple[Ranker, Ranker]:
+    """Fit both on the rows of all workers; every worker calls it. Raises as `fit_shard` does."""
+    full, behaviour_only = (
+        fit_shard(shard, columns, ranker, labels, seed, workers, meeting)
+        for columns in _with_and_without_text(shard.rows)
+    )
+    return full, behaviour_only
+
+
+def _with_and_without_text(dataset: pl.DataFrame) -> tuple[list[str], list[str]]:
+    columns = feature_columns(dataset)
+    texts = text_columns(columns)
+    return columns, [name for name in columns if name not in texts]
+
+
+@dataclass(frozen=True)
+class Background:
+    """What is known of a slice's candidates before each impression, whichever ranker is evaluated."""
+
+    measured: pl.DataFrame
+    """What the baselines read (`baselines.measure`)."""
+    versions: pl.DataFrame
+    """Item versions that may be visible in the slice."""
+    users: pl.Series
+    """Users that are not new."""
+    items: pl.Series
+    """Items that are not new."""
+
+
+def background(
+    before: MomentState, events: SliceEvents, project: Project, fitted: MomentState | None = None
+) -> Background:
+    """Look up the background of a slice's events in the state before the slice.
+
+    `fitted`: the state up to which the models were fitted, where that is an earlier one; whoever and whatever it
+    does not hold is new.
+    """
+    known = fitted or before
+    return Background(
+        baselines.measure(before, events, project),
+        versions(before.items, events.items),
+        known.counts("user")["user_id"],
+        known.counts("item")["item_id"],
+    )
+
+
+def score_slice(
+    dataset: pl.DataFrame, full: Ranker, behaviour_only: Ranker, known: Background, seed: int
+) -> pl.DataFrame:
+    """Keys, `label`, `clicked`, one Float64 column a scorer, and what segments read; rows as in `dataset`.
+
+    Adds `click_probability` (of the full ranker), `probability_without_text`, `new_user`, `new_item` and the
+    `attributes` that each item had when it was shown (null where nothing was known of it). Where no interest version
+    existed, `text_only` is 0 for all candidates.
+    """
+    keys = ("impression_id", "user_id", "item_id", "position", "label", "clicked", "as_of")
+    plain = baselines.scores(dataset, known.measured, seed).drop("impression_id", "item_id")
+    rank_score, without_text = full.score(dataset), behaviour_only.score(dataset)
+    # Each row's item as it was known strictly before the impression.
+    version = see(dataset.select("item_id", "as_of"), known.versions, "as_of")["version"]
+    return pl.concat([dataset.select(keys), plain], how="horizontal").with_columns(
+        full=rank_score,
+        behaviour_only=without_text,
+        text_only=dataset[INTEREST].cast(pl.Float64).fill_null(0.0),
+        click_probability=full.probability(rank_score),
+        probability_without_text=behaviour_only.probability(without_text),
+        new_user=~pl.col("user_id").is_in(known.users.implode()),
+        new_item=~pl.col("item_id").is_in(known.items.implode()),
+        attributes=known.versions["attributes"].gather(version),
+    )
+
+
+def judge_slice(scored: pl.DataFrame, project: Project) -> Judgement:
+    """Every scorer on the same impressions, in all and in each segment that enough impressions could be judged in."""
+    rule = project.promotion
+    return judge(
+        scored,
+        SCORERS,
+        segments(scored, project),
+        probabilities=_PROBABILITIES,
+        few=project.evaluation.few,
+        seed=project.seed,
+        resamples=rule.resamples,
+        confidence=rule.confidence,
+    )
+
+
+def promotion_values(
+    dataset: pl.DataFrame, scored: pl.DataFrame, champion: Ranker | None, project: Project
+) -> pl.DataFrame:
+    """Per-impression values of `challenger` (the scorer `full`), `champion` if any, and the baselines.
+
+    In all and, with a champion, in each guarded segment that `scored` has.
+    """
+    columns = {"challenger": scored["full"]}
+    probabilities = {"challenger": "click_probability"}
+    guarded = {}
+    if champion:
+        scores = dataset.select("impression_id", "item_id").with_columns(champion=champion.score(dataset))
+        columns["champion"] = scored.join(
+            scores, on=["impression_id", "item_id"], how="left", maintain_order="left"
+        )["champion"]
+        scored = scored.with_columns(champion_probability=champion.probability(columns["champion"]))
+        probabilities["champion"] = "champion_probability"
+        found = segments(scored, project)
+        guarded = {name: found[name] for name in project.promotion.guard if name in found}
+    return impression_values(
+        scored.with_columns(**columns), [*columns, *baselines.BASELINES], guarded, probabilities
+    )

@@ -1,0 +1,70 @@
+"""The settings of a ranker in LightGBM's words."""
+
+import os
+from collections.abc import Mapping, Sequence
+from difflib import get_close_matches
+from fnmatch import fnmatchcase
+from typing import Any
+
+import numpy as np
+
+from features.config import sections
+from features.errors import ModelError
+from models.ranker.objective import LAMBDARANK, Objective
+
+
+def seeds_of(seed: int, count: int) -> list[int]:
+    """The seed itself, then seeds derived from it."""
+    derived = np.random.SeedSequence(abs(seed)).generate_state(count, np.uint32) >> 1  # LightGBM reads int32
+    return [seed, *derived.tolist()][:count]
+
+
+def parameters_of(
+    config: sections.Ranker, levels: Sequence[float], seed: int, objective: Objective = LAMBDARANK
+) -> dict[str, Any]:
+    """LightGBM's parameters; `levels` are the gains of the labels 0, 1, … that LambdaRank learns from."""
+    lists = {"metric": "ndcg", "eval_at": [10], "label_gain": list(levels)}
+    return {
+        "objective": objective.name,
+        **({"metric": objective.metric} if objective.is_pointwise else lists),
+        "learning_rate": config.learning_rate,
+        "num_leaves": config.leaves,
+        "min_data_in_leaf": config.min_leaf,
+        "lambda_l2": config.l2,
+        "max_bin": 127,
+        "feature_pre_filter": False,  # the columns are cut into bins before a fold's rows are known
+        "feature_fraction": config.feature_fraction,
+        "seed": seed,
+        "deterministic": True,
+        "force_row_wise": True,
+        "num_threads": threads(),
+        "verbosity": -1,
+    }
+
+
+def threads(processes: int = 1) -> int:
+    """LightGBM's threads in each of so many processes that fit on this machine at once.
+
+    They wait for each other by spinning: on a machine that is also doing something else, as many threads as
+    cores were ten times slower than half as many.
+    """
+    return max(1, (os.cpu_count() or 1) // 2 // processes)
+
+
+def directions(declared: Mapping[str, int], known: Sequence[str], columns: Sequence[str]) -> list[int]:
+    """One of -1, 0 and 1 for each of `columns`: which way a score may move with it.
+
+    `declared` is `ranker.monotone`; of the patterns that match a column the last decides. Raises ModelError
+    for a pattern that matches none of `known`, the features of the whole dataset: an ablation reads fewer.
+    """
+    for pattern in declared:
+        if not any(fnmatchcase(column, pattern) for column in known):
+            near = ", ".join(get_close_matches(pattern, known, 3, cutoff=0.4))
+            raise ModelError(
+                f"ranker.monotone names {pattern!r}, which is no feature of the dataset"
+                f"{f'; near are {near}' if near else ''}: mend the name or pattern in the project file"
+            )
+    return [
+        next((way for pattern, way in reversed([*declared.items()]) if fnmatchcase(column, pattern)), 0)
+        for column in columns
+    ]

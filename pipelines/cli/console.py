@@ -1,0 +1,208 @@
+"""What a person reads in the terminal: tables of what was found, how good it is, and what is ranked."""
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import polars as pl
+from rich.table import Table
+
+from features.errors import ModelError
+from features.events.log_problems import Problem
+from features.events.validation import Events
+from features.sources.reject_hints import hint
+from models.evaluation.attainable import beside_random
+from models.evaluation.seed_variance import GAIN
+from models.registry.champion_history import Move
+from pipelines.deployment import Deployment, Version
+from pipelines.reporting import page_of
+from pipelines.requests import ABOUT
+from pipelines.terminal import Terminal, styled
+
+_EXAMPLE = 160
+"""Characters of a refused row that are shown."""
+_METRICS = {
+    "ndcg@10": ("ndcg@10", "ndcg@5", "mrr", "auc", "pooled_auc"),
+    "pooled_auc": ("pooled_auc", "log_loss"),
+}
+"""Headline metric → it and those shown beside it."""
+
+
+def inputs(out: Terminal, deployment: Deployment, events: Events, problems: Sequence[Problem]) -> None:
+    """How many rows of each kind each slice has, why rows were refused, and what is wrong with the log as a whole."""
+    table = Table("slice", "items", "impressions", "interactions", "rejects", title=deployment.project.name)
+    tables = (events.items, events.impressions, events.interactions, events.rejects)
+    counts = [dict(frame["slice"].value_counts().iter_rows()) for frame in tables]
+    for slice in sorted(set().union(*counts)):
+        table.add_row(slice, *(f"{count.get(slice, 0):,}" for count in counts))
+    out.print(table)
+    for reason, count in events.rejects["reason"].value_counts(sort=True).iter_rows():
+        example = events.rejects.filter(reason=reason).row(0, named=True)
+        place = f"{example['source']} line {example['line']}"
+        out.print(
+            f"  {count:,} x {reason}, the first in {place}: {example['raw'][:_EXAMPLE]}",
+            soft_wrap=True,
+        )
+        if mended := hint(reason, tables=deployment.project.source.format == "tables"):
+            out.print(f"    {mended}", style="dim", soft_wrap=True)
+    for problem in problems:
+        kind = ("error", "bold red") if problem.fatal else ("warning", "bold yellow")
+        out.print(styled(kind, (f" {problem.text}", "")), soft_wrap=True)
+    file = deployment.settings.project
+    if any(problem.fatal for problem in problems):
+        out.print(
+            f"Nothing can be learnt from this log yet. Mend it or the project file, then: momentrank check {file}"
+        )
+    else:
+        right = (
+            "The project file is right, but mind the warnings" if problems else "The project file is right"
+        )
+        out.print(f"{right}: momentrank run {file}")
+
+
+def quality(out: Terminal, figures: dict[str, Any], title: str) -> None:
+    """Each scorer's metrics, best first, the headline metric with its interval; below, where `full` stands."""
+    headline, *others = _METRICS[figures["headline"]]
+    heading = f"{title}: {figures['impressions']:,} impressions judged"
+    table = Table("scorer", f"{headline} (interval)", *others, title=heading)
+    scorers = figures["scorers"]
+    for name in sorted(scorers, key=lambda s: -(scorers[s][headline]["mean"] or 0)):
+        measured = scorers[name]
+        table.add_row(
+            name, _interval(measured[headline]), *(_mean(measured.get(metric)) for metric in others)
+        )
+    out.print(table)
+    full, random = (scorers.get(name, {}).get(headline, {}).get("mean") for name in ("full", "random"))
+    if full is not None and (stands := beside_random(full, random)):
+        out.print(f"full {headline} {full:.3f}; {stands}", soft_wrap=True)
+
+
+def gain(out: Terminal, figures: dict[str, Any]) -> None:
+    """What text adds to behaviour on the same lists."""
+    shown = (f"{name} {_interval(figure)}" for name, figure in figures.items())
+    out.print(f"text adds to behaviour: {', '.join(shown)}", soft_wrap=True)
+
+
+def seed_variance(out: Terminal, figures: dict[str, Any], title: str) -> None:
+    """Each scorer's mean over seeds and its standard deviation, best first, and what text adds."""
+    metrics = [*next(iter(figures.values()))]
+    headline = next(name for name in _METRICS if name in metrics)
+    table = Table("scorer", *metrics, title=f"{title}: mean ± standard deviation")
+    for name in sorted(figures, key=lambda s: (s == GAIN, -(figures[s][headline]["mean"] or 0))):
+        table.add_row(name, *(_deviation(figures[name][metric]) for metric in metrics))
+    out.print(table)
+
+
+def results(out: Terminal, deployment: Deployment, last: str, seconds: float) -> None:
+    """What a run made: quality, versions, one list, and where to look."""
+    metrics = page_of(deployment, last, "metrics.json")
+    quality(out, json.loads(metrics.read_text(encoding="utf-8")), deployment.project.name)
+    for kind in ("ranker", "interest"):
+        versions = deployment.registry.versions(kind)
+        aliases = [f"version {v['version']} ({v['slice']}) is {a}" for v in versions for a in v["aliases"]]
+        out.print(f"{deployment.registry.name(kind)}: {len(versions)} versions; {', '.join(sorted(aliases))}")
+    if deployment.lake.has("ranked_lists", last):
+        lists = deployment.lake.read("ranked_lists", [last])
+        for user in lists["user_id"].head(1):
+            ranked(out, lists.filter(user_id=user), f"{user} at the end of {last}")
+    out.print(f"report   {page_of(deployment, last, 'report.html')}", soft_wrap=True)
+    out.print(f"metrics  {metrics}", soft_wrap=True)
+    out.print(f"UI       make ui, or: momentrank ui {deployment.settings.project}")
+    out.print(f"took     {seconds:.0f} s")
+
+
+def ranked(out: Terminal, lists: pl.DataFrame, title: str) -> None:
+    """One user's list."""
+    table = Table("rank", "title", "score", "likely", "interest", "why", title=title)
+    for row in lists.iter_rows(named=True):
+        table.add_row(
+            str(row["rank"]),
+            row["title"],
+            f"{row['rank_score']:.2f}",
+            _share(row["click_probability"]),
+            "" if row["interest_score"] is None else f"{row['interest_score']:.2f}",
+            row["reasons"],
+        )
+    out.print(table)
+
+
+def explained(out: Terminal, rows: pl.DataFrame, title: str) -> None:
+    """One list with what each family of features adds to each candidate's score; below, the reasons in words."""
+    families = [name for name in rows.columns if name not in ABOUT]
+    table = Table("rank", "title", "shown at", "taken", "likely", "score", "= start", title=title)
+    for family in families:
+        table.add_column(f"+ {family}", justify="right")
+    for row in rows.iter_rows(named=True):
+        table.add_row(
+            str(row["rank"]),
+            row["title"],
+            "" if row["position"] is None else str(row["position"]),
+            "yes" if row["clicked"] else "",
+            _share(row["click_probability"]),
+            f"{row['rank_score']:.2f}",
+            f"{row['start']:+.2f}",
+            *(f"{row[name]:+.2f}" for name in families),
+        )
+    out.print(table)
+    # Below, not beside: with the families the columns fill the width of a terminal.
+    for row in rows.iter_rows(named=True):
+        out.print(f"{row['rank']:>3}  {row['title']}", soft_wrap=True)
+        out.print(f"     {row['reasons']}", soft_wrap=True)
+        moved = (
+            f"{one['feature']} {_value(one['value'])} ({one['contribution']:+.2f})"
+            for one in row["strongest"]
+        )
+        out.print(f"     most moved by {', '.join(moved) or 'nothing'}", style="dim", soft_wrap=True)
+        if row["because"]:
+            out.print(f"     interest {row['because']}", style="dim", soft_wrap=True)
+
+
+def history(out: Terminal, moves: Sequence[Move], champion: tuple[str, str] | None, name: str) -> None:
+    """Every move of the champion, oldest first, and who it is now."""
+    table = Table("when", "version", "slice", "action", "replaced", "reason", title=name)
+    for move in moves:
+        table.add_row(
+            f"{move.at:%Y-%m-%d %H:%M:%S}",
+            move.version,
+            move.slice,
+            move.action,
+            move.replaced or "–",
+            move.reason,
+        )
+    out.print(table)
+    now = f"version {champion[0]} ({champion[1]}) is champion" if champion else "there is no champion yet"
+    out.print(f"{name}: {now}")
+
+
+def require_ranker(deployment: Deployment) -> Version:
+    """The ranker that serves. Raises ModelError before there is one."""
+    kept = deployment.lake.slices("ranking_dataset")
+    serving = deployment.serving(kept[-1]) if kept else None
+    if serving is None:
+        raise ModelError(f"no ranker is registered yet: momentrank run {deployment.settings.project}")
+    return serving
+
+
+def _share(probability: float | None) -> str:
+    """A click probability in per cent."""
+    return "" if probability is None else f"{probability:.1%}"
+
+
+def _value(value: float | None) -> str:
+    return "missing" if value is None else f"{value:.4g}"
+
+
+def _interval(figure: dict[str, float | None]) -> str:
+    if figure["mean"] is None:
+        return "–"
+    return f"{figure['mean']:.3f} ({figure['low']:.3f}–{figure['high']:.3f})"
+
+
+def _deviation(figure: dict[str, Any]) -> str:
+    if figure["mean"] is None or figure["deviation"] is None:
+        return "–"
+    return f"{figure['mean']:.4f} ± {figure['deviation']:.4f}"
+
+
+def _mean(figure: dict[str, float | None] | None) -> str:
+    return "–" if figure is None or figure["mean"] is None else f"{figure['mean']:.3f}"

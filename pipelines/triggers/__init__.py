@@ -1,0 +1,1 @@
+"""When slices run: partitions and schedules, files that arrive, events that arrive late."""

@@ -1,0 +1,26 @@
+"""Where a figure stands between random order and perfect order."""
+
+import pytest
+
+from models.evaluation.attainable import attainable_share, beside_random
+
+
+@pytest.mark.parametrize(
+    ("mean", "random", "share"), [(0.3, 0.3, 0.0), (1.0, 0.3, 1.0), (0.65, 0.3, 0.5), (0.25, 0.5, -0.5)]
+)
+def test_the_share_runs_from_random_order_to_perfect_order(mean, random, share):
+    assert attainable_share(mean, random) == pytest.approx(share)
+
+
+@pytest.mark.parametrize("random", [None, 1.0])
+def test_no_share_is_claimed_without_a_random_figure_or_with_nothing_to_gain(random):
+    assert attainable_share(0.7, random) is None
+    assert beside_random(0.7, random) == ""
+
+
+def test_a_known_best_value_takes_the_place_of_perfect_order():
+    assert attainable_share(0.5, 0.2, best=0.8) == pytest.approx(0.5)
+
+
+def test_a_figure_is_put_beside_random_and_perfect_order_in_words():
+    assert beside_random(0.65, 0.3) == "random order 0.300, perfect order 1: 50.0% of the attainable gain"

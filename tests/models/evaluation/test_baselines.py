@@ -1,0 +1,71 @@
+from types import SimpleNamespace
+
+import polars as pl
+import pytest
+from polars.testing import assert_frame_equal
+
+from features.behaviour import read_features
+from features.errors import TableError
+from features.state import start
+from models.evaluation import baselines
+from models.evaluation.baselines import AGE, BASELINES, POPULARITY, measure
+
+
+def _dataset(rows: int = 4) -> pl.DataFrame:
+    return pl.DataFrame(
+        {
+            "impression_id": [f"i{n // 2}" for n in range(rows)],
+            "item_id": [f"item{n % 7}" for n in range(rows)],
+            "position": [1 + n % 2 for n in range(rows)],
+            "item_clicks_all": [float(n) for n in range(rows)],
+            "item_age_hours": [None if n == 3 else float(n) for n in range(rows)],
+        }
+    )
+
+
+def scores(dataset: pl.DataFrame, seed: int) -> pl.DataFrame:
+    """The baselines of a table that holds what they read, in any order."""
+    measured = dataset.select("impression_id", "item_id", POPULARITY, AGE)
+    return baselines.scores(dataset.drop(POPULARITY, AGE), measured.reverse(), seed)
+
+
+def test_what_baselines_read_does_not_depend_on_what_is_selected(toy: SimpleNamespace) -> None:
+    events, all_of_them = toy.busy(), toy.project()
+    none_of_it = toy.project(features={"select": ("hour",), "relative": ()})
+    every = read_features(start(all_of_them), events, all_of_them, toy.vectors(events.items))
+    assert_frame_equal(
+        measure(start(none_of_it), events, none_of_it),
+        every.select("impression_id", "item_id", POPULARITY, AGE),
+    )
+    assert every[POPULARITY].max() > 0
+
+
+def test_each_baseline_prefers_what_its_name_says() -> None:
+    result = scores(_dataset(), seed=1)
+    assert result.columns == ["impression_id", "item_id", *BASELINES]
+    assert result["as_shown"].to_list() == [-1.0, -2.0, -1.0, -2.0]
+    assert result["popularity"].to_list() == [0.0, 1.0, 2.0, 3.0]
+    assert result["recency"].arg_sort(descending=True).to_list() == [0, 1, 2, 3]
+    assert result.null_count().sum_horizontal().item() == 0
+
+
+def test_random_is_uniform_seeded_and_bound_to_the_row() -> None:
+    dataset = _dataset(8000)
+    first = scores(dataset, seed=1)
+    assert first["random"].is_between(0, 1, closed="left").all()
+    assert first["random"].mean() == pytest.approx(0.5, abs=0.02)
+    assert first["random"].n_unique() == 8000
+    assert scores(dataset.reverse(), seed=1).reverse().equals(first)
+    assert not scores(dataset, seed=2)["random"].equals(first["random"])
+
+
+def test_an_item_is_not_lucky_in_every_list() -> None:
+    result = scores(_dataset(8000), seed=1).filter(pl.col("item_id") == "item3")
+    assert result["random"].mean() == pytest.approx(0.5, abs=0.05)
+    assert result["random"].std() == pytest.approx(12**-0.5, abs=0.03)
+
+
+def test_a_missing_column_is_named() -> None:
+    dataset = _dataset()
+    with pytest.raises(TableError, match="baselines needs the columns item_clicks_all"):
+        baselines.scores(dataset, dataset.drop("item_clicks_all"), seed=1)

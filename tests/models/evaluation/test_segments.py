@@ -1,0 +1,106 @@
+"""Segments of scored lists: which there are, and that they hold the rows that their names say."""
+
+from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
+
+import polars as pl
+import pytest
+
+from features.config.project import Project
+from features.errors import TableError
+from models.evaluation.segments import attribute_values, segments
+
+_ATTRIBUTES = pl.List(pl.Struct({"name": pl.String, "value": pl.String}))
+
+
+def _scored(sizes: list[int], hours: list[int], values: list[list[tuple[str, str]] | None]) -> pl.DataFrame:
+    """Lists of the given sizes at the given hours; the attributes of the rows go round `values`."""
+    rows = [
+        (f"i{n}", datetime(2026, 1, 5, tzinfo=UTC) + timedelta(hours=hour), place == 0, n == 0)
+        for n, (size, hour) in enumerate(zip(sizes, hours, strict=True))
+        for place in range(size)
+    ]
+    frame = pl.DataFrame(rows, schema=["impression_id", "as_of", "new_item", "new_user"], orient="row")
+    told = [
+        None if found is None else [{"name": name, "value": value} for name, value in found]
+        for found in (values[n % len(values)] for n in range(frame.height))
+    ]
+    return frame.with_columns(attributes=pl.Series(told, dtype=_ATTRIBUTES))
+
+
+def _project(toy: SimpleNamespace, **sections: object) -> Project:
+    return toy.project(**{"evaluation": {"largest": 1}, "promotion": {"guard": {}}} | sections)  # type: ignore[no-any-return]
+
+
+def test_the_largest_values_of_each_attribute_are_segments_of_their_items(toy: SimpleNamespace) -> None:
+    a, b, tag = ("category", "a"), ("category", "b"), ("tags", "x")
+    scored = _scored([5], [3], [[a, tag], [a], [b], None, []])
+    found = segments(scored, _project(toy))
+    assert list(found) == ["new_users", "new_items", "category: a", "tags: x"]
+    assert scored.select(found["category: a"].fill_null(False)).to_series().to_list() == [
+        True,
+        True,
+        False,
+        False,
+        False,
+    ]
+    assert scored.filter(found["tags: x"]).height == 1
+    assert [*segments(scored, _project(toy, evaluation={"largest": 0}))] == ["new_users", "new_items"]
+
+
+def test_a_value_of_one_attribute_is_not_that_of_another(toy: SimpleNamespace) -> None:
+    scored = _scored([4], [3], [[("category", "x")], [("tags", "x")], [("tags", "x"), ("category", "y")], []])
+    found = segments(scored, _project(toy, evaluation={"largest": 2}))
+    assert {name: scored.filter(found[name]).height for name in found if ":" in name} == {
+        "category: x": 1,
+        "category: y": 1,
+        "tags: x": 2,
+    }
+
+
+def test_a_guarded_value_is_a_segment_however_small(toy: SimpleNamespace) -> None:
+    scored = _scored([3], [3], [[("category", "a")], [("category", "a")], [("category", "rare")]])
+    guard = {"guard": {"category: rare": 0.1, "category: absent": 0.1}}
+    assert "category: rare" in segments(scored, _project(toy, promotion=guard))
+    assert "category: absent" not in segments(scored, _project(toy, promotion=guard))
+    assert "category: rare" not in segments(scored, _project(toy))
+
+
+def test_bands_of_length_and_hour_part_the_lists(toy: SimpleNamespace) -> None:
+    scored = _scored([5, 6, 20, 60], [0, 5, 6, 23], [None])
+    found = segments(scored, _project(toy))
+    lengths = {
+        name: scored.filter(found[name])["impression_id"].unique().sort().to_list()
+        for name in found
+        if name.startswith("list")
+    }
+    hours = {
+        name: scored.filter(found[name])["impression_id"].unique().sort().to_list()
+        for name in found
+        if name.endswith("h")
+    }
+    assert lengths == {
+        "list of 1–5": ["i0"],
+        "list of 6–10": ["i1"],
+        "list of 11–20": ["i2"],
+        "list of 51 or more": ["i3"],
+    }
+    assert hours == {"00–06 h": ["i0", "i1"], "06–12 h": ["i2"], "18–24 h": ["i3"]}
+    uneven = segments(scored, _project(toy, evaluation={"hours": 9}))
+    assert {"00–09 h", "18–24 h"} <= set(uneven)
+
+
+def test_a_band_that_holds_every_list_is_no_segment(toy: SimpleNamespace) -> None:
+    found = segments(_scored([7, 8], [1, 2], [None]), _project(toy))
+    assert list(found) == ["new_users", "new_items"]
+
+
+def test_lists_without_rows_have_the_segments_that_need_none(toy: SimpleNamespace) -> None:
+    empty = _scored([1], [1], [None]).clear()
+    assert list(segments(empty, _project(toy))) == ["new_users", "new_items"]
+    assert attribute_values(empty).columns == ["row", "name", "value"]
+
+
+def test_a_missing_column_is_named(toy: SimpleNamespace) -> None:
+    with pytest.raises(TableError, match="segments needs the columns attributes"):
+        segments(_scored([1], [1], [None]).drop("attributes"), _project(toy))

@@ -1,0 +1,160 @@
+from pathlib import Path
+from types import SimpleNamespace
+
+import polars as pl
+import pytest
+import torch
+
+from features.config.project import Project
+from features.config.sections import Labels, Ranker
+from features.state import SliceEvents, start
+from models.explanation.contributions import by_family, past_behind, strongest
+from models.interest.items import ItemArrays
+from models.interest.scoring import embed
+from models.interest.version import InterestModel
+from models.interest_input import interest_config, interest_input
+from models.ranker import fit
+
+CATALOGUE = pl.DataFrame(
+    {"name": ["item_ctr_1d", "item_clicks_1d", "text_taste"], "family": ["item", "item", "text"]}
+)
+
+
+def test_contributions_are_summed_by_family_the_widest_spread_first() -> None:
+    contributions = pl.DataFrame(
+        {
+            "item_ctr_1d": [0.5, -0.5],
+            "text_taste": [3.0, -1.0],
+            "item_clicks_1d": [0.25, 0.0],
+            "interest_score": [0.5, 1.5],
+            "interest_score_z": [0.0, 0.5],
+            "bias": [9.0, 9.0],
+        }
+    )
+
+    found = by_family(contributions, CATALOGUE)
+
+    assert found.columns == ["text", "interest", "item"]
+    assert found.rows() == [(3.0, 0.5, 0.75), (-1.0, 2.0, -0.5)]
+
+
+def test_all_but_the_bias_is_explained() -> None:
+    contributions = pl.DataFrame({"item_ctr_1d": [0.5], "text_taste": [-0.2], "new": [0.1], "bias": [-3.0]})
+
+    total = by_family(contributions, CATALOGUE).sum_horizontal()
+
+    assert total.to_list() == pytest.approx([0.4])
+
+
+def test_families_of_equal_spread_stand_by_name() -> None:
+    found = by_family(pl.DataFrame({"text_taste": [1.0], "item_ctr_1d": [-1.0]}), CATALOGUE)
+
+    assert found.columns == ["item", "text"]
+
+
+def test_contributions_by_family_and_the_bias_sum_to_the_rank_score() -> None:
+    rows = [
+        (f"r{n}", f"i{item}", item, float(item == n % 3), float(item == n % 3) + n % 5, float(item))
+        for n in range(60)
+        for item in range(3)
+    ]
+    names = ["impression_id", "item_id", "position", "label", "item_ctr_1d", "text_taste"]
+    dataset = pl.DataFrame(rows, schema=names, orient="row").with_columns(
+        slice=pl.lit("2026-01-05"), as_of=pl.int_range(pl.len()), interest_score=pl.col("label") * 0.5
+    )
+    columns = ["item_ctr_1d", "text_taste", "interest_score"]
+    config = Ranker(rounds=10, early_stopping=5, min_leaf=2)
+    fitted = fit(dataset, columns, config, Labels(), seed=1)
+
+    contributions = fitted.contributions(dataset)
+    families = by_family(contributions, CATALOGUE)
+
+    total = families.sum_horizontal() + contributions["bias"]
+    assert total.to_list() == pytest.approx(fitted.score(dataset).to_list())
+    assert total.n_unique() > 1
+
+
+def test_the_strongest_features_stand_with_their_values_whichever_way_they_push() -> None:
+    contributions = pl.DataFrame({"a": [0.1, 0.0], "b": [-2.0, 0.0], "c": [0.3, 0.0], "bias": [9.0, 9.0]})
+    values = pl.DataFrame({"c": [5, 6], "b": [None, 1.0], "a": [True, False]})
+
+    found = strongest(contributions, values, count=2)
+
+    assert found.name == "strongest"
+    assert found.to_list() == [
+        [
+            {"feature": "b", "value": None, "contribution": -2.0},
+            {"feature": "c", "value": 5.0, "contribution": 0.3},
+        ],
+        [],
+    ]
+
+
+@pytest.fixture
+def project(toy: SimpleNamespace) -> Project:
+    shape = {"tune": "frozen", "width": 8, "heads": 2, "ids": False, "attributes": False, "numbers": False}
+    return toy.project(interest=shape)
+
+
+@pytest.fixture
+def said(toy: SimpleNamespace) -> pl.DataFrame:
+    titles = {
+        "storm": "Storm over the harbour",
+        "waves": "High waves batter the coast",
+        "soup": "A soup of garlic and beans",
+        "stew": "Slow cooked bean stew",
+    }
+    return toy.items(*(toy.item(name, toy.START, title) for name, title in titles.items()))
+
+
+@pytest.fixture
+def saved(project: Project, said: pl.DataFrame, tmp_path: Path) -> Path:
+    """A fresh model reduced to its taste, which compares texts before it has learnt anything."""
+    model = InterestModel(interest_config(project))
+    model.decoder.items.standardise(embed(model, ItemArrays.of_texts(said["title"].to_list())))
+    torch.nn.init.zeros_(model.decoder.match[-1].weight)
+    model.save(tmp_path / "version")
+    return tmp_path / "version"
+
+
+def told(
+    toy: SimpleNamespace, project: Project, items: pl.DataFrame, version: Path | None, *clicks: str
+) -> dict[str, list[dict[str, str]] | None]:
+    """Candidate → the past of a reader of `clicks` that speaks for it."""
+    events = SliceEvents(
+        items,
+        toy.impressions(("r", "u", toy.at(60), ["waves", "stew"])),
+        toy.interactions(*(("u", name, "click", toy.at(n)) for n, name in enumerate(clicks, 1))),
+    )
+    given = interest_input(start(project), events, project)
+    found = past_behind(given, version, items, (version or Path("unused")).parent / "cache")
+    assert found.select("impression_id", "item_id").equals(given.keys)
+    return dict(found.select("item_id", "past").iter_rows())
+
+
+def test_the_like_worded_past_is_named_first_and_once(
+    toy: SimpleNamespace, project: Project, said: pl.DataFrame, saved: Path
+) -> None:
+    found = told(toy, project, said, saved, "soup", "storm", "soup", "storm")
+
+    assert found["waves"][0] == {"title": "Storm over the harbour", "action": "click"}
+    assert found["stew"][0] == {"title": "A soup of garlic and beans", "action": "click"}
+    for past in found.values():
+        titles = [moment["title"] for moment in past]
+        assert len(titles) <= 2
+        assert len(set(titles)) == len(titles)
+
+
+def test_items_that_nothing_is_known_of_are_not_named(
+    toy: SimpleNamespace, project: Project, said: pl.DataFrame, saved: Path
+) -> None:
+    found = told(toy, project, said, saved, "storm", "never described")
+
+    assert [moment["title"] for moment in found["waves"]] == ["Storm over the harbour"]
+
+
+def test_without_a_past_or_a_version_nothing_is_named(
+    toy: SimpleNamespace, project: Project, said: pl.DataFrame, saved: Path
+) -> None:
+    assert told(toy, project, said, saved) == {"waves": None, "stew": None}
+    assert told(toy, project, said, None, "storm") == {"waves": None, "stew": None}

@@ -1,0 +1,70 @@
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+
+from features.config.project import Project, load
+from features.errors import ModelError
+from models.ranker.tuning import SETTINGS, Trial, Tuning, tune
+
+NEWSROOM = Path(__file__).parents[3] / "projects" / "newsroom.toml"
+QUICK = ("ranker.rounds=4", "ranker.min_leaf=5", "ranker.folds=1", "labels.gains={click=1.0}")
+
+
+def _dataset(slices: int = 4, lists: int = 30) -> pl.DataFrame:
+    random = np.random.default_rng(1)
+    count = slices * lists * 6
+    taste = random.normal(size=count)
+    return pl.DataFrame(
+        {
+            "slice": np.repeat(np.arange(slices), lists * 6).astype(str),
+            "impression_id": (np.arange(count) // 6).astype(str),
+            "item_id": (np.arange(count) % 37).astype(str),
+            "position": np.tile(np.arange(1, 7), count // 6).astype(np.int32),
+            "as_of": np.arange(count) // 6,
+            "label": (random.random(count) < 1 / (1 + np.exp(1 - 2 * taste))).astype(float),
+            "item_ctr_1d": taste,
+            "noise": random.normal(size=count),
+        }
+    )
+
+
+@pytest.fixture(scope="module")
+def project() -> Project:
+    return load(NEWSROOM, QUICK)
+
+
+def test_the_present_settings_come_first_and_every_trial_is_told(project: Project) -> None:
+    told: list[Trial] = []
+    found = tune(_dataset(), project, trials=2, count=2, tried=told.append)
+    assert tuple(told) == found.trials
+    assert [trial.number for trial in found.trials] == [0, 1, 2]
+    assert found.trials[0].settings == {name: getattr(project.ranker, name) for name in SETTINGS}
+    assert all(len(trial.values) == 2 and 0.5 < trial.value <= 1 for trial in found.trials)
+    again = tune(_dataset(), project, trials=2, count=2)
+    assert [trial.settings for trial in again.trials] == [trial.settings for trial in found.trials]
+    assert [trial.values for trial in again.trials] == [trial.values for trial in found.trials]
+
+
+def test_a_fold_knows_nothing_of_what_comes_after_it(project: Project) -> None:
+    dataset = _dataset()
+    later = dataset.with_columns(label=pl.when(slice="3").then(1 - pl.col("label")).otherwise("label"))
+    first, second = (tune(one, project, trials=0, count=2).trials[0].values for one in (dataset, later))
+    assert first[0] == second[0]
+    assert first[1] > second[1]
+
+
+def test_no_trial_begins_after_the_time_is_up(project: Project) -> None:
+    assert len(tune(_dataset(), project, trials=50, count=1, seconds=0.01).trials) == 1
+
+
+def test_the_gain_is_the_bests_over_the_present_fold_by_fold() -> None:
+    found = Tuning("auc", (Trial(0, {}, (0.5, 0.6), 1.0), Trial(1, {}, (0.7, 0.6), 1.0)))
+    assert found.best.number == 1
+    assert found.gain() == pytest.approx((0.1, 0.0, 0.2))
+
+
+def test_one_slice_is_too_few(project: Project) -> None:
+    with pytest.raises(ModelError, match="1 slices have a ranking dataset"):
+        tune(_dataset(1), project, trials=1, count=1)

@@ -1,0 +1,119 @@
+"""Versions of the interest model in a real MLflow database: they load behind plain MLflow, with their curves."""
+
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import mlflow
+import numpy as np
+import pandas
+import pytest
+
+from models.interest.config import InterestConfig
+from models.interest.items import ItemArrays
+from models.interest.scoring import embed
+from models.interest.serving import ServedInterest
+from models.interest.serving import example as example_requests
+from models.interest.version import InterestModel
+from models.registry.registry import CHALLENGER, Registry
+
+
+@pytest.fixture(scope="module")
+def interest() -> InterestModel:
+    """A small fresh model over the packaged encoder."""
+    shape = {"tune": "frozen", "width": 8, "heads": 2, "layers": 1, "max_tokens": 12, "numbers": ("price",)}
+    model = InterestModel(InterestConfig(**shape, actions=("click", "passed"), device="cpu"))
+    items = ItemArrays.of_texts(["a storm at sea", "a cake", "high waves"])
+    items = replace(items, number=np.ones((len(items), 1), dtype=np.float32))
+    model.decoder.items.standardise(embed(model, items))
+    return model
+
+
+def _register_interest(
+    registry: Registry, model: InterestModel, folder: Path, curves: Sequence[Mapping[str, float]] = ()
+) -> str:
+    model.save(folder)
+    return registry.register_interest(
+        folder,
+        "2026-01-05",
+        "run-1",
+        metrics={"auc": 0.7},
+        tags={"tables": "items@3"},
+        params=model.config.as_dict(),
+        example=example_requests(model.config),
+        curves=curves,
+        card="# a card",
+    )
+
+
+def test_plain_mlflow_loads_an_interest_version_and_scores_texts(registry, interest, tmp_path):
+    version = _register_interest(registry, interest, tmp_path / "version")
+    shutil.rmtree(tmp_path / "version")
+
+    mlflow.set_tracking_uri(registry.tracking_uri)
+    model = mlflow.pyfunc.load_model(f"models:/newsroom-interest/{version}")
+    past = [
+        {"text": "a storm at sea", "action": "click", "at": 10.0},
+        {"text": "a cake", "action": "passed", "at": 20.0},
+    ]
+    rows = [
+        {"history": past, "candidates": ["high waves", "a pie", "a cake"], "at": 30.0},
+        {"history": past[::-1], "candidates": ["high waves"], "at": 30.0},
+        {"history": [], "candidates": ["high waves"], "at": None},
+    ]
+    found = model.predict(pandas.DataFrame(rows))
+
+    assert [len(scores) for scores in found] == [3, 1, 1]
+    assert found == ServedInterest(interest).predict(pandas.DataFrame(rows))
+    assert all(0 < score < 1 for scores in found for score in scores)
+    assert max(found[0]) - min(found[0]) > 1e-3
+    assert found[1][0] == pytest.approx(found[0][0], abs=1e-6)
+    assert model.metadata.signature.inputs.required_input_names() == ["history", "candidates"]
+    assert len(model.predict(model.input_example)) == 2
+
+
+def test_an_interest_version_comes_back_and_is_not_pickled(registry, interest, tmp_path, unpickled):
+    _register_interest(registry, interest, tmp_path / "version")
+
+    back = registry.interest_folder(CHALLENGER)
+    assert InterestModel.load(back).config == interest.config
+    assert mlflow.MlflowClient().get_model_version("newsroom-interest", "1").description == "# a card"
+    assert (back / "tokenizer" / "tokenizer.json").exists()
+    assert {"model.safetensors", "config.json"} <= unpickled("momentrank_interest_")
+
+
+def test_an_interest_version_carries_its_curves_and_its_exact_configuration(registry, interest, tmp_path):
+    curves = [
+        {
+            "step": step,
+            "loss": 1 / step,
+            "learning_rate": step * 1e-4,
+            "gradient_norm": 1.0,
+            "held_out_loss": None,
+        }
+        for step in range(1, 1501)
+    ]
+
+    version = _register_interest(registry, interest, tmp_path / "version", curves)
+    again = _register_interest(registry, interest, tmp_path / "version", curves)
+
+    assert again == version
+    client = mlflow.MlflowClient(registry.tracking_uri)
+    run = client.get_model_version("newsroom-interest", version).run_id
+    for name in ("loss", "learning_rate"):
+        points = [(point.step, point.value) for point in client.get_metric_history(run, name)]
+        assert points == [(row["step"], row[name]) for row in curves]
+    told = client.get_run(run).data.params
+    assert told == {name: str(value) for name, value in interest.config.as_dict().items()}
+    measured = registry.versions("interest")[0]["metrics"]
+    assert measured == {"auc": 0.7, "loss": 1 / 1500, "learning_rate": 0.15, "gradient_norm": 1.0}
+
+
+def test_registering_is_quiet(registry, interest, tmp_path, capfd, recwarn):
+    _register_interest(registry, interest, tmp_path / "version")
+    registry.interest_folder(CHALLENGER)
+
+    assert capfd.readouterr() == ("", "")
+    # Python shows no deprecation inside a library to a person.
+    assert [one.message for one in recwarn if not issubclass(one.category, DeprecationWarning)] == []

@@ -1,0 +1,81 @@
+"""The report's plots: any table, an empty one too, at the width asked for."""
+
+import struct
+
+import polars as pl
+import pytest
+
+from models.report import plots as figures
+from models.report import report_plots as report_figures
+
+SCORES = pl.DataFrame(
+    {
+        "slice": ["2026-01-13", "2026-01-14"] * 2,
+        "segment": ["new_users", "category: sport"] * 2,
+        "scorer": ["full", "full", "behaviour_only", "behaviour_only"],
+        "metric": "ndcg@10",
+        "mean": [0.5, 0.6, 0.45, 0.62],
+        "low": [0.48, 0.58, 0.43, 0.6],
+        "high": [0.52, 0.62, 0.47, 0.64],
+    }
+)
+TABLES = {
+    figures.quality_figure: SCORES,
+    figures.intervals_figure: SCORES.filter(slice="2026-01-13"),
+    figures.importance_figure: pl.DataFrame(
+        {"feature": ["item_ctr_1d", "interest_score"], "gain": [30.0, 10.0], "family": ["item", "text"]}
+    ),
+    report_figures.segments_figure: SCORES,
+    report_figures.calibration_figure: pl.DataFrame(
+        {
+            "predictor": ["Before", "After"],
+            "predicted": [0.1, 0.3],
+            "observed": [0.12, 0.28],
+            "count": [90, 80],
+        }
+    ),
+    report_figures.exposure_figure: pl.DataFrame(
+        {
+            "value": ["sport", None],
+            "of_candidates": [0.7, 0.3],
+            "of_places": [0.8, 0.2],
+            "of_clicks": [0.5, 0.5],
+        }
+    ),
+    report_figures.volume_figure: pl.DataFrame(
+        {"slice": ["2026-01-13", "2026-01-14"], "impressions": [1100, 1200], "click_rate": [0.1, None]}
+    ),
+}
+IN_THE_ORDER_GIVEN = (report_figures.segments_figure, report_figures.exposure_figure)
+
+
+@pytest.mark.parametrize("draw", TABLES, ids=lambda draw: draw.__name__)
+def test_each_figure_draws_its_table_and_an_empty_one_at_the_width_asked_for(draw):
+    full = TABLES[draw]
+
+    drawn, nothing, schema_only = (draw(table, width=5) for table in (full, pl.DataFrame(), full.clear()))
+
+    for png in (drawn, nothing):
+        assert png[:8] == b"\x89PNG\r\n\x1a\n"
+        assert struct.unpack(">I", png[16:20])[0] == 5 * 160
+    assert drawn != nothing
+    assert schema_only == nothing
+    assert (draw(full.reverse(), width=5) == drawn) is (draw not in IN_THE_ORDER_GIVEN)
+
+
+def test_an_unknown_scorer_keeps_its_name_and_comes_last():
+    assert figures.scorer("my_rule").label == "My rule"
+    assert figures.in_order(["my_rule", "random", "full"]) == ["full", "random", "my_rule"]
+
+
+def test_segments_are_called_as_a_person_would():
+    assert report_figures.segment_label("new_users") == "New users"
+    assert report_figures.segment_label("category: politics") == "Category: politics"
+
+
+@pytest.mark.parametrize("name", ["$", "$$", "$$$", "$x^$", "a_{$b$}"])
+@pytest.mark.parametrize("draw", TABLES, ids=lambda draw: draw.__name__)
+def test_names_of_the_data_are_drawn_as_they_are(draw, name):
+    columns = [column for column in ("segment", "feature", "value", "predictor") if column in TABLES[draw]]
+
+    assert draw(TABLES[draw].with_columns(pl.lit(name).alias(column) for column in columns))

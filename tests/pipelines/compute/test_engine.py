@@ -1,0 +1,102 @@
+"""Where work runs without Ray: everything is embedded, and asking for Ray says how to install it."""
+
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from features.errors import ProjectError
+from pipelines.compute.engine import Cluster, Embedded
+from pipelines.deployment import Deployment
+from pipelines.settings import settings
+from pipelines.settings import storage_check as storage
+from pipelines.settings.settings import REPOSITORY, Settings
+
+
+def append(file: Path) -> None:
+    with file.open("a", encoding="utf-8") as handle:
+        handle.write(f"{os.getpid()} {os.environ.get('RANK')} of {os.environ.get('WORLD_SIZE')}\n")
+
+
+@pytest.fixture
+def here(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., Settings]:
+    """Settings of a home of the test's own, with variables."""
+    for name in [name for name in os.environ if name.startswith("MOMENTRANK_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("MOMENTRANK_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("MOMENTRANK_PROJECT", str(REPOSITORY / "projects" / "newsroom.toml"))
+
+    def load(**variables: str) -> Settings:
+        for name, value in variables.items():
+            monkeypatch.setenv(f"MOMENTRANK_{name}", value)
+        return settings.load()
+
+    return load
+
+
+def test_embedded_work_is_a_plain_loop_in_this_process() -> None:
+    made: list[int] = []
+
+    def make() -> Callable[[int], tuple[int, int]]:
+        made.append(1)
+        return lambda task: (task * task, os.getpid())
+
+    expected = [(0, os.getpid()), (1, os.getpid()), (4, os.getpid())]
+
+    assert Embedded().map(make(), range(3)) == expected
+    assert Embedded().map_actors(make, range(3), 2) == expected
+    assert Embedded().map_actors(make, [], 2) == []
+    assert len(made) == 2
+
+
+def test_one_embedded_training_worker_is_this_process(tmp_path: Path) -> None:
+    Embedded().train(append, tmp_path / "told", 1)
+
+    assert (tmp_path / "told").read_text(encoding="utf-8") == f"{os.getpid()} None of None\n"
+
+
+def test_the_setting_chooses_the_engine(here: Callable[..., Settings], tmp_path: Path) -> None:
+    plain = here()
+    cluster = here(ENGINE="ray", RAY_ADDRESS="head:6379", RAY_CORES="4", SCRATCH=str(tmp_path / "shared"))
+
+    embedded, ray = (Deployment(found.open_project(), found) for found in (plain, cluster))
+
+    assert embedded.engine == Embedded()
+    assert embedded.scratch("fits", "a") == f"{tmp_path}/home/scratch/newsroom/fits/a"
+    assert isinstance(ray.engine, Cluster)
+    assert (ray.engine.address, ray.engine.cores) == ("head:6379", 4)
+    assert ray.engine.environment["HF_HUB_OFFLINE"] == "1"
+    assert ray.shared_folder("cache") == tmp_path / "shared" / "newsroom" / "cache"
+
+
+def test_what_is_loaded_from_a_folder_cannot_lie_in_an_object_store(here: Callable[..., Settings]) -> None:
+    found = here(ENGINE="ray", SCRATCH="s3://bucket/scratch")
+
+    with pytest.raises(ProjectError, match="name one that all machines share"):
+        Deployment(found.open_project(), found).shared_folder("cache")
+
+
+def test_asking_for_ray_without_having_it_says_how_to_install_it(
+    here: Callable[..., Settings], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "ray", None)
+    found = here(ENGINE="ray")
+
+    with pytest.raises(ProjectError, match=r"pip install -e '\.\[ray\]'"):
+        Deployment(found.open_project(), found).engine.map(abs, [1])
+    with pytest.raises(ProjectError, match=r"MOMENTRANK_ENGINE is ray.*pip install -e '\.\[ray\]'"):
+        storage.check(found)
+    storage.check(here(ENGINE="embedded"))
+
+
+def test_a_head_that_does_not_answer_is_told_at_once(
+    here: Callable[..., Settings], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(storage, "find_spec", lambda name: name)
+
+    with pytest.raises(
+        ProjectError, match=r"MOMENTRANK_RAY_ADDRESS is 127\.0\.0\.1:9, and nothing answers there"
+    ):
+        storage.check(here(ENGINE="ray", RAY_ADDRESS="127.0.0.1:9"))
