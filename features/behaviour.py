@@ -1,7 +1,7 @@
 """A slice's features table and the state after it, in one pass; or one of both.
 
-`read_and_advance` is what a slice runs. `read_features` answers requests too: where all lists come at one instant, the
-state is looked up as it is and nothing is copied. `answer_globals` and `given` cut the same pass in two, for workers.
+`lookup_and_update` is what a slice runs. `read_features` answers requests too: where all lists come at one instant, the
+state is looked up as it is and nothing is copied. `lookup_globals` and `given` cut the same pass in two, for workers.
 """
 
 from collections.abc import Collection, Iterator
@@ -69,7 +69,7 @@ def measure(
     return work.table(vectors, dtype)
 
 
-def read_and_advance(
+def lookup_and_update(
     state: MomentState,
     events: SliceEvents,
     until: datetime,
@@ -109,7 +109,7 @@ def advance(
     return work.state(until, work.histories(until))
 
 
-def answer_globals(
+def lookup_globals(
     state: MomentState,
     events: SliceEvents,
     placed: pl.DataFrame,

@@ -1,4 +1,4 @@
-"""The table a ranker is fitted on and judged on: candidates, features and interest scores, row for row."""
+"""The table a ranker is fitted on and evaluated on: candidates, features and interest scores, row for row."""
 
 import polars as pl
 

@@ -136,7 +136,7 @@ class RankedLists(dy.Schema):
 
 
 class Exposure(dy.Schema):
-    """Who gets the first places of judged lists: one row a scorer, attribute and value.
+    """Who gets the first places of evaluated lists: one row a scorer, attribute and value.
 
     Counts of slices may be added up; shares are of the scorer's and attribute's sum, null where that is 0.
     """
@@ -149,6 +149,6 @@ class Exposure(dy.Schema):
     """Of the first k of each list."""
     candidates = dy.Float64(nullable=False)
     clicks = dy.Float64(nullable=False)
-    of_places = dy.Float64(nullable=True)
-    of_candidates = dy.Float64(nullable=True)
-    of_clicks = dy.Float64(nullable=True)
+    share_of_positions = dy.Float64(nullable=True)
+    share_of_candidates = dy.Float64(nullable=True)
+    share_of_clicks = dy.Float64(nullable=True)

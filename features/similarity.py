@@ -10,7 +10,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from features.state.histories import PASSED
+from features.state.histories import SKIPPED
 from features.state.moment import MomentState
 
 if TYPE_CHECKING:
@@ -70,12 +70,12 @@ def text_similarity(
     begin, end = np.zeros((2, len(tables.users)), np.int64)
     end[user] = np.cumsum(runs["len"].to_numpy())
     begin[user] = end[user] - runs["len"].to_numpy()
-    forget = settings.forget_after.total_seconds() * 1e6
+    forget = settings.ttl.total_seconds() * 1e6
     return similarities(
         layout.at, layout.start, layout.version, means.to_numpy(), texts.vectors, texts.length,
         *layout.described.by_item(), begin[layout.user], end[layout.user], item,
         moments["known_at"].to_physical().to_numpy(),
-        (moments["action"] == PASSED).to_numpy(), settings.text_history, int(forget),
+        (moments["action"] == SKIPPED).to_numpy(), settings.text_history, int(forget),
     )  # fmt: skip
 
 

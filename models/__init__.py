@@ -1,1 +1,1 @@
-"""Learn, score, judge: the interest model, the ranker, metrics, promotion, registry, report."""
+"""Learn, score, evaluate: the interest model, the ranker, metrics, promotion, registry, report."""

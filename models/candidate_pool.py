@@ -9,7 +9,7 @@ import polars as pl
 from features.config.project import Project
 from features.schemas import Impressions
 from features.state import MomentState
-from features.state.histories import PASSED
+from features.state.histories import SKIPPED
 from models.ranking import top
 
 
@@ -26,7 +26,7 @@ def draw(
     shared = pl.concat([_fresh(known, fresh), _popular(state, popular)]).unique()
     everyone = pl.DataFrame({"user_id": users}, schema={"user_id": pl.String})
     pool = pl.concat([everyone.join(shared, how="cross"), _near(state, users, vectors, near)]).unique()
-    taken = state.moments.filter(pl.col("action") != PASSED).select("user_id", "item_id")
+    taken = state.moments.filter(pl.col("action") != SKIPPED).select("user_id", "item_id")
     return Impressions.validate(
         pool.join(taken, on=["user_id", "item_id"], how="anti")
         .sort("user_id", "item_id")
@@ -61,7 +61,7 @@ def _near(state: MomentState, users: Sequence[str], vectors: pl.DataFrame, share
         return pl.DataFrame(schema={"user_id": pl.String, "item_id": pl.String})
     matrix = np.array(current["vector"].to_list(), np.float32)
     row = dict(zip(current["item_id"], range(current.height), strict=True))
-    taken = state.moments.filter((pl.col("action") != PASSED) & pl.col("user_id").is_in(list(users)))
+    taken = state.moments.filter((pl.col("action") != SKIPPED) & pl.col("user_id").is_in(list(users)))
     found = []
     for (user,), moments in taken.group_by("user_id", maintain_order=True):
         rows = [row[item] for item in moments["item_id"] if item in row]

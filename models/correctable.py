@@ -3,5 +3,5 @@
 from features.errors import MomentRankError
 from models.interest.config import InterestModelError
 
-MENDABLE = (MomentRankError, InterestModelError)
+CORRECTABLE = (MomentRankError, InterestModelError)
 """The tree of `features/errors.py`, and the error of `models/interest`, which imports nothing of `features`."""

@@ -17,7 +17,7 @@ from features.config.project import Project
 from features.events.item_versions import see, versions
 from features.events.point_in_time import known_before
 from features.state import MomentState, SliceEvents
-from features.state.histories import PASSED, exposed
+from features.state.histories import SKIPPED, exposed
 from features.state.histories import moments as moments_of
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ class InterestInput:
 
 def actions(project: Project) -> tuple[str, ...]:
     """The action vocabulary: the declared interaction kinds, and `passed`."""
-    return (*project.labels.gains, PASSED)
+    return (*project.labels.gains, SKIPPED)
 
 
 def interest_config(project: Project) -> "InterestConfig":

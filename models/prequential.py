@@ -13,7 +13,7 @@ from features.events.item_versions import see, versions
 from features.ranking_dataset import INTEREST, feature_columns, text_columns
 from features.state import MomentState, SliceEvents
 from models.evaluation import baselines
-from models.evaluation.evaluate import Judgement, impression_values, judge
+from models.evaluation.evaluate import EvaluationResult, evaluate, impression_values
 from models.evaluation.segments import segments
 from models.ranker import Ranker, fit
 from models.ranker.shards import Shard, fit_shard
@@ -117,15 +117,15 @@ def score_slice(
     )
 
 
-def judge_slice(scored: pl.DataFrame, project: Project) -> Judgement:
-    """Every scorer on the same impressions, in all and in each segment that enough impressions could be judged in."""
+def evaluate_slice(scored: pl.DataFrame, project: Project) -> EvaluationResult:
+    """Every scorer on the same impressions, in all and in each segment that enough impressions could be evaluated in."""
     rule = project.promotion
-    return judge(
+    return evaluate(
         scored,
         SCORERS,
         segments(scored, project),
         probabilities=_PROBABILITIES,
-        few=project.evaluation.few,
+        few=project.evaluation.min_impressions,
         seed=project.seed,
         resamples=rule.resamples,
         confidence=rule.confidence,

@@ -22,7 +22,7 @@ from features.config.slices import Slices
 from features.errors import ProjectError
 from features.events.validation import Events
 from features.state import MomentState, SliceEvents, start
-from models.evaluation.evaluate import Judgement
+from models.evaluation.evaluate import EvaluationResult
 from models.evaluation.seed_variance import gain, seed_variance
 from models.ranker import Ranker
 from pipelines import chain
@@ -77,7 +77,7 @@ def backtest(
         finally:
             shutil.rmtree(folder, ignore_errors=True)
         with stages.timed("evaluation"):
-            results = [chain.judge_slice(pl.concat(parts), project) for parts in zip(*scored, strict=True)]
+            results = [chain.evaluate_slice(pl.concat(parts), project) for parts in zip(*scored, strict=True)]
             figures = _figures(results, project)
     full, _ = rankers[0]
     versions = {
@@ -220,7 +220,9 @@ class Walk:
     ) -> tuple[list[pl.DataFrame], chain.InterestInput]:
         before = self.state
         with self._stages.timed("features"):
-            features, self.state = chain.read_and_advance(before, events, until, self._project, self._vectors)
+            features, self.state = chain.lookup_and_update(
+                before, events, until, self._project, self._vectors
+            )
         with self._stages.timed("interest_scores"):
             given = chain.interest_input(before, events, self._project, labels)
             return [fit.dataset(labels, features, given) for fit in self._fits], given
@@ -241,7 +243,7 @@ def _at_once(events: SliceEvents, at: datetime) -> SliceEvents:
     return SliceEvents(events.items.clear(), shown, events.interactions.clear())
 
 
-def _figures(results: Sequence[Judgement], project: Project) -> dict[str, Any]:
+def _figures(results: Sequence[EvaluationResult], project: Project) -> dict[str, Any]:
     """The first seed's figures, with intervals over impressions; with several seeds, `seed_variance` too."""
     first = results[0]
     figures = {

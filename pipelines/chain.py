@@ -5,7 +5,7 @@ keeps both from going around this list. Workers do parts of some steps, by the s
 
     attribute          impressions, interactions                       → candidates with labels
     item_vectors       item versions                                   → text vectors
-    read_and_advance   state before, events, text vectors              → features, state after
+    lookup_and_update   state before, events, text vectors              → features, state after
     interest_input     state before, events, labels                    → the interest model's arrays
     interest_scores    these arrays, a version of earlier slices       → interest scores
     fine_tune          these arrays, the version before                → interest model version
@@ -13,10 +13,10 @@ keeps both from going around this list. Workers do parts of some steps, by the s
     fit_rankers        the ranking datasets of a window                → ranker, and ranker without text
     background         state before, events                            → what baselines and segments read
     score_slice        ranking dataset, both rankers, background       → scores of every scorer
-    judge_slice        scores                                          → evaluation result
+    evaluate_slice        scores                                          → evaluation result
 """
 
-from features.behaviour import advance, read_and_advance, read_features
+from features.behaviour import advance, lookup_and_update, read_features
 from features.events.labels import attribute, timely
 from features.ranking_dataset import assemble
 from models.interest_input import (
@@ -26,7 +26,7 @@ from models.interest_input import (
     interest_scores,
     item_vectors,
 )
-from models.prequential import SCORERS, background, fit_rankers, judge_slice, score_slice
+from models.prequential import SCORERS, background, evaluate_slice, fit_rankers, score_slice
 from pipelines.compute.fine_tuning import Trainers, fine_tune
 from pipelines.compute.rankers import RankingWindow, fit_window
 
@@ -39,6 +39,7 @@ __all__ = [
     "assemble",
     "attribute",
     "background",
+    "evaluate_slice",
     "fine_tune",
     "fit_rankers",
     "fit_window",
@@ -46,8 +47,7 @@ __all__ = [
     "interest_input",
     "interest_scores",
     "item_vectors",
-    "judge_slice",
-    "read_and_advance",
+    "lookup_and_update",
     "read_features",
     "score_slice",
     "timely",

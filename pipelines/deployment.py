@@ -176,8 +176,8 @@ class Deployment:
         found = self.registry.latest(kind, before, dagster_run)
         return Version(*found) if found else None
 
-    def judged(self, slice: str) -> Version | None:
-        """The ranker version whose scores of a slice were judged, or None where nothing was."""
+    def evaluated(self, slice: str) -> Version | None:
+        """The ranker version whose scores of a slice were evaluated, or None where nothing was."""
         if not self.lake.has("evaluation_scores", slice):
             return None
         columns = ("ranker_version", "ranker_slice")
@@ -209,11 +209,11 @@ class Deployment:
         return partial(self.progress.watch, what)
 
     def require_versions(self, first: str) -> None:
-        """Raise ModelError where slices before `first` were judged by versions that the registry does not know."""
-        judged = [key for key in self.lake.slices("evaluation_scores") if key < first]
-        if judged and not self.registry.versions("ranker"):
+        """Raise ModelError where slices before `first` were evaluated by versions that the registry does not know."""
+        evaluated = [key for key in self.lake.slices("evaluation_scores") if key < first]
+        if evaluated and not self.registry.versions("ranker"):
             raise ModelError(
-                f"slice {judged[-1]} was judged by a version of {self.registry.name('ranker')}, and MLflow at "
+                f"slice {evaluated[-1]} was evaluated by a version of {self.registry.name('ranker')}, and MLflow at "
                 f"{shown(self.settings.tracking_uri)} knows none: its database was lost, or another is set. Put it "
                 f"back, or run all slices again, without --from: momentrank run {self.settings.project}"
             )

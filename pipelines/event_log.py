@@ -1,6 +1,6 @@
 """The event log: every file of a project's logs, parsed once, when it is first met.
 
-    event_log/<settings>/items, impressions, interactions, rejects   rows as judged, by slice
+    event_log/<settings>/items, impressions, interactions, rejects   rows as evaluated, by slice
     event_log/<settings>/files                                       a row a file: its hash, its rows, its slices
 
 A file is parsed in chunks, which are written and seen by nobody until the file's row is in `files`: whoever is killed
@@ -29,7 +29,7 @@ from features.sources import LogFile, Past, chunks, log_files, require_rows
 from features.sources.files import count_lines, is_plain_text
 from features.sources.raw import INSTANT, SCHEMAS, RawEvents
 from features.sources.simulation import newsroom
-from pipelines.file_lock import alone
+from pipelines.file_lock import file_lock
 from pipelines.identities import Privacy
 from pipelines.lake import Lake, Part
 
@@ -204,11 +204,11 @@ class EventLog:
     def reach(self) -> timedelta:
         """How long after a list was shown something may still become known that counts for it."""
         source = self.project.source
-        return source.late + source.known_after + self.project.labels.attribution
+        return source.allowed_lateness + source.known_after + self.project.labels.attribution
 
     def take_in(self, paths: Sequence[Path]) -> list[Record]:
         """Parse the files that are new. Raises SourceError for one that changed, and what readers raise."""
-        with alone(self.lock):
+        with file_lock(self.lock):
             known = {(record.path, record.size, record.stamp) for record in self.records()}
             found = []
             for file in log_files(self.project, paths):
@@ -223,7 +223,7 @@ class EventLog:
 
     def arrive(self, name: str, path: Path, place: str, size: int, stamp: str) -> Record:
         """Parse a file that arrived, or record why it is refused. `place`: where it lies, if `path` is a copy."""
-        with alone(self.lock):
+        with file_lock(self.lock):
             try:
                 *items, file = self._files(path)
                 for table in items:
@@ -291,7 +291,7 @@ class EventLog:
         self.privacy.settle()
         record = replace(new, attempt=uuid4().hex[:16])
         drafted: dict[str, list[Part]] = {table: [] for table in TABLES}
-        for raw, events in self._judged(file, whole):
+        for raw, events in self._evaluated(file, whole):
             record = _count(record, raw, events, self.project.slices)
             for table, parts in drafted.items():
                 rows = getattr(events, table).with_columns(pl.lit(record.attempt).alias(_ATTEMPT))
@@ -301,8 +301,8 @@ class EventLog:
             self.lake.add(f"{self.root}/{table}", parts)
         return record
 
-    def _judged(self, file: LogFile, whole: bool) -> Iterator[tuple[RawEvents, Events]]:
-        """A file's chunks, as read and as judged. Whatever it raises, a panic of polars too, is `_UnreadableError`."""
+    def _evaluated(self, file: LogFile, whole: bool) -> Iterator[tuple[RawEvents, Events]]:
+        """A file's chunks, as read and as evaluated. Whatever it raises, a panic of polars too, is `_UnreadableError`."""
         now, rows = datetime.now(UTC), 0
         rejects = [SCHEMAS["rejects"].to_frame().drop("at")]
         near = _Near(self)

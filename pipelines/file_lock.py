@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 @contextmanager
-def alone(file: Path) -> Iterator[None]:
+def file_lock(file: Path) -> Iterator[None]:
     """Wait until no other process of this machine is inside with the same lock file, which is made and stays."""
     file.parent.mkdir(parents=True, exist_ok=True)
     with file.open("w", encoding="utf-8") as handle:

@@ -29,7 +29,7 @@ class Landing:
     url: str = ""
 
     def look(self) -> dict[str, Stamp]:
-        """What lies there now and is not yet judged, by name."""
+        """What lies there now and is not yet evaluated, by name."""
         return _objects(self.url) if self.url else dict(_files(self.folder))
 
     def place(self, name: str) -> str:

@@ -22,7 +22,7 @@ def preflight(deployment: Deployment) -> None:
     columns = catalogue(project)["name"].to_list()
     if columns == text_columns(columns):
         raise ProjectError(
-            "features.select leaves no feature of behaviour, and a ranker is judged beside one without text: select "
+            "features.select leaves no feature of behaviour, and a ranker is evaluated beside one without text: select "
             "at least one that does not begin with text_"
         )
     require_interest(project, here=deployment.settings.engine == "embedded")

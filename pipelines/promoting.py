@@ -38,12 +38,12 @@ def promote(deployment: Deployment, version_or_alias: str, reason: str) -> str:
 
 
 def challenge(deployment: Deployment, slice: str) -> Outcome | str:
-    """Let the version that `evaluation` judged on the slice challenge the champion; or why there is nothing to decide.
+    """Let the version that `evaluation` evaluated on the slice challenge the champion; or why there is nothing to decide.
 
     A version that another run registers meanwhile is not taken, nor is a champion replaced that was made meanwhile.
     """
     project, registry = deployment.project, deployment.registry
-    challenger, champion = deployment.judged(slice), deployment.champion()
+    challenger, champion = deployment.evaluated(slice), deployment.champion()
     if challenger is None or (champion and champion.slice >= challenger.slice):
         return "the champion is as new as the challenger" if champion else "there is no challenger yet"
     scored = deployment.lake.read("evaluation_scores", [slice])
@@ -63,7 +63,7 @@ def challenge(deployment: Deployment, slice: str) -> Outcome | str:
     figures = decision.figures()
     registry.tag("ranker", challenger.version, "promotion", figures["reasons"])
     before = champion.version if champion else None
-    promoted = decision.promote and registry.take_over(challenger.version, before, figures["reasons"])
+    promoted = decision.promote and registry.set_champion(challenger.version, before, figures["reasons"])
     row = {
         "challenger": challenger.version,
         "challenger_slice": challenger.slice,

@@ -13,10 +13,10 @@ from features.catalogue import catalogue
 from features.config.project import Project
 from features.drift import drift
 from features.ranking_dataset import feature_columns
-from features.state.histories import PASSED
-from models.evaluation.evaluate import ALL, Judgement, calibration, calibration_error, difference
+from features.state.histories import SKIPPED
+from models.evaluation.evaluate import ALL, EvaluationResult, calibration, calibration_error, difference
 from models.evaluation.seed_variance import gain
-from models.prequential import judge_slice
+from models.prequential import evaluate_slice
 from models.registry.registry import Registry
 from models.report.tables import RankedList, ReportData
 from pipelines.compute.rankers import RankingWindow
@@ -28,20 +28,20 @@ _READERS, _PLACES = 4, 6  # users whose lists the page shows, and how far down
 _DRIFT_ROWS = 200_000  # of the window that the last slice is held against
 
 
-def judged(lake: Lake, project: Project, until: str) -> Judgement | None:
-    """Every judged slice up to one, together; None before anything was judged."""
+def evaluated(lake: Lake, project: Project, until: str) -> EvaluationResult | None:
+    """Every evaluated slice up to one, together; None before anything was evaluated."""
     scores = _until(lake, "evaluation_scores", until)
-    return judge_slice(scores, project) if scores.width else None
+    return evaluate_slice(scores, project) if scores.width else None
 
 
-def metrics_of(deployment: Deployment, judgement: Judgement | None) -> dict[str, Any]:
+def metrics_of(deployment: Deployment, result: EvaluationResult | None) -> dict[str, Any]:
     """What metrics.json holds: figures only, so that two equal runs write the same file."""
     champion = deployment.champion()
-    found = judgement.as_json() if judgement else {"impressions": 0, "headline": "ndcg@10", "scorers": {}}
+    found = result.as_json() if result else {"impressions": 0, "headline": "ndcg@10", "scorers": {}}
     return {
         "project": deployment.project.name,
         **found,
-        "segments": judgement.segments_as_json() if judgement else {},
+        "segments": result.segments_as_json() if result else {},
         "champion": champion.slice if champion else None,
         "slices": deployment.lake.slices("candidates"),
     }
@@ -63,26 +63,26 @@ def write_metrics(metrics: dict[str, Any], path: Path) -> None:
     draft.replace(path)
 
 
-def report_data(deployment: Deployment, judgement: Judgement | None, slice: str) -> ReportData:
+def report_data(deployment: Deployment, result: EvaluationResult | None, slice: str) -> ReportData:
     """Everything the page shows, as of a slice: nothing of later ones."""
     project, lake, serving = deployment.project, deployment.lake, serving_until(deployment, slice)
     ranker = deployment.registry.load_ranker(serving.version) if serving else None
     kept = lake.slices("candidates")
-    every = judgement.table.filter(segment=ALL) if judgement else pl.DataFrame()
+    every = result.table.filter(segment=ALL) if result else pl.DataFrame()
     calibrations, errors = _calibration(_until(lake, "evaluation_scores", slice))
     return ReportData(
         project=project.name,
         generated_at=datetime.now(UTC),
         slices=(kept[0], slice),
         confidence=project.promotion.confidence,
-        headline=judgement.headline if judgement else "ndcg@10",
-        judged=judgement.impressions if judgement else 0,
+        headline=result.headline if result else "ndcg@10",
+        evaluated=result.impressions if result else 0,
         overall=every,
-        gain=_gains(judgement, project) if judgement else pl.DataFrame(),
-        quality=_until(lake, "evaluation", slice).filter(segment=ALL) if judgement else pl.DataFrame(),
-        segments=judgement.table.filter(pl.col("segment") != ALL) if judgement else pl.DataFrame(),
-        segment_gain=_segment_gains(judgement, project) if judgement else pl.DataFrame(),
-        few=project.evaluation.few,
+        gain=_gains(result, project) if result else pl.DataFrame(),
+        quality=_until(lake, "evaluation", slice).filter(segment=ALL) if result else pl.DataFrame(),
+        segments=result.table.filter(pl.col("segment") != ALL) if result else pl.DataFrame(),
+        segment_gain=_segment_gains(result, project) if result else pl.DataFrame(),
+        few=project.evaluation.min_impressions,
         importance=with_family(ranker.importance(), project) if ranker else pl.DataFrame(),
         calibration=calibrations,
         calibration_errors=errors,
@@ -103,23 +103,23 @@ def _until(lake: Lake, table: str, slice: str, columns: Sequence[str] | None = N
     return lake.read(table, slices, columns) if slices else pl.DataFrame()
 
 
-def _gains(judgement: Judgement, project: Project) -> pl.DataFrame:
+def _gains(result: EvaluationResult, project: Project) -> pl.DataFrame:
     """`metric, mean, low, high` of what text adds."""
-    gains = gain(judgement, project.promotion, project.seed)
+    gains = gain(result, project.promotion, project.seed)
     return pl.DataFrame([{"metric": name, **interval} for name, interval in gains.items()])
 
 
-def _segment_gains(judgement: Judgement, project: Project) -> pl.DataFrame:
+def _segment_gains(result: EvaluationResult, project: Project) -> pl.DataFrame:
     """`segment, mean, low, high` of what text adds in each segment."""
-    rule, names = project.promotion, judgement.table["segment"].unique(maintain_order=True)
+    rule, names = project.promotion, result.table["segment"].unique(maintain_order=True)
     rows = [
         (
             name,
             *difference(
-                judgement.values,
+                result.values,
                 "full",
                 "behaviour_only",
-                judgement.headline,
+                result.headline,
                 seed=project.seed,
                 resamples=rule.resamples,
                 confidence=rule.confidence,
@@ -220,7 +220,7 @@ def _lists(lake: Lake, slice: str) -> list[RankedList]:
     lists = lake.read("ranked_lists", [slice])
     moments = lake.read(f"{STATE}/moments", [slice])
     titles = lake.read(f"{STATE}/items", [slice], ["item_id", "title"])
-    taken = moments.filter(pl.col("action") != PASSED).join(
+    taken = moments.filter(pl.col("action") != SKIPPED).join(
         titles, on="item_id", how="left", maintain_order="left"
     )
     active = taken["user_id"].value_counts(sort=True).sort("count", "user_id", descending=[True, False])
@@ -251,7 +251,7 @@ def _versions(registry: Registry, decided: pl.DataFrame, slice: str) -> pl.DataF
             "interest": version["tags"].get("interest_version", ""),
             "alias": ", ".join(version["aliases"]),
             "took_over": took_over.get(version["version"]),
-            "decision": version["tags"].get("promotion", "not judged yet"),
+            "decision": version["tags"].get("promotion", "not evaluated yet"),
         }
         for version in registry.versions("ranker")
         if version["slice"] <= slice

@@ -12,7 +12,7 @@ import dagster as dg
 from deltalake.exceptions import DeltaError
 
 from features.errors import TrackingError
-from models.correctable import MENDABLE
+from models.correctable import CORRECTABLE
 from pipelines.error_messages import out_of_space
 
 RETRIES = 4
@@ -28,20 +28,20 @@ _OF_BOTO = {"ConnectionError", "HTTPClientError"}
 Body = TypeVar("Body", bound=Callable[..., Any])
 
 
-def steady(body: Body) -> Body:
+def with_retries(body: Body) -> Body:
     """An asset's body as a step of its run: shown, and tried again unless the data is at fault."""
     if inspect.isgeneratorfunction(body):
 
         @functools.wraps(body)
         def yielding(context: dg.AssetExecutionContext, **resources: Any) -> Iterator[Any]:
-            with _shown(body, resources), _judged(context.retry_number):
+            with _shown(body, resources), _classified(context.retry_number):
                 yield from body(context, **resources)
 
         return yielding  # type: ignore[return-value]
 
     @functools.wraps(body)
     def returning(context: dg.AssetExecutionContext, **resources: Any) -> Any:
-        with _shown(body, resources), _judged(context.retry_number):
+        with _shown(body, resources), _classified(context.retry_number):
             return body(context, **resources)
 
     return returning  # type: ignore[return-value]
@@ -54,10 +54,10 @@ def _shown(body: Body, resources: dict[str, Any]) -> AbstractContextManager[None
 
 
 @contextmanager
-def _judged(tries: int) -> Iterator[None]:
+def _classified(tries: int) -> Iterator[None]:
     try:
         yield
-    except MENDABLE as error:
+    except CORRECTABLE as error:
         if not transient(error):
             raise dg.Failure(str(error), allow_retries=False) from error
         raise _later(tries) from error

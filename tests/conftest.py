@@ -17,7 +17,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 
 from features import schemas
-from features.behaviour import read_and_advance
+from features.behaviour import lookup_and_update
 from features.config.project import Project
 from features.state import MomentState, SliceEvents, start
 
@@ -34,8 +34,8 @@ SMALL = (
     "slices.end=2026-01-08T00:00:00Z",
     "interest.epochs=1",
     "interest.max_tokens=16",
-    "ranker.rounds=20",
-    "ranker.early_stopping=5",
+    "ranker.num_iterations=20",
+    "ranker.early_stopping_round=5",
     "promotion.resamples=200",
     "lists.users=5",
     "lists.pool=20",
@@ -79,8 +79,8 @@ def project(**sections: Any) -> Project:
             "half_lives": ["1h", "none"],
             "prior_strength": 4.0,
             "text_history": 2,
-            "passed_per_list": 2,
-            "remembered": 3,
+            "skips_per_impression": 2,
+            "max_history": 3,
         },
     }
     return Project.model_validate(given | {name: given.get(name, {}) | new for name, new in sections.items()})
@@ -170,7 +170,7 @@ def walk(
     state, read = start(project), []
     for until in (*sorted(cuts), END):
         part = between(events, state.at, until)
-        features, state = read_and_advance(state, part, until, project, vectors(events.items))
+        features, state = lookup_and_update(state, part, until, project, vectors(events.items))
         read.append(features)
     return pl.concat(read).sort("impression_id", "item_id"), state
 
@@ -212,7 +212,7 @@ def projects(draw: st.DrawFn) -> Project:
     return project(
         features={
             "half_lives": draw(st.sampled_from([("1h", "none"), ("30m", "4h", "none"), ("none",)])),
-            "forget_after": draw(st.sampled_from(["90d", "2h", "40m"])),
+            "ttl": draw(st.sampled_from(["90d", "2h", "40m"])),
             "session_gap": draw(st.sampled_from(["10m", "30m", "3h"])),
             "valued": draw(st.sampled_from([(), ("view",)])),
             "relative": ("z", "rank", "share", "best"),

@@ -29,8 +29,8 @@ FOUR_DAYS = (
     "source.newsroom.list_size=10",
     "slices.end=2026-01-09T00:00:00Z",
     "interest.max_tokens=24",
-    "ranker.rounds=40",
-    "ranker.early_stopping=10",
+    "ranker.num_iterations=40",
+    "ranker.early_stopping_round=10",
     "lists.pool=30",
 )
 Opened = Callable[..., Deployment]
@@ -114,7 +114,7 @@ def test_each_version_says_what_it_is_and_the_judged_ones_how_good(ran: Deployme
         told = client.get_model_version("newsroom-ranker", version["version"]).description
         assert told.startswith(f"# newsroom-ranker, fitted on {SLICES[0]} … {version['slice']}")
         assert len(told) <= 5000
-        assert ("Not judged yet" in told) == (version["slice"] == SLICES[-1])
+        assert ("Not evaluated yet" in told) == (version["slice"] == SLICES[-1])
     first, second, *_ = (
         client.get_model_version("newsroom-interest", version["version"]).description
         for version in ran.registry.versions("interest")

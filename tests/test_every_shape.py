@@ -188,7 +188,7 @@ tune = "frozen"
 width = 16
 window = 16
 [ranker]
-min_leaf = 5
+min_data_in_leaf = 5
 """,
         encoding="utf-8",
     )

@@ -126,7 +126,7 @@ def _apply(content: dict[str, Any], override: str) -> None:
     key, found, value = override.partition("=")
     if not found:
         raise ProjectError(
-            f"--set {override!r} has no value: write key.path=value, for example ranker.leaves=15"
+            f"--set {override!r} has no value: write key.path=value, for example ranker.num_leaves=15"
         )
     try:
         parsed = tomllib.loads(f"value = {value}")["value"]

@@ -66,7 +66,7 @@ class Source(Section):
     """Delay between an interaction and our knowing of it, for logs without an arrival time."""
     landing: str = ""
     """Folder, or URL of an object store's prefix, in which logs arrive; a relative one lies beside the project file."""
-    late: Duration = timedelta(days=2)
+    allowed_lateness: Duration = timedelta(days=2)
     """How late what happened may become known, beyond `known_after`, and still change slices that were closed."""
     chunk_rows: int = Field(500_000, ge=1)
     """Rows and candidates of a file that are parsed at a time: memory grows with them."""
@@ -111,15 +111,15 @@ class Features(Section):
     """Interaction kinds whose value is averaged: seconds of `dwell`, stars of a `rating`."""
     session_gap: Duration = timedelta(minutes=30)
     """A list shown later than this after the one before begins a new session."""
-    forget_after: Duration = timedelta(days=90)
+    ttl: Duration = timedelta(days=90)
     """What nothing touched for so long is forgotten: it keeps the state small."""
     prior_strength: float = Field(10.0, gt=0)
     """Exposures' worth of the prior rate in a smoothed rate."""
     text_history: int = Field(128, ge=1)
     """Latest clicked items, and as many skipped ones, whose text a candidate is compared with."""
-    passed_per_list: int = Field(8, ge=0)
+    skips_per_impression: int = Field(8, ge=0)
     """Items of a list, from its top, that are remembered as passed over when it is left."""
-    remembered: int = Field(128, ge=1)
+    max_history: int = Field(128, ge=1)
     """Moments of each user that the state keeps, and beside them up to `text_history` clicks and as many skips."""
 
     @model_validator(mode="after")
@@ -189,14 +189,14 @@ class Ranker(Section):
     """LightGBM LambdaRank over a trailing window of slices."""
 
     window: int = Field(7, ge=1)
-    rounds: int = Field(400, ge=1)
-    early_stopping: int = Field(30, ge=1)
+    num_iterations: int = Field(400, ge=1)
+    early_stopping_round: int = Field(30, ge=1)
     learning_rate: float = Field(0.05, gt=0)
-    leaves: int = Field(15, ge=2)
-    min_leaf: int = Field(50, ge=1)
+    num_leaves: int = Field(15, ge=2)
+    min_data_in_leaf: int = Field(50, ge=1)
     feature_fraction: float = Field(0.5, gt=0, le=1)
     """Share of the columns, drawn anew, that each tree may split on."""
-    l2: float = Field(0.0, ge=0)
+    lambda_l2: float = Field(0.0, ge=0)
     """Penalty on the square of what a leaf adds to a score."""
     folds: int = Field(2, ge=1)
     """Last slices that are held out in turn to choose the number of rounds; each costs about one fit more."""
@@ -227,12 +227,12 @@ class Promotion(Section):
 class Evaluation(Section):
     """Where a ranker's quality is looked at apart."""
 
-    largest: int = Field(4, ge=0)
+    top_values: int = Field(4, ge=0)
     """Values of each declared categorical attribute that are segments: those of the most candidates."""
     hours: int = Field(6, ge=1, le=24)
     """Hours of the day in a segment."""
-    few: int = Field(30, ge=1)
-    """A segment with fewer judged impressions is left out."""
+    min_impressions: int = Field(30, ge=1)
+    """A segment with fewer evaluated impressions is left out."""
 
 
 class Lists(Section):
@@ -251,7 +251,7 @@ class Checks(Section):
     """`table.check` → `warn` tells, `block` stops what comes after, `off` is not looked at."""
     trailing: int = Field(14, ge=1)
     """Slices before the newest with which it is compared."""
-    fewest: int = Field(3, ge=2)
+    min_history: int = Field(3, ge=2)
     """With fewer trailing slices than these nothing is called unusual."""
     anomaly: float = Field(6.0, gt=0)
     """Robust z-score of a slice's rows, or of its click rate, beyond which it is unusual."""
@@ -261,9 +261,9 @@ class Checks(Section):
     """Most of the item versions without any text."""
     rejected: float = Field(0.05, ge=0, le=1)
     """Most of a slice's rows that are refused."""
-    drift: float = Field(0.5, gt=0)
+    max_psi: float = Field(0.5, gt=0)
     """Population stability index of a column, against the trailing slices, beyond which it may have drifted."""
-    times: float = Field(3.0, ge=1)
+    max_psi_ratio: float = Field(3.0, ge=1)
     """It has, if the index is also this many times what it was for the slice before."""
     text_drift: float = Field(0.2, gt=0, le=2)
     """Cosine distance between the mean text vector of a slice and of the trailing ones."""
@@ -271,14 +271,14 @@ class Checks(Section):
     """Most that the mean predicted click probability may lie off the click rate."""
     requests: int = Field(3, ge=0)
     """Past lists whose features are read again as a request would read them."""
-    difference: float = Field(1e-9, gt=0)
+    max_difference: float = Field(1e-9, gt=0)
     """Most that such a feature may differ, relative to its size where that is above 1."""
-    age: Duration = timedelta(0)
+    max_delay: Duration = timedelta(0)
     """How long after a slice could be run it may be missing; 0: a slice's length."""
-    shift: float = Field(6.0, gt=0)
+    attribute_anomaly: float = Field(6.0, gt=0)
     """Standard deviations by which an attribute value's click rate leaves its trailing band."""
-    shown: int = Field(500, ge=1)
-    """Fewest exposures of a value in a slice for its click rate to be judged."""
+    min_exposures: int = Field(500, ge=1)
+    """Fewest exposures of a value in a slice for its click rate to be evaluated."""
 
 
 class Retention(Section):

@@ -130,7 +130,7 @@ def guess_memory(span: Span) -> list[Guess]:
     if every > _DAY:
         return [
             Guess("features.half_lives", ("1d", "7d", "30d", "none"), says, "medium"),
-            Guess("features.forget_after", "365d", says, "medium"),
+            Guess("features.ttl", "365d", says, "medium"),
         ]
     if every < timedelta(hours=1):
         first = next(text for text in ("5m", "15m", "1h") if parse_duration(text) >= 2 * every)

@@ -43,11 +43,13 @@ def attribute(impressions: pl.DataFrame, interactions: pl.DataFrame, labels: Lab
 
 
 def timely(interactions: pl.DataFrame, source: Source) -> pl.DataFrame:
-    """Those that were known soon enough to count: at most `source.late` after the usual delay, `known_after`."""
-    return interactions.filter(pl.col("known_at") - pl.col("happened_at") <= source.known_after + source.late)
+    """Those that were known soon enough to count: at most `source.allowed_lateness` after the usual delay, `known_after`."""
+    return interactions.filter(
+        pl.col("known_at") - pl.col("happened_at") <= source.known_after + source.allowed_lateness
+    )
 
 
-def restated(
+def reprocessed(
     impressions: pl.DataFrame, interactions: pl.DataFrame, since: datetime, labels: Labels
 ) -> list[str]:
     """Keys of the slices before `since` whose labels change by what became known from `since` on, in order.

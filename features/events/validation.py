@@ -63,7 +63,7 @@ class Known:
 
 
 def build(raw: RawEvents, project: Project, now: datetime, known: Known | None = None) -> Events:
-    """Judge rows: kept ones are valid by their schema, in slice, time and id order; the others are rejects.
+    """Evaluate rows: kept ones are valid by their schema, in slice, time and id order; the others are rejects.
 
     `now`: what lies `AHEAD` after it is refused as `in_future`. Raises TableError if a row is lost or invented.
     """

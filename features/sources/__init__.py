@@ -1,4 +1,4 @@
-"""Readers, one per wire format: the only wire-format knowledge. `events.py` judges what they read."""
+"""Readers, one per wire format: the only wire-format knowledge. `events.py` evaluates what they read."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path

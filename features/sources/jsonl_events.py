@@ -124,7 +124,7 @@ def _shown(event: dict[str, Any], problem: str | None) -> tuple[list[dict[str, A
 def _sort_out(project: Project, hide: Hide, block: Block) -> RawEvents:
     """A block's lines → items, impressions, interactions, and rejects for what no table can hold."""
     lines = split(block)
-    rows, refused = _judge(_read_rows(lines.rows))
+    rows, refused = _split_rejects(_read_rows(lines.rows))
     rows = rows.with_columns(hide(rows["user"]))
     interactions, unclear = _interactions(_of(rows, "interaction"), project)
     impressions = _impressions(_of(rows, "ranking"), project.context.categorical)
@@ -139,7 +139,7 @@ def _sort_out(project: Project, hide: Hide, block: Block) -> RawEvents:
     return gather([item_rows(described, project.items)], [impressions], [interactions], rejects, quotes)
 
 
-def _judge(rows: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
+def _split_rejects(rows: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
     """Rows with their instant, `at`, and those that are no event of ours."""
     event, problem = pl.col("event"), pl.col("problem")
     return refuse(

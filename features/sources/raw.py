@@ -1,4 +1,4 @@
-"""What a reader hands over: rows in the project's words, not yet judged, each with the place it came from."""
+"""What a reader hands over: rows in the project's words, not yet evaluated, each with the place it came from."""
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass

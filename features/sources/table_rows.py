@@ -13,7 +13,7 @@ from features.sources.items import FIELD, TEXTS
 from features.sources.raw import INSTANT, Hide, absent, refuse
 
 
-def judge(
+def split_rejects(
     frame: pl.DataFrame, project: Project, mapping: TableMapping, separator: str, hide: Hide
 ) -> tuple[pl.DataFrame, pl.DataFrame]:
     """Cells in our types (`impression_id, user_id, session_id, at, known`, then `items, taken`, or `item_id` and,

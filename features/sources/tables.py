@@ -29,7 +29,7 @@ from features.sources.items import FIELD, before_everything, item_rows, named_va
 from features.sources.raw import INSTANT, Hide, RawEvents, as_logged, gather, numbered, refuse
 from features.sources.sampling import Past, draw_lists
 from features.sources.table_files import SUFFIXES, read_pieces
-from features.sources.table_rows import judge
+from features.sources.table_rows import split_rejects
 
 _PIECE_ROWS = 1 << 14
 _PIECES = 16
@@ -138,7 +138,7 @@ def _pieces(frame: pl.DataFrame, mapping: TableMapping) -> Iterator[tuple[pl.Dat
 def _read_part(
     piece: pl.DataFrame, separator: str, project: Project, mapping: TableMapping, hide: Hide
 ) -> _Part:
-    log, rejects = judge(piece, project, mapping, separator, hide)
+    log, rejects = split_rejects(piece, project, mapping, separator, hide)
     if mapping.shape == "lists":
         return _Part(log.drop("taken"), _taken_in_lists(log, mapping), rejects)
     graded = mapping.shape != "interactions"

@@ -2,7 +2,7 @@
 
 from datetime import timedelta
 
-from features.behaviour import read_and_advance
+from features.behaviour import lookup_and_update
 from features.catalogue.relative import relative
 from features.config.project import Project
 from features.config.slices import parse_instant
@@ -25,7 +25,7 @@ def main() -> None:
     )
     nothing = SliceEvents(Items.create_empty(), Impressions.create_empty(), Interactions.create_empty())
     vectors = ItemVectors.create_empty()
-    table, _ = read_and_advance(start(project), nothing, _START + timedelta(days=1), project, vectors)
+    table, _ = lookup_and_update(start(project), nothing, _START + timedelta(days=1), project, vectors)
     relative(table, {"z": ["item_length"]})
 
 

@@ -53,7 +53,7 @@ def counters(project: Project) -> dict[str, Counter]:
     every, few = ("exposures", *kinds, *values), ("exposures", "clicks")
     # Of each declared number: how many clicked items had it, and the sum of theirs.
     liked = tuple(f"{name}_{part}" for name in project.items.numeric for part in ("known", "taken"))
-    ttl = declared.forget_after
+    ttl = declared.ttl
     found = {
         "everything": Counter(("everything",), (*every, *liked), decaying),
         "position": Counter(("position",), few, lasting),

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from features.config.project import Project
 from features.state.moment import MomentState, SliceEvents
 
-PASSED = "passed"
+SKIPPED = "passed"
 """Action of a moment in which an item was shown and not acted on when its list was left."""
 DEEPEST = 100
 """Positions below are counted as this one."""
@@ -61,8 +61,8 @@ class Skips:
 
 
 def _opened(impressions: pl.DataFrame, project: Project) -> pl.DataFrame:
-    """`state.open` of new lists: the candidates down to `passed_per_list`."""
-    rows = exposed(impressions).filter(pl.col("position") <= project.features.passed_per_list)
+    """`state.open` of new lists: the candidates down to `skips_per_impression`."""
+    rows = exposed(impressions).filter(pl.col("position") <= project.features.skips_per_impression)
     return rows.select("impression_id", "user_id", "item_id", "position", "shown_at")
 
 
@@ -91,19 +91,19 @@ def _new(skips: Skips, events: SliceEvents, project: Project) -> pl.DataFrame:
     done = events.interactions.filter(pl.col("kind").is_in(list(project.labels.gains))).select(
         "user_id", "item_id", action="kind", known_at="known_at"
     )
-    passed = skips.left.select("user_id", "item_id", action=pl.lit(PASSED), known_at="left_at")
+    passed = skips.left.select("user_id", "item_id", action=pl.lit(SKIPPED), known_at="left_at")
     return pl.concat([done, passed])
 
 
 def remembered(state: MomentState, skips: Skips, events: SliceEvents, until: datetime) -> pl.DataFrame:
-    """What `state.moments` is at `until`: the newest of each user, and none older than `forget_after`.
+    """What `state.moments` is at `until`: the newest of each user, and none older than `ttl`.
 
     Clicks are rarer than skips and must not be crowded out: each has its own allowance.
     """
     from features.state.kernels import newest
 
     declared = state.project.features
-    recent = pl.col("known_at").is_between(until - declared.forget_after, until, closed="left")
+    recent = pl.col("known_at").is_between(until - declared.ttl, until, closed="left")
     kept = state.moments.filter(recent)
     # A skip may have become known just before the slice. What is older comes before all that is new, and is in order.
     close = pl.col("known_at") >= state.at - timedelta(microseconds=1)
@@ -111,8 +111,8 @@ def remembered(state: MomentState, skips: Skips, events: SliceEvents, until: dat
     kept = kept.filter(~close)
     users = pl.concat([rows["user_id"].rle().struct.field("value") for rows in (kept, fresh)]).unique().sort()
     old, new = (_runs(rows["user_id"], users) for rows in (kept, fresh))
-    is_skip = [(rows["action"] == PASSED).to_numpy() for rows in (kept, fresh)]
-    chosen = newest(old, new, is_skip[0], is_skip[1], declared.remembered, declared.text_history)
+    is_skip = [(rows["action"] == SKIPPED).to_numpy() for rows in (kept, fresh)]
+    chosen = newest(old, new, is_skip[0], is_skip[1], declared.max_history, declared.text_history)
     return pl.concat([kept, fresh])[chosen]
 
 
@@ -125,7 +125,7 @@ def _runs(ids: pl.Series, known: pl.Series) -> NDArray[np.int64]:
 def still_answerable(state: MomentState, events: SliceEvents, until: datetime) -> pl.DataFrame:
     """What `state.shown` is at `until`: candidates that an interaction may still answer, in order of time."""
     recent = pl.col("shown_at") >= until - state.project.labels.attribution
-    return sights_of(state.shown.filter(recent), events.impressions.filter(recent), state.project)
+    return exposures_of(state.shown.filter(recent), events.impressions.filter(recent), state.project)
 
 
 def explode(impressions: pl.DataFrame) -> pl.DataFrame:
@@ -133,7 +133,7 @@ def explode(impressions: pl.DataFrame) -> pl.DataFrame:
     return impressions.select(pl.col("candidates").explode(empty_as_null=False)).unnest("candidates")
 
 
-def sights_of(earlier: pl.DataFrame, impressions: pl.DataFrame, project: Project) -> pl.DataFrame:
+def exposures_of(earlier: pl.DataFrame, impressions: pl.DataFrame, project: Project) -> pl.DataFrame:
     """`user_id, item_id, position, context, shown_at` of candidates, in order of time: those earlier, and new ones."""
     sizes = impressions["candidates"].list.len()
     lists = pl.int_range(impressions.height, eager=True).repeat_by(sizes).explode(empty_as_null=False)

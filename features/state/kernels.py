@@ -264,19 +264,21 @@ def versions_seen(item: Ints, at: Ints, first: Ints, known_at: Ints) -> Ints:
 
 
 @compiled
-def latest_sights(pair: Ints, at: Ints, sight_pair: Ints, sight_at: Ints, window: int, pairs: int) -> Ints:
+def latest_exposures(
+    pair: Ints, at: Ints, exposure_pair: Ints, exposure_at: Ints, window: int, pairs: int
+) -> Ints:
     """Of each interaction the last sight of its pair at or before it, at most `window` older, or -1.
 
     Pairs of a user and an item are numbered; -1 is none of them. Both kinds of rows are in order of time.
     """
-    out, last, sight = np.full(pair.size, -1, np.int64), np.full(pairs, -1, np.int64), 0
+    out, last, exposure = np.full(pair.size, -1, np.int64), np.full(pairs, -1, np.int64), 0
     for row in range(pair.size):
-        while sight < sight_at.size and sight_at[sight] <= at[row]:
-            if sight_pair[sight] >= 0:
-                last[sight_pair[sight]] = sight
-            sight += 1
+        while exposure < exposure_at.size and exposure_at[exposure] <= at[row]:
+            if exposure_pair[exposure] >= 0:
+                last[exposure_pair[exposure]] = exposure
+            exposure += 1
         found = last[pair[row]]
-        if found >= 0 and at[row] - sight_at[found] <= window:
+        if found >= 0 and at[row] - exposure_at[found] <= window:
             out[row] = found
     return out
 

@@ -12,7 +12,7 @@ from features.config.project import Project
 from features.state.counters import kinds_counted
 from features.state.descriptions import Descriptions, Values, pairs_of, starts
 from features.state.histories import DEEPEST, explode
-from features.state.kernels import latest_sights
+from features.state.kernels import latest_exposures
 from features.state.moment import MomentState, SliceEvents
 from features.state.table import Index
 from features.state.tables import Tables
@@ -136,13 +136,13 @@ def place(state: MomentState, events: SliceEvents, shown: Shown, project: Projec
     index = Index(np.empty(0, np.int64))
     asked = index.locate(users.encode(done["user_id"]) << 32 | items.encode(done["item_id"]))
     before = users.encode(earlier["user_id"]) << 32 | items.encode(earlier["item_id"])
-    sights = np.concatenate([before, np.repeat(shown.user, sizes) << 32 | shown.item])
+    exposures = np.concatenate([before, np.repeat(shown.user, sizes) << 32 | shown.item])
     at = np.concatenate(
         [_instants(earlier["shown_at"]), np.repeat(_instants(events.impressions["shown_at"]), sizes)]
     )
     window = project.labels.attribution // timedelta(microseconds=1)
-    found = latest_sights(
-        asked, _instants(done["known_at"]), index.locate(sights, insert=False), at, window, len(index)
+    found = latest_exposures(
+        asked, _instants(done["known_at"]), index.locate(exposures, insert=False), at, window, len(index)
     )
     position = pl.concat([earlier["position"], shown.candidates["position"].clip(upper_bound=DEEPEST)])
     context = pl.concat([earlier["context"], events.impressions["context"]])

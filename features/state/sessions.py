@@ -23,7 +23,7 @@ class Sessions:
     def __init__(self, state: MomentState, layout: Layout, tables: Tables) -> None:
         declared, stored = state.project.features, state.sessions
         self._users, self._ids, self._index = tables.users, Entities([""]), Index(np.empty(0, np.int64))
-        self._gap = min(declared.session_gap, declared.forget_after) // timedelta(microseconds=1)
+        self._gap = min(declared.session_gap, declared.ttl) // timedelta(microseconds=1)
         self._at, self._empty = layout.at, stored.clear()
         known = self._index.locate(self._codes(stored["user_id"], stored["session_id"]))
         lists = layout.impressions.select("user_id", "session_id")

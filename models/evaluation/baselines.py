@@ -1,4 +1,4 @@
-"""Scorers that learn nothing, judged exactly like the ranker: what a model must beat to be worth its keep."""
+"""Scorers that learn nothing, evaluated exactly like the ranker: what a model must beat to be worth its keep."""
 
 import numpy as np
 import polars as pl

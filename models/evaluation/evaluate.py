@@ -2,10 +2,10 @@
 
 One draw of impressions serves all scorers and metrics (`intervals.py`), so differences between scorers are paired.
 
-- Where impressions hold lists, each is judged by the metrics of `metrics.py`. Impressions without a positive, or
+- Where impressions hold lists, each is evaluated by the metrics of `metrics.py`. Impressions without a positive, or
   with nothing else, are counted as skipped and left out of the means; pooled AUC uses every row, and has an
   interval over all rows only: in a segment it would cost more than it tells.
-- Where every impression holds one candidate there is no order inside it. Scorers are judged across impressions by
+- Where every impression holds one candidate there is no order inside it. Scorers are evaluated across impressions by
   pooled AUC and, those that give a probability, by its log loss (`pointwise.py`).
 """
 
@@ -27,7 +27,7 @@ ALL = "all"
 """Name of the segment that holds every row."""
 
 _POOLED_RESAMPLES = 200
-_VALUES = ("segment", "scorer", "impression_id", "candidates", "positives", "judged", *METRICS)
+_VALUES = ("segment", "scorer", "impression_id", "candidates", "positives", "evaluated", *METRICS)
 _TABLE = {
     "scorer": pl.String,
     "metric": pl.String,
@@ -43,19 +43,19 @@ _Row = tuple[str, str, str, float, float, float, int]
 
 
 @dataclass(frozen=True)
-class Judgement:
+class EvaluationResult:
     """How good each scorer is."""
 
     impressions: int
-    """Impressions judged: at least one positive and at least one other candidate."""
+    """Impressions evaluated: at least one positive and at least one other candidate."""
     skipped: int
     """Impressions without a positive, or with nothing but positives."""
     table: pl.DataFrame
-    """`scorer, metric, segment, mean, low, high, impressions`; null means where nothing could be judged."""
+    """`scorer, metric, segment, mean, low, high, impressions`; null means where nothing could be evaluated."""
     values: pl.DataFrame
     """`segment, scorer, impression_id, candidates, positives`, the metrics; skipped impressions too."""
     left_out: Mapping[str, int] = field(default_factory=dict)
-    """Segments with too few judged impressions to be shown, and how many they have."""
+    """Segments with too few evaluated impressions to be shown, and how many they have."""
     headline: str = "ndcg@10"
     """The metric to look at first: `pooled_auc` where impressions hold one candidate each."""
 
@@ -78,7 +78,7 @@ class Judgement:
         return {name: self.as_json(name)["scorers"] for name in names if name != ALL}
 
 
-def judge(
+def evaluate(
     frame: pl.DataFrame,
     scorers: Sequence[str],
     segments: Mapping[str, pl.Expr] | None = None,
@@ -88,19 +88,19 @@ def judge(
     seed: int = 1,
     resamples: int = 1000,
     confidence: float = 0.95,
-) -> Judgement:
-    """Judge `scorers`, each a column of `frame`, on the same impressions.
+) -> EvaluationResult:
+    """Evaluate `scorers`, each a column of `frame`, on the same impressions.
 
     `frame`: `impression_id`, `item_id`, `label` and the score columns. A segment is a boolean expression over
     rows. Only its rows are kept: one that is constant in an impression (new users) chooses impressions; one
     that differs between items (new items) restricts each list to those candidates, ranked among themselves.
     `probabilities`: scorer → its column of click probabilities, for the log loss of impressions of one candidate.
-    A segment with fewer than `few` judged impressions is left out. Raises TableError for missing columns,
+    A segment with fewer than `few` evaluated impressions is left out. Raises TableError for missing columns,
     ModelError for scores or labels that are not numbers.
     """
     values = impression_values(frame, scorers, segments, probabilities)
     single = "score" in values.columns
-    counts = _judged(values)
+    counts = _evaluated(values)
     left_out = {name: counts.get(name, 0) for name in segments or {} if counts.get(name, 0) < few}
     values = values.filter(~pl.col("segment").is_in([*left_out]))
     tables = []
@@ -116,10 +116,10 @@ def judge(
         pooled = [_pooled(rows, scorer, name, seed, draws, confidence) for scorer in scorers]
         tables += [_summary(found, name, scorers, seed, resamples, confidence), _table(pooled)]
     lists = values.filter(pl.col("segment") == ALL).unique("impression_id")
-    judged = int(lists["judged"].sum())
-    return Judgement(
-        judged,
-        lists.height - judged,
+    evaluated = int(lists["evaluated"].sum())
+    return EvaluationResult(
+        evaluated,
+        lists.height - evaluated,
         pl.concat(tables),
         values,
         left_out,
@@ -133,9 +133,9 @@ def impression_values(
     segments: Mapping[str, pl.Expr] | None = None,
     probabilities: Mapping[str, str] | None = None,
 ) -> pl.DataFrame:
-    """Every impression under every scorer, in all and in each segment: `Judgement.values`, without means.
+    """Every impression under every scorer, in all and in each segment: `EvaluationResult.values`, without means.
 
-    Takes and raises what `judge` does. `judged` says whether the impression counts. Where every impression holds
+    Takes and raises what `evaluate` does. `evaluated` says whether the impression counts. Where every impression holds
     one candidate, `label`, `score` and `log_loss` stand in place of the metrics.
     """
     require(frame, ("impression_id", "item_id", "label", *scorers), "evaluation")
@@ -150,9 +150,9 @@ def impression_values(
     for name, chosen in every.items():
         mask = frame.with_columns(chosen.fill_null(False).alias("__chosen"))["__chosen"].to_numpy()
         for scorer in scorers:
-            judged = pl.col(METRICS[0]).is_not_null()
-            mark = {"segment": pl.lit(name), "scorer": pl.lit(scorer), "judged": judged}
-            parts.append(lists.judge(scorer, mask).with_columns(**mark).select(_VALUES))
+            evaluated = pl.col(METRICS[0]).is_not_null()
+            mark = {"segment": pl.lit(name), "scorer": pl.lit(scorer), "evaluated": evaluated}
+            parts.append(lists.measure(scorer, mask).with_columns(**mark).select(_VALUES))
     return pl.concat(parts)
 
 
@@ -167,10 +167,10 @@ def difference(
     confidence: float = 0.95,
     segment: str = ALL,
 ) -> Interval:
-    """Mean of (`a` − `b`) and its paired interval over the impressions that both were judged on.
+    """Mean of (`a` − `b`) and its paired interval over the impressions that both were evaluated on.
 
-    `values` as in Judgement. NaN where nothing was judged. Raises ModelError if a scorer is absent or the two
-    were judged on different impressions.
+    `values` as in EvaluationResult. NaN where nothing was evaluated. Raises ModelError if a scorer is absent or the two
+    were evaluated on different impressions.
     """
     rows = values.filter(pl.col("segment") == segment, pl.col("scorer").is_in([a, b]))
     if metric == POOLED_AUC:
@@ -181,7 +181,7 @@ def difference(
 
 
 def mean_of(values: pl.DataFrame, scorer: str, metric: str) -> float | None:
-    """A scorer's mean over all judged impressions; None where nothing was judged. `values` as in Judgement."""
+    """A scorer's mean over all evaluated impressions; None where nothing was evaluated. `values` as in EvaluationResult."""
     rows = values.filter(pl.col("segment") == ALL, pl.col("scorer") == scorer)
     mean = pointwise.auc(rows) if metric == POOLED_AUC else rows[metric].mean()
     return mean if isinstance(mean, float) else None
@@ -208,21 +208,21 @@ def calibration_error(table: pl.DataFrame) -> float:
     return float(table.select((gap * pl.col("count")).sum() / pl.col("count").sum()).item())
 
 
-def _judged(values: pl.DataFrame) -> dict[str, int]:
-    """Segment → impressions judged in it."""
-    counted = values.filter("judged").group_by("segment")
+def _evaluated(values: pl.DataFrame) -> dict[str, int]:
+    """Segment → impressions evaluated in it."""
+    counted = values.filter("evaluated").group_by("segment")
     return dict(counted.agg(pl.col("impression_id").n_unique()).iter_rows())
 
 
 def _summary(
     values: pl.DataFrame, segment: str, scorers: Sequence[str], seed: int, resamples: int, confidence: float
 ) -> pl.DataFrame:
-    judged = _wide(values, scorers, METRICS)
-    intervals = mean_intervals(judged, seed, resamples, confidence)
+    evaluated = _wide(values, scorers, METRICS)
+    intervals = mean_intervals(evaluated, seed, resamples, confidence)
     names = [(scorer, metric) for metric in METRICS for scorer in scorers]
     return _table(
         [
-            (scorer, metric, segment, *interval, judged.shape[0])
+            (scorer, metric, segment, *interval, evaluated.shape[0])
             for (scorer, metric), interval in zip(names, intervals, strict=True)
         ]
     )
@@ -234,7 +234,7 @@ def _single_summary(
     """Pooled AUC of every scorer, and log loss of those that give a probability."""
     rows: list[_Row] = []
     for scorer in scorers:
-        own = values.filter("judged", pl.col("scorer") == scorer)
+        own = values.filter("evaluated", pl.col("scorer") == scorer)
         draws = min(resamples, _POOLED_RESAMPLES)
         rows.append(
             (scorer, POOLED_AUC, segment, *pointwise.auc_interval(own, seed, draws, confidence), own.height)
@@ -246,7 +246,7 @@ def _single_summary(
 
 
 def _wide(values: pl.DataFrame, scorers: Sequence[str], metrics: Sequence[str]) -> NDArray[np.float64]:
-    """One row per judged impression, sorted by id, one column per metric and, within it, per scorer."""
+    """One row per evaluated impression, sorted by id, one column per metric and, within it, per scorer."""
     parts = _same_impressions(values, scorers)
     return np.stack([part[metric].drop_nulls().to_numpy() for metric in metrics for part in parts], axis=1)
 
@@ -257,8 +257,8 @@ def _same_impressions(values: pl.DataFrame, scorers: Sequence[str]) -> list[pl.D
     for scorer, part in zip(scorers, parts, strict=True):
         if not part["impression_id"].equals(parts[0]["impression_id"]):
             raise ModelError(
-                f"{scorer!r} was judged on {part.height} impressions, {scorers[0]!r} on {parts[0].height}, "
-                "not the same ones: judge both on one frame before they are compared"
+                f"{scorer!r} was evaluated on {part.height} impressions, {scorers[0]!r} on {parts[0].height}, "
+                "not the same ones: evaluate both on one frame before they are compared"
             )
     return parts
 

@@ -83,7 +83,7 @@ def exposure(
             )
     if not parts:
         return Exposure.create_empty()
-    of = {"of_places": "places", "of_candidates": "candidates", "of_clicks": "clicks"}
+    of = {"share_of_positions": "places", "share_of_candidates": "candidates", "share_of_clicks": "clicks"}
     within = ("scorer", "attribute")
     table = pl.concat(parts).with_columns(
         **{share: pl.col(count) / pl.col(count).sum().over(within) for share, count in of.items()}

@@ -15,7 +15,7 @@ _CELLS = 4_000_000
 
 
 class Interval(NamedTuple):
-    """A mean and the ends of its interval; NaN where nothing was judged."""
+    """A mean and the ends of its interval; NaN where nothing was evaluated."""
 
     mean: float
     low: float
@@ -23,7 +23,7 @@ class Interval(NamedTuple):
 
 
 NOTHING = Interval(float("nan"), float("nan"), float("nan"))
-"""Nothing was judged."""
+"""Nothing was evaluated."""
 
 
 def mean_intervals(

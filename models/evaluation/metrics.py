@@ -13,7 +13,7 @@ by a hash of the item, so a list has one order; AUC, which knows no ranks, count
 has no positive, nothing but positives, or no rows that were chosen, there is no click to find: its metrics are null
 (or the list is absent), to be counted and left out of means.
 
-Impressions of one candidate have no order. They are judged across impressions: by pooled AUC, and by the log loss
+Impressions of one candidate have no order. They are evaluated across impressions: by pooled AUC, and by the log loss
 of the click probability.
 """
 
@@ -43,7 +43,7 @@ _Flags = NDArray[np.bool_]
 
 
 class Lists:
-    """Lists under several scorers: each scorer is sorted once, whatever parts of the lists are judged."""
+    """Lists under several scorers: each scorer is sorted once, whatever parts of the lists are evaluated."""
 
     def __init__(self, frame: pl.DataFrame, scorers: Sequence[str]) -> None:
         """`frame`: `impression_id`, `item_id`, `label` (≥ 0) and a column a scorer. Raises as `per_impression`."""
@@ -62,7 +62,7 @@ class Lists:
         }
         self._best = np.lexsort((-self._label, self._list))
 
-    def judge(self, scorer: str, chosen: _Flags | None = None) -> pl.DataFrame:
+    def measure(self, scorer: str, chosen: _Flags | None = None) -> pl.DataFrame:
         """As `per_impression`, of the `chosen` rows ranked among themselves; lists without one are left out."""
         rows, best = self._orders[scorer], self._best
         if chosen is not None:
@@ -83,14 +83,14 @@ def per_impression(frame: pl.DataFrame) -> pl.DataFrame:
     """One row per impression, sorted by `impression_id`.
 
     `frame`: `impression_id`, `item_id`, `label` (≥ 0), `score`. Returns `impression_id`, `candidates`,
-    `positives` and the columns of METRICS (Float64, null where the impression cannot be judged). Raises
+    `positives` and the columns of METRICS (Float64, null where the impression cannot be evaluated). Raises
     TableError for a missing column, ModelError for a null or NaN score or a null, NaN or negative label.
     """
-    return Lists(frame, ["score"]).judge("score")
+    return Lists(frame, ["score"]).measure("score")
 
 
 def has_lists(frame: pl.DataFrame) -> bool:
-    """Whether any impression of `frame` (a row a candidate) has two candidates, so that there is an order to judge."""
+    """Whether any impression of `frame` (a row a candidate) has two candidates, so that there is an order to evaluate."""
     return frame["impression_id"].n_unique() < frame.height
 
 
@@ -141,7 +141,7 @@ class _Ranked:
         return self._sum(self.positive.astype(np.int64))
 
     def metrics(self) -> dict[str, pl.Series]:
-        """METRICS of each list; null where it cannot be judged."""
+        """METRICS of each list; null where it cannot be evaluated."""
         others = self.sizes - self.positives
         parts = {
             **{f"ndcg@{k}": (self._gain(self.label, k), self._gain(self.best_label, k)) for k in (5, 10)},
@@ -149,9 +149,9 @@ class _Ranked:
             "mrr": (np.ones(self.starts.size), self._first),
             "auc": (self._pairs_won, self.positives * others),
         }
-        judged = (self.positives > 0) & (others > 0)
+        evaluated = (self.positives > 0) & (others > 0)
         shares = {
-            name: np.divide(part, whole, out=np.full(judged.size, np.nan), where=judged)
+            name: np.divide(part, whole, out=np.full(evaluated.size, np.nan), where=evaluated)
             for name, (part, whole) in parts.items()
         }
         return {name: pl.Series(shares[name], dtype=pl.Float64).fill_nan(None) for name in METRICS}
@@ -193,5 +193,5 @@ def check_scores(frame: pl.DataFrame, scorer: str) -> None:
         if invalid:
             raise ModelError(
                 f"{invalid} of {frame.height} rows have a {column!r} that is not {expected}: mend the "
-                f"{'labels.gains of the project file' if column == 'label' else 'scorer'}, then judge again"
+                f"{'labels.gains of the project file' if column == 'label' else 'scorer'}, then evaluate again"
             )

@@ -1,4 +1,4 @@
-"""Scorers judged on impressions of one candidate: across impressions, by pooled AUC and log loss."""
+"""Scorers evaluated on impressions of one candidate: across impressions, by pooled AUC and log loss."""
 
 from collections.abc import Mapping, Sequence
 
@@ -13,10 +13,10 @@ METRICS = (POOLED_AUC, LOG_LOSS)
 
 
 def values(frame: pl.DataFrame, scorers: Sequence[str], probabilities: Mapping[str, str]) -> pl.DataFrame:
-    """A row an impression and scorer: `scorer, impression_id, candidates, positives, judged, label, score, log_loss`.
+    """A row an impression and scorer: `scorer, impression_id, candidates, positives, evaluated, label, score, log_loss`.
 
     `frame`: `impression_id, item_id, label`, a column a scorer, and the columns that `probabilities` names (scorer →
-    column); without one the scorer's log loss is null. Where all labels are on one side nothing is `judged`: neither
+    column); without one the scorer's log loss is null. Where all labels are on one side nothing is `evaluated`: neither
     metric can tell scorers apart.
     """
     clicked = pl.col("label") > 0
@@ -34,7 +34,7 @@ def values(frame: pl.DataFrame, scorers: Sequence[str], probabilities: Mapping[s
                 scorer=pl.lit(scorer),
                 candidates=pl.lit(1, pl.Int64),
                 positives=clicked.cast(pl.Int64),
-                judged=pl.lit(both),
+                evaluated=pl.lit(both),
                 label=pl.col("label").cast(pl.Float64),
                 score=pl.col(scorer).cast(pl.Float64),
             ).with_columns(losses.alias(LOG_LOSS))

@@ -1,12 +1,12 @@
 """When a challenger takes the champion's place: a pure rule, whose reasons are sentences with figures.
 
-With a champion, both are judged on the same impressions and the challenger takes over if
+With a champion, both are evaluated on the same impressions and the challenger takes over if
 
-1. at least 30 impressions could be judged,
+1. at least 30 impressions could be evaluated,
 2. its mean exceeds the champion's by at least `min_gain` (0: it is not below it),
 3. it is, with the declared confidence, not worse by more than the margin: the lower end of the paired
    interval of (challenger − champion) lies above `min_gain − margin`,
-4. in each guarded segment in which at least 30 impressions could be judged its mean is not below the champion's
+4. in each guarded segment in which at least 30 impressions could be evaluated its mean is not below the champion's
    by more than the segment's margin: who is few must not pay for the mean, and
 5. its click probabilities can be believed: their expected calibration error on those impressions is at most
    `calibration`.
@@ -35,7 +35,7 @@ from models.evaluation.intervals import Interval
 from models.evaluation.metrics import LOG_LOSS, POOLED_AUC
 
 MIN_IMPRESSIONS = 30
-"""Fewer judged impressions than this decide nothing."""
+"""Fewer evaluated impressions than this decide nothing."""
 BASELINES = ("random", "popularity", "recency")
 """What a first challenger must beat. Not `as_shown`: where position draws clicks, it flatters itself."""
 
@@ -45,9 +45,9 @@ class Guard(NamedTuple):
 
     segment: str
     impressions: int
-    """Judged in it; with fewer than MIN_IMPRESSIONS it is told of and does not block."""
+    """Evaluated in it; with fewer than MIN_IMPRESSIONS it is told of and does not block."""
     difference: float
-    """Mean of (challenger − champion); NaN where nothing was judged."""
+    """Mean of (challenger − champion); NaN where nothing was evaluated."""
     margin: float
 
     @property
@@ -73,7 +73,7 @@ class Decision:
     """Scorer that the challenger was compared with."""
     impressions: int
     difference: Interval
-    """Mean and interval of (challenger − other); NaN where nothing was judged."""
+    """Mean and interval of (challenger − other); NaN where nothing was evaluated."""
     guards: tuple[Guard, ...]
     """Empty where there is no champion."""
     calibration_error: float
@@ -107,15 +107,15 @@ def decide(
     champion: str | None = "champion",
     baselines: Sequence[str] = BASELINES,
 ) -> Decision:
-    """Decide from per-impression `values` (as in `evaluation.Judgement`) whether the challenger is promoted.
+    """Decide from per-impression `values` (as in `evaluation.EvaluationResult`) whether the challenger is promoted.
 
     `challenger`, `champion` and `baselines` are names in `values["scorer"]`; `champion=None` where there is
     none yet. `calibration_error` is that of the challenger's click probabilities (`evaluation.calibration_error`).
-    Raises ModelError if the scorers were not judged on the same impressions.
+    Raises ModelError if the scorers were not evaluated on the same impressions.
     """
     metric = POOLED_AUC if LOG_LOSS in values.columns else config.metric
     against = champion or _best(values, baselines, metric)
-    judged = values.filter("judged", pl.col("scorer") == challenger)
+    evaluated = values.filter("evaluated", pl.col("scorer") == challenger)
     compared = partial(
         difference,
         values,
@@ -127,12 +127,12 @@ def decide(
         confidence=config.confidence,
     )
     gain = compared()
-    judged_in = dict(judged["segment"].value_counts().iter_rows())
+    evaluated_in = dict(evaluated["segment"].value_counts().iter_rows())
     guards = tuple(
-        Guard(segment, judged_in.get(segment, 0), compared(segment=segment).mean, margin)
+        Guard(segment, evaluated_in.get(segment, 0), compared(segment=segment).mean, margin)
         for segment, margin in (config.guard if champion else {}).items()
     )
-    lists = judged_in.get(ALL, 0)
+    lists = evaluated_in.get(ALL, 0)
     conditions = [_enough(lists)]
     if lists:
         conditions += _not_worse(gain, config, metric) if champion else [_beats(gain, metric, against)]
@@ -154,10 +154,13 @@ def decide(
     )
 
 
-def _enough(judged: int) -> tuple[bool, str]:
-    if judged < MIN_IMPRESSIONS:
-        return False, f"Only {judged} impressions could be judged; {MIN_IMPRESSIONS} are needed to decide."
-    return True, f"{judged} impressions were judged."
+def _enough(evaluated: int) -> tuple[bool, str]:
+    if evaluated < MIN_IMPRESSIONS:
+        return (
+            False,
+            f"Only {evaluated} impressions could be evaluated; {MIN_IMPRESSIONS} are needed to decide.",
+        )
+    return True, f"{evaluated} impressions were evaluated."
 
 
 def _not_worse(gain: Interval, config: sections.Promotion, metric: str) -> list[tuple[bool, str]]:
@@ -194,7 +197,7 @@ def _guarded(guard: Guard, metric: str) -> tuple[bool, str]:
     name = guard.segment.replace("_", " ")
     if not guard.counts:
         return True, (
-            f"Only {guard.impressions} impressions could be judged in {name!r}; {MIN_IMPRESSIONS} are needed, "
+            f"Only {guard.impressions} impressions could be evaluated in {name!r}; {MIN_IMPRESSIONS} are needed, "
             "so it guards nothing here."
         )
     return guard.holds, (

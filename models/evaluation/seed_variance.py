@@ -6,17 +6,17 @@ from typing import Any
 import numpy as np
 
 from features.config.sections import Promotion
-from models.evaluation.evaluate import Judgement, difference
+from models.evaluation.evaluate import EvaluationResult, difference
 
 GAIN = "full - behaviour_only"
 """Name, among the scorers, of what text adds to behaviour."""
 
 
-def gain(judgement: Judgement, promotion: Promotion, seed: int) -> dict[str, dict[str, float]]:
+def gain(result: EvaluationResult, promotion: Promotion, seed: int) -> dict[str, dict[str, float]]:
     """Metric → mean of (`full` − `behaviour_only`) and its paired interval over impressions."""
     return {
         metric: difference(
-            judgement.values,
+            result.values,
             "full",
             "behaviour_only",
             metric,
@@ -24,17 +24,17 @@ def gain(judgement: Judgement, promotion: Promotion, seed: int) -> dict[str, dic
             resamples=promotion.resamples,
             confidence=promotion.confidence,
         )._asdict()
-        for metric in judgement.metrics
+        for metric in result.metrics
     }
 
 
-def seed_variance(judgements: Sequence[Judgement]) -> dict[str, dict[str, dict[str, Any]]]:
+def seed_variance(results: Sequence[EvaluationResult]) -> dict[str, dict[str, dict[str, Any]]]:
     """Scorer (and `GAIN`) → metric → `mean` over seeds, standard `deviation`, and the `values` of each seed.
 
-    Judgements hold `full` and `behaviour_only`. Mean and deviation are None where a seed judged nothing, and
+    Results hold `full` and `behaviour_only`. Mean and deviation are None where a seed evaluated nothing, and
     the deviation of a single seed is.
     """
-    found, metrics = [judgement.as_json()["scorers"] for judgement in judgements], judgements[0].metrics
+    found, metrics = [result.as_json()["scorers"] for result in results], results[0].metrics
     values = {
         scorer: {metric: [one[scorer][metric]["mean"] for one in found] for metric in metrics}
         for scorer in found[0]

@@ -1,4 +1,4 @@
-"""Where quality is looked at apart: boolean expressions over the rows of `judging.score_slice`, by name.
+"""Where quality is looked at apart: boolean expressions over the rows of `evaluating.score_slice`, by name.
 
 An expression that is constant in an impression (new users, length, hour) chooses lists; one that differs between
 candidates (new items, a value of an attribute) restricts each list to those, ranked among themselves.
@@ -10,7 +10,7 @@ from features.config.project import Project
 from models.ranking import require
 
 NEW = {"new_users": pl.col("new_user"), "new_items": pl.col("new_item")}
-"""Users first met, and items first shown, in the judged stretch."""
+"""Users first met, and items first shown, in the evaluated stretch."""
 
 _LENGTHS = (1, 6, 11, 21, 51)
 """Fewest rows of a list in each band of lengths."""
@@ -35,7 +35,7 @@ def _values(scored: pl.DataFrame, project: Project) -> dict[str, pl.Expr]:
     found = (
         facts.sort("rows", "value", descending=[True, False])
         .with_columns(place=pl.int_range(pl.len()).over("name"))
-        .filter((pl.col("place") < project.evaluation.largest) | guarded)
+        .filter((pl.col("place") < project.evaluation.top_values) | guarded)
     )
     return {
         f"{name}: {value}": _has(name, value)

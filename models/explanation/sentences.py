@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import polars as pl
 
-from features.state.histories import PASSED
+from features.state.histories import SKIPPED
 from models.explanation.contributions import INTEREST, by_family
 
 _SAME_IN_A_LIST = ("user", "session")
@@ -36,7 +36,7 @@ _VERBS = {
     "purchase": "bought",
     "dwell": "spent time with",
     "rating": "rated",
-    PASSED: "passed over",
+    SKIPPED: "passed over",
 }
 _WORDS = {
     "item": ("it is doing well with everybody", "it is doing less well than others"),
@@ -92,7 +92,7 @@ def because_of(past: Sequence[Mapping[str, str]] | None) -> str | None:
     if not past:
         return None
     quoted = (
-        f"passing over {quote(moment['title'])}" if moment["action"] == PASSED else quote(moment["title"])
+        f"passing over {quote(moment['title'])}" if moment["action"] == SKIPPED else quote(moment["title"])
         for moment in past
     )
     return f"because of {', '.join(quoted)}"

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-PASSED = "passed"
+SKIPPED = "passed"
 """The one action that speaks against an item."""
 _PLACES = 48
 _SHARPNESS = (2.0, 3.0, 4.0, 8.0)
@@ -37,7 +37,7 @@ class Taste(nn.Module):
         self.views = len(sharpness)
         self.shape = (self.views, _PLACES)
         self.sharpness = _paced(torch.tensor(sharpness).log())
-        self.worth = _paced(torch.tensor([-4.0 if name == PASSED else 2.0 for name in actions]))
+        self.worth = _paced(torch.tensor([-4.0 if name == SKIPPED else 2.0 for name in actions]))
         self.fading = _paced(torch.tensor(-3.0))
         self.strength = _paced(torch.zeros(self.views))
         self.prior = _paced(torch.tensor(math.log(_PRIOR / (1 - _PRIOR))))

@@ -28,9 +28,9 @@ def parameters_of(
         "objective": objective.name,
         **({"metric": objective.metric} if objective.is_pointwise else lists),
         "learning_rate": config.learning_rate,
-        "num_leaves": config.leaves,
-        "min_data_in_leaf": config.min_leaf,
-        "lambda_l2": config.l2,
+        "num_leaves": config.num_leaves,
+        "min_data_in_leaf": config.min_data_in_leaf,
+        "lambda_l2": config.lambda_l2,
         "max_bin": 127,
         "feature_pre_filter": False,  # the columns are cut into bins before a fold's rows are known
         "feature_fraction": config.feature_fraction,

@@ -54,7 +54,7 @@ class Shard(NamedTuple):
     held_out: pl.DataFrame
     """The lists that the number of rounds and the calibration are found on, of all users: equal on every worker."""
     since: datetime
-    """The first instant held out: boosters that are judged on `held_out` learn from rows before it."""
+    """The first instant held out: boosters that are evaluated on `held_out` learn from rows before it."""
 
 
 def fit_shard(
@@ -77,11 +77,11 @@ def fit_shard(
     rows, watched = ordered(shard.rows), ordered(shard.held_out)
     _refuse_strangers(rows, workers)
     objective = _common_objective(rows, watched, workers)
-    usable, judged = (
+    usable, evaluated = (
         (rows, watched) if objective.is_pointwise else (rows.filter(LEARNT), watched.filter(LEARNT))
     )
     early = usable.select((pl.col("as_of") < shard.since).arg_true()).to_series().to_numpy()
-    info = _counted(usable, early.size, judged, workers)
+    info = _counted(usable, early.size, evaluated, workers)
     levels = label_levels(usable["label"], labels)
     positioned = config.position_bias != "none" and not objective.is_pointwise
     shown = estimated(pl.concat(workers.gather(places(rows)))) if positioned else None
@@ -89,7 +89,7 @@ def fit_shard(
         parameters = parameters_of(config, levels, seed, objective) | network
         parameters |= constraints(config, shard.rows, columns)
         training = Training(shard.rows[usable[ROW]], columns, levels, parameters, shown)
-        grown, curve = _search(training, early, shard.held_out[judged[ROW]], config, objective.metric)
+        grown, curve = _search(training, early, shard.held_out[evaluated[ROW]], config, objective.metric)
         rounds = best_round(curve, objective)
         boosters = training.fit(rounds, config.seeds, None)
     info |= {"best_iteration": rounds, **validated(curve, objective), "folds": 1}
@@ -131,20 +131,20 @@ def _refuse_strangers(rows: pl.DataFrame, workers: Workers) -> None:
         )
 
 
-def _counted(usable: pl.DataFrame, early: int, judged: pl.DataFrame, workers: Workers) -> dict[str, Any]:
+def _counted(usable: pl.DataFrame, early: int, evaluated: pl.DataFrame, workers: Workers) -> dict[str, Any]:
     """What all workers together learn from. ModelError, on all alike, where one has nothing to learn from."""
     mine = (
         usable.height,
         early,
         usable["impression_id"].n_unique(),
         usable["slice"].unique().to_list(),
-        crc32("\n".join(judged["impression_id"]).encode()),
+        crc32("\n".join(evaluated["impression_id"]).encode()),
     )
     rows, earlier, impressions, slices, watched = zip(*workers.gather(mine), strict=True)
-    if not all(earlier) or judged.is_empty():
+    if not all(earlier) or evaluated.is_empty():
         raise ModelError(
             f"of {workers.size} workers, {sum(not count for count in earlier)} have no list with a better and a worse "
-            f"candidate before the stretch held out, which has {judged.height} such candidates: fit with fewer "
+            f"candidate before the stretch held out, which has {evaluated.height} such candidates: fit with fewer "
             "workers (scale.rankers) or a longer ranker.window"
         )
     if len(set(watched)) > 1:
@@ -163,16 +163,16 @@ def _search(
     """A booster grown on the earlier rows, and its `metric` on the impressions held out after each round."""
     import lightgbm
 
-    judged: dict[str, Any] = {}
+    evaluated: dict[str, Any] = {}
     booster = lightgbm.train(
         dict(training.parameters),
         training.part(early),
-        config.rounds,
+        config.num_iterations,
         valid_sets=[training.watch(held_out)],
         valid_names=["held out"],
         callbacks=[
-            lightgbm.early_stopping(config.early_stopping, verbose=False),
-            lightgbm.record_evaluation(judged),
+            lightgbm.early_stopping(config.early_stopping_round, verbose=False),
+            lightgbm.record_evaluation(evaluated),
         ],
     )
-    return booster, judged["held out"][metric]
+    return booster, evaluated["held out"][metric]

@@ -5,7 +5,7 @@ Protocol of `fit`:
 1. The number of rounds. Each of the dataset's last `ranker.folds` slices is held out in turn from boosters that
    are fitted on the slices before it (a dataset of one slice holds out its last fifth of impressions). They
    grow side by side, each with a seed of its own, until the mean of their nDCG@10 curves has not risen for
-   `ranker.early_stopping` rounds; its best round counts. One slice's curve alone is noisy: between four
+   `ranker.early_stopping_round` rounds; its best round counts. One slice's curve alone is noisy: between four
    seeds on the same week its best round went from 35 to 150.
 2. The calibration. What those boosters say at that round about the lists held out from them, with what was
    clicked there, gives the map from scores to click probabilities (`models/ranker/calibration.py`).
@@ -165,7 +165,7 @@ class Training:
         self.data = self._dataset(rows).construct()
 
     def watch(self, rows: pl.DataFrame) -> Any:
-        """Other rows, which LightGBM is to judge itself by: in the same bins."""
+        """Other rows, which LightGBM is to evaluate itself by: in the same bins."""
         return self._dataset(
             rows,
             reference=self.data,
@@ -200,11 +200,11 @@ class Training:
         found = lightgbm.cv(
             dict(self.parameters),
             self.data,
-            config.rounds,
+            config.num_iterations,
             folds=rows,
             fpreproc=prepare,
             callbacks=[
-                lightgbm.early_stopping(config.early_stopping, verbose=False),
+                lightgbm.early_stopping(config.early_stopping_round, verbose=False),
                 *([_report("search", progress)] if progress else []),
             ],
             return_cvbooster=True,

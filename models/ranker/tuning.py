@@ -1,8 +1,8 @@
 """The search for a ranker's settings: Optuna's TPE on time-ordered folds.
 
-A fold fits a ranker, as `run` does, on the slices of the window before a slice and judges it on that slice. The
+A fold fits a ranker, as `run` does, on the slices of the window before a slice and evaluates it on that slice. The
 first trial is the present settings; the others are chosen by what was seen before them (Bergstra et al., NeurIPS
-2011). The best of many trials is judged on the folds that chose it: its gain is an upper estimate.
+2011). The best of many trials is evaluated on the folds that chose it: its gain is an upper estimate.
 """
 
 from collections.abc import Callable, Mapping
@@ -19,7 +19,7 @@ from models.evaluation.metrics import POOLED_AUC, has_lists, per_impression, poo
 from models.ranker import fit
 from models.ranker.folds import Fold, folds
 
-SETTINGS = ("learning_rate", "leaves", "min_leaf", "feature_fraction", "l2")
+SETTINGS = ("learning_rate", "num_leaves", "min_data_in_leaf", "feature_fraction", "lambda_l2")
 """Keys of `[ranker]` that are searched."""
 
 
@@ -64,7 +64,7 @@ def tune(
     seconds: float | None = None,
     tried: Callable[[Trial], None] = lambda trial: None,
 ) -> Tuning:
-    """Judge the present settings and `trials` others on `count` folds of a ranking dataset.
+    """Evaluate the present settings and `trials` others on `count` folds of a ranking dataset.
 
     Begins no trial after `seconds`. The same dataset and seed try the same settings. Raises ModelError for
     fewer than two slices, and as `ranker.fit` does.
@@ -74,15 +74,15 @@ def tune(
     slices = dataset["slice"].n_unique()
     if slices < 2:
         raise ModelError(
-            f"{slices} slices have a ranking dataset; tuning fits on some and judges on later ones: run more first"
+            f"{slices} slices have a ranking dataset; tuning fits on some and evaluates on later ones: run more first"
         )
     held_out = folds(dataset, count)
     found: list[Trial] = []
 
-    def judge(trial: Any) -> float:
+    def objective(trial: Any) -> float:
         began = monotonic()
         settings = _suggested(trial)
-        values = tuple(_judged(dataset, fold, project, settings) for fold in held_out)
+        values = tuple(_value_of_fold(dataset, fold, project, settings) for fold in held_out)
         found.append(Trial(trial.number, settings, values, monotonic() - began))
         tried(found[-1])
         return found[-1].value
@@ -92,7 +92,7 @@ def tune(
         direction="maximize", sampler=optuna.samplers.TPESampler(seed=abs(project.seed))
     )
     study.enqueue_trial({name: getattr(project.ranker, name) for name in SETTINGS})
-    study.optimize(judge, n_trials=trials + 1, timeout=seconds)
+    study.optimize(objective, n_trials=trials + 1, timeout=seconds)
     return Tuning(tuning_metric(dataset, project), tuple(found))
 
 
@@ -104,14 +104,14 @@ def tuning_metric(dataset: pl.DataFrame, project: Project) -> str:
 def _suggested(trial: Any) -> dict[str, Any]:
     return {
         "learning_rate": trial.suggest_float("learning_rate", 0.01, 0.3, log=True),
-        "leaves": trial.suggest_int("leaves", 3, 63, log=True),
-        "min_leaf": trial.suggest_int("min_leaf", 5, 500, log=True),
+        "num_leaves": trial.suggest_int("num_leaves", 3, 63, log=True),
+        "min_data_in_leaf": trial.suggest_int("min_data_in_leaf", 5, 500, log=True),
         "feature_fraction": trial.suggest_float("feature_fraction", 0.1, 1.0),
-        "l2": trial.suggest_float("l2", 0.0, 20.0),
+        "lambda_l2": trial.suggest_float("lambda_l2", 0.0, 20.0),
     }
 
 
-def _judged(dataset: pl.DataFrame, fold: Fold, project: Project, settings: Mapping[str, Any]) -> float:
+def _value_of_fold(dataset: pl.DataFrame, fold: Fold, project: Project, settings: Mapping[str, Any]) -> float:
     earlier, later = dataset.filter(fold.fit), dataset.filter(fold.held_out)
     window = earlier["slice"].unique().sort().tail(project.ranker.window)
     config = project.ranker.model_copy(update=dict(settings))

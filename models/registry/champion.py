@@ -39,20 +39,20 @@ class Champions(ABC):
     def promote(self, version_or_alias: str, reason: str = "") -> str:
         """Make a ranker version the champion because a person says so; returns it."""
         with self._connected() as client:
-            return self._crown(client, version_or_alias, "promoted by hand", reason)
+            return self._set_alias(client, version_or_alias, "promoted by hand", reason)
 
-    def take_over(self, version: str, champion: str | None, reason: str) -> bool:
-        """Make a version the champion that was judged against `champion` and may take its place.
+    def set_champion(self, version: str, champion: str | None, reason: str) -> bool:
+        """Make a version the champion that was evaluated against `champion` and may take its place.
 
         False, and nothing moved, where another version has become champion meanwhile (against that one it was
-        not judged), or where a person went back from this one: only a person brings it again. A retry finds it
+        not evaluated), or where a person went back from this one: only a person brings it again. A retry finds it
         champion and changes nothing.
         """
         with self._connected() as client:
             present = registered.aliases(client, self.name("ranker")).get(CHAMPION)
             if present not in (version, champion) or version in withdrawn(self._moves(client)):
                 return False
-            self._crown(client, version, "promoted by rule", reason)
+            self._set_alias(client, version, "promoted by rule", reason)
             return True
 
     def rollback(self, reason: str = "") -> str:
@@ -68,7 +68,7 @@ class Champions(ABC):
                     f"{self.name('ranker')} version {champion} is champion and there is none before it: there is "
                     f"nothing to roll back to. `momentrank promote` makes another version champion"
                 )
-            return self._crown(client, line[-2], "rolled back", reason)
+            return self._set_alias(client, line[-2], "rolled back", reason)
 
     def history(self) -> list[Move]:
         """Who was made champion when, and why, oldest first."""
@@ -79,7 +79,7 @@ class Champions(ABC):
         found = registered.model(client, self.name("ranker"))
         return moves(found.tags) if found else []
 
-    def _crown(self, client: Any, version_or_alias: str, action: Action, reason: str) -> str:
+    def _set_alias(self, client: Any, version_or_alias: str, action: Action, reason: str) -> str:
         """Make a version the champion and keep how it came to that; one that is champion already stays so."""
         name = self.name("ranker")
         found = registered.find(client, name, version_or_alias)

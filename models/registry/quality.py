@@ -25,7 +25,7 @@ class Table(NamedTuple):
 
 
 def points(table: pl.DataFrame) -> dict[str, float]:
-    """Metric name → value of an evaluation table (`Judgement.table`), without what could not be measured."""
+    """Metric name → value of an evaluation table (`EvaluationResult.table`), without what could not be measured."""
     return {
         f"{_place(row['segment'])}{row['scorer']}/{row['metric'].replace('@', '_at_')}{suffix}": row[end]
         for row in table.iter_rows(named=True)

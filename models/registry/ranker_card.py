@@ -1,6 +1,6 @@
 """A model card: what a version was fitted on, reads, reaches and is not for, in Markdown.
 
-It is written when a version is registered; a ranker's is amended when it has been judged on lists that it had
+It is written when a version is registered; a ranker's is amended when it has been evaluated on lists that it had
 not seen. MLflow shows it as the version's description.
 """
 
@@ -10,11 +10,11 @@ from collections.abc import Mapping
 import polars as pl
 
 from features.config.project import Project
-from models.evaluation.evaluate import ALL, Judgement
+from models.evaluation.evaluate import ALL, EvaluationResult
 from models.markdown import table
 from models.ranker import Ranker
 
-JUDGED = "How good it is on unseen lists"
+EVALUATED = "How good it is on unseen lists"
 """Heading of the section that a judgement fills."""
 
 _METRICS = {"ndcg@10": ("ndcg@10", "mrr", "auc"), "pooled_auc": ("pooled_auc", "log_loss")}
@@ -37,7 +37,7 @@ def ranker_card(
     sections = {
         "Data": _data(ranker, project, tags),
         "Features": _features(importance),
-        JUDGED: "Not judged yet: a version is judged on the slice after those it was fitted on.",
+        EVALUATED: "Not evaluated yet: a version is evaluated on the slice after those it was fitted on.",
         "Limits": _LIMITS,
         "Use": _use(name, ranker),
         "Back": (
@@ -59,20 +59,20 @@ def written(title: str, top: str, sections: Mapping[str, str]) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def judged(judgement: Judgement, slice: str, version: str) -> str:
-    """The section of a version that was judged on a slice: each scorer beside it, and where it was looked at apart."""
-    everything = judgement.table.filter(segment=ALL)
-    metrics = _METRICS[judgement.headline]
+def evaluated(result: EvaluationResult, slice: str, version: str) -> str:
+    """The section of a version that was evaluated on a slice: each scorer beside it, and where it was looked at apart."""
+    everything = result.table.filter(segment=ALL)
+    metrics = _METRICS[result.headline]
     rows = [
         [scorer, *(_figure(everything, scorer, metric) for metric in metrics)]
         for scorer in everything["scorer"].unique(maintain_order=True)
     ]
     parts = [
-        f"{judgement.impressions:,} lists of {slice}, which version {version} had not seen; means, with the "
+        f"{result.impressions:,} lists of {slice}, which version {version} had not seen; means, with the "
         f"interval of the bootstrap.",
         table(["scorer", *metrics], rows),
     ]
-    segments = judgement.table.filter(pl.col("segment") != ALL, scorer="full", metric=metrics[0]).drop_nulls(
+    segments = result.table.filter(pl.col("segment") != ALL, scorer="full", metric=metrics[0]).drop_nulls(
         "mean"
     )
     if segments.height:
@@ -143,7 +143,7 @@ _LIMITS = """\
   it, and the interest score that of a version fitted before; `momentrank rank` does all of this.
 - `rank_score` compares the candidates of one list, nothing else. `click_probability` is that of lists like those
   it was fitted on, shown in the same way.
-- The place in the list entered the fit only; a candidate is judged as if all stood in one place.
+- The place in the list entered the fit only; a candidate is evaluated as if all stood in one place.
 - Users and items that were never met are read by their priors and their text: see how it does on them above."""
 
 

@@ -9,7 +9,7 @@ from models.report import plots as figures
 from models.report import report_plots as report_figures
 from models.report.parts import HALF, cell, empty, folded, grid, picture, section, table, text
 from models.report.plots import in_order, scorer
-from models.report.sections import UNJUDGED
+from models.report.sections import NOT_EVALUATED
 from models.report.tables import RankedList, ReportData
 
 _LITTLE, _MUCH = 0.1, 0.25
@@ -46,8 +46,8 @@ def goes_by(report: ReportData) -> str:
 def believed(report: ReportData) -> str:
     """Whether probabilities come true, before and after calibration."""
     if not report.calibration.height:
-        why = "No judged slice has a click probability."
-        shown = empty(why if report.judged else UNJUDGED)
+        why = "No evaluated slice has a click probability."
+        shown = empty(why if report.evaluated else NOT_EVALUATED)
     else:
         errors = [
             (
@@ -83,7 +83,7 @@ def places(report: ReportData) -> str:
             empty("The project declares no categorical attribute, so there are no values to tell apart.")
         )
     elif not report.exposure.height:
-        parts.append(empty(UNJUDGED))
+        parts.append(empty(NOT_EVALUATED))
     for attribute in report.attributes[:_PLOTTED] if report.exposure.height else ():
         rows = report.exposure.filter(pl.col("attribute") == attribute)
         if rows.height:
@@ -101,7 +101,7 @@ def _places_of(attribute: str, rows: pl.DataFrame) -> str:
     # What has no value is in the table: beside it the values would be too small to tell apart.
     named = rows.drop_nulls("value")
     shown = (named if named.height else rows).head(_VALUES)
-    far = named.with_columns(gap=pl.col("of_places") - pl.col("of_clicks")).drop_nulls("gap")
+    far = named.with_columns(gap=pl.col("share_of_positions") - pl.col("share_of_clicks")).drop_nulls("gap")
     told = (
         f"Dot plot of shares of candidates, first places and clicks for {shown.height} values of {attribute}."
     )
@@ -109,15 +109,15 @@ def _places_of(attribute: str, rows: pl.DataFrame) -> str:
     if far.height:
         row = far.sort(pl.col("gap").abs(), descending=True).row(0, named=True)
         summary = (
-            f"Furthest apart: {row['value']}, {row['of_places']:.1%} of the places and "
-            f"{row['of_clicks']:.1%} of the clicks."
+            f"Furthest apart: {row['value']}, {row['share_of_positions']:.1%} of the places and "
+            f"{row['share_of_clicks']:.1%} of the clicks."
         )
     shares = [
         (str(row["value"]), row["value"] or "(none)", [_share(row[name]) for name in _SHARES])
         for row in rows.iter_rows(named=True)
     ]
     all_ = grid(
-        attribute.capitalize(), [*_SHARES.values()], shares, f"Shares by {attribute}, all judged slices."
+        attribute.capitalize(), [*_SHARES.values()], shares, f"Shares by {attribute}, all evaluated slices."
     )
     return (
         f'<p class="summary">{text(summary)}</p>{picture(report_figures.exposure_figure, shown, told)}'
@@ -126,9 +126,9 @@ def _places_of(attribute: str, rows: pl.DataFrame) -> str:
 
 
 _SHARES = {
-    "of_candidates": "Of what could be shown",
-    "of_places": "Of the first places",
-    "of_clicks": "Of clicks",
+    "share_of_candidates": "Of what could be shown",
+    "share_of_positions": "Of the first places",
+    "share_of_clicks": "Of clicks",
 }
 
 
@@ -138,7 +138,7 @@ def _share(value: float | None) -> str:
 
 def beyond(report: ReportData) -> str:
     """What lists show, whatever their accuracy."""
-    shown = empty(UNJUDGED)
+    shown = empty(NOT_EVALUATED)
     if report.beyond.height:
         columns = [name for name in _BEYOND if name in report.beyond.columns]
         found = {row["scorer"]: row for row in report.beyond.iter_rows(named=True)}
@@ -148,7 +148,7 @@ def beyond(report: ReportData) -> str:
         meanings = "".join(
             f"<div><dt>{text(_BEYOND[c][0])}</dt><dd>{text(_BEYOND[c][1])}</dd></div>" for c in columns
         )
-        shown = grid("Scorer", [_BEYOND[c][0] for c in columns], rows, "Means over judged slices.")
+        shown = grid("Scorer", [_BEYOND[c][0] for c in columns], rows, "Means over evaluated slices.")
         shown += f'<dl class="meanings">{meanings}</dl>'
     return section(
         "beyond",

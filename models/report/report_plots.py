@@ -13,9 +13,9 @@ _ROW = 0.3
 """Inches of a row in a plot of rows."""
 _COLOURS = (SCORERS["full"].colour, SCORERS["behaviour_only"].colour, SCORERS["text_only"].colour)
 _SHARES = (
-    ("of_candidates", "of what could be shown", "#66717f", "|"),
-    ("of_places", "of the first places", SCORERS["full"].colour, "o"),
-    ("of_clicks", "of what was taken", SCORERS["behaviour_only"].colour, "D"),
+    ("share_of_candidates", "of what could be shown", "#66717f", "|"),
+    ("share_of_positions", "of the first places", SCORERS["full"].colour, "o"),
+    ("share_of_clicks", "of what was taken", SCORERS["behaviour_only"].colour, "D"),
 )
 
 
@@ -81,7 +81,7 @@ def calibration_figure(calibration: pl.DataFrame, width: float = 7.6) -> bytes:
 def exposure_figure(exposure: pl.DataFrame, width: float = 7.6) -> bytes:
     """Shares of candidates, first places and clicks, a row a value in the order given from above.
 
-    `attribute, value, of_candidates, of_places, of_clicks`.
+    `attribute, value, share_of_candidates, share_of_positions, share_of_clicks`.
     """
     if not exposure.height:
         return nothing(width)

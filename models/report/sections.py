@@ -14,7 +14,9 @@ from models.report.plots import METRICS, in_order, metric_label, scorer
 from models.report.report_plots import segment_label
 from models.report.tables import ReportData
 
-UNJUDGED = "No slice has been judged yet: one is, as soon as a ranker was fitted on the slice before it."
+NOT_EVALUATED = (
+    "No slice has been evaluated yet: one is, as soon as a ranker was fitted on the slice before it."
+)
 _DRAWN = 16
 """Segments that the plot holds; the table holds all."""
 _BESIDE = (("popularity", "Popularity"), ("behaviour_only", "The same ranker without text"))
@@ -24,13 +26,13 @@ def headline(report: ReportData) -> str:
     """How good it is in one sentence, and what text adds; a card for each scorer named."""
     found = _by_scorer(report)
     if "full" not in found:
-        return f'<p class="lead">{text(UNJUDGED)}</p>'
+        return f'<p class="lead">{text(NOT_EVALUATED)}</p>'
     full = found["full"]
     stands = beside_random(full["mean"], found["random"]["mean"] if "random" in found else None)
     named = [name for name, _ in _BESIDE if name in found]
     beside = [f"{words} reaches {found[name]['mean']:.3f}" for name, words in _BESIDE if name in found]
     sentence = (
-        f"On {report.judged:,} impressions that it had not seen, the ranker reaches {metric_label(report.headline)} "
+        f"On {report.evaluated:,} impressions that it had not seen, the ranker reaches {metric_label(report.headline)} "
         f"{full['mean']:.3f} ({report.confidence:.0%} interval {between(full)}); {stands or 'perfect order 1'}."
     )
     sentence += (
@@ -83,7 +85,7 @@ def _card(name: str, row: dict[str, Any], note: str) -> str:
 
 def over_time(report: ReportData) -> str:
     """Each scorer's quality slice by slice."""
-    shown = empty(UNJUDGED)
+    shown = empty(NOT_EVALUATED)
     if report.quality.height:
         scorers = ", ".join(
             scorer(name).label for name in in_order(report.quality["scorer"].unique().to_list())
@@ -95,7 +97,7 @@ def over_time(report: ReportData) -> str:
     return section(
         "time",
         "How good, over time",
-        "Each slice is judged by versions that had not seen it: first the test, then the training. "
+        "Each slice is evaluated by versions that had not seen it: first the test, then the training. "
         "Shaded: the interval that the mean lies in.",
         shown,
     )
@@ -104,7 +106,7 @@ def over_time(report: ReportData) -> str:
 def ablations(report: ReportData) -> str:
     """Every scorer beside the others, and what the metrics and scorers mean."""
     if not report.overall.height:
-        shown = empty(UNJUDGED)
+        shown = empty(NOT_EVALUATED)
     else:
         best = [f"{scorer(n).label} {row['mean']:.3f}" for n, row in _by_scorer(report).items()]
         told = f"{metric_label(report.headline)} with intervals: {', '.join(best)}."
@@ -115,7 +117,7 @@ def ablations(report: ReportData) -> str:
     return section(
         "ablations",
         "Beside its ablations and baselines",
-        "All on the same lists, over all judged slices.",
+        "All on the same lists, over all evaluated slices.",
         shown,
     )
 
@@ -163,8 +165,8 @@ def for_whom(report: ReportData) -> str:
         "same one without text, the greatest differences first."
     )
     if not rows.height:
-        why = f"No segment has {report.few:,} judged lists, the fewest that are looked at."
-        return section("segments", "For whom", intro, empty(why if report.judged else UNJUDGED))
+        why = f"No segment has {report.few:,} evaluated lists, the fewest that are looked at."
+        return section("segments", "For whom", intro, empty(why if report.evaluated else NOT_EVALUATED))
     names = _by_difference(rows, report.segment_gain)
     drawn = names[:_DRAWN]
     places = pl.DataFrame({"segment": drawn, "place": range(len(drawn))})
@@ -234,5 +236,5 @@ def _segments(rows: pl.DataFrame, gain: pl.DataFrame, names: Sequence[str], head
         )
         for segment in names
     ]
-    columns = ["Lists judged", *(scorer(name).label for name in scorers), "What text adds"]
+    columns = ["Lists evaluated", *(scorer(name).label for name in scorers), "What text adds"]
     return grid("Segment", columns, body, f"{metric_label(headline)} by segment, with intervals below.")

@@ -34,10 +34,10 @@ class ReportData:
     """Of the intervals."""
     headline: str = "ndcg@10"
     """The metric that the page's first sentence and its plots are about."""
-    judged: int = 0
-    """Impressions judged."""
+    evaluated: int = 0
+    """Impressions evaluated."""
     overall: pl.DataFrame = field(default_factory=_none)
-    """`scorer, metric, mean, low, high` over all judged impressions."""
+    """`scorer, metric, mean, low, high` over all evaluated impressions."""
     gain: pl.DataFrame = field(default_factory=_none)
     """`metric, mean, low, high`: what text adds to behaviour on the same lists, paired."""
     quality: pl.DataFrame = field(default_factory=_none)
@@ -55,7 +55,7 @@ class ReportData:
     calibration_errors: pl.DataFrame = field(default_factory=_none)
     """`predictor, error, predicted, observed`: mean distance, mean prediction and click rate."""
     exposure: pl.DataFrame = field(default_factory=_none)
-    """`attribute, value, of_candidates, of_places, of_clicks` of the full ranker, the commonest values first."""
+    """`attribute, value, share_of_candidates, share_of_positions, share_of_clicks` of the full ranker, the commonest values first."""
     attributes: Sequence[str] = ()
     """Declared categorical attributes."""
     beyond: pl.DataFrame = field(default_factory=_none)

@@ -10,7 +10,7 @@ from pipelines.dagster_names import asset_key
 from pipelines.deployment import Deployment
 from pipelines.preflight import gap
 from pipelines.publish import publish
-from pipelines.retries import steady
+from pipelines.retries import with_retries
 from pipelines.triggers.arrival import LATE, stale
 from pipelines.triggers.partitions import ONE_RUN
 
@@ -32,7 +32,7 @@ TABLES = {
     backfill_policy=ONE_RUN,
     pool="writer",
 )
-@steady
+@with_retries
 def ingest(
     context: dg.AssetExecutionContext, deployment: dg.ResourceParam[Deployment]
 ) -> Iterator[dg.MaterializeResult[None]]:

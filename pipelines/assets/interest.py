@@ -11,9 +11,9 @@ from models.registry.interest_card import interest_card
 from pipelines import chain
 from pipelines.compute.scoring import Scored, Scorer, score_side_by_side
 from pipelines.deployment import Deployment, Version
-from pipelines.file_lock import alone
+from pipelines.file_lock import file_lock
 from pipelines.publish import publish, show
-from pipelines.retries import steady
+from pipelines.retries import with_retries
 from pipelines.triggers.partitions import ONE_RUN, before
 
 _EVENTS: list[str | dg.AssetDep] = ["items", "impressions", "interactions", before("moment_state")]
@@ -26,7 +26,7 @@ _EVENTS: list[str | dg.AssetDep] = ["items", "impressions", "interactions", befo
     backfill_policy=ONE_RUN,
     pool="writer",
 )
-@steady
+@with_retries
 def item_vectors(context: dg.AssetExecutionContext, deployment: dg.ResourceParam[Deployment]) -> None:
     """Where each item's text lies in the frozen encoder's space, for likeness to what a person took before."""
     for slice in deployment.progress.track(context.partition_keys):
@@ -42,7 +42,7 @@ def item_vectors(context: dg.AssetExecutionContext, deployment: dg.ResourceParam
     backfill_policy=ONE_RUN,
     pool="trainer",
 )
-@steady
+@with_retries
 def interest_model(context: dg.AssetExecutionContext, deployment: dg.ResourceParam[Deployment]) -> None:
     """The interest model after this slice: the previous version, fine-tuned on what people did in it."""
     project, registry = deployment.project, deployment.registry
@@ -55,7 +55,7 @@ def interest_model(context: dg.AssetExecutionContext, deployment: dg.ResourcePar
             deployment.state_before(slice), deployment.events(slice), project, labels
         )
         # Two runs of one slice would write to one checkpoint.
-        with alone(deployment.settings.checkpoints / project.name / f"{slice}.lock"):
+        with file_lock(deployment.settings.checkpoints / project.name / f"{slice}.lock"):
             version, last = _fit(deployment, slice, context.run.run_id, given)
         context.add_asset_metadata(
             {
@@ -119,7 +119,7 @@ def _fit(
     backfill_policy=ONE_RUN,
     pool="writer",
 )
-@steady
+@with_retries
 def interest_scores(context: dg.AssetExecutionContext, deployment: dg.ResourceParam[Deployment]) -> None:
     """How much each candidate's text should interest its user, by the version fitted before this slice."""
     for slice in deployment.progress.track(context.partition_keys):

@@ -5,9 +5,9 @@ import dagster as dg
 from models.report.page import write
 from pipelines.deployment import Deployment
 from pipelines.publish import publish
-from pipelines.reporting import judged, metrics_of, page_of, report_data, write_metrics
+from pipelines.reporting import evaluated, metrics_of, page_of, report_data, write_metrics
 from pipelines.requests import active_users, rank, serving_until
-from pipelines.retries import steady
+from pipelines.retries import with_retries
 from pipelines.triggers.partitions import ONE_RUN
 
 
@@ -18,7 +18,7 @@ from pipelines.triggers.partitions import ONE_RUN
     backfill_policy=ONE_RUN,
     pool="writer",
 )
-@steady
+@with_retries
 def ranked_lists(context: dg.AssetExecutionContext, deployment: dg.ResourceParam[Deployment]) -> None:
     """The champion's top items for each active user at the slice's end; of a range, for its last slice."""
     project, slice = deployment.project, _last(context)
@@ -47,14 +47,14 @@ def ranked_lists(context: dg.AssetExecutionContext, deployment: dg.ResourceParam
     backfill_policy=ONE_RUN,
     pool="writer",
 )
-@steady
+@with_retries
 def report(context: dg.AssetExecutionContext, deployment: dg.ResourceParam[Deployment]) -> None:
     """One page: quality beside the baselines, what matters, calibration, lists with reasons, versions."""
     slice = _last(context)
-    judgement = judged(deployment.lake, deployment.project, slice)
+    result = evaluated(deployment.lake, deployment.project, slice)
     page = page_of(deployment, slice, "report.html")
-    write(page, report_data(deployment, judgement, slice))
-    metrics = metrics_of(deployment, judgement)
+    write(page, report_data(deployment, result, slice))
+    metrics = metrics_of(deployment, result)
     write_metrics(metrics, page_of(deployment, slice, "metrics.json"))
     run = deployment.registry.log_report(page, slice)
     context.add_asset_metadata(

@@ -13,7 +13,7 @@ from pipelines.dagster_names import asset_key
 from pipelines.deployment import Deployment
 from pipelines.lake import STATE
 from pipelines.publish import publish, show
-from pipelines.retries import steady
+from pipelines.retries import with_retries
 from pipelines.triggers.partitions import ONE_RUN, before
 
 _DEPS: list[str | dg.AssetDep] = ["items", "impressions", "interactions", before("moment_state")]
@@ -46,7 +46,7 @@ def _spec(name: str, description: str, *deps: str) -> dg.AssetSpec:
     backfill_policy=ONE_RUN,
     pool="writer",
 )
-@steady
+@with_retries
 def moments(
     context: dg.AssetExecutionContext, deployment: dg.ResourceParam[Deployment]
 ) -> Iterator[dg.MaterializeResult[None]]:
@@ -69,7 +69,7 @@ def moments(
                 chain.read_features(before_it, events, project, deployment.vectors(slice)),
             )
         else:
-            table, state = chain.read_and_advance(before_it, events, end, project, deployment.vectors(slice))
+            table, state = chain.lookup_and_update(before_it, events, end, project, deployment.vectors(slice))
             _publish(context, deployment, slice, table)
             _keep(context, deployment, slice, state)
     for name in ("moment_state", "features"):  # to Dagster, the second depends on the first

@@ -1,4 +1,4 @@
-"""Ranker: behaviour and interest joined, fitted, judged beside its baselines, and promoted or not."""
+"""Ranker: behaviour and interest joined, fitted, evaluated beside its baselines, and promoted or not."""
 
 import dagster as dg
 import polars as pl
@@ -8,14 +8,14 @@ from models.evaluation.exposure import beyond_accuracy
 from models.evaluation.exposure import exposure as exposure_of
 from models.markdown import bullets
 from models.registry.quality import points
-from models.registry.ranker_card import JUDGED, judged, ranker_card
+from models.registry.ranker_card import EVALUATED, evaluated, ranker_card
 from models.report import plots as figures
 from pipelines import chain
 from pipelines.deployment import Deployment
 from pipelines.promoting import challenge
 from pipelines.publish import WIDTH, picture, publish
 from pipelines.reporting import with_family
-from pipelines.retries import steady
+from pipelines.retries import with_retries
 from pipelines.triggers.partitions import ONE_RUN, before
 
 _TABLES = {"polars", "deltalake"}
@@ -28,9 +28,9 @@ _TABLES = {"polars", "deltalake"}
     backfill_policy=ONE_RUN,
     pool="writer",
 )
-@steady
+@with_retries
 def ranking_dataset(context: dg.AssetExecutionContext, deployment: dg.ResourceParam[Deployment]) -> None:
-    """Candidates, features and interest scores, row for row: what a ranker is fitted and judged on."""
+    """Candidates, features and interest scores, row for row: what a ranker is fitted and evaluated on."""
     for slice in deployment.progress.track(context.partition_keys):
         candidates, features, scores = (
             deployment.lake.read(name, [slice]).drop("slice")
@@ -46,7 +46,7 @@ def ranking_dataset(context: dg.AssetExecutionContext, deployment: dg.ResourcePa
     backfill_policy=ONE_RUN,
     pool="trainer",
 )
-@steady
+@with_retries
 def ranker(context: dg.AssetExecutionContext, deployment: dg.ResourceParam[Deployment]) -> None:
     """LightGBM over the trailing window, and the same without text; each slice registers a challenger."""
     project, registry = deployment.project, deployment.registry
@@ -111,7 +111,7 @@ def ranker(context: dg.AssetExecutionContext, deployment: dg.ResourceParam[Deplo
     backfill_policy=ONE_RUN,
     pool="writer",
 )
-@steady
+@with_retries
 def evaluation(context: dg.AssetExecutionContext, deployment: dg.ResourceParam[Deployment]) -> None:
     """Test, then train: how the ranker fitted before this slice orders it, beside every baseline."""
     project = deployment.project
@@ -129,33 +129,31 @@ def evaluation(context: dg.AssetExecutionContext, deployment: dg.ResourceParam[D
             project.seed,
         ).with_columns(ranker_version=pl.lit(version.version), ranker_slice=pl.lit(version.slice))
         deployment.lake.write("evaluation_scores", slice, scored)
-        judgement = chain.judge_slice(scored, project)
-        deployment.registry.amend_card(version.version, JUDGED, judged(judgement, slice, version.version))
+        result = chain.evaluate_slice(scored, project)
+        deployment.registry.amend_card(version.version, EVALUATED, evaluated(result, slice, version.version))
         deployment.registry.log_quality(
             version.version,
             project.slices.number(slice),
-            points(judgement.table),
+            points(result.table),
             deployment.table("ranking_dataset"),
         )
-        means = judgement.as_json()["scorers"]
+        means = result.as_json()["scorers"]
         quality, without_text = (
-            means[name][judgement.headline]["mean"] or 0.0 for name in ("full", "behaviour_only")
+            means[name][result.headline]["mean"] or 0.0 for name in ("full", "behaviour_only")
         )
-        deployment.progress.made(
-            slice, f"{judgement.headline} {quality:.3f}, without text {without_text:.3f}"
-        )
+        deployment.progress.made(slice, f"{result.headline} {quality:.3f}, without text {without_text:.3f}")
         publish(
-            context, deployment, "evaluation", slice, judgement.table,
+            context, deployment, "evaluation", slice, result.table,
             {
-                "impressions_judged": judgement.impressions,
+                "impressions_judged": result.impressions,
                 "ranker_version": version.version,
-                "left_out": ", ".join(f"{name} ({lists})" for name, lists in judgement.left_out.items()),
+                "left_out": ", ".join(f"{name} ({lists})" for name, lists in result.left_out.items()),
                 **{
-                    f"{judgement.headline.replace('@', '_at_')}_{name}": means[name][judgement.headline]["mean"] or 0.0
+                    f"{result.headline.replace('@', '_at_')}_{name}": means[name][result.headline]["mean"] or 0.0
                     for name in chain.SCORERS
                 },
                 "quality": picture(
-                    figures.intervals_figure(judgement.table.filter(segment="all"), judgement.headline, WIDTH)
+                    figures.intervals_figure(result.table.filter(segment="all"), result.headline, WIDTH)
                 ),
             },
         )  # fmt: skip
@@ -168,13 +166,13 @@ def evaluation(context: dg.AssetExecutionContext, deployment: dg.ResourceParam[D
     backfill_policy=ONE_RUN,
     pool="writer",
 )
-@steady
+@with_retries
 def exposure(context: dg.AssetExecutionContext, deployment: dg.ResourceParam[Deployment]) -> None:
     """What the first places show, whatever their accuracy: who gets them, how novel and how varied they are."""
     project = deployment.project
     for slice in deployment.progress.track(context.partition_keys):
         if not deployment.lake.has("evaluation_scores", slice):
-            context.add_asset_metadata({"skipped": "nothing was judged"}, partition_key=slice)
+            context.add_asset_metadata({"skipped": "nothing was evaluated"}, partition_key=slice)
             continue
         scored = deployment.lake.read("evaluation_scores", [slice])
         shown = beyond_accuracy(scored, chain.SCORERS, deployment.vectors(slice), project.lists.k)
@@ -188,7 +186,7 @@ def exposure(context: dg.AssetExecutionContext, deployment: dg.ResourceParam[Dep
 
 
 @dg.asset(group_name="ranker", kinds={"mlflow"}, deps=["evaluation"], backfill_policy=ONE_RUN, pool="writer")
-@steady
+@with_retries
 def promotion(context: dg.AssetExecutionContext, deployment: dg.ResourceParam[Deployment]) -> None:
     """Champion and challenger rescored on the same unseen lists; the challenger takes over if the rule says so."""
     for slice in deployment.progress.track(context.partition_keys):

@@ -5,10 +5,10 @@ import polars as pl
 
 from pipelines.deployment import Deployment
 from pipelines.lake import STATE
-from pipelines.monitoring.anomalies import topic_rates
+from pipelines.monitoring.anomalies import attribute_rates
 from pipelines.monitoring.anomalies import topic_shifts as shifts_of
 from pipelines.publish import preview, publish
-from pipelines.retries import steady
+from pipelines.retries import with_retries
 from pipelines.triggers.partitions import ONE_RUN, before
 
 
@@ -19,18 +19,18 @@ from pipelines.triggers.partitions import ONE_RUN, before
     backfill_policy=ONE_RUN,
     pool="writer",
 )
-@steady
+@with_retries
 def topic_shifts(context: dg.AssetExecutionContext, deployment: dg.ResourceParam[Deployment]) -> None:
     """Click rate of each attribute value beside what the trailing slices let expect, and whether it left that band."""
     lake, checks = deployment.lake, deployment.project.checks
     for slice in deployment.progress.track(context.partition_keys):
-        rates = topic_rates(
+        rates = attribute_rates(
             lake.read("candidates", [slice], ["item_id", "clicked"]),
             lake.read(f"{STATE}/items", [slice], ["item_id", "attributes"]),
         )
         earlier = [key for key in lake.slices("topic_shifts") if key < slice][-checks.trailing :]
         past = lake.read("topic_shifts", earlier) if earlier else rates.clear()
-        table = shifts_of(rates, past, checks.shift, checks.fewest, checks.shown)
+        table = shifts_of(rates, past, checks.attribute_anomaly, checks.min_history, checks.min_exposures)
         moved = table.filter("shifted").sort((pl.col("rate") - pl.col("expected")).abs(), descending=True)
         publish(
             context, deployment, "topic_shifts", slice, table,

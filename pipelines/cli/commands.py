@@ -14,7 +14,7 @@ import typer
 from features.config.slices import parse_instant
 from features.errors import ProjectError
 from features.events.log_problems import Read, find_problems
-from models.correctable import MENDABLE
+from models.correctable import CORRECTABLE
 from pipelines import error_messages as mishaps
 from pipelines.cli import console as show
 from pipelines.deployment import Deployment
@@ -56,11 +56,11 @@ def main() -> None:
 
 def _said(error: BaseException) -> str:
     """The message of an error that a person can mend; of any other a sentence, and where its traceback is."""
-    if isinstance(error, MENDABLE) and not mishaps.out_of_space(error):
+    if isinstance(error, CORRECTABLE) and not mishaps.out_of_space(error):
         return str(error)
     try:
         return mishaps.sentence(error, load().home)
-    except (OSError, *MENDABLE):  # no home to write to
+    except (OSError, *CORRECTABLE):  # no home to write to
         return "".join(traceback.format_exception(error))
 
 
@@ -174,7 +174,7 @@ def backtest(
 def tune(
     project: ProjectFile,
     trials: Annotated[int, typer.Option(min=1, help="Settings to try beside the present ones.")] = 20,
-    folds: Annotated[int, typer.Option(min=1, help="Slices to judge on, each by what came before.")] = 3,
+    folds: Annotated[int, typer.Option(min=1, help="Slices to evaluate on, each by what came before.")] = 3,
     seconds: Annotated[float | None, typer.Option(help="Begin no trial after this long.")] = None,
     overrides: Overrides = None,
 ) -> None:

@@ -63,7 +63,7 @@ def inputs(out: Terminal, deployment: Deployment, events: Events, problems: Sequ
 def quality(out: Terminal, figures: dict[str, Any], title: str) -> None:
     """Each scorer's metrics, best first, the headline metric with its interval; below, where `full` stands."""
     headline, *others = _METRICS[figures["headline"]]
-    heading = f"{title}: {figures['impressions']:,} impressions judged"
+    heading = f"{title}: {figures['impressions']:,} impressions evaluated"
     table = Table("scorer", f"{headline} (interval)", *others, title=heading)
     scorers = figures["scorers"]
     for name in sorted(scorers, key=lambda s: -(scorers[s][headline]["mean"] or 0)):

@@ -18,7 +18,7 @@ from functools import partial
 
 import polars as pl
 
-from features.behaviour import Answers, advance, answer_globals, read_and_advance
+from features.behaviour import Answers, advance, lookup_and_update, lookup_globals
 from features.buckets import bucket as bucket_of
 from features.config.project import Project
 from features.state import OWN, SHARED, MomentState, SliceEvents, counters, is_global, restore, start
@@ -166,7 +166,7 @@ def count(work: Work, _: int) -> list[Part]:
     events = SliceEvents(fresh, lists.drop("bucket"), pl.DataFrame())
     every = work.lake.slices("item_vectors")
     vectors = work.lake.read("item_vectors", [key for key in every if key <= work.slice]).drop(SLICE)
-    answers, after = answer_globals(state, events, done.drop("bucket"), until, work.project, vectors)
+    answers, after = lookup_globals(state, events, done.drop("bucket"), until, work.project, vectors)
     of_candidate = lists["bucket"].gather(
         pl.int_range(lists.height, eager=True)
         .repeat_by(lists["candidates"].list.len())
@@ -200,7 +200,7 @@ def remember(work: Work, bucket: int) -> list[Part]:
     state, events = work.state(tables | {"items": known}), replace(events, items=fresh)
     until, drafted = work.project.slices.window(work.slice)[1], list[Part]()
     if FEATURES in work.wanted:
-        features, after = read_and_advance(state, events, until, work.project, work.vectors(met), given)
+        features, after = lookup_and_update(state, events, until, work.project, work.vectors(met), given)
         drafted += work.draft(FEATURES, features, bucket, work.buckets)
     else:
         after = advance(state, events, until, work.project, given.expected)

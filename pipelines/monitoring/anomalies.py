@@ -23,18 +23,18 @@ def robust_z(before: Sequence[float], now: float, noise: float = 0.0) -> float:
 
 def unusual(
     values: Mapping[str, float],
-    judged: Sequence[str],
+    evaluated: Sequence[str],
     limit: float,
     trailing: int,
     fewest: int,
     noise: Mapping[str, float] | None = None,
 ) -> dict[str, float]:
-    """Slice → z of the `judged` ones that lie more than `limit` from the `trailing` slices before them.
+    """Slice → z of the `evaluated` ones that lie more than `limit` from the `trailing` slices before them.
 
-    A slice with fewer than `fewest` slices before it is not judged.
+    A slice with fewer than `fewest` slices before it is not evaluated.
     """
     found = {}
-    for key in judged:
+    for key in evaluated:
         earlier = [value for other, value in sorted(values.items()) if other < key][-trailing:]
         if key in values and len(earlier) >= fewest:
             z = robust_z(earlier, values[key], (noise or {}).get(key, 0.0))
@@ -54,7 +54,7 @@ def cosine_distance(one: pl.Series, other: pl.Series) -> float:
     return 1.0 - float((one * other).sum()) / sizes if sizes else 0.0
 
 
-def topic_rates(candidates: pl.DataFrame, items: pl.DataFrame) -> pl.DataFrame:
+def attribute_rates(candidates: pl.DataFrame, items: pl.DataFrame) -> pl.DataFrame:
     """`attribute, value, shown, clicked, rate` of the candidates by the values of their items, sorted.
 
     `candidates`: `item_id, clicked`; `items`: one row an item, `item_id, attributes`.

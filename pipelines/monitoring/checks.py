@@ -103,7 +103,7 @@ BLOCKING: Sequence[Rule] = (
     Rule(
         "evaluation",
         "never_saw_its_slice",
-        "the ranker judged was fitted on earlier slices only",
+        "the ranker evaluated was fitted on earlier slices only",
         _rows(pl.col("ranker_slice") >= pl.col("slice")),
         ("ranker_slice",),
         table="evaluation_scores",

@@ -85,7 +85,7 @@ def _click_rate(view: View) -> Finding:
 
 def _outliers(view: View, values: dict[str, float], what: str, noise: dict[str, float]) -> Finding:
     checks = view.checks
-    found = unusual(values, view.slices, checks.anomaly, checks.trailing, checks.fewest, noise)
+    found = unusual(values, view.slices, checks.anomaly, checks.trailing, checks.min_history, noise)
     now = values.get(view.slices[-1], 0.0)
     if not found:
         return Finding(True, f"{now:.4g} {what} in {view.slices[-1]}", {"newest": float(now)})
@@ -144,7 +144,7 @@ def _score_drift(view: View) -> Finding:
 
 def _drifted(view: View, table: str, columns: list[str]) -> Finding:
     before, checks = view.before(table), view.checks
-    if len(before) <= checks.fewest:
+    if len(before) <= checks.min_history:
         return _TOO_FEW
     lake = view.deployment.lake
     past, last, now = (
@@ -154,13 +154,15 @@ def _drifted(view: View, table: str, columns: list[str]) -> Finding:
     usual = dict(drift(past, last, columns).fill_null(0.0).iter_rows())
     moved = drift(pl.concat([past, last]), now, columns).sort("psi", descending=True, nulls_last=True)
     psi = [(name, value) for name, value in moved.iter_rows() if value is not None]
-    beyond = [(name, value) for name, value in psi if value > max(checks.drift, checks.times * usual[name])]
+    beyond = [
+        (name, value)
+        for name, value in psi
+        if value > max(checks.max_psi, checks.max_psi_ratio * usual[name])
+    ]
     shown = ", ".join(
         f"{name} {value:.2f} after {usual[name]:.2f}" for name, value in (beyond or psi)[:_NAMED]
     )
-    told = (
-        f"{len(beyond)} of {len(columns)} columns beyond {checks.drift:g} and the slice before; most: {shown}"
-    )
+    told = f"{len(beyond)} of {len(columns)} columns beyond {checks.max_psi:g} and the slice before; most: {shown}"
     return Finding(not beyond, told, {"most": psi[0][1] if psi else 0.0, "columns": float(len(beyond))})
 
 
@@ -170,7 +172,7 @@ def _sample(table: pl.DataFrame) -> pl.DataFrame:
 
 def _text_drift(view: View) -> Finding:
     before = view.before("item_vectors")
-    if len(before) < view.checks.fewest:
+    if len(before) < view.checks.min_history:
         return _TOO_FEW
     lake = view.deployment.lake
     now, then = (
@@ -194,10 +196,10 @@ def _calibration(view: View) -> Finding:
     lake = view.deployment.lake
     kept = [key for key in view.slices if lake.has("evaluation_scores", key)]
     if not kept:
-        return Finding(True, "nothing was judged yet")
+        return Finding(True, "nothing was evaluated yet")
     scores = lake.read("evaluation_scores", kept[-1:], ["click_probability", "clicked"])
     if scores.is_empty():
-        return Finding(True, f"no list was judged in {kept[-1]}")
+        return Finding(True, f"no list was evaluated in {kept[-1]}")
     told, came = scores.select(pl.col("click_probability").mean(), pl.col("clicked").mean()).row(0)
     said = f"{told:.4f} foretold, {came:.4f} taken in {kept[-1]}; at most {view.checks.calibration:g} apart"
     return Finding(abs(told - came) <= view.checks.calibration, said, {"difference": float(told - came)})
@@ -224,7 +226,7 @@ def _served_alike(view: View) -> Finding:
     ]
     ids = lists["impression_id"].implode()
     kept = deployment.lake.scan("features", [slice]).filter(pl.col("impression_id").is_in(ids))
-    most, where = furthest(kept.drop("slice").collect(), pl.concat(live), view.checks.difference)
+    most, where = furthest(kept.drop("slice").collect(), pl.concat(live), view.checks.max_difference)
     told = f"{lists.height} lists read again: at most {most:.1e} apart" + (f", in {where}" if where else "")
     return Finding(not where, told, {"difference": most})
 
@@ -260,10 +262,10 @@ def _fresh(view: View) -> Finding:
 
 
 def overdue_slices(lake: Lake, project: Project, now: datetime) -> list[str]:
-    """Slices newer than the lake's that could have been run more than `checks.age` (by default a slice) ago."""
+    """Slices newer than the lake's that could have been run more than `checks.max_delay` (by default a slice) ago."""
     kept = lake.slices(LAST_TABLE)
     newest = kept[-1] if kept else None
-    return complete(project, now - (project.checks.age or project.slices.every), after=newest)
+    return complete(project, now - (project.checks.max_delay or project.slices.every), after=newest)
 
 
 def _topics(view: View) -> Finding:

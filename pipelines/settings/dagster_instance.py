@@ -7,7 +7,7 @@ from importlib import metadata
 from pathlib import Path
 
 from features.errors import ProjectError
-from pipelines.file_lock import alone
+from pipelines.file_lock import file_lock
 
 POSTGRES = "MOMENTRANK_DAGSTER_POSTGRES"
 
@@ -69,7 +69,7 @@ def upgrade(folder: Path, storage: str) -> None:
     when several processes open it first.
     """
     stamp = folder / ".initialised"
-    with alone(folder / ".lock"):
+    with file_lock(folder / ".lock"):
         done = f"{metadata.version('dagster')} {storage}".strip()
         if stamp.exists() and stamp.read_text(encoding="utf-8") == done:
             return

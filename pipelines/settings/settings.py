@@ -281,7 +281,7 @@ def _overrides() -> tuple[str, ...]:
     for line in lines:
         if "=" not in line:
             raise ProjectError(
-                f"MOMENTRANK_SET has the line {line!r}: write key.path=value, for example ranker.leaves=15"
+                f"MOMENTRANK_SET has the line {line!r}: write key.path=value, for example ranker.num_leaves=15"
             )
     return lines
 

@@ -8,12 +8,12 @@ import dagster as dg
 import polars as pl
 
 from features.config.project import Project
-from features.events.labels import attribute, restated, timely
+from features.events.labels import attribute, reprocessed, timely
 from pipelines.dagster_names import asset_key, named
 from pipelines.deployment import Deployment
 from pipelines.event_log import EventLog, Record
 from pipelines.landing import Landing, Stamp, open_landing, settled
-from pipelines.triggers.partitions import LAST_TABLE, RESTATES, complete, due, request, under_way
+from pipelines.triggers.partitions import LAST_TABLE, REPROCESSES, complete, due, request, under_way
 
 LOOK_EVERY = 30  # seconds
 _LABEL = ["impression_id", "item_id", "label"]
@@ -47,7 +47,7 @@ def arrivals(deployment: Deployment, job_name: str) -> dg.SensorDefinition:
         ranges, too_old = touched(records, since, wanted, kept, waiting, deployment.project)
         if too_old:
             context.log.warning(
-                f"events of {', '.join(too_old)} came later than source.late and change nothing there: "
+                f"events of {', '.join(too_old)} came later than source.allowed_lateness and change nothing there: "
                 "materialise these slices and the ones after them by hand if they should"
             )
         number = records[-1].number if records else 0
@@ -90,7 +90,7 @@ def touched(
     """Ranges to run now, and the slices that new files touch too late to be run again.
 
     `wanted` are the complete slices, `since` the number of the last record that was answered. A slice that is
-    kept is run again if a newer record touches it, within `source.late` of the newest slice kept; one that is
+    kept is run again if a newer record touches it, within `source.allowed_lateness` of the newest slice kept; one that is
     not kept, if any record touches it or a later one and no run of it waits.
     """
     records = [*records]
@@ -100,7 +100,9 @@ def touched(
     if kept:
         newest, _ = project.slices.window(kept[-1])
         too_old = sorted(
-            key for key in new & {*kept} if project.slices.window(key)[1] + project.source.late < newest
+            key
+            for key in new & {*kept}
+            if project.slices.window(key)[1] + project.source.allowed_lateness < newest
         )
     again = new - {*too_old}
     end = max([reached, *kept]) if again & {*kept} else reached
@@ -110,7 +112,7 @@ def touched(
 
 def _arrived(first: str, last: str, run_key: str, kept: Sequence[str]) -> dg.RunRequest:
     again = [key for key in kept if first <= key <= last]
-    tags = {RESTATES: " ".join(again)} if again else {}
+    tags = {REPROCESSES: " ".join(again)} if again else {}
     return request(first, last, run_key, "new logs arrived", **tags)
 
 
@@ -141,7 +143,7 @@ def late_interactions(deployment: Deployment, job_name: str) -> dg.SensorDefinit
             run_requests=[
                 request(
                     wanted[0], last, f"restate {wanted[0]}..{last} after {newest}", reason,
-                    **{RESTATES: " ".join(wanted)},
+                    **{REPROCESSES: " ".join(wanted)},
                 )
             ],
             cursor=str(newest),
@@ -181,7 +183,7 @@ def stale(deployment: Deployment, first: str) -> list[str]:
         return []
     counted = timely(deployment.log.read("interactions", before + after).drop("slice"), project.source)
     changed = []
-    for slice in restated(lists, counted, project.slices.window(first)[0], project.labels):
+    for slice in reprocessed(lists, counted, project.slices.window(first)[0], project.labels):
         shown = lists.filter(pl.col("slice") == slice).drop("slice")
         labels = attribute(shown, counted, deployment.project.labels).select(_LABEL)
         if not deployment.lake.read("candidates", [slice], _LABEL).equals(labels):

@@ -35,7 +35,7 @@ _WAITING = [
 ]
 
 REASON = "momentrank/reason"
-RESTATES = "momentrank/restates"
+REPROCESSES = "momentrank/restates"
 
 
 def before(asset: str) -> dg.AssetDep:

@@ -1,7 +1,7 @@
 """What each family of features is worth: the ranker without it, on lists that came after its window.
 
-`python tests/benchmarks/families.py PROJECT [HOME] [--judged 1] [--seeds 1]` after `momentrank run PROJECT`. Fits on
-every slice but the last ones, judges those, and prints a Markdown table of nDCG@10 with paired intervals.
+`python tests/benchmarks/families.py PROJECT [HOME] [--evaluated 1] [--seeds 1]` after `momentrank run PROJECT`. Fits on
+every slice but the last ones, evaluates those, and prints a Markdown table of nDCG@10 with paired intervals.
 """
 
 import argparse
@@ -13,7 +13,7 @@ import polars as pl
 from features.catalogue import catalogue
 from features.config.project import Project, load
 from features.ranking_dataset import feature_columns
-from models.evaluation.evaluate import difference, judge
+from models.evaluation.evaluate import difference, evaluate
 from models.ranker import fit
 from pipelines.lake import Lake
 
@@ -28,11 +28,11 @@ def families(columns: list[str], project: Project) -> dict[str, str]:
     return {name: declared.get(name, INTEREST) for name in columns}
 
 
-def main(project: Project, home: Path, judged: int, seeds: int) -> None:
+def main(project: Project, home: Path, evaluated: int, seeds: int) -> None:
     """Print the table."""
     dataset = Lake(f"{home / 'lake'}/{project.name}").read("ranking_dataset")
     slices = dataset["slice"].unique().sort()
-    later = pl.col("slice") >= slices[-judged]
+    later = pl.col("slice") >= slices[-evaluated]
     window, after = dataset.filter(~later), dataset.filter(later)
     columns = feature_columns(dataset)
     family = families(columns, project)
@@ -45,9 +45,9 @@ def main(project: Project, home: Path, judged: int, seeds: int) -> None:
         rankers = [fit(window, some, project.ranker, project.labels, project.seed + n) for n in range(seeds)]
         mean = np.mean([ranker.score(after).to_numpy() for ranker in rankers], axis=0)
         scored = scored.with_columns(pl.Series(name, mean))
-    values = judge(scored, list(chosen)).values
+    values = evaluate(scored, list(chosen)).values
     lists = values["impression_id"].n_unique()
-    print(f"{project.name}: {lists} lists of the last {judged} slices, mean score of {seeds} seeds\n")
+    print(f"{project.name}: {lists} lists of the last {evaluated} slices, mean score of {seeds} seeds\n")
     print("| features | columns | nDCG@10 | less than all |\n|---|---|---|---|")
     for name, some in chosen.items():
         own = values.filter(scorer=name)[METRIC].mean()
@@ -61,7 +61,7 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("project", type=Path)
     parser.add_argument("home", type=Path, nargs="?", default=Path(".momentrank"))
-    parser.add_argument("--judged", type=int, default=1)
+    parser.add_argument("--evaluated", type=int, default=1)
     parser.add_argument("--seeds", type=int, default=1)
     given = parser.parse_args()
-    main(load(given.project), given.home, given.judged, given.seeds)
+    main(load(given.project), given.home, given.evaluated, given.seeds)

@@ -1,7 +1,7 @@
 """How fast features are read, beside the same columns from DuckDB and pandas, and whether a day goes on costing a day.
 
 `python tests/benchmarks/feature_columns.py [--rows 1000000 10000000] [--slices 5 50]` writes seeded logs into a
-temporary folder and prints Markdown tables. Ours goes day by day through `read_and_advance`, as the product
+temporary folder and prints Markdown tables. Ours goes day by day through `lookup_and_update`, as the product
 does; the others (`feature_columns.sql`, `feature_columns_pandas.py`) take the whole log at once. Each way works in a
 process of its own, reads the same Parquet files, makes every column and adds it up; on a smaller log all columns
 are first compared cell by cell. Sizes above `--peers-to` are ours alone.
@@ -25,7 +25,7 @@ import numpy as np
 import polars as pl
 from feature_world import DAY, PEERS, PRODUCT, START, write_world
 
-from features.behaviour import read_and_advance
+from features.behaviour import lookup_and_update
 from features.catalogue import catalogue
 from features.config.project import Project
 from features.schemas import ItemVectors
@@ -40,7 +40,7 @@ _SELECT = ("*", "!text_*", "!*_words*", "!item_*_count", "!*_z", "item_c*_z", "i
            "item_length_z", "user_*_ctr_*_z", "user_*_lift_1d_z", "pair_exposures_z")  # fmt: skip
 
 
-def project(forget_after: str = "10d") -> Project:
+def project(ttl: str = "10d") -> Project:
     """Two half-lives, two attributes, a number; every column but those of texts and most z-forms."""
     return Project.model_validate(
         {
@@ -48,7 +48,7 @@ def project(forget_after: str = "10d") -> Project:
             "source": {"format": "newsroom"},
             "slices": {"start": START},
             "items": {"numeric": ["length"], "categorical": ["category", "tags"]},
-            "features": {"half_lives": ["1d", "none"], "select": _SELECT, "forget_after": forget_after},
+            "features": {"half_lives": ["1d", "none"], "select": _SELECT, "ttl": ttl},
         }
     )
 
@@ -134,7 +134,7 @@ def _compare(rows: int, asked: argparse.Namespace, before: dict[str, tuple[int, 
 
 
 def _print_slices(found: dict[str, Any], asked: argparse.Namespace) -> None:
-    print(f"\n{asked.rows_a_slice:,} rows a slice, features.forget_after = {asked.forget_after}\n")
+    print(f"\n{asked.rows_a_slice:,} rows a slice, features.ttl = {asked.ttl}\n")
     print("| slice | seconds (median of 3) | rows of the state | MB | of which |\n|---:|---:|---:|---:|---|")
     for slice_ in asked.slices:
         seconds = np.median(found["seconds_a_slice"][max(slice_ - 3, 0) : slice_])
@@ -151,7 +151,7 @@ def _run(what: str, folder: Path, asked: argparse.Namespace, **more: object) -> 
         "folder": folder,
         "threads": asked.threads,
         "memory": asked.memory,
-        "forget-after": asked.forget_after,
+        "forget-after": asked.ttl,
     }
     told = [f"--{name}={value}" for name, value in (options | more).items()]
     environment = os.environ | {"POLARS_MAX_THREADS": str(asked.threads)}
@@ -180,7 +180,7 @@ def _step(asked: argparse.Namespace) -> dict[str, Any]:
 
 def _ours(asked: argparse.Namespace, names: list[str]) -> list[float]:
     sums, frames = np.zeros(len(names)), []
-    for frame, _ in _days(asked.folder, project(asked.forget_after)):
+    for frame, _ in _days(asked.folder, project(asked.ttl)):
         sums += frame.select(pl.col(names).cast(pl.Float64).sum()).row(0)
         frames += [frame] if asked.kept else []
         del frame  # Not held beside the next day's.
@@ -195,7 +195,7 @@ def _days(folder: Path, declared: Project) -> Iterator[tuple[pl.DataFrame, Momen
     for day in range(len(list(folder.glob("impressions-*.parquet")))):
         part = SliceEvents(*(pl.read_parquet(folder / f"{name}-{day:03d}.parquet") for name in PRODUCT))
         until, nothing = START + (day + 1) * DAY, ItemVectors.create_empty()
-        frame, state = read_and_advance(state, part, until, declared, nothing, keep=False)
+        frame, state = lookup_and_update(state, part, until, declared, nothing, keep=False)
         yield frame, state
         del frame, part
 
@@ -203,7 +203,7 @@ def _days(folder: Path, declared: Project) -> Iterator[tuple[pl.DataFrame, Momen
 def _slices(asked: argparse.Namespace) -> dict[str, Any]:
     """Seconds of each slice; and rows and bytes of each table of the state after it."""
     seconds, sizes, began = [], [], time.perf_counter()
-    for _, state in _days(asked.folder, project(asked.forget_after)):
+    for _, state in _days(asked.folder, project(asked.ttl)):
         seconds.append(time.perf_counter() - began)
         sizes.append({n: (table.height, table.estimated_size()) for n, table in state.tables().items()})
         began = time.perf_counter()
@@ -274,7 +274,7 @@ if __name__ == "__main__":
         "--slices", type=int, nargs="*", default=[5, 50], help="slices after which to look at the state"
     )
     parser.add_argument("--rows-a-slice", type=int, default=50_000)
-    parser.add_argument("--forget-after", default="10d", help="features.forget_after")
+    parser.add_argument("--forget-after", default="10d", help="features.ttl")
     parser.add_argument(
         "--best-of", type=int, default=1, help="runs of each way, of which the fastest counts"
     )

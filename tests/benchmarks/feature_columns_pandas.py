@@ -201,7 +201,7 @@ def _of_items(
         "pair_seen": (pair["shows"] > 0).astype(float),
         "pair_exposures": pair["shows"],
         "pair_clicks": pair["takes"],
-        "pair_passed": pair["shows"] - pair["takes"],
+        "pair_skips": pair["shows"] - pair["takes"],
         "pair_hours_since": _hours(pair["last_t"], shown["t"]),
         "pair_hours_since_click": _hours(pair["taken_t"], shown["t"]),
     }

@@ -1,4 +1,4 @@
-"""How fast logs become tables: read, judged, validated by schema and written to the lake, slice by slice.
+"""How fast logs become tables: read, evaluated, validated by schema and written to the lake, slice by slice.
 
 `python tests/benchmarks/ingest.py [--events N]` writes synthetic logs into a temporary folder, N events as JSON lines
 and 5 N candidate rows as Parquet in both shapes, and prints a Markdown table. Every way works on the same files in a

@@ -9,14 +9,14 @@ from pathlib import Path
 
 import polars as pl
 
-from models.evaluation.evaluate import Interval, difference, judge
+from models.evaluation.evaluate import Interval, difference, evaluate
 from models.evaluation.segments import NEW
 from models.prequential import SCORERS
 from pipelines.lake import Lake
 
 METRIC = "ndcg@10"
 FLOOR = 0.78
-"""Least share of the way for `full` over all judged slices; it comes 80 % where docs/benchmarks.md was measured,
+"""Least share of the way for `full` over all evaluated slices; it comes 80 % where docs/benchmarks.md was measured,
 and another processor rounds differently."""
 
 
@@ -31,8 +31,8 @@ def main(home: Path) -> int:
             on=["impression_id", "item_id"],
         )
     )
-    values = judge(scored, [*SCORERS, "best"], NEW, resamples=1000).values
-    last = judge(scored.filter(pl.col("slice") == pl.col("slice").max()), [*SCORERS, "best"]).values
+    values = evaluate(scored, [*SCORERS, "best"], NEW, resamples=1000).values
+    last = evaluate(scored.filter(pl.col("slice") == pl.col("slice").max()), [*SCORERS, "best"]).values
     print(
         f"{'scorer':16}{'all slices':>12}{'of the way':>12}{'last slice':>12}{'of the way':>12}{'new items':>12}"
     )

@@ -25,7 +25,7 @@ import polars as pl
 from feature_columns import project as columns
 from feature_world import DAY, PRODUCT, START, write_world
 
-from features.behaviour import read_and_advance
+from features.behaviour import lookup_and_update
 from features.config.project import Project
 from features.schemas import ItemVectors
 from features.state import OWN, SliceEvents, counters, is_global, names, restore
@@ -151,7 +151,7 @@ def _in_one_go(lake: Lake, declared: Project) -> None:
     events = SliceEvents(**{name: lake.read(name, [SECOND]).drop(SLICE) for name in PRODUCT})
     before = {name: lake.read(f"{STATE}/{name}", [FIRST]).drop(SLICE) for name in names(declared)}
     state, vectors = restore(START + DAY, before, declared), lake.read("item_vectors").drop(SLICE)
-    features, after = read_and_advance(state, events, START + 2 * DAY, declared, vectors)
+    features, after = lookup_and_update(state, events, START + 2 * DAY, declared, vectors)
     lake.write("features", SECOND, features)
     for name, table in after.tables().items():
         lake.write(f"{STATE}/{name}", SECOND, table)

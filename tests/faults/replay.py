@@ -38,7 +38,7 @@ from pipelines.deployment import Deployment
 from pipelines.event_log import ROOT
 from pipelines.settings import settings
 from pipelines.triggers import arrival
-from pipelines.triggers.partitions import RESTATES, span, spanned
+from pipelines.triggers.partitions import REPROCESSES, span, spanned
 
 START = datetime(2026, 1, 5, tzinfo=UTC)
 AFTERWARDS = 24
@@ -55,7 +55,7 @@ SMALL = (
 )
 CHAIN = ("items", "impressions", "interactions", "candidates", "rejects", "features", "item_vectors", "interest_scores",
          "ranking_dataset", "topic_shifts", "moment_state", "interest_model")  # fmt: skip
-"""All that a state runs through; what is judged and listed comes of it."""
+"""All that a state runs through; what is evaluated and listed comes of it."""
 QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 
 
@@ -107,7 +107,7 @@ class Replay:
         )
         assert result.success
         self.counts["runs"] += 1
-        self.counts["runs that restate"] += RESTATES in tags
+        self.counts["runs that restate"] += REPROCESSES in tags
         first, last = spanned(tags) or ("", "")
         slices = [key for key in self.made.lake.slices("candidates") if first <= key <= last]
         self.counts["slices materialised"] += len(slices)

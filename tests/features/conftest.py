@@ -42,7 +42,7 @@ class Oracle:
         self.kinds = {"click": "clicks", "comment": "comments"} | dict.fromkeys(self.settings.valued, "views")
         self.expected = cache(self.expected)  # type: ignore[method-assign]
         self.version = cache(self.version)  # type: ignore[method-assign]
-        self.sights = [(r, c) for r in self.lists for c in r["candidates"]]
+        self.exposures = [(r, c) for r in self.lists for c in r["candidates"]]
         self.sight_of = [self.answered(d) for d in self.done]
         self.facts = sorted([*self.exposures(), *self.interactions()], key=lambda fact: fact.at)
 
@@ -61,29 +61,29 @@ class Oracle:
     def answered(self, done: Row) -> tuple[Row, Row] | None:
         """The list and candidate that an interaction answers: the user's latest sight of the item, if not too old."""
         window = self.project.labels.attribution
-        sights = [
+        exposures = [
             (r, c)
-            for r, c in self.sights
+            for r, c in self.exposures
             if (r["user_id"], c["item_id"]) == (done["user_id"], done["item_id"])
             and timedelta(0) <= done["known_at"] - r["shown_at"] <= window
         ]
-        return max(sights, key=lambda s: (s[0]["shown_at"], s[0]["impression_id"]), default=None)
+        return max(exposures, key=lambda s: (s[0]["shown_at"], s[0]["impression_id"]), default=None)
 
     def expected(self, position: int, before: datetime) -> float:
         """The click rate of a position."""
-        shown = sum(min(c["position"], 100) == position and r["shown_at"] < before for r, c in self.sights)
+        shown = sum(min(c["position"], 100) == position and r["shown_at"] < before for r, c in self.exposures)
         clicks = sum(
-            sight is not None
-            and min(sight[1]["position"], 100) == position
+            exposure is not None
+            and min(exposure[1]["position"], 100) == position
             and done["kind"] == "click"
             and done["known_at"] < before
-            for done, sight in zip(self.done, self.sight_of, strict=True)
+            for done, exposure in zip(self.done, self.sight_of, strict=True)
         )
         strength = self.settings.prior_strength
         return (clicks + strength * 0.05) / (shown + strength)
 
     def exposures(self) -> Iterable[Fact]:
-        for r, c in self.sights:
+        for r, c in self.exposures:
             place = min(c["position"], 100)
             amounts = {
                 "exposures": 1.0,
@@ -95,7 +95,7 @@ class Oracle:
             yield Fact(r["shown_at"], r["user_id"], c["item_id"], values, surface, amounts)
 
     def interactions(self) -> Iterable[Fact]:
-        for d, sight in zip(self.done, self.sight_of, strict=True):
+        for d, exposure in zip(self.done, self.sight_of, strict=True):
             if d["kind"] not in self.kinds:
                 continue
             amounts = {self.kinds[d["kind"]]: 1.0}
@@ -104,7 +104,7 @@ class Oracle:
             if d["kind"] == "click":
                 said = self.numbers(d["item_id"], d["known_at"])
                 amounts |= {f"known {name}": 1.0 for name in said} | {f"sum {n}": v for n, v in said.items()}
-            surface = {fact["value"] for fact in sight[0]["context"]} if sight else set()
+            surface = {fact["value"] for fact in exposure[0]["context"]} if exposure else set()
             values = self.values(d["item_id"], d["known_at"])
             yield Fact(d["known_at"], d["user_id"], d["item_id"], values, surface, amounts)
 
@@ -113,9 +113,9 @@ class Oracle:
         kept: list[Fact] = []
         for fact in facts:
             if fact.at < as_of:
-                silent = kept and fact.at - kept[-1].at > self.settings.forget_after
+                silent = kept and fact.at - kept[-1].at > self.settings.ttl
                 kept = [fact] if silent else [*kept, fact]
-        return [] if kept and as_of - kept[-1].at > self.settings.forget_after else kept
+        return [] if kept and as_of - kept[-1].at > self.settings.ttl else kept
 
     def passes(self, user: str) -> list[tuple[datetime, str]]:
         """(instant, item) of what the user left untouched."""
@@ -131,7 +131,7 @@ class Oracle:
                     and r["shown_at"] <= d["known_at"] <= left_at
                     for d in self.done
                 )
-                if not taken and c["position"] <= self.settings.passed_per_list:
+                if not taken and c["position"] <= self.settings.skips_per_impression:
                     found.append((left_at, c["item_id"]))
         return found
 
@@ -141,7 +141,9 @@ class Oracle:
 
     def mean_text(self, before: datetime) -> list[float]:
         """Of all that was shown, or else of the catalogue; to 1/16384, as vectors are kept."""
-        shown = [self.vector(c["item_id"], r["shown_at"]) for r, c in self.sights if r["shown_at"] < before]
+        shown = [
+            self.vector(c["item_id"], r["shown_at"]) for r, c in self.exposures if r["shown_at"] < before
+        ]
         texts = [v for v in shown if v] or [
             v for i in {i["item_id"] for i in self.items} if (v := self.vector(i, before))
         ]
@@ -151,7 +153,7 @@ class Oracle:
         self, item: str, past: list[tuple[Any, ...]], as_of: datetime
     ) -> tuple[float, float, float]:
         """Mean, greatest and soft greatest similarity to the newest of the past, seen from the mean text."""
-        known = [m for m in past if timedelta(0) < as_of - m[0] <= self.settings.forget_after]
+        known = [m for m in past if timedelta(0) < as_of - m[0] <= self.settings.ttl]
         others = [self.vector(moment[1], as_of) for moment in sorted(known)[-self.settings.text_history :]]
         own, texts = self.vector(item, as_of), [o for o in others if o]
         if own is None or not texts:
@@ -170,7 +172,7 @@ class Oracle:
             met = [fact for fact in facts if (attribute, value) in fact.values]
             silences = 0
             for before, fact in zip([met[0], *met], met, strict=False):
-                silences += fact.at - before.at > self.settings.forget_after
+                silences += fact.at - before.at > self.settings.ttl
                 takes[value, silences] += "clicks" in fact.amounts
         shares = [n / takes.total() for n in takes.values() if n]
         return sum(p * math.log(1 / p) for p in shares) if shares else math.nan
@@ -178,7 +180,7 @@ class Oracle:
     def session(self, impression: Row) -> dict[str, float]:
         """Back from the list, under its session id, over breaks that are not too long."""
         user, as_of = impression["user_id"], impression["shown_at"]
-        gap = min(self.settings.session_gap, self.settings.forget_after)
+        gap = min(self.settings.session_gap, self.settings.ttl)
         same = ("user_id", "session_id")
         earlier = [
             r["shown_at"]

@@ -182,7 +182,7 @@ class View:
             "pair_seen": float(seen > 0),
             "pair_exposures": seen,
             "pair_clicks": taken,
-            "pair_passed": seen - taken,
+            "pair_skips": seen - taken,
             **{f"pair_{name}": self.total(self.of_pair, name, "none") for _, name in self.others},
             "pair_hours_since": self.hours(self.of_pair),
             "pair_hours_since_click": self.hours(clicked(self.of_pair)),

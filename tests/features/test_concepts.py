@@ -10,13 +10,14 @@ import pytest
 from features.config.project import Project
 from features.events.labels import attribute
 from features.state import SliceEvents, start
-from features.state.histories import PASSED, moments
+from features.state.histories import SKIPPED, moments
 
 
 @pytest.fixture(scope="module")
 def project(toy: SimpleNamespace) -> Project:
     return toy.project(
-        labels={"attribution": "30m"}, features={"passed_per_list": 8, "remembered": 128, "text_history": 20}
+        labels={"attribution": "30m"},
+        features={"skips_per_impression": 8, "max_history": 128, "text_history": 20},
     )
 
 
@@ -48,10 +49,10 @@ def events(toy: SimpleNamespace) -> SliceEvents:
         (
             "r2",
             "b",
-            {"pair_seen": 1, "pair_exposures": 1, "pair_clicks": 0, "pair_passed": 1, "item_clicks_all": 0},
+            {"pair_seen": 1, "pair_exposures": 1, "pair_clicks": 0, "pair_skips": 1, "item_clicks_all": 0},
         ),
         ("r3", "b", {"pair_seen": 0, "item_exposures_all": 2, "item_clicks_all": 0}),
-        ("r4", "b", {"pair_exposures": 2, "pair_clicks": 1, "pair_passed": 1, "item_clicks_all": 1}),
+        ("r4", "b", {"pair_exposures": 2, "pair_clicks": 1, "pair_skips": 1, "item_clicks_all": 1}),
         ("r5", "c", {"pair_exposures": 1, "pair_clicks": 1, "item_clicks_all": 1}),
     ],
 )
@@ -80,14 +81,14 @@ def test_an_item_is_skipped_when_its_impression_closes(
     before_r2, before_r4 = (toy.at(minute) - timedelta(microseconds=1) for minute in (605, 610))
     closed, ended = toy.at(640), toy.at(690)
     assert of_ann.select("item_id", "action", "known_at").rows() == [
-        ("a", PASSED, before_r2),
-        ("b", PASSED, before_r2),
-        ("c", PASSED, before_r2),
+        ("a", SKIPPED, before_r2),
+        ("b", SKIPPED, before_r2),
+        ("c", SKIPPED, before_r2),
         ("b", "click", toy.at(607)),
-        ("d", PASSED, before_r4),
-        ("a", PASSED, closed),
-        ("b", PASSED, closed),
+        ("d", SKIPPED, before_r4),
+        ("a", SKIPPED, closed),
+        ("b", SKIPPED, closed),
         ("c", "click", toy.at(645)),
-        ("b", PASSED, ended),
-        ("c", PASSED, ended),
+        ("b", SKIPPED, ended),
+        ("c", SKIPPED, ended),
     ]

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from features.behaviour import advance, measure, read_and_advance, read_features
+from features.behaviour import advance, lookup_and_update, measure, read_features
 from features.catalogue import catalogue, features
 from features.catalogue.plan import FeaturePlan, compile_plan
 from features.config.project import Project
@@ -61,12 +61,12 @@ def test_a_slice_in_small_chunks_and_threads_is_the_same_to_the_bit(
     world: SliceEvents = data.draw(toy.worlds())
     project: Project = data.draw(toy.projects())
     events, vectors = toy.between(world, toy.START, toy.END), toy.vectors(world.items)
-    whole, state = read_and_advance(start(project), events, toy.END, project, vectors)
+    whole, state = lookup_and_update(start(project), events, toy.END, project, vectors)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(passing, "CHUNK", rows)
         patch.setattr(threads, "_shared", lambda _: shared)
-        cut, cut_state = read_and_advance(start(project), events, toy.END, project, vectors)
+        cut, cut_state = lookup_and_update(start(project), events, toy.END, project, vectors)
 
     assert cut.equals(whole)
     assert all(cut_state.tables()[name].equals(found) for name, found in state.tables().items())
@@ -97,7 +97,7 @@ def test_when_expired_entries_are_dropped_changes_nothing(toy: SimpleNamespace, 
 def test_an_entry_that_an_early_click_renews_is_not_swept_for_a_late_list(
     toy: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    project = toy.project(features={"forget_after": "40m"})
+    project = toy.project(features={"ttl": "40m"})
     lists = toy.impressions(("r", "u", toy.at(10), ["a"]), ("s", "u", toy.at(80), ["a"]))
     events = SliceEvents(toy.items(), lists, toy.interactions(("u", "a", "click", toy.at(45))))
     sweeping(monkeypatch)
@@ -211,7 +211,7 @@ def test_reading_and_advancing_at_once_is_reading_and_advancing(
     project: Project = data.draw(toy.projects())
     events, vectors = toy.between(world, toy.START, toy.END), toy.vectors(world.items)
 
-    features, state = read_and_advance(start(project), events, toy.END, project, vectors)
+    features, state = lookup_and_update(start(project), events, toy.END, project, vectors)
 
     assert features.equals(read_features(start(project), events, project, vectors))
     apart = advance(start(project), events, toy.END, project)

@@ -59,7 +59,7 @@ def test_only_the_newest_are_read(toy: SimpleNamespace) -> None:
 
 
 def test_what_is_long_ago_or_not_yet_known_is_not_read(toy: SimpleNamespace) -> None:
-    (found,) = texts(toy, ("east", 29), ("west", 30), ("east", 60), ("east", 61), forget_after="30m")
+    (found,) = texts(toy, ("east", 29), ("west", 30), ("east", 60), ("east", 61), ttl="30m")
 
     assert found["text_clicked_max"] == pytest.approx(-1.0)
 

@@ -10,7 +10,7 @@ from features.behaviour import advance
 from features.config.project import Project
 from features.schemas import InterestScores
 from features.state import SliceEvents, start
-from features.state.histories import PASSED
+from features.state.histories import SKIPPED
 from models.interest.items import attribute_code, id_code
 from models.interest_input import (
     InterestInput,
@@ -63,7 +63,7 @@ def read(given: InterestInput) -> dict[str, Any]:
 
 
 def test_the_vocabulary_is_the_declared_kinds_and_passed(project: Project) -> None:
-    assert actions(project) == ("click", "comment", PASSED)
+    assert actions(project) == ("click", "comment", SKIPPED)
 
 
 def test_the_project_section_is_the_configuration(project: Project) -> None:

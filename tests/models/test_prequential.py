@@ -8,7 +8,7 @@ import pytest
 from features.behaviour import advance
 from features.events.item_versions import versions
 from features.state import SliceEvents, start
-from models.prequential import SCORERS, Background, judge_slice, promotion_values, score_slice
+from models.prequential import SCORERS, Background, evaluate_slice, promotion_values, score_slice
 from models.ranker import Ranker
 
 
@@ -73,11 +73,11 @@ def test_beside_the_scores_stand_the_probability_and_who_is_new(scored: pl.DataF
 def test_every_judgement_holds_the_ranker_beside_itself_without_text_and_without_behaviour(
     scored: pl.DataFrame, toy: SimpleNamespace
 ) -> None:
-    judgement = judge_slice(scored, toy.project(evaluation={"few": 15}))
-    assert {"full", "behaviour_only", "text_only"} <= set(judgement.as_json()["scorers"])
-    assert judgement.as_json("new_users")["scorers"]["full"]["mrr"]["mean"] == 1.0
+    result = evaluate_slice(scored, toy.project(evaluation={"min_impressions": 15}))
+    assert {"full", "behaviour_only", "text_only"} <= set(result.as_json()["scorers"])
+    assert result.as_json("new_users")["scorers"]["full"]["mrr"]["mean"] == 1.0
     # A list restricted to the only item with a category has nothing else to put it above.
-    assert judgement.left_out["category: b"] == 0
+    assert result.left_out["category: b"] == 0
 
 
 def test_a_champion_is_scored_on_the_same_lists_in_all_and_in_guarded_segments(

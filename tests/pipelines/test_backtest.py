@@ -7,7 +7,7 @@ from unittest.mock import Mock
 
 import pytest
 
-from features.behaviour import read_and_advance
+from features.behaviour import lookup_and_update
 from features.errors import ProjectError
 from models.evaluation.metrics import METRICS
 from models.evaluation.seed_variance import GAIN
@@ -27,10 +27,10 @@ TINY = (
     "interest.heads=2",
     "interest.window=8",
     "interest.max_tokens=8",
-    "ranker.rounds=5",
-    "ranker.min_leaf=5",
+    "ranker.num_iterations=5",
+    "ranker.min_data_in_leaf=5",
     "promotion.resamples=100",
-    "evaluation.few=1",
+    "evaluation.min_impressions=1",
 )
 
 
@@ -57,8 +57,8 @@ def plain(deployment: Deployment) -> dict[str, Any]:
 def test_seeds_share_one_walk_and_the_first_gives_the_figures(
     deployment: Deployment, plain: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    counted = Mock(wraps=read_and_advance)
-    monkeypatch.setattr(chain, "read_and_advance", counted)
+    counted = Mock(wraps=lookup_and_update)
+    monkeypatch.setattr(chain, "lookup_and_update", counted)
 
     found = backtest(deployment, CUT, seeds=(1, 2))
 

@@ -27,7 +27,7 @@ def test_a_lost_registry_is_said_before_a_run_goes_on_from_what_it_judged(deploy
     registry.name.return_value = "newsroom-ranker"
     deployment.__dict__["registry"] = registry
     with pytest.raises(
-        ModelError, match=r"2026-01-06 was judged by a version of newsroom-ranker, .* knows none"
+        ModelError, match=r"2026-01-06 was evaluated by a version of newsroom-ranker, .* knows none"
     ):
         deployment.require_versions("2026-01-07")
     deployment.require_versions("2026-01-05")

@@ -11,7 +11,7 @@ import pytest
 
 from features.config.project import Project
 from features.errors import ProjectError
-from models.correctable import MENDABLE
+from models.correctable import CORRECTABLE
 from pipelines.deployment import Deployment
 from pipelines.preflight import gap, last_with_events, partitions, preflight
 
@@ -44,7 +44,7 @@ def test_what_no_run_can_have_is_said_at_once(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
-    with pytest.raises(MENDABLE) as caught:
+    with pytest.raises(CORRECTABLE) as caught:
         preflight(small_newsroom(tmp_path, override))
     assert said in str(caught.value)
 

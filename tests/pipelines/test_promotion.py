@@ -6,7 +6,7 @@ from collections.abc import Callable
 import polars as pl
 import pytest
 
-from features.behaviour import read_and_advance
+from features.behaviour import lookup_and_update
 from features.errors import ModelError
 from features.events.labels import attribute
 from features.ranking_dataset import assemble, feature_columns
@@ -21,15 +21,15 @@ from pipelines.lake import STATE
 from pipelines.promoting import promote
 
 SLICES = ["2026-01-05", "2026-01-06", "2026-01-07"]
-JUDGED = (
+EVALUATED = (
     "source.newsroom.users=40",
     "source.newsroom.impressions_a_day=220",
     "source.newsroom.list_size=10",
-    "ranker.rounds=40",
-    "ranker.early_stopping=10",
-    "ranker.min_leaf=10",
+    "ranker.num_iterations=40",
+    "ranker.early_stopping_round=10",
+    "ranker.min_data_in_leaf=10",
     "lists.k=4",
-    "evaluation.few=5",
+    "evaluation.min_impressions=5",
 )
 
 
@@ -37,8 +37,8 @@ JUDGED = (
 def deployment(
     tmp_path_factory: pytest.TempPathFactory, small_newsroom: Callable[..., Deployment]
 ) -> Deployment:
-    """Everything that a judge reads of the three days, without an interest model."""
-    made = small_newsroom(tmp_path_factory.mktemp("home"), *JUDGED)
+    """Everything that a evaluate reads of the three days, without an interest model."""
+    made = small_newsroom(tmp_path_factory.mktemp("home"), *EVALUATED)
     found, state = made.ingest(), start(made.project)
     for slice in SLICES:
         items, impressions, interactions = (
@@ -48,7 +48,7 @@ def deployment(
         labels = attribute(impressions, found.interactions.drop("slice"), made.project.labels)
         _, end = made.project.slices.window(slice)
         events, vectors = SliceEvents(items, impressions, interactions), ItemVectors.create_empty()
-        features, state = read_and_advance(state, events, end, made.project, vectors)
+        features, state = lookup_and_update(state, events, end, made.project, vectors)
         unknown = labels.select("impression_id", "item_id").with_columns(
             interest_score=pl.lit(None, pl.Float32), interest_slice=pl.lit(None, pl.String)
         )
@@ -82,7 +82,7 @@ def _register(deployment: Deployment, ranker: Ranker, slice: str, run: str) -> s
 
 
 def _judge(deployment: Deployment, slice: str, run: str) -> dict[str, object]:
-    """Run what judges a slice, as part of a Dagster run; the slice's row of `promotion`."""
+    """Run what evaluates a slice, as part of a Dagster run; the slice's row of `promotion`."""
     job = advance_job(deployment)
     chosen = [asset_key(deployment.project, name) for name in ("evaluation", "exposure", "promotion")]
     assert job.execute_in_process(partition_key=slice, run_id=run, asset_selection=chosen).success
@@ -98,7 +98,7 @@ def test_the_better_takes_over_the_worse_stays_out_and_a_rollback_restores(deplo
     assert (first["promoted"], first["challenger"], first["champion_before"]) == (True, plain, None)
     assert "There is no champion yet" in str(first["reasons"])
 
-    # Two runs at the same time: each registers for the same slice before either judges.
+    # Two runs at the same time: each registers for the same slice before either evaluates.
     worse = _register(deployment, _fit(deployment, SLICES[:2], shuffled=True), SLICES[1], one)
     better = _register(deployment, _fit(deployment, SLICES[:2]), SLICES[1], other)
 
@@ -110,7 +110,7 @@ def test_the_better_takes_over_the_worse_stays_out_and_a_rollback_restores(deplo
     assert "below the +0.0000 asked for" in str(refused["reasons"])
     assert "it may be worse by more than the margin" in str(refused["reasons"])
     assert deployment.registry.champion() == (plain, SLICES[0])
-    assert deployment.judged(SLICES[2]) == (worse, SLICES[1])
+    assert deployment.evaluated(SLICES[2]) == (worse, SLICES[1])
 
     taken = _judge(deployment, SLICES[2], other)
 
@@ -130,7 +130,7 @@ def test_a_version_that_another_run_registers_after_the_judgement_is_not_promote
     deployment: Deployment,
 ) -> None:
     late = str(uuid.uuid4())
-    before = deployment.judged(SLICES[2])
+    before = deployment.evaluated(SLICES[2])
     _register(deployment, _fit(deployment, SLICES[:2], shuffled=True), SLICES[1], late)
     job = advance_job(deployment)
 
@@ -142,14 +142,14 @@ def test_a_version_that_another_run_registers_after_the_judgement_is_not_promote
 
 def test_a_judgement_says_whom_it_judged_and_what_the_first_places_show(deployment: Deployment) -> None:
     scored = deployment.lake.read("evaluation_scores", [SLICES[2]])
-    judged = deployment.lake.read("evaluation", [SLICES[2]])
+    evaluated = deployment.lake.read("evaluation", [SLICES[2]])
     shown = deployment.lake.read("exposure", [SLICES[2]])
     assert scored["click_probability"].is_between(0, 1).all()
     assert (scored["ranker_slice"] < scored["slice"]).all()
     known = deployment.lake.read("items").filter(pl.col("attributes").list.len() > 0)["item_id"].implode()
     assert scored.filter(pl.col("item_id").is_in(known))["attributes"].null_count() < scored.height / 20
-    assert {"all", "new_items", "06–12 h"} < set(judged["segment"])
-    assert any(name.startswith("category: ") for name in judged["segment"])
+    assert {"all", "new_items", "06–12 h"} < set(evaluated["segment"])
+    assert any(name.startswith("category: ") for name in evaluated["segment"])
     assert set(shown["attribute"]) == set(deployment.project.items.categorical)
     places = shown.group_by("scorer", "attribute").agg(pl.col("places").sum())["places"]
     assert places.to_list() == pytest.approx([4 * scored["impression_id"].n_unique()] * places.len())

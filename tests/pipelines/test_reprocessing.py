@@ -15,14 +15,14 @@ from pipelines.definitions import advance_job, define
 from pipelines.deployment import Deployment
 from pipelines.monitoring.monitors import MONITORS, View
 from pipelines.triggers.arrival import arrivals, late_interactions
-from pipelines.triggers.partitions import RESTATES, span, spanned
+from pipelines.triggers.partitions import REPROCESSES, span, spanned
 
 SMALLER = (
     "source.newsroom.impressions_a_day=60",
     'features.select=["item_*", "user_*", "!*_z"]',
     "interest.width=16",
     "interest.heads=1",
-    "ranker.rounds=5",
+    "ranker.num_iterations=5",
     "ranker.folds=2",
     "promotion.resamples=100",
     "lists.users=2",
@@ -35,7 +35,7 @@ QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 TABLES = ("items", "impressions", "interactions", "candidates", "rejects", "features", "item_vectors",
           "interest_scores", "ranking_dataset", "topic_shifts")  # fmt: skip
 CHAIN = [*TABLES, "moment_state", "interest_model"]
-"""All that a state runs through; what is judged and listed comes of these tables."""
+"""All that a state runs through; what is evaluated and listed comes of these tables."""
 
 
 def day_of(event: dict[str, Any]) -> str:
@@ -122,7 +122,7 @@ def test_late_clicks_restate_their_slice_and_what_came_of_it(
         run(made, instance, asked)
         (asked,) = tick(late)
         assert spanned(asked.tags) == (DAYS[1], DAYS[2])
-        assert asked.tags[RESTATES] == DAYS[1]
+        assert asked.tags[REPROCESSES] == DAYS[1]
         run(made, instance, asked)
         assert tick(late) == tick(arriving) == []
 

@@ -14,7 +14,7 @@ from pipelines.deployment import Deployment
 from pipelines.terminal import Terminal
 from pipelines.tuning import tune
 
-TINY = ("ranker.rounds=4", "ranker.min_leaf=5", "ranker.folds=1", "labels.gains={click=1.0}")
+TINY = ("ranker.num_iterations=4", "ranker.min_data_in_leaf=5", "ranker.folds=1", "labels.gains={click=1.0}")
 
 
 @pytest.fixture

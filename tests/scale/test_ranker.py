@@ -54,7 +54,12 @@ def lake(tmp_path: Path) -> Lake:
 
 
 def _fit(lake: Lake, toy: Any, engine: Engine, rounds: int = 30) -> rankers.Fit:
-    settings = {"rounds": rounds, "early_stopping": rounds, "min_leaf": 10, "leaves": 5}
+    settings = {
+        "num_iterations": rounds,
+        "early_stopping_round": rounds,
+        "min_data_in_leaf": 10,
+        "num_leaves": 5,
+    }
     project = toy.project(
         slices={"start": START, "every": "1d"},
         labels={"gains": {"click": 1.0}},

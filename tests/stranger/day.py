@@ -31,7 +31,7 @@ SMALL = (
     "slices.end=2026-01-07T00:00:00Z",
     "interest.epochs=1",
     "interest.max_tokens=16",
-    "ranker.rounds=20",
+    "ranker.num_iterations=20",
     "lists.users=5",
     "lists.pool=20",
 )

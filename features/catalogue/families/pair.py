@@ -23,7 +23,7 @@ def pair_features(project: Project) -> Iterator[Feature]:
         True,
     )
     yield Feature("pair_clicks", "pair", "times this user took this item", taken, METARANK, True)
-    yield Feature("pair_passed", "pair", "times this user passed over this item", shown - taken, "", True)
+    yield Feature("pair_skips", "pair", "times this user passed over this item", shown - taken, "", True)
     for kind, quantity in list(kinds_counted(project).items())[1:]:
         times = counted("user_item", quantity, "none")
         yield Feature(f"pair_{quantity}", "pair", f"times this user had a {kind} with this item", times)

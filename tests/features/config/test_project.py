@@ -47,7 +47,7 @@ def test_a_project_knows_its_folder_and_stays_as_it_is(file: Path) -> None:
     ("override", "section", "value"),
     [
         ("seed=7", None, 7),
-        ("ranker.leaves=15", "ranker", 15),
+        ("ranker.num_leaves=15", "ranker", 15),
         ("ranker.position_bias='none'", "ranker", "none"),
         ('items.numeric=["length", "rating"]', "items", ("length", "rating")),
         ('source.path="other.jsonl"', "source", "other.jsonl"),
@@ -75,8 +75,8 @@ def test_the_last_override_wins(file: Path) -> None:
         ("source.path=other.jsonl", "text needs quotes, for example 'source.path=\"other.jsonl\"'"),
         ("seed=", "is not a TOML value"),
         ("name.part=1", "'name' is a value, not a section"),
-        ("ranker.leaves=1", "ranker.leaves: Input should be greater than or equal to 2 (found '1')"),
-        ("ranker.leaves=true", "ranker.leaves"),
+        ("ranker.num_leaves=1", "ranker.num_leaves: Input should be greater than or equal to 2 (found '1')"),
+        ("ranker.num_leaves=true", "ranker.num_leaves"),
         ('name="Mine!"', "name: String should match pattern"),
         ("labels.gains={}", "labels.gains"),
         ('labels.attribution="soon"', "labels.attribution: 'soon' is not a duration"),
@@ -109,7 +109,7 @@ def test_a_wrong_value_is_named_with_what_was_expected(file: Path, override: str
     ("override", "said"),
     [
         ("sead=1", "sead: unknown key; did you mean 'seed'?"),
-        ("ranker.leafs=3", "ranker.leafs: unknown key; did you mean 'leaves'?"),
+        ("ranker.num_leafs=3", "ranker.num_leafs: unknown key; did you mean 'num_leaves'?"),
         ('source.newsroom.user="x"', "source.newsroom.user: unknown key; did you mean 'users'?"),
         ('source.tables={shape = "lists", clickd = "x"}', "unknown key; did you mean 'clicked'?"),
         ("zzz=1", "zzz: unknown key; known keys: checks, context, evaluation, features"),
@@ -131,10 +131,10 @@ def test_every_kind_of_segment_can_be_guarded(file: Path) -> None:
 
 
 def test_every_mistake_is_told_at_once(file: Path) -> None:
-    message = wrong(file, "sead=1", "ranker.leaves=0")
+    message = wrong(file, "sead=1", "ranker.num_leaves=0")
 
     assert "sead" in message
-    assert "ranker.leaves" in message
+    assert "ranker.num_leaves" in message
 
 
 @pytest.mark.parametrize(

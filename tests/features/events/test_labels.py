@@ -126,7 +126,7 @@ def test_a_slice_is_restated_where_something_late_is_worth_more(
 ) -> None:
     known = interactions(("r", "a", "click", AT), late)
 
-    found = labels.restated(
+    found = labels.reprocessed(
         sliced(("r", AT), ("later", SINCE)), arriving(known, AT, SINCE + 2 * MINUTE), SINCE, LABELS
     )
 
@@ -155,7 +155,7 @@ def test_late_interactions_change_the_labels_of_the_restated_slices_and_of_no_ot
     known_at = [at + facts[number][-1] * MINUTE for number, (*_, at) in enumerate(happened)]
     done = arriving(interactions(*happened), *known_at)
 
-    found = labels.restated(lists, done, SINCE, LABELS)
+    found = labels.reprocessed(lists, done, SINCE, LABELS)
 
     in_time = done.filter(pl.col("known_at") < SINCE)
     for (key,), there in lists.filter(pl.col("shown_at") < SINCE).group_by("slice"):

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from features.behaviour import Answers, answer_globals, read_and_advance
+from features.behaviour import Answers, lookup_and_update, lookup_globals
 from features.buckets import bucket
 from features.config.project import Project
 from features.state import OWN, SHARED, MomentState, SliceEvents, counters, is_global, restore, start
@@ -38,7 +38,7 @@ def apart(
     declared, before, every = counters(project), state.tables(), in_order(events)
     placed = place(state, every, code(every.impressions, state.counted), project)
     nobody = SliceEvents(events.items, every.impressions.drop("user_id"), pl.DataFrame())
-    answers, after = answer_globals(state, nobody, placed.drop("user_id"), until, project, vectors)  # type: ignore[arg-type]
+    answers, after = lookup_globals(state, nobody, placed.drop("user_id"), until, project, vectors)  # type: ignore[arg-type]
     lists = every.impressions["user_id"]
     rows = lists.gather(
         pl.int_range(len(lists), eager=True)
@@ -59,7 +59,7 @@ def apart(
         given_ = Answers(
             answers.by_list.filter(listed), answers.by_candidate.filter(shown), answers.expected.filter(shown)
         )
-        features, then = read_and_advance(mine, part, until, project, vectors, given_)  # type: ignore[arg-type]
+        features, then = lookup_and_update(mine, part, until, project, vectors, given_)  # type: ignore[arg-type]
         found.append(features)
         states.append(then.tables())
     tables = {
@@ -77,7 +77,7 @@ def assert_same(
     for until in (*cuts, toy.END):
         events = toy.between(world, state.at, until)
         found, tables = apart(state, events, until, project, vectors, buckets)
-        expected, state = read_and_advance(state, events, until, project, vectors)
+        expected, state = lookup_and_update(state, events, until, project, vectors)
         assert found.sort(KEYS).equals(expected.sort(KEYS))
         for name, table in state.tables().items():
             plain = [c for c, dtype in table.schema.items() if not dtype.is_nested() and not dtype.is_float()]

@@ -59,7 +59,7 @@ def test_a_slice_in_which_nothing_happened_only_passes_time(
 def test_what_nothing_touched_for_long_is_dropped_and_all_else_stays(
     toy: SimpleNamespace, events: SliceEvents
 ) -> None:
-    project = toy.project(features={"forget_after": "1h"})
+    project = toy.project(features={"ttl": "1h"})
     again = SliceEvents(toy.items(), toy.impressions(("s", "v", toy.at(130), ["b"])), toy.interactions())
     state = advance(start(project), events, toy.at(125), project)
 
@@ -76,7 +76,7 @@ def test_what_nothing_touched_for_long_is_dropped_and_all_else_stays(
 
 
 def test_a_state_does_not_grow_with_history(toy: SimpleNamespace) -> None:
-    project = toy.project(features={"forget_after": "2h"})
+    project = toy.project(features={"ttl": "2h"})
 
     def sizes(hours: int) -> dict[str, int]:
         lists = [
@@ -100,7 +100,7 @@ def test_people_whose_tastes_are_silent_keep_them_as_long_as_they_are_remembered
     toy: SimpleNamespace,
 ) -> None:
     # Clicks on one value, then only sights for longer than anything is remembered, then one more click.
-    project = toy.project(features={"forget_after": "1h"})
+    project = toy.project(features={"ttl": "1h"})
     lists = [(f"r{n}", "u", toy.at(30 * n), ["a"]) for n in range(1, 8)]
     clicks = [("u", "a", "click", toy.at(minute)) for minute in (31, 32, 33, 200)]
     told = SliceEvents(

@@ -7,7 +7,7 @@ from features.behaviour import advance
 from features.config.project import Project
 from features.schemas import Moments
 from features.state import MomentState, SliceEvents, start
-from features.state.histories import PASSED, exposed, moments
+from features.state.histories import SKIPPED, exposed, moments
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +50,7 @@ def test_a_list_is_left_when_the_window_ends(
 ) -> None:
     assert told(start(project), events, project) == [
         ("b", "click", toy.at(65)),
-        ("a", PASSED, toy.at(80)),
+        ("a", SKIPPED, toy.at(80)),
     ]
 
 
@@ -63,10 +63,10 @@ def test_a_list_is_left_just_before_the_users_next_one(
     followed = SliceEvents(events.items, shown, events.interactions)
 
     assert told(start(project), followed, project)[:4] == [
-        ("a", PASSED, toy.at(63, -1)),
-        ("b", PASSED, toy.at(63, -1)),
+        ("a", SKIPPED, toy.at(63, -1)),
+        ("b", SKIPPED, toy.at(63, -1)),
         ("b", "click", toy.at(65)),
-        ("d", PASSED, toy.at(83)),
+        ("d", SKIPPED, toy.at(83)),
     ]
 
 
@@ -76,7 +76,7 @@ def test_two_lists_at_one_instant_do_not_close_each_other(toy: SimpleNamespace, 
 
     assert told(start(project), both, project) == [
         ("a", "click", toy.at(80)),
-        ("b", PASSED, toy.at(80)),
+        ("b", SKIPPED, toy.at(80)),
     ]
 
 
@@ -88,7 +88,7 @@ def test_what_happened_before_the_list_was_shown_is_not_its_answer(
 
     assert told(start(project), early, project) == [
         ("a", "click", toy.at(59)),
-        ("a", PASSED, toy.at(80)),
+        ("a", SKIPPED, toy.at(80)),
     ]
 
 
@@ -142,7 +142,7 @@ def test_passes_do_not_crowd_out_clicks(toy: SimpleNamespace, project: Project) 
 
 
 def test_what_is_long_ago_is_forgotten_wherever_time_is_cut(toy: SimpleNamespace) -> None:
-    project = toy.project(features={"forget_after": "2h"})
+    project = toy.project(features={"ttl": "2h"})
     clicks = [("u", f"i{n}", "click", toy.at(40 * n)) for n in range(16)]
     old = SliceEvents(toy.items(), toy.impressions(), toy.interactions(*clicks))
 

@@ -69,7 +69,7 @@ def test_lists_at_one_instant_do_not_see_each_other(toy: SimpleNamespace) -> Non
 def test_whose_user_is_forgotten_begins_anew(toy: SimpleNamespace) -> None:
     lists = [("u", 10, "s"), ("u", 31, "s")]
 
-    assert begun(toy, lists, forget_after="20m") == [(10, 0), (31, 0)]
+    assert begun(toy, lists, ttl="20m") == [(10, 0), (31, 0)]
 
 
 def test_a_session_remembers_what_stood_counted_when_it_began(toy: SimpleNamespace) -> None:

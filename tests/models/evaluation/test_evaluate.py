@@ -6,7 +6,7 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 from features.errors import ModelError, TableError
-from models.evaluation.evaluate import calibration, calibration_error, difference, judge
+from models.evaluation.evaluate import calibration, calibration_error, difference, evaluate
 from models.evaluation.metrics import METRICS, per_impression, pooled_auc
 
 
@@ -30,29 +30,29 @@ def _world(impressions: int = 120, size: int = 8, seed: int = 0, prefix: str = "
     )
 
 
-def _mean(judged, scorer: str, metric: str, segment: str = "all") -> dict:  # type: ignore[no-untyped-def,type-arg]
-    return judged.table.row(by_predicate=(pl.col("scorer") == scorer) & (pl.col("metric") == metric)
+def _mean(evaluated, scorer: str, metric: str, segment: str = "all") -> dict:  # type: ignore[no-untyped-def,type-arg]
+    return evaluated.table.row(by_predicate=(pl.col("scorer") == scorer) & (pl.col("metric") == metric)
                             & (pl.col("segment") == segment), named=True)  # fmt: skip
 
 
 def test_means_are_over_judged_impressions_and_the_others_are_counted() -> None:
     frame = _world()
-    judged = judge(frame, ["good", "noise"])
+    evaluated = evaluate(frame, ["good", "noise"])
     singles = per_impression(frame.rename({"good": "score"}))
-    assert judged.impressions + judged.skipped == 120
-    assert judged.skipped == singles["auc"].null_count() > 0
+    assert evaluated.impressions + evaluated.skipped == 120
+    assert evaluated.skipped == singles["auc"].null_count() > 0
     for metric in METRICS:
-        row = _mean(judged, "good", metric)
+        row = _mean(evaluated, "good", metric)
         assert row["mean"] == pytest.approx(singles[metric].mean(), abs=1e-12)
         # All of a list of eight are among its first ten.
         assert row["low"] < row["mean"] < row["high"] or (metric == "recall@10" and row["low"] == 1.0)
-        assert row["impressions"] == judged.impressions
-    assert _mean(judged, "good", "auc")["low"] > _mean(judged, "noise", "auc")["high"]
+        assert row["impressions"] == evaluated.impressions
+    assert _mean(evaluated, "good", "auc")["low"] > _mean(evaluated, "noise", "auc")["high"]
 
 
 def test_pooled_auc_is_over_every_row_and_its_interval_agrees_with_a_plain_bootstrap() -> None:
     frame = _world().with_columns(good=pl.col("good").round(0))
-    row = _mean(judge(frame, ["good"], seed=3), "good", "pooled_auc")
+    row = _mean(evaluate(frame, ["good"], seed=3), "good", "pooled_auc")
     labels, scores = frame["label"].to_numpy().reshape(120, 8), frame["good"].to_numpy().reshape(120, 8)
     assert row["mean"] == pytest.approx(roc_auc_score(labels.ravel(), scores.ravel()), abs=1e-12)
     drawn = np.random.default_rng(3).integers(0, 120, (200, 120))
@@ -63,44 +63,46 @@ def test_pooled_auc_is_over_every_row_and_its_interval_agrees_with_a_plain_boots
 
 def test_pooled_auc_judges_lists_of_one() -> None:
     frame = _world(impressions=300, size=1)
-    judged = judge(frame, ["good"])
-    assert (judged.impressions, judged.skipped, judged.headline) == (300, 0, "pooled_auc")
-    assert set(judged.table["metric"]) == {"pooled_auc", "log_loss"}
-    assert _mean(judged, "good", "pooled_auc")["mean"] == pooled_auc(frame.rename({"good": "score"}))
+    evaluated = evaluate(frame, ["good"])
+    assert (evaluated.impressions, evaluated.skipped, evaluated.headline) == (300, 0, "pooled_auc")
+    assert set(evaluated.table["metric"]) == {"pooled_auc", "log_loss"}
+    assert _mean(evaluated, "good", "pooled_auc")["mean"] == pooled_auc(frame.rename({"good": "score"}))
 
 
 def test_json_has_the_shape_that_is_promised_and_no_nan() -> None:
-    result = judge(_world(), ["good", "noise"]).as_json()
+    result = evaluate(_world(), ["good", "noise"]).as_json()
     assert set(result) == {"impressions", "headline", "scorers"}
     assert set(result["scorers"]) == {"good", "noise"}
     for metrics in result["scorers"].values():
         assert set(metrics) == {*METRICS, "pooled_auc"}
         assert all(set(interval) == {"mean", "low", "high"} for interval in metrics.values())
-    json.dumps(judge(_world().clear(), ["good"]).as_json(), allow_nan=False)
+    json.dumps(evaluate(_world().clear(), ["good"]).as_json(), allow_nan=False)
 
 
 def test_judging_nothing_gives_nulls_for_every_metric() -> None:
-    judged = judge(_world().clear(), ["good", "noise"])
-    assert (judged.impressions, judged.skipped) == (0, 0)
-    assert judged.table.height == 2 * (len(METRICS) + 1)
-    assert judged.table["mean"].null_count() == judged.table.height
+    evaluated = evaluate(_world().clear(), ["good", "noise"])
+    assert (evaluated.impressions, evaluated.skipped) == (0, 0)
+    assert evaluated.table.height == 2 * (len(METRICS) + 1)
+    assert evaluated.table["mean"].null_count() == evaluated.table.height
 
 
 def test_row_order_does_not_matter_and_the_same_seed_gives_the_same_figures() -> None:
     frame = _world()
-    once = judge(frame, ["good", "noise"], {"new": pl.col("item_new")}, seed=4)
-    again = judge(frame.sample(fraction=1.0, shuffle=True, seed=9), ["good", "noise"], {"new": pl.col("item_new")}, seed=4)  # fmt: skip  # noqa: E501
+    once = evaluate(frame, ["good", "noise"], {"new": pl.col("item_new")}, seed=4)
+    again = evaluate(frame.sample(fraction=1.0, shuffle=True, seed=9), ["good", "noise"], {"new": pl.col("item_new")}, seed=4)  # fmt: skip  # noqa: E501
     assert once.table.equals(again.table)
     assert once.values.equals(again.values)
-    assert not once.table.equals(judge(frame, ["good", "noise"], {"new": pl.col("item_new")}, seed=5).table)
+    assert not once.table.equals(
+        evaluate(frame, ["good", "noise"], {"new": pl.col("item_new")}, seed=5).table
+    )
 
 
 def test_a_user_segment_chooses_impressions_and_an_item_segment_candidates() -> None:
     frame = _world()
-    judged = judge(frame, ["good"], {"new users": pl.col("user_new"), "new items": pl.col("item_new")})
-    users = judged.values.filter(pl.col("segment") == "new users")
-    items = judged.values.filter(pl.col("segment") == "new items")
-    whole = judged.values.filter(pl.col("segment") == "all").drop("segment")
+    evaluated = evaluate(frame, ["good"], {"new users": pl.col("user_new"), "new items": pl.col("item_new")})
+    users = evaluated.values.filter(pl.col("segment") == "new users")
+    items = evaluated.values.filter(pl.col("segment") == "new items")
+    whole = evaluated.values.filter(pl.col("segment") == "all").drop("segment")
     assert users.height == 40
     assert users.drop("segment").equals(
         whole.filter(pl.col("impression_id").is_in(users["impression_id"].implode()))
@@ -116,33 +118,33 @@ def test_a_segment_of_few_impressions_is_left_out_and_said_to_be() -> None:
         "common": pl.col("user_new"),
         "none": pl.lit(False),
     }
-    everything = judge(_world(), ["good"], segments)
-    judged = judge(_world(), ["good"], segments, few=20)
+    everything = evaluate(_world(), ["good"], segments)
+    evaluated = evaluate(_world(), ["good"], segments, few=20)
     rare = everything.values.filter(pl.col("segment") == "rare")["auc"].drop_nulls().len()
-    assert judged.left_out == {"rare": rare, "none": 0}
+    assert evaluated.left_out == {"rare": rare, "none": 0}
     assert 0 < rare < 20
     assert everything.left_out == {}
     for told in ("table", "values"):
         kept = getattr(everything, told).filter(~pl.col("segment").is_in(["rare", "none"]))
-        assert getattr(judged, told).equals(kept)
+        assert getattr(evaluated, told).equals(kept)
 
 
 def test_pooled_auc_has_an_interval_over_all_rows_and_a_mean_in_segments() -> None:
     frame = _world()
-    judged = judge(frame, ["good"], {"new users": pl.col("user_new")})
-    assert _mean(judged, "good", "pooled_auc")["low"] is not None
-    apart = _mean(judged, "good", "pooled_auc", "new users")
+    evaluated = evaluate(frame, ["good"], {"new users": pl.col("user_new")})
+    assert _mean(evaluated, "good", "pooled_auc")["low"] is not None
+    apart = _mean(evaluated, "good", "pooled_auc", "new users")
     assert apart["mean"] == pooled_auc(frame.filter("user_new").rename({"good": "score"}))
     assert (apart["low"], apart["high"]) == (None, None)
 
 
 def test_a_paired_interval_is_narrower_than_the_difference_of_two_intervals() -> None:
-    judged = judge(_world(), ["good", "near", "noise"])
-    paired = difference(judged.values, "good", "near")
-    good, near = (_mean(judged, scorer, "ndcg@10") for scorer in ("good", "near"))
+    evaluated = evaluate(_world(), ["good", "near", "noise"])
+    paired = difference(evaluated.values, "good", "near")
+    good, near = (_mean(evaluated, scorer, "ndcg@10") for scorer in ("good", "near"))
     assert paired.mean == pytest.approx(good["mean"] - near["mean"], abs=1e-12)
     assert paired.high - paired.low < 0.5 * ((good["high"] - good["low"]) + (near["high"] - near["low"]))
-    assert difference(judged.values, "good", "noise").low > 0
+    assert difference(evaluated.values, "good", "noise").low > 0
 
 
 def test_the_interval_covers_the_truth_about_as_often_as_it_says() -> None:
@@ -162,17 +164,17 @@ def test_the_interval_covers_the_truth_about_as_often_as_it_says() -> None:
 
 
 def test_a_difference_needs_the_same_impressions() -> None:
-    values = judge(_world(), ["good", "noise"]).values
+    values = evaluate(_world(), ["good", "noise"]).values
     short = values.filter((pl.col("scorer") == "good") | (pl.col("impression_id") != "i0003"))
-    with pytest.raises(ModelError, match="'noise' was judged on 119 impressions, 'good' on 120"):
+    with pytest.raises(ModelError, match="'noise' was evaluated on 119 impressions, 'good' on 120"):
         difference(short, "good", "noise")
-    with pytest.raises(ModelError, match="'absent' was judged on 0"):
+    with pytest.raises(ModelError, match="'absent' was evaluated on 0"):
         difference(values, "good", "absent")
 
 
 def test_a_missing_score_column_is_named() -> None:
     with pytest.raises(TableError, match="evaluation needs the columns full"):
-        judge(_world(), ["good", "full"])
+        evaluate(_world(), ["good", "full"])
 
 
 def test_calibration_of_true_probabilities_is_close_and_of_doubled_ones_is_not() -> None:

@@ -106,12 +106,18 @@ def test_a_value_gets_the_places_of_its_items() -> None:
     found = exposure(_kinds(_frame(), said), ["narrow", "wide"], ["category"], k=2)
     narrow = {row["value"]: row for row in found.filter(scorer="narrow").iter_rows(named=True)}
     assert (narrow["a"]["places"], narrow["b"]["places"], narrow[None]["places"]) == (200, 0, 0)
-    assert (narrow["a"]["of_places"], narrow["a"]["of_candidates"], narrow["a"]["of_clicks"]) == (
+    assert (
+        narrow["a"]["share_of_positions"],
+        narrow["a"]["share_of_candidates"],
+        narrow["a"]["share_of_clicks"],
+    ) == (
         1.0,
         0.2,
         1.0,
     )
-    wide = {row["value"]: row["of_places"] for row in found.filter(scorer="wide").iter_rows(named=True)}
+    wide = {
+        row["value"]: row["share_of_positions"] for row in found.filter(scorer="wide").iter_rows(named=True)
+    }
     assert wide == pytest.approx({None: 0.7, "a": 0.2, "b": 0.1})
 
 
@@ -119,10 +125,10 @@ def test_an_item_of_several_values_counts_for_each_in_equal_parts_and_shares_sum
     said = {f"item{n}": [("tags", f"t{n % 3}"), ("tags", f"t{n % 4}")] for n in range(8)}
     found = exposure(_kinds(_frame(20), said | {"item9": []}), ["wide", "narrow"], ["tags", "absent"], k=3)
     sums = found.group_by("scorer", "attribute").agg(
-        pl.col("of_places", "of_candidates", "of_clicks", "places").sum()
+        pl.col("share_of_positions", "share_of_candidates", "share_of_clicks", "places").sum()
     )
     assert sums.height == 4
-    for share in ("of_places", "of_candidates", "of_clicks"):
+    for share in ("share_of_positions", "share_of_candidates", "share_of_clicks"):
         assert sums[share].to_list() == pytest.approx([1.0] * 4)
     assert sums["places"].to_list() == pytest.approx([60.0] * 4)
     # item0, item4 … have one value twice named once: it counts in full.
@@ -134,6 +140,6 @@ def test_an_item_of_several_values_counts_for_each_in_equal_parts_and_shares_sum
 def test_shares_of_nothing_are_null_and_no_attributes_give_no_rows() -> None:
     frame = _kinds(_frame(2), {"item1": [("category", "a")]})
     found = exposure(frame.with_columns(clicked=pl.lit(False)), ["wide"], ["category"])
-    assert found["of_clicks"].null_count() == found.height == 2
+    assert found["share_of_clicks"].null_count() == found.height == 2
     assert exposure(frame, ["wide"], []).is_empty()
     assert exposure(frame.clear(), ["wide"], ["category"]).is_empty()

@@ -103,7 +103,7 @@ def test_every_metric_agrees_with_loops_and_scikit_learn_to_1e_12_whatever_ties(
 @given(_lists(), st.randoms(use_true_random=False))
 def test_judging_chosen_rows_is_judging_a_frame_of_them(frame: pl.DataFrame, random: object) -> None:
     chosen = np.array([random.random() < 0.6 for _ in range(frame.height)])  # type: ignore[attr-defined]
-    apart = Lists(frame, ["score"]).judge("score", chosen)
+    apart = Lists(frame, ["score"]).measure("score", chosen)
     assert apart.equals(per_impression(frame.filter(pl.Series(chosen))))
 
 

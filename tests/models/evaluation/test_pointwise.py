@@ -4,7 +4,7 @@ import pytest
 from sklearn.metrics import log_loss, roc_auc_score
 
 from features.errors import ModelError
-from models.evaluation.evaluate import difference, judge
+from models.evaluation.evaluate import difference, evaluate
 
 
 def _world(count: int = 300, seed: int = 0) -> pl.DataFrame:
@@ -26,9 +26,9 @@ def _world(count: int = 300, seed: int = 0) -> pl.DataFrame:
 
 def test_auc_and_log_loss_agree_with_scikit_learn() -> None:
     frame = _world()
-    judged = judge(frame, ["good", "noise"], {"new": pl.col("new")}, probabilities={"good": "chance"})
+    evaluated = evaluate(frame, ["good", "noise"], {"new": pl.col("new")}, probabilities={"good": "chance"})
     for segment, rows in (("all", frame), ("new", frame.filter("new"))):
-        told = judged.as_json(segment)["scorers"]
+        told = evaluated.as_json(segment)["scorers"]
         clicked = (rows["label"] > 0).to_numpy()
         for scorer in ("good", "noise"):
             assert told[scorer]["pooled_auc"]["mean"] == pytest.approx(
@@ -38,21 +38,21 @@ def test_auc_and_log_loss_agree_with_scikit_learn() -> None:
         assert told["noise"]["log_loss"]["mean"] is None
         auc = told["good"]["pooled_auc"]
         assert auc["low"] < auc["mean"] < auc["high"]
-    assert (judged.headline, judged.impressions, judged.skipped) == ("pooled_auc", 300, 0)
+    assert (evaluated.headline, evaluated.impressions, evaluated.skipped) == ("pooled_auc", 300, 0)
 
 
 def test_differences_of_auc_are_paired() -> None:
     frame = _world().with_columns(near=pl.col("good") + 0.01 * pl.col("noise"))
-    values = judge(frame, ["good", "near", "noise"]).values
+    values = evaluate(frame, ["good", "near", "noise"]).values
     assert difference(values, "good", "noise", "pooled_auc").low > 0
     paired = difference(values, "good", "near", "pooled_auc")
-    alone = judge(frame, ["good"]).as_json()["scorers"]["good"]["pooled_auc"]
+    alone = evaluate(frame, ["good"]).as_json()["scorers"]["good"]["pooled_auc"]
     assert paired.high - paired.low < (alone["high"] - alone["low"]) / 5
     with pytest.raises(ModelError, match="not the same ones"):
         difference(values.filter((pl.col("scorer") == "good") | (pl.col("impression_id") > "i0009")), "good", "near", "pooled_auc")  # fmt: skip  # noqa: E501
 
 
 def test_where_all_labels_are_on_one_side_nothing_is_judged() -> None:
-    judged = judge(_world().with_columns(label=1.0), ["good"], probabilities={"good": "chance"})
-    assert (judged.impressions, judged.skipped) == (0, 300)
-    assert judged.as_json()["scorers"]["good"]["pooled_auc"]["mean"] is None
+    evaluated = evaluate(_world().with_columns(label=1.0), ["good"], probabilities={"good": "chance"})
+    assert (evaluated.impressions, evaluated.skipped) == (0, 300)
+    assert evaluated.as_json()["scorers"]["good"]["pooled_auc"]["mean"] is None

@@ -22,7 +22,7 @@ def _values(count: int = 200, **gains: float) -> pl.DataFrame:
                 "impression_id": [f"i{n:04}" for n in range(count)],
                 "ndcg@10": difficulty + gain + random.normal(0, 0.01, count),
             }
-        ).with_columns(judged=True)
+        ).with_columns(evaluated=True)
         for scorer, gain in gains.items()
     )
 
@@ -60,8 +60,10 @@ def test_a_guarded_segment_of_few_or_no_impressions_says_so_and_does_not_block()
         _guarded(-0.5, MIN_IMPRESSIONS - 1), Promotion(guard={"new_users": 0.03, "new_items": 0.03})
     )
     assert decision.promote
-    assert decision.reasons[3].startswith("Only 29 impressions could be judged in 'new users'; 30 are needed")
-    assert decision.reasons[4].startswith("Only 0 impressions could be judged in 'new items'")
+    assert decision.reasons[3].startswith(
+        "Only 29 impressions could be evaluated in 'new users'; 30 are needed"
+    )
+    assert decision.reasons[4].startswith("Only 0 impressions could be evaluated in 'new items'")
     assert decision.figures()["guard_slack"] is None
 
 
@@ -91,7 +93,7 @@ def test_a_better_challenger_is_promoted_and_the_reasons_carry_the_figures() -> 
     assert decision.difference.low > 0.04
     assert decision.impressions == 200
     assert decision.against == "champion"
-    assert decision.reasons[0] == "200 impressions were judged."
+    assert decision.reasons[0] == "200 impressions were evaluated."
     assert f"{decision.difference.mean:+.4f}" in decision.reasons[1]
     assert f"[{decision.difference.low:+.4f}, {decision.difference.high:+.4f}]" in decision.reasons[2]
 
@@ -139,12 +141,12 @@ def test_too_few_impressions_decide_nothing(champion: str | None) -> None:
     )
     decision = _decide(values, Promotion(), seed=1, champion=champion)
     assert not decision.promote
-    assert decision.reasons[0] == "Only 29 impressions could be judged; 30 are needed to decide."
+    assert decision.reasons[0] == "Only 29 impressions could be evaluated; 30 are needed to decide."
 
 
 def test_unjudged_impressions_do_not_count() -> None:
     values = _values(challenger=0.05, champion=0.0).with_columns(
-        pl.lit(None, pl.Float64).alias("ndcg@10"), judged=False
+        pl.lit(None, pl.Float64).alias("ndcg@10"), evaluated=False
     )
     decision = _decide(values, Promotion(), seed=1)
     assert (decision.promote, decision.impressions, len(decision.reasons)) == (False, 0, 1)

@@ -2,14 +2,16 @@ import polars as pl
 import pytest
 
 from features.config.sections import Promotion
-from models.evaluation.evaluate import Judgement, judge
+from models.evaluation.evaluate import EvaluationResult, evaluate
 from models.evaluation.seed_variance import GAIN, gain, seed_variance
 
 LABELS = [1.0, 0.0, 0.0, 0.0, 1.0, 0.0]
 RIGHT, WRONG = LABELS, [-label for label in LABELS]
 
 
-def judged(full: list[float], behaviour_only: list[float], labels: list[float] = LABELS) -> Judgement:
+def evaluated(
+    full: list[float], behaviour_only: list[float], labels: list[float] = LABELS
+) -> EvaluationResult:
     """Two lists of three."""
     frame = pl.DataFrame(
         {
@@ -20,21 +22,21 @@ def judged(full: list[float], behaviour_only: list[float], labels: list[float] =
             "behaviour_only": behaviour_only,
         }
     )
-    return judge(frame, ("full", "behaviour_only"), resamples=100)
+    return evaluate(frame, ("full", "behaviour_only"), resamples=100)
 
 
 def test_the_gain_is_that_of_the_full_ranker_over_behaviour() -> None:
-    found = gain(judged(RIGHT, WRONG), Promotion(), 1)
+    found = gain(evaluated(RIGHT, WRONG), Promotion(), 1)
 
     assert found["auc"] == {"mean": 1.0, "low": 1.0, "high": 1.0}
     assert found["mrr"]["mean"] == pytest.approx(1 - 1 / 3)
-    assert gain(judged(WRONG, RIGHT), Promotion(), 1)["auc"]["mean"] == -1.0
+    assert gain(evaluated(WRONG, RIGHT), Promotion(), 1)["auc"]["mean"] == -1.0
 
 
 def test_the_seed_variance_is_the_mean_and_deviation_over_seeds() -> None:
     half = [1.0, 0.0, 0.0, 1.0, 0.0, 1.0]  # one list right, one wrong
 
-    found = seed_variance([judged(RIGHT, WRONG), judged(half, WRONG), judged(WRONG, WRONG)])
+    found = seed_variance([evaluated(RIGHT, WRONG), evaluated(half, WRONG), evaluated(WRONG, WRONG)])
 
     assert found["full"]["auc"] == {"mean": 0.5, "deviation": 0.5, "values": [1.0, 0.5, 0.0]}
     assert found["behaviour_only"]["auc"] == {"mean": 0.0, "deviation": 0.0, "values": [0.0, 0.0, 0.0]}
@@ -42,10 +44,10 @@ def test_the_seed_variance_is_the_mean_and_deviation_over_seeds() -> None:
 
 
 def test_where_nothing_was_judged_there_is_no_mean() -> None:
-    nothing = judged(RIGHT, WRONG, labels=[0.0] * 6)
+    nothing = evaluated(RIGHT, WRONG, labels=[0.0] * 6)
 
-    found = seed_variance([nothing, judged(RIGHT, WRONG)])
+    found = seed_variance([nothing, evaluated(RIGHT, WRONG)])
 
     assert found["full"]["auc"] == {"mean": None, "deviation": None, "values": [None, 1.0]}
     assert found[GAIN]["auc"]["values"] == [None, 1.0]
-    assert seed_variance([judged(RIGHT, WRONG)])["full"]["auc"]["deviation"] is None
+    assert seed_variance([evaluated(RIGHT, WRONG)])["full"]["auc"]["deviation"] is None

@@ -29,7 +29,7 @@ def _scored(sizes: list[int], hours: list[int], values: list[list[tuple[str, str
 
 
 def _project(toy: SimpleNamespace, **sections: object) -> Project:
-    return toy.project(**{"evaluation": {"largest": 1}, "promotion": {"guard": {}}} | sections)  # type: ignore[no-any-return]
+    return toy.project(**{"evaluation": {"top_values": 1}, "promotion": {"guard": {}}} | sections)  # type: ignore[no-any-return]
 
 
 def test_the_largest_values_of_each_attribute_are_segments_of_their_items(toy: SimpleNamespace) -> None:
@@ -45,12 +45,12 @@ def test_the_largest_values_of_each_attribute_are_segments_of_their_items(toy: S
         False,
     ]
     assert scored.filter(found["tags: x"]).height == 1
-    assert [*segments(scored, _project(toy, evaluation={"largest": 0}))] == ["new_users", "new_items"]
+    assert [*segments(scored, _project(toy, evaluation={"top_values": 0}))] == ["new_users", "new_items"]
 
 
 def test_a_value_of_one_attribute_is_not_that_of_another(toy: SimpleNamespace) -> None:
     scored = _scored([4], [3], [[("category", "x")], [("tags", "x")], [("tags", "x"), ("category", "y")], []])
-    found = segments(scored, _project(toy, evaluation={"largest": 2}))
+    found = segments(scored, _project(toy, evaluation={"top_values": 2}))
     assert {name: scored.filter(found[name]).height for name in found if ":" in name} == {
         "category: x": 1,
         "category: y": 1,

@@ -12,7 +12,7 @@ import pytest
 from features.config.sections import Labels
 from features.config.sections import Ranker as Settings
 from features.errors import ModelError, TableError
-from models.evaluation.evaluate import calibration, calibration_error, difference, judge
+from models.evaluation.evaluate import calibration, calibration_error, difference, evaluate
 from models.ranker import Ranker, fit, load
 
 COLUMNS = ("item_ctr_1d", "user_category_ctr_7d", "pair_seen", "interest_score")
@@ -52,7 +52,7 @@ def test_it_learns_the_planted_rule_and_beats_shuffled_labels(fitted: Ranker) ->
     shuffled = _dataset().with_columns(pl.col("label").shuffle(seed=1).over("impression_id"))
     noise = fit(shuffled, COLUMNS, SETTINGS, LABELS, seed=1)
     world = _dataset(seed=9)
-    means = judge(
+    means = evaluate(
         world.with_columns(full=fitted.score(world), noise=noise.score(world)), ["full", "noise", "taste"]
     )
     full, chance, best = (
@@ -74,7 +74,7 @@ def test_what_it_was_fitted_on_is_told(fitted: Ranker) -> None:
     assert fitted.info["rows"] == usable.height < dataset.height
     assert fitted.info["impressions"] == usable["impression_id"].n_unique()
     assert fitted.info["slices"] == ["2026-01-05", "2026-01-06", "2026-01-07"]
-    assert 1 <= fitted.info["best_iteration"] <= SETTINGS.rounds
+    assert 1 <= fitted.info["best_iteration"] <= SETTINGS.num_iterations
     assert [one.current_iteration() for one in fitted.boosters] == [fitted.info["best_iteration"]]
     assert 0 < fitted.info["validation"] <= 1
     assert (fitted.info["objective"], fitted.info["validation_metric"]) == ("lambdarank", "ndcg@10")
@@ -182,8 +182,8 @@ def test_position_bias_is_taken_up_in_training_and_never_needed_in_scoring(how: 
         ).score(unbiased)
         for name in ("none", how)
     }
-    judged = judge(unbiased.with_columns(**scores), ["none", how])
-    assert difference(judged.values, how, "none").low > 0
+    evaluated = evaluate(unbiased.with_columns(**scores), ["none", how])
+    assert difference(evaluated.values, how, "none").low > 0
 
 
 def test_one_slice_stops_early_on_its_last_impressions() -> None:

@@ -9,7 +9,7 @@ from features.errors import ModelError
 from models.ranker.tuning import SETTINGS, Trial, Tuning, tune
 
 NEWSROOM = Path(__file__).parents[3] / "projects" / "newsroom.toml"
-QUICK = ("ranker.rounds=4", "ranker.min_leaf=5", "ranker.folds=1", "labels.gains={click=1.0}")
+QUICK = ("ranker.num_iterations=4", "ranker.min_data_in_leaf=5", "ranker.folds=1", "labels.gains={click=1.0}")
 
 
 def _dataset(slices: int = 4, lists: int = 30) -> pl.DataFrame:

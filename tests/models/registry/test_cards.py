@@ -4,10 +4,10 @@ import polars as pl
 import pytest
 
 from features.config.project import load
-from models.evaluation.evaluate import judge
+from models.evaluation.evaluate import evaluate
 from models.interest.config import InterestConfig
 from models.registry.interest_card import interest_card
-from models.registry.ranker_card import JUDGED, judged, ranker_card, shortened, with_section
+from models.registry.ranker_card import EVALUATED, evaluated, ranker_card, shortened, with_section
 
 TAGS = {"window": "2026-01-04 … 2026-01-05", "interest_version": "4", "tables": "items@3 features@7"}
 
@@ -57,12 +57,12 @@ def test_a_judgement_takes_the_place_of_what_was_not_known_yet(card):
             "new": [True, True, False, False],
         }
     )
-    judgement = judge(scored, ["full", "random"], {"new_users": pl.col("new")}, resamples=100)
+    result = evaluate(scored, ["full", "random"], {"new_users": pl.col("new")}, resamples=100)
 
-    amended = with_section(card, JUDGED, judged(judgement, "2026-01-06", "7"))
+    amended = with_section(card, EVALUATED, evaluated(result, "2026-01-06", "7"))
 
-    assert "Not judged yet" in card
-    assert "Not judged yet" not in amended
+    assert "Not evaluated yet" in card
+    assert "Not evaluated yet" not in amended
     assert "2 lists of 2026-01-06, which version 7 had not seen" in amended
     assert "| full | 1.000 (1.000–1.000) |" in amended
     assert "| new_users | 1 | 1.000 (1.000–1.000) |" in amended

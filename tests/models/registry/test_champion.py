@@ -48,8 +48,8 @@ def past(*steps: tuple[str, str, str | None]) -> list[Move]:
 def test_every_move_is_kept_with_its_slice_and_its_reason(registry):
     before = datetime.now(UTC)
 
-    assert registry.take_over("1", None, "It beats popularity.")
-    assert registry.take_over("2", "1", "It is no worse.")
+    assert registry.set_champion("1", None, "It beats popularity.")
+    assert registry.set_champion("2", "1", "It is no worse.")
     assert registry.promote("challenger", "a demo on Friday") == "3"
     assert registry.rollback("the demo is over") == "2"
 
@@ -91,23 +91,23 @@ def test_a_version_that_comes_back_by_hand_does_not_turn_rollback_in_a_circle(re
 
 def test_a_challenger_judged_against_another_champion_does_not_take_over(registry):
     first, second, third = "1", "2", "3"
-    registry.take_over(first, None, "")
+    registry.set_champion(first, None, "")
 
-    assert registry.take_over(third, first, "newer")
-    assert not registry.take_over(second, first, "judged against the first, and late")
-    assert not registry.take_over(second, None, "judged before there was any")
-    assert registry.take_over(third, first, "a retry")
+    assert registry.set_champion(third, first, "newer")
+    assert not registry.set_champion(second, first, "evaluated against the first, and late")
+    assert not registry.set_champion(second, None, "evaluated before there was any")
+    assert registry.set_champion(third, first, "a retry")
 
     assert told(registry) == [(first, "promoted by rule", None), (third, "promoted by rule", first)]
 
 
 def test_what_a_person_went_back_from_only_a_person_brings_again(registry):
-    registry.take_over("1", None, "")
-    registry.take_over("2", "1", "")
+    registry.set_champion("1", None, "")
+    registry.set_champion("2", "1", "")
     registry.rollback("its lists look odd")
 
-    assert not registry.take_over("2", "1", "The rule still says so.")
-    assert registry.take_over("3", "1", "A newer one may.")
+    assert not registry.set_champion("2", "1", "The rule still says so.")
+    assert registry.set_champion("3", "1", "A newer one may.")
     registry.rollback()
     registry.promote("2", "it was the phone, not the lists")
 

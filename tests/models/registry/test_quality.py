@@ -7,7 +7,7 @@ import pytest
 from models.registry.quality import Table, points
 from models.registry.versions import logged_model
 
-JUDGED = Table("ranking_dataset", 12, "s3://lake/newsroom/ranking_dataset")
+EVALUATED = Table("ranking_dataset", 12, "s3://lake/newsroom/ranking_dataset")
 EVALUATION = pl.DataFrame(
     [
         ("full", "ndcg@10", "all", 0.62, 0.6, 0.64),
@@ -32,11 +32,11 @@ def test_each_scorer_metric_and_segment_has_a_readable_name():
 
 
 @pytest.fixture
-def judged(registry, register):
-    """A version judged on two slices; its run, and its logged model as the store holds it now."""
-    version = register("2026-01-05", trained_on=[JUDGED._replace(version=7)])
-    registry.log_quality(version, 2, points(EVALUATION), JUDGED)
-    registry.log_quality(version, 3, points(EVALUATION), JUDGED._replace(version=13))
+def evaluated(registry, register):
+    """A version evaluated on two slices; its run, and its logged model as the store holds it now."""
+    version = register("2026-01-05", trained_on=[EVALUATED._replace(version=7)])
+    registry.log_quality(version, 2, points(EVALUATION), EVALUATED)
+    registry.log_quality(version, 3, points(EVALUATION), EVALUATED._replace(version=13))
     client = mlflow.MlflowClient(registry.tracking_uri)
     found = client.get_model_version("newsroom-ranker", version)
     return version, found.run_id, lambda: client.get_logged_model(logged_model(found)).metrics
@@ -48,8 +48,8 @@ def series(metrics, name):
     return [(m.step, m.value, m.dataset_name, m.dataset_digest) for m in found]
 
 
-def test_a_judged_version_has_a_point_a_slice_with_its_table_on_the_logged_model(judged):
-    _, _, metrics = judged
+def test_a_judged_version_has_a_point_a_slice_with_its_table_on_the_logged_model(evaluated):
+    _, _, metrics = evaluated
 
     assert series(metrics(), "full/ndcg_at_10") == [
         (2, 0.62, "ranking_dataset", "12"),
@@ -58,8 +58,8 @@ def test_a_judged_version_has_a_point_a_slice_with_its_table_on_the_logged_model
     assert {m.key for m in metrics()} >= points(EVALUATION).keys()
 
 
-def test_the_run_has_the_same_metrics_and_its_tables_as_inputs(judged, registry):
-    _, run_id, _ = judged
+def test_the_run_has_the_same_metrics_and_its_tables_as_inputs(evaluated, registry):
+    _, run_id, _ = evaluated
     run = mlflow.MlflowClient(registry.tracking_uri).get_run(run_id)
 
     assert run.data.metrics["segment/category_home_garden/full/pooled_auc"] == 0.7
@@ -68,22 +68,22 @@ def test_the_run_has_the_same_metrics_and_its_tables_as_inputs(judged, registry)
         for one in run.inputs.dataset_inputs
     }
     assert inputs == {
-        ("7", "training", JUDGED.location),
-        ("12", "evaluation", JUDGED.location),
-        ("13", "evaluation", JUDGED.location),
+        ("7", "training", EVALUATED.location),
+        ("12", "evaluation", EVALUATED.location),
+        ("13", "evaluation", EVALUATED.location),
     }
     assert registry.versions("ranker")[0]["metrics"] == {"ndcg@10": 0.61}
 
 
-def test_judging_a_slice_again_changes_nothing_but_what_is_another_value(judged, registry):
-    version, run, metrics = judged
+def test_judging_a_slice_again_changes_nothing_but_what_is_another_value(evaluated, registry):
+    version, run, metrics = evaluated
     before = len(metrics())
 
-    registry.log_quality(version, 3, points(EVALUATION), JUDGED._replace(version=14))
+    registry.log_quality(version, 3, points(EVALUATION), EVALUATED._replace(version=14))
     assert len(metrics()) == before
 
     registry.log_quality(
-        version, 3, points(EVALUATION) | {"full/ndcg_at_10": 0.8}, JUDGED._replace(version=15)
+        version, 3, points(EVALUATION) | {"full/ndcg_at_10": 0.8}, EVALUATED._replace(version=15)
     )
     assert len(metrics()) == before + 1
     assert series(metrics(), "full/ndcg_at_10")[-1] == (3, 0.8, "ranking_dataset", "15")

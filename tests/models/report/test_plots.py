@@ -37,9 +37,9 @@ TABLES = {
     report_figures.exposure_figure: pl.DataFrame(
         {
             "value": ["sport", None],
-            "of_candidates": [0.7, 0.3],
-            "of_places": [0.8, 0.2],
-            "of_clicks": [0.5, 0.5],
+            "share_of_candidates": [0.7, 0.3],
+            "share_of_positions": [0.8, 0.2],
+            "share_of_clicks": [0.5, 0.5],
         }
     ),
     report_figures.volume_figure: pl.DataFrame(

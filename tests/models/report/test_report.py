@@ -41,7 +41,7 @@ def report() -> ReportData:
     interval = {"mean": [0.0123, -0.0456], "low": [0.0101, -0.0567], "high": [0.0145, -0.0345]}
     return replace(
         EMPTY,
-        judged=7512,
+        evaluated=7512,
         overall=_measures("unused", ("",), 0.4).drop("unused"),
         gain=pl.DataFrame({"metric": ["ndcg@10", "auc"], **interval}),
         quality=_measures("slice", ("2026-01-13", "2026-01-14"), 0.3),
@@ -71,9 +71,9 @@ def report() -> ReportData:
             {
                 "attribute": ["category"] * 2,
                 "value": ["sport", None],
-                "of_candidates": [0.7, 0.3],
-                "of_places": [0.816, 0.184],
-                "of_clicks": [0.5, 0.5],
+                "share_of_candidates": [0.7, 0.3],
+                "share_of_positions": [0.816, 0.184],
+                "share_of_clicks": [0.5, 0.5],
             }
         ),
         beyond=pl.DataFrame({"scorer": ["random", "full"], "coverage": [0.987, 0.654], "gini": [0.1, None]}),
@@ -265,11 +265,11 @@ def test_everything_written_stands_out_from_its_ground(text):
 
 
 def test_means_that_could_not_be_taken_are_dashes(report):
-    unjudged = report.overall.with_columns(mean=pl.lit(None, pl.Float64), low=None, high=None)
+    not_evaluated = report.overall.with_columns(mean=pl.lit(None, pl.Float64), low=None, high=None)
 
-    text = page(replace(EMPTY, overall=unjudged))
+    text = page(replace(EMPTY, overall=not_evaluated))
 
-    assert "No slice has been judged" in text
+    assert "No slice has been evaluated" in text
     assert '<td class="number">–</td>' in text
 
 

@@ -39,7 +39,7 @@ def complaint(*words: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captu
     ("words", "said"),
     [
         (["check", "missing.toml"], "name one, for example projects/newsroom.toml"),
-        (["check", NEWSROOM, "--set", "ranker.leavs=3"], "did you mean 'leaves'?"),
+        (["check", NEWSROOM, "--set", "ranker.num_leavs=3"], "did you mean 'num_leaves'?"),
         (["check", NEWSROOM, "--set", "name=shop"], "text needs quotes"),
         (["check", NEWSROOM, "--set", 'features.select=["item_click"]'], "no feature is called 'item_click'"),
         (["check", NEWSROOM, "--set", 'interest.encoder="none"'], "encoder 'none' is neither packaged"),
@@ -83,9 +83,11 @@ def test_a_list_without_places_is_refused() -> None:
 def test_overrides_in_the_environment_hold_for_commands(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setenv("MOMENTRANK_SET", "ranker.leavs=3")
+    monkeypatch.setenv("MOMENTRANK_SET", "ranker.num_leavs=3")
 
-    assert "did you mean 'leaves'?" in complaint("check", NEWSROOM, monkeypatch=monkeypatch, capsys=capsys)
+    assert "did you mean 'num_leaves'?" in complaint(
+        "check", NEWSROOM, monkeypatch=monkeypatch, capsys=capsys
+    )
 
 
 def test_a_missing_log_names_the_folders_searched(

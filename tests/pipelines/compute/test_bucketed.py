@@ -10,7 +10,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from features.behaviour import read_and_advance
+from features.behaviour import lookup_and_update
 from features.config.project import Project
 from features.schemas import ItemVectors
 from features.state import SliceEvents, start
@@ -103,7 +103,7 @@ def test_slices_in_buckets_are_those_in_one_go(
     expected = Lake(str(tmp_path / "expected"))
     for slice, buckets in zip(project.slices.keys(toy.START, toy.END), (3, 1, 2), strict=True):
         until = project.slices.window(slice)[1]
-        features, state = read_and_advance(
+        features, state = lookup_and_update(
             state, toy.between(world, state.at, until), until, project, vectors
         )
         expected.write("features", slice, features)

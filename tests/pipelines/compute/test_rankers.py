@@ -54,7 +54,13 @@ def lake(tmp_path: Path) -> Lake:
 
 
 def _deployment(lake: Lake, toy: Any, ranker: dict[str, Any] | None = None, **scale: int) -> Any:
-    settings = {"rounds": 30, "early_stopping": 30, "min_leaf": 10, "leaves": 5, **(ranker or {})}
+    settings = {
+        "num_iterations": 30,
+        "early_stopping_round": 30,
+        "min_data_in_leaf": 10,
+        "num_leaves": 5,
+        **(ranker or {}),
+    }
     return SimpleNamespace(
         lake=lake,
         project=toy.project(

@@ -4,10 +4,10 @@ import polars as pl
 import pytest
 
 from pipelines.monitoring.anomalies import (
+    attribute_rates,
     click_noise,
     cosine_distance,
     robust_z,
-    topic_rates,
     topic_shifts,
     unusual,
 )
@@ -57,7 +57,7 @@ def test_rates_count_an_item_under_each_of_its_values() -> None:
             ],
         }
     )
-    rates = topic_rates(candidates, items)
+    rates = attribute_rates(candidates, items)
     assert rates.rows() == [("tag", "sea", 3, 2, pytest.approx(2 / 3)), ("tag", "sun", 2, 1, 0.5)]
 
 

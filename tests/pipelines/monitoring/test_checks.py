@@ -23,15 +23,17 @@ def table(**columns: list[object]) -> pl.DataFrame:
     return pl.DataFrame({**columns, "slice": ["2026-01-05"] * size})
 
 
-def judged(full: float) -> pl.DataFrame:
+def evaluated(full: float) -> pl.DataFrame:
     scorers = ["full", "random", "popularity"]
     return table(scorer=scorers, metric=["ndcg@10"] * 3, segment=["all"] * 3, mean=[full, 0.3, 0.4])
 
 
 def shares(one: float, other: float) -> pl.DataFrame:
     nothing = pl.Series([None, None], dtype=pl.Float64)
-    found = table(scorer=["full"] * 2, attribute=["category"] * 2, value=["a", None], of_places=[one, other])
-    return found.with_columns(of_candidates=pl.lit(0.5), of_clicks=nothing)
+    found = table(
+        scorer=["full"] * 2, attribute=["category"] * 2, value=["a", None], share_of_positions=[one, other]
+    )
+    return found.with_columns(share_of_candidates=pl.lit(0.5), share_of_clicks=nothing)
 
 
 CASES = {
@@ -83,8 +85,8 @@ CASES = {
         table(ranker_slice=["2026-01-05"]),
     ),
     ("exposure", "whole"): (shares(0.3, 0.7), shares(0.3, 0.6)),
-    ("evaluation", "beats_random"): (judged(0.5), judged(0.2)),
-    ("evaluation", "beats_popularity"): (judged(0.5), judged(0.35)),
+    ("evaluation", "beats_random"): (evaluated(0.5), evaluated(0.2)),
+    ("evaluation", "beats_popularity"): (evaluated(0.5), evaluated(0.35)),
 }
 
 

@@ -131,7 +131,7 @@ def test_a_threshold_is_the_project_s_to_set(tmp_path: Path) -> None:
 def test_before_anything_was_judged_calibration_waits(tmp_path: Path) -> None:
     found = look(tmp_path, "evaluation.calibration", {}, {})
     assert found.holds
-    assert found.said == "nothing was judged yet"
+    assert found.said == "nothing was evaluated yet"
 
 
 def test_a_slice_is_overdue_once_it_could_have_been_run_for_as_long_as_declared(tmp_path: Path) -> None:

@@ -76,7 +76,7 @@ def test_every_variable_is_heard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     (tmp_path / "own.toml").touch()
     monkeypatch.setenv("MOMENTRANK_HOME", "elsewhere")
     monkeypatch.setenv("MOMENTRANK_PROJECT", "own.toml")
-    monkeypatch.setenv("MOMENTRANK_SET", 'ranker.leaves=15\n\nsource.path="a.jsonl"\n')
+    monkeypatch.setenv("MOMENTRANK_SET", 'ranker.num_leaves=15\n\nsource.path="a.jsonl"\n')
     monkeypatch.setenv("MOMENTRANK_TRACKING_URI", "http://tracking:5000")
     monkeypatch.setenv("MOMENTRANK_LAKE", "s3://bucket/lake")
     monkeypatch.setenv("MOMENTRANK_ARTIFACTS", "s3://bucket/artifacts")
@@ -94,7 +94,7 @@ def test_every_variable_is_heard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
     assert found.home == tmp_path / "elsewhere"
     assert found.project == tmp_path / "own.toml"
-    assert found.overrides == ("ranker.leaves=15", 'source.path="a.jsonl"')
+    assert found.overrides == ("ranker.num_leaves=15", 'source.path="a.jsonl"')
     assert found.tracking_uri == "http://tracking:5000"
     assert found.lake == "s3://bucket/lake"
     assert found.artifacts == "s3://bucket/artifacts"
@@ -136,7 +136,7 @@ def test_a_process_in_another_folder_reads_the_same_settings(
         "HOME": "home",
         "DATA": "logs",
         "PROJECT": "own.toml",
-        "SET": "ranker.leaves=15\nseed=3",
+        "SET": "ranker.num_leaves=15\nseed=3",
         "TRACKING_URI": "sqlite:///own.db",
         "ARTIFACTS": "artifacts",
         "LAKE": "lake",
@@ -175,7 +175,7 @@ def test_several_projects_are_named_in_one_variable(tmp_path: Path, monkeypatch:
         ("MOMENTRANK_LAKE", "my%20lake", "Set MOMENTRANK_LAKE to a folder without them"),
         ("MOMENTRANK_DATA", "not_there", "name folders that exist"),
         ("MOMENTRANK_PROJECT", "not_there.toml", "name a project's TOML"),
-        ("MOMENTRANK_SET", "ranker.leaves", "write key.path=value"),
+        ("MOMENTRANK_SET", "ranker.num_leaves", "write key.path=value"),
         ("MOMENTRANK_TRACKING_URI", "./mlruns", "use sqlite:///FILE"),
         ("MOMENTRANK_DAGSTER_POSTGRES", "mysql://u:secret@db/runs", "write postgresql://"),
         ("MOMENTRANK_LAKE", "ftp://bucket/lake", "a URL that begins with file, s3"),

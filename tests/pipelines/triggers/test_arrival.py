@@ -15,7 +15,7 @@ from pipelines.event_log import EventLog, Record
 from pipelines.identities import Privacy
 from pipelines.lake import Lake
 from pipelines.triggers.arrival import LATE, arrivals, late_interactions, late_since, touched
-from pipelines.triggers.partitions import REASON, RESTATES, spanned
+from pipelines.triggers.partitions import REASON, REPROCESSES, spanned
 
 DAYS = [f"2026-01-{day:02}" for day in range(5, 13)]
 
@@ -121,7 +121,7 @@ def test_a_tick_takes_in_what_settled_and_asks_for_its_run(
     (asked,), after = tick(cursor)
     assert spanned(asked.tags) == (DAYS[1], DAYS[1])
     assert asked.tags[REASON] == "new logs arrived"
-    assert RESTATES not in asked.tags
+    assert REPROCESSES not in asked.tags
     refused = [record for record in deployment(tmp_path, kept).log.records() if record.refused]
     assert ["no readable row" in record.refused for record in refused] == [True]
     # Evaluated again with the cursor from before, as after a crash, the run has the same key.
@@ -134,7 +134,7 @@ def test_a_tick_takes_in_what_settled_and_asks_for_its_run(
     _, cursor = tick(after)
     (asked,), _ = tick(cursor)
     assert spanned(asked.tags) == (DAYS[1], DAYS[1])
-    assert asked.tags[RESTATES] == DAYS[1]
+    assert asked.tags[REPROCESSES] == DAYS[1]
 
 
 def materialise(instance: dg.DagsterInstance, slice: str, late: list[str]) -> None:
@@ -162,7 +162,7 @@ def test_late_slices_are_run_again_up_to_the_newest_once(
     found = tick(None)
     (asked,) = found.run_requests or []
     assert spanned(asked.tags) == (DAYS[1], DAYS[3])
-    assert asked.tags[RESTATES] == f"{DAYS[1]} {DAYS[2]}"
+    assert asked.tags[REPROCESSES] == f"{DAYS[1]} {DAYS[2]}"
     assert DAYS[1] in asked.tags[REASON]
     assert not tick(found.cursor).run_requests
     # Run again since, they are late no more, whatever the cursor says.

@@ -259,10 +259,10 @@ def test_the_world_is_not_easy(candidates):
     candidates = candidates.with_columns(
         chance=pl.col("item_id").hash(3), as_shown=-pl.col("position"), best=pl.col("click_probability")
     )
-    judged = candidates.filter(pl.col("shown_at") >= START_MS + DAY)
+    evaluated = candidates.filter(pl.col("shown_at") >= START_MS + DAY)
 
     chance, as_shown, popularity, best = (
-        ndcg(judged, score) for score in ("chance", "as_shown", "popularity", "best")
+        ndcg(evaluated, score) for score in ("chance", "as_shown", "popularity", "best")
     )
 
     assert 0.6 < best < 0.75
