@@ -94,15 +94,25 @@ def _texts(state: MomentState, layout: "Layout", given: pl.DataFrame) -> _Texts:
 
     kept: _Texts | None = layout.described.texts
     if kept is None or kept.given is not given:
-        vectors, shown = _whole(layout.described.found, given), _whole(state.exposed, given)
-        times = state.exposed["exposures"].to_numpy() * (lengths(shown) > 0)
-        # Of integers: whatever the order, the sum is the same to the bit.
-        total = np.array([times @ column for column in shown.T.astype(np.int64)])
-        kept = layout.described.texts = _Texts(given, vectors, lengths(vectors), total, int(times.sum()))
+        vectors = whole_vectors(layout.described.found, given)
+        total, times = shown_sum(state.exposed, given)
+        kept = layout.described.texts = _Texts(given, vectors, lengths(vectors), total, times)
     return kept
 
 
-def _whole(versions: pl.DataFrame, vectors: pl.DataFrame) -> Vectors:
+def shown_sum(exposed: pl.DataFrame, vectors: pl.DataFrame) -> tuple[Ints, int]:
+    """Sum of the vectors of all texts shown (`MomentState.exposed`), and their number.
+
+    Of integers: whatever the order, the sum is the same to the bit.
+    """
+    from features.similarity_kernels import lengths
+
+    shown = whole_vectors(exposed, vectors)
+    times = exposed["exposures"].to_numpy() * (lengths(shown) > 0)
+    return np.array([times @ column for column in shown.T.astype(np.int64)]), int(times.sum())
+
+
+def whole_vectors(versions: pl.DataFrame, vectors: pl.DataFrame) -> Vectors:
     """Vectors of item versions as whole numbers, a row each; zeros without text."""
     from features.similarity_kernels import UNIT
 

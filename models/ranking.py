@@ -25,12 +25,19 @@ def require(frame: pl.DataFrame, columns: Sequence[str], reader: str) -> None:
 
 def stable_hash(ids: pl.Series, seed: int = 0) -> pl.Series:
     """UInt64 hash of each text in `ids`, equal on every machine; another seed is another hash."""
-    salt = seed.to_bytes(16, "little", signed=True)
     unique = ids.cast(pl.String).unique()
-    hashes = [
-        int.from_bytes(blake2b(text.encode(), digest_size=8, salt=salt).digest(), "little") for text in unique
-    ]
+    hashes = [_hash(text, seed) for text in unique]
     return ids.cast(pl.String).replace_strict(unique, pl.Series(hashes, dtype=pl.UInt64))
+
+
+def order_of(items: Sequence[str], scores: Sequence[float]) -> list[int]:
+    """Row numbers of one list's items as `order` ranks them."""
+    return sorted(range(len(items)), key=lambda n: (-scores[n], _hash(items[n]), items[n]))
+
+
+def _hash(text: str, seed: int = 0) -> int:
+    salt = seed.to_bytes(16, "little", signed=True)
+    return int.from_bytes(blake2b(text.encode(), digest_size=8, salt=salt).digest(), "little")
 
 
 def order(frame: pl.DataFrame, by: str = "impression_id", score: str = "score") -> pl.DataFrame:

@@ -3,7 +3,10 @@
 import gzip
 import json
 import shutil
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +15,16 @@ import polars as pl
 import pytest
 from typer.testing import CliRunner
 
+from features.behaviour import advance
+from features.events.validation import build
 from features.sources import read as read_source
+from features.state import SliceEvents
 from pipelines.cli.commands import app
 from pipelines.dagster_names import asset_key
 from pipelines.definitions import advance_job
 from pipelines.deployment import Deployment
 from pipelines.running import materialise
+from pipelines.service.wire import RankRequest
 from pipelines.triggers.partitions import span
 
 NEWSROOM = Path(__file__).parent.parent / "projects" / "newsroom.toml"
@@ -261,3 +268,102 @@ def test_a_backtest_after_all_slices_but_the_last_gives_the_run_s_own_evaluation
     # With the state stopped nothing is learnt from the last day: same impressions, other scores.
     assert stopped["scorers"]["random"] == found["scorers"]["random"]
     assert stopped["scorers"]["popularity"] != found["scorers"]["popularity"]
+
+
+def post(client: Any, path: str, body: object) -> Any:
+    answer = client.post(path, json=body)
+    assert answer.status_code == 200, answer.text
+    return answer.json()
+
+
+def lines_of(made: Deployment, slice: str) -> Iterator[tuple[int, dict[str, Any]]]:
+    """The whole events of a day's log, and when each arrived in microseconds."""
+    log = made.settings.newsroom("newsroom") / "events" / f"{slice}.jsonl.gz"
+    for line in gzip.decompress(log.read_bytes()).splitlines():
+        with suppress(ValueError):
+            event = json.loads(line)
+            if "timestamp" in event and event["event"] != "heartbeat":
+                yield 1000 * int(event.get("known_at", event["timestamp"])), event
+
+
+def _behaviour(rows: list[dict[str, Any]]) -> dict[str, dict[str, float]]:
+    """Columns of each item but what the decoder's cache rounds differently."""
+    return {
+        row["item_id"]: {name: v for name, v in row["features"].items() if "interest" not in name}
+        for row in rows
+    }
+
+
+def test_a_slice_served_over_http_reads_what_its_batch_read_and_a_restart_knows_it(ran: Deployment) -> None:
+    from fastapi.testclient import TestClient
+
+    from pipelines.service.app import create_app
+    from pipelines.service.service import Service
+
+    now = [0]
+    service = Service(ran, until=SLICES[2], clock=lambda: now[0])
+    dataset = ran.lake.read("ranking_dataset", [SLICES[3]])
+    batch = {(row["impression_id"], row["item_id"]): row for row in dataset.iter_rows(named=True)}
+    compared, worst = 0, dict.fromkeys(("features", "texts", "interest"), 0.0)
+    sent = []
+    with TestClient(create_app(service)) as client:
+        while not service.ready and not service.problem:
+            time.sleep(0.05)
+        assert not service.problem
+        for arrived, event in lines_of(ran, SLICES[3]):
+            now[0] = arrived
+            if event["event"] == "ranking" and service.resident.live.at < arrived:
+                asked = {
+                    "user_id": event["user"],
+                    "session_id": event["session"],
+                    "candidates": [item["id"] for item in event["items"]],
+                    "features": True,
+                }
+                for row in post(client, "/rank", asked)["items"]:
+                    expected = batch[event["id"], row["item_id"]]
+                    for name, value in row["features"].items():
+                        known = expected[name]
+                        assert (value is None) == (known is None), name
+                        kind = (
+                            "interest"
+                            if "interest" in name
+                            else "texts"
+                            if name.startswith("text_")
+                            else "features"
+                        )
+                        if value is not None and not name.endswith(("_rank", "interest_score_z")):
+                            off = abs(value - known) / (1 if kind != "features" else max(1.0, abs(known)))
+                            worst[kind] = max(worst[kind], off)
+                compared += 1
+            receipt = post(client, "/events", event)
+            sent.append(event) if receipt["accepted"] else None
+            if compared == 25:
+                break
+        assert post(client, "/events", [e for e in sent if "id" in e])["accepted"] == 0
+        request = {
+            "user_id": sent[-1].get("user", "u-00001"),
+            "candidates": asked["candidates"],
+            "features": True,
+        }
+        now[0] += 60_000_000
+        before = post(client, "/rank", request)["items"]
+        live = service.resident.live
+    assert compared == 25
+    assert worst["features"] < 1e-9
+    assert worst["texts"] < 1e-5
+    assert worst["interest"] < 1e-4
+
+    found = build(read_source(ran.project, service.journal.files()), ran.project, datetime.now(UTC))
+    events = SliceEvents(
+        *(table.drop("slice") for table in (found.items, found.impressions, found.interactions))
+    )
+    at = datetime.fromtimestamp(0, UTC) + timedelta(microseconds=live.at)
+    nightly = advance(ran.state_after(SLICES[2]), events, at, ran.project)
+    for grain in ("item", "user", "user_item", "attribute"):
+        assert live.counts(grain).equals(nightly.counts(grain)), grain
+
+    again = Service(ran, until=SLICES[2], clock=lambda: now[0])
+    again.start()
+    after = again.rank(RankRequest.model_validate(request))["items"]
+    assert _behaviour(after) == _behaviour(before)
+    again.close()

@@ -59,6 +59,11 @@ def chunks(project: Project, file: LogFile, hide: Hide = as_logged) -> Iterator[
     return work_ahead(partial(_sort_out, project, hide), blocks)
 
 
+def read_lines(project: Project, content: bytes, source: str, hide: Hide = as_logged) -> RawEvents:
+    """`read` lines that are at hand."""
+    return _sort_out(project, hide, Block(source, 1, content))
+
+
 def _read_rows(lines: pl.DataFrame) -> pl.DataFrame:
     """Lines with what is in them, in the columns of `_ROW`; `problem` says why nothing is."""
     values, read = decode(lines["raw"], _WIRE)

@@ -47,6 +47,14 @@ class Entities:
         ranks[order] = np.arange(len(self.ids))
         return ranks
 
+    def forget(self, name: str) -> None:
+        """Give an id a new number when it is met again."""
+        if name in self._numbers:
+            self._numbers = _Numbers(
+                (f"(forgotten {number})" if known == name else known, number)
+                for known, number in self._numbers.items()
+            )
+
     def _numbered(self, ids: pl.Series) -> NDArray[np.int64]:
         return np.fromiter(map(self._numbers.__getitem__, ids.to_list()), np.int64, len(ids))
 

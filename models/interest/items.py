@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from .config import InterestConfig, InterestModelError
 
@@ -149,6 +150,15 @@ class Embedded:
         """The items at some places; one of them for a number."""
         place = torch.as_tensor([chosen] if isinstance(chosen, int) else chosen, device=self.text.device)
         return Embedded(**{name: tensor[place] for name, tensor in vars(self).items()})
+
+    def joined(self, more: "Embedded") -> "Embedded":
+        """These items, then others."""
+        width = max(self.attribute.shape[1], more.attribute.shape[1])
+        both = [
+            replace(part, attribute=F.pad(part.attribute, (0, width - part.attribute.shape[1])))
+            for part in (self, more)
+        ]
+        return Embedded(**{name: torch.cat([vars(part)[name] for part in both]) for name in vars(self)})
 
     def with_text(self, text: Tensor) -> "Embedded":
         """The same items under other text vectors [n, d]."""

@@ -107,11 +107,14 @@ class Layer(nn.Module):
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Tokens [S, T, width] after this layer, and their keys and values.
 
-        `past` are the history's keys and values; without it the history is the first J of these tokens.
+        The history is the first J of `past`, keys and values of earlier tokens, and these tokens.
         """
         query, key, value = self.attention.split(self.before_attention(x))
         length = seen.allowed.shape[-1]
-        keys, values = past or (key[:, :, :length], value[:, :, :length])
+        keys, values = past or (key, value)
+        if length > keys.shape[2]:
+            keys, values = torch.cat([keys, key], dim=2), torch.cat([values, value], dim=2)
+        keys, values = keys[:, :, :length], values[:, :, :length]
         x = x + self.attention((query, key, value), keys, values, seen)
         return x + self.mix(self.before_mix(x)), key, value
 

@@ -31,6 +31,10 @@ class Reading:
     place: Tensor
     """[n, views, p] where `Taste` puts it."""
 
+    def __getitem__(self, chosen: Tensor) -> "Reading":
+        """Some of the items."""
+        return Reading(**{name: tensor[chosen] for name, tensor in vars(self).items()})
+
 
 class ItemReader(nn.Module):
     """Items → `Reading`."""

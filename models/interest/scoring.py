@@ -4,6 +4,7 @@ A live state keeps each layer's keys and values of the last `window` history tok
 from the arrays. Both give the same score (within 1e-4 in float32) for any split of a history into moments.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -83,53 +84,82 @@ def embed(model: InterestModel, items: ItemArrays, cache: Path | None = None) ->
 
 def advance(model: InterestModel, state: LiveState, item: Embedded, action: str, at: float) -> LiveState:
     """State after the user did `action`, at `at` (epoch seconds), to `item`, a bundle of one."""
-    code = model.config.action_code(action)
+    return extend(model, state, item, [action], np.array([at]))
+
+
+def extend(
+    model: InterestModel,
+    state: LiveState,
+    items: Embedded,
+    actions: Sequence[str],
+    at: npt.NDArray[np.float64],
+) -> LiveState:
+    """State after several events of a user, in order: `actions` done to `items` at `at` [n] (epoch seconds)."""
+    device = model.device
+    codes = torch.tensor([model.config.action_code(action) for action in actions], device=device)
+    when = torch.as_tensor(at, dtype=torch.float64, device=device)
     with torch.inference_mode():
-        read = model.decoder.eval().items(item)
-        output, keys, values, _ = _decode(model, state, read, code, at)
+        read = model.decoder.eval().items(items)
+        known = torch.cat([state.at, when])
+        before = known[len(state.at) - 1 : -1] if len(state.at) else torch.cat([when[:1], when[:-1]])
+        gap = (when - before).clamp_min(0.0).float()
+        if not len(state.at):
+            gap[:1] = _NEVER
+        places = len(state.at) + torch.arange(len(when), device=device)
+        output, keys, values, _ = _decode(model, state, read, codes, gap, when, places, known)
     window = model.config.window
     return LiveState(
         keys=torch.cat([state.keys, keys], dim=2)[:, :, -window:],
         values=torch.cat([state.values, values], dim=2)[:, :, -window:],
-        at=torch.cat([state.at, state.at.new_tensor([at])])[-window:],
+        at=known[-window:],
         places=torch.cat([state.places, read.place])[-window:],
-        actions=torch.cat([state.actions, state.actions.new_tensor([code])])[-window:],
-        output=output[0],
+        actions=torch.cat([state.actions, codes])[-window:],
+        output=output[-1],
     )
 
 
-def score_live(model: InterestModel, state: LiveState, items: Embedded, at: float) -> npt.NDArray[np.float32]:
+def read_items(model: InterestModel, items: Embedded) -> Reading:
+    """Items as the decoder reads them: kept, so that requests need not."""
+    with torch.inference_mode():
+        found: Reading = model.decoder.eval().items(items)
+        return found
+
+
+def score_live(
+    model: InterestModel, state: LiveState, items: Embedded | Reading, at: float
+) -> npt.NDArray[np.float32]:
     """Probabilities [n] of candidates `items` (n of them) shown at `at` (epoch seconds)."""
-    decoder = model.decoder.eval()
-    if not len(items):
+    read = read_items(model, items) if isinstance(items, Embedded) else items
+    count, past = len(read.token), len(state.at)
+    if not count:
         return np.zeros(0, dtype=np.float32)
     with torch.inference_mode():
-        read = decoder.items(items)
-        output, _, _, seen = _decode(model, state, read, len(model.config.actions), at)
-        past = state.places[None], state.actions[None]
-        taste = decoder.items.taste(read.place[None], *past, seen.allowed, seen.elapsed)[0]
+        decoder = model.decoder.eval()
+        when = state.at.new_full((count,), at)
+        gap = (
+            (when - state.at[-1]).clamp_min(0.0).float() if past else when.new_full((count,), _NEVER).float()
+        )
+        codes = state.actions.new_full((count,), len(model.config.actions))
+        places = state.actions.new_full((count,), past)
+        output, _, _, seen = _decode(model, state, read, codes, gap, when, places, state.at)
+        taste = decoder.items.taste(
+            read.place[None], state.places[None], state.actions[None], seen.allowed, seen.elapsed
+        )[0]
         return _probability(decoder.head(output, state.output[None], read.facets, read.appeal, taste))
 
 
 def _decode(
-    model: InterestModel, state: LiveState, read: Reading, action: int, at: float
-) -> tuple[Tensor, Tensor, Tensor, Visible]:
-    """Outputs [n, width] of n tokens, side by side after the state; their keys and values in each layer."""
-    decoder, device = model.decoder, model.device
-    count, past = len(read.token), len(state.at)
-    gap = max(at - float(state.at[-1]), 0.0) if past else _NEVER
-    x = decoder.tokens(
-        read.token,
-        torch.full((count,), action, device=device),
-        torch.full((count,), gap, device=device),
-    )[None]
-    seen = Visible.between(
-        torch.full((1, count), past, device=device),
-        torch.full((1, count), at, dtype=torch.float64, device=device),
-        torch.arange(past, device=device),
-        state.at[None],
-        model.config.window,
-    )
+    model: InterestModel, state: LiveState, read: Reading, actions: Tensor, gap: Tensor, at: Tensor, prefix: Tensor,
+    known: Tensor,
+) -> tuple[Tensor, Tensor, Tensor, Visible]:  # fmt: skip
+    """Outputs [n, width] of n tokens after the state, their keys and values in each layer, and what they saw.
+
+    Token i sees the first `prefix[i]` of the tokens at `known`: those of the state, then of these.
+    """
+    decoder = model.decoder
+    x = decoder.tokens(read.token, actions, gap)[None]
+    order = torch.arange(len(known), device=model.device)
+    seen = Visible.between(prefix[None], at[None], order, known[None], model.config.window)
     keys, values = [], []
     for number, layer in enumerate(decoder.layers):
         x, key, value = layer(x, seen, (state.keys[number][None], state.values[number][None]))

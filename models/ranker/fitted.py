@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
 from features.errors import ModelError
 from models.ranker.calibration import Calibration, restore
@@ -39,6 +40,13 @@ class Ranker:
         """
         values = self._mean(matrix(frame, self.columns)) if frame.height else []
         return pl.Series("rank_score", values, dtype=pl.Float64)
+
+    def score_rows(self, values: NDArray[np.float32]) -> NDArray[np.float64]:
+        """`score` of rows that are in the order of `columns` already, on one core: requests come one by one."""
+        found: NDArray[np.float64] = np.mean(
+            [booster.predict(values, raw_score=True, num_threads=1) for booster in self.boosters], axis=0
+        )
+        return found
 
     def probability(self, rank_score: pl.Series) -> pl.Series:
         """`click_probability` (Float64) of each score, positions as the log showed them."""

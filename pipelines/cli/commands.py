@@ -313,6 +313,21 @@ def ui(
     serve(deployments, host, lambda line: out.print(line, soft_wrap=True), port, mlflow_port)
 
 
+@app.command()
+def serve(
+    project: ProjectFile,
+    overrides: Overrides = None,
+    host: Annotated[
+        str, typer.Option(help="Address to bind to; 0.0.0.0 lets other machines call.")
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port of the service.")] = 8000,
+) -> None:
+    """Rank live requests over HTTP from the state in memory, and learn from events as they come, until Ctrl-C."""
+    from pipelines.service.running import run as serve_until_stopped
+
+    serve_until_stopped(_open(project, overrides), host, port, lambda line: out.print(line, soft_wrap=True))
+
+
 def _stored(deployment: Deployment, user: str) -> str:
     """A user id of the logs as the tables have it; says so where nobody has it."""
     from pipelines.requests import met

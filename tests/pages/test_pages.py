@@ -1,4 +1,4 @@
-"""The Dagster and MLflow pages as a person meets them: in a browser, over a small newsroom that was run.
+"""The Dagster, MLflow and live pages as a person meets them: in a browser, over a small newsroom that was run.
 
 Needs Chromium and the extra `[pages]`; skipped with a reason without them. `MOMENTRANK_SCREENSHOTS=folder` keeps the
 pictures.
@@ -51,8 +51,9 @@ def _port() -> int:
 
 @pytest.fixture(scope="module")
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SimpleNamespace]:
-    """Addresses of both pages of a newsroom that was run over its three days."""
-    dagster, mlflow = (f"http://127.0.0.1:{_port()}" for _ in range(2))
+    """Addresses of the pages of a newsroom that was run over its three days."""
+    ports = [_port() for _ in range(3)]
+    dagster, mlflow, live = (f"http://127.0.0.1:{port}" for port in ports)
     home = tmp_path_factory.mktemp("home")
     environment = os.environ | {
         "MOMENTRANK_HOME": str(home),
@@ -63,14 +64,18 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SimpleNamespace
     given = [str(PROJECT), *(f"--set={one}" for one in SMALL)]
     subprocess.run([*command, "run", *given], env=environment, check=True, stdout=subprocess.DEVNULL)
     with (home / "ui.log").open("w") as log:
-        servers = subprocess.Popen([*command, "ui", *given], env=environment, stdout=log, stderr=log)
+        servers = [
+            subprocess.Popen([*command, *started, *given], env=environment, stdout=log, stderr=log)
+            for started in (["ui"], ["serve", "--port", str(ports[2])])
+        ]
     try:
-        for address in (dagster, mlflow):
+        for address in (dagster, mlflow, f"{live}/ready"):
             _await(address)
-        yield SimpleNamespace(dagster=dagster, mlflow=mlflow)
+        yield SimpleNamespace(dagster=dagster, mlflow=mlflow, live=live)
     finally:
-        servers.send_signal(signal.SIGINT)
-        servers.wait(60)
+        for server in servers:
+            server.send_signal(signal.SIGINT)
+            server.wait(60)
 
 
 def _await(address: str) -> None:
@@ -149,3 +154,14 @@ def test_mlflow_shows_the_versions_and_who_serves(served: SimpleNamespace, page:
     for version in ("Version 1", "Version 2", "Version 3"):
         page.get_by_text(version, exact=True).first.wait_for()
     _keep(page, "mlflow_versions")
+
+
+def test_a_click_on_the_live_page_changes_the_list(served: SimpleNamespace, page: Any) -> None:
+    page.goto(served.live)
+    page.locator("li .title").first.wait_for()
+    clicked = page.locator("li .title").nth(2).inner_text()
+    page.get_by_role("button", name="click").nth(2).click()
+
+    page.locator("li .moved", has_text="new").first.wait_for()
+    assert clicked not in page.locator("li .title").all_inner_texts()
+    _keep(page, "live_page")

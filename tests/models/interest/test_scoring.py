@@ -7,7 +7,7 @@ import torch
 
 from models.interest.config import InterestConfig, InterestModelError
 from models.interest.items import ItemArrays
-from models.interest.scoring import advance, embed, score, score_live, start
+from models.interest.scoring import advance, embed, extend, score, score_live, start
 from models.interest.training import fine_tune
 from models.interest.version import InterestModel
 
@@ -68,6 +68,21 @@ def test_live_equals_batch_for_any_split(
 
     assert np.abs(live - score(model, items, moments)).max() < 1e-4
     assert np.ptp(live) > 0.1
+
+
+def test_events_at_once_leave_the_state_that_they_leave_one_by_one(
+    model: InterestModel, random_items
+) -> None:
+    items = embed(model, random_items(20))
+    actions, at = ["click", "passed"] * 6, 1.7e9 + np.cumsum(np.arange(12.0) ** 2)
+    alone = start(model)
+    for n, action in enumerate(actions):
+        alone = advance(model, alone, items[n], action, float(at[n]))
+    together = extend(model, start(model), items[np.arange(7)], actions[:7], at[:7])
+    together = extend(model, together, items[np.arange(7, 12)], actions[7:], at[7:])
+    shown = items[np.arange(12, 20)]
+    one, other = (score_live(model, state, shown, at[-1] + 60) for state in (alone, together))
+    np.testing.assert_allclose(one, other, atol=1e-5)
 
 
 def test_a_live_state_stays_as_small_as_the_window(model: InterestModel, random_items) -> None:

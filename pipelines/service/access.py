@@ -1,0 +1,115 @@
+"""Who may call, how much they may send and how slowly: answered before any route is reached."""
+
+import asyncio
+import hmac
+import json
+import time
+from collections.abc import Awaitable, Callable, MutableMapping
+from dataclasses import dataclass
+from typing import Any
+
+from pipelines.service.metrics import Metrics
+
+Message = MutableMapping[str, Any]
+_Receive = Callable[[], Awaitable[Message]]
+_Send = Callable[[Message], Awaitable[None]]
+_App = Callable[[Message, _Receive, _Send], Awaitable[None]]
+_OPEN = ("/health", "/ready", "/", "/docs", "/openapi.json")
+"""Routes that say nothing of anybody."""
+_ROUTES = ("rank", "events", "items", "users", "health", "ready", "metrics", "docs")
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """Bearer tokens; an empty one asks for none."""
+
+    read: str = ""
+    """Of every route but those that change what is known."""
+    write: str = ""
+    """Of `POST /events` and `DELETE /users/…`; it may also read."""
+
+    def allow(self, method: str, path: str, header: str) -> bool:
+        """Whether an `Authorization` header opens a route."""
+        if path in _OPEN:
+            return True
+        writes = path == "/events" or method == "DELETE"
+        needed = [self.write] if writes else [self.read, self.write] if self.read else [""]
+        if not any(needed):
+            return True
+        given = header.removeprefix("Bearer ").encode()
+        # Every one is compared, in constant time.
+        return sum(bool(token) and hmac.compare_digest(given, token.encode()) for token in needed) > 0
+
+
+class Access:
+    """The outermost layer of the application."""
+
+    def __init__(
+        self, app: _App, tokens: Tokens, body_bytes: int, body_seconds: float, metrics: Metrics
+    ) -> None:
+        self._app, self._tokens, self._metrics = app, tokens, metrics
+        self._bytes, self._seconds = body_bytes, body_seconds
+
+    async def __call__(self, scope: Message, receive: _Receive, send: _Send) -> None:
+        """Answer 401, 413 or 408, or hand the request on with its whole body."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        began, status = time.perf_counter(), 500
+
+        async def noting(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+            await send(message)
+
+        try:
+            await self._answer(scope, receive, noting)
+        finally:
+            first = scope["path"].strip("/").split("/")[0]
+            route = first if first in _ROUTES else "page" if not first else "other"
+            self._metrics.observe(route, status, time.perf_counter() - began)
+
+    async def _answer(self, scope: Message, receive: _Receive, send: _Send) -> None:
+        headers = {name.lower(): value.decode("latin-1") for name, value in scope["headers"]}
+        if not self._tokens.allow(scope["method"], scope["path"], headers.get(b"authorization", "")):
+            await _refuse(send, 401, "a bearer token is needed: send `Authorization: Bearer TOKEN`")
+            return
+        try:
+            body = await asyncio.wait_for(self._body(headers, receive), self._seconds)
+        except TimeoutError:
+            await _refuse(send, 408, f"the request did not arrive within {self._seconds:g} s")
+            return
+        if body is None:
+            await _refuse(send, 413, f"the request is larger than {self._bytes:,} bytes: send it in parts")
+            return
+        sent = False
+
+        async def whole() -> Message:
+            nonlocal sent
+            if sent:
+                return await receive()
+            sent = True
+            return {"type": "http.request", "body": body, "more_body": False}
+
+        await self._app(scope, whole, send)
+
+    async def _body(self, headers: dict[bytes, str], receive: _Receive) -> bytes | None:
+        declared = headers.get(b"content-length", "0")
+        if declared.isdigit() and int(declared) > self._bytes:
+            return None
+        body = b""
+        while True:
+            message = await receive()
+            body += bytes(message.get("body", b""))
+            if len(body) > self._bytes:
+                return None
+            if not message.get("more_body", False):
+                return body
+
+
+async def _refuse(send: _Send, status: int, problem: str) -> None:
+    content = json.dumps({"errors": [{"field": "", "problem": problem}]}).encode()
+    headers = [(b"content-type", b"application/json"), (b"connection", b"close")]
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": content})

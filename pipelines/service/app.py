@@ -1,0 +1,177 @@
+"""The HTTP routes. One thread ranks; requests wait for it in a bounded queue."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+from fastapi import FastAPI, Query, Request, Response
+from fastapi import Path as PathParameter
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import HTMLResponse, JSONResponse, PlainTextResponse
+
+from pipelines.service.access import Access, Tokens
+from pipelines.service.events import Overloaded, Refused
+from pipelines.service.metrics import Metrics
+from pipelines.service.service import NotReady, Service
+from pipelines.service.wire import Events, Id, RankRequest
+
+_PAGE = Path(__file__).with_name("page.html")
+Found = TypeVar("Found")
+Count = Annotated[int, Query(ge=1, le=100)]
+UserId = Annotated[str, PathParameter(min_length=1, max_length=512)]
+
+
+class _Line:
+    """The ranking thread and how many wait for it."""
+
+    def __init__(self, longest: int) -> None:
+        self._thread = ThreadPoolExecutor(1, "rank")
+        self._longest, self.waiting = longest, 0
+
+    async def run(self, function: Callable[..., Found], *arguments: Any) -> Found:
+        """Call a function in the ranking thread. Raises Overloaded where too many wait."""
+        if self.waiting >= self._longest:
+            raise Overloaded
+        self.waiting += 1
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._thread, function, *arguments)
+        finally:
+            self.waiting -= 1
+
+
+def create_app(service: Service, tokens: Tokens | None = None) -> FastAPI:
+    """The application over a service, which it starts in the background and closes."""
+    metrics, line = Metrics(), _Line(service.limits.waiting_ranks)
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        starting = asyncio.create_task(asyncio.to_thread(_start, service))
+        yield
+        await starting
+        await asyncio.to_thread(service.close)
+
+    app = FastAPI(
+        title="MomentRank",
+        description="Live ranking of one deployment.",
+        version="1",
+        lifespan=lifespan,
+        redoc_url=None,
+    )
+    limits = service.limits
+    app.add_middleware(
+        Access, tokens=tokens or Tokens(), body_bytes=limits.body_bytes, body_seconds=limits.body_seconds,
+        metrics=metrics,
+    )  # fmt: skip
+    _handle_errors(app)
+
+    @app.post("/rank")
+    async def rank(request: RankRequest) -> JSONResponse:
+        """Order candidates, or items drawn from the pool, for a user; `impression_id` is for the feedback."""
+        return JSONResponse(await line.run(service.rank, request))
+
+    @app.post("/events")
+    async def events(body: Events) -> dict[str, int]:
+        """Accept items, impressions and interactions: on disk when this answers, and known to the next `/rank`."""
+        receipt = await asyncio.wrap_future(service.accept(body))
+        return receipt._asdict()
+
+    @app.get("/items/trending")
+    async def trending(
+        attribute: str | None = None, value: str | None = None, count: Count = 10
+    ) -> JSONResponse:
+        """The items with the most clicks, decayed; of an attribute's value where one is named."""
+        return JSONResponse(await line.run(service.trending, attribute, value, count))
+
+    @app.get("/items/{item_id}/similar")
+    async def similar(item_id: Id, count: Count = 10) -> JSONResponse:
+        """Items near in text, and items that the same users clicked."""
+        return JSONResponse(await line.run(service.similar, item_id, count))
+
+    @app.get("/users")
+    async def users() -> list[str]:
+        """A few users who clicked much, for the page; none where ids are pseudonyms."""
+        return [] if service.deployment.privacy.pseudonyms else service.resident.users[:20]
+
+    @app.get("/users/{user_id}")
+    async def about(user_id: UserId) -> JSONResponse:
+        """What is known of a user: newest moments, and what they click most."""
+        return JSONResponse(await line.run(service.about, user_id))
+
+    @app.delete("/users/{user_id}", status_code=202)
+    async def forget(user_id: UserId) -> dict[str, str]:
+        """Drop a user from memory. Tables and logs are erased by `momentrank forget`."""
+        await line.run(service.forget, user_id)
+        return {"status": "dropped from memory; `momentrank forget` erases tables and logs"}
+
+    @app.get("/health")
+    async def health() -> dict[str, Any]:
+        """What serves, and what is wrong."""
+        return service.health()
+
+    @app.get("/ready")
+    async def ready(response: Response) -> dict[str, bool]:
+        """200 once requests are answered, 503 before."""
+        response.status_code = 200 if service.ready else 503
+        return {"ready": service.ready}
+
+    @app.get("/metrics")
+    async def prometheus() -> PlainTextResponse:
+        """Requests and latencies as Prometheus reads them."""
+        gauges = {"ready": float(service.ready), "waiting_ranks": float(line.waiting)}
+        if service.ready:
+            gauges["state_entries"] = float(service.resident.live.entries())
+        return PlainTextResponse(metrics.text(gauges))
+
+    @app.get("/", include_in_schema=False)
+    async def page() -> HTMLResponse:
+        return HTMLResponse(_PAGE.read_text(encoding="utf-8"))
+
+    return app
+
+
+def _start(service: Service) -> None:
+    try:
+        service.start()
+    except Exception as error:  # said by /health; without a state there is nothing to serve
+        service.problem = f"{type(error).__name__}: {error}"
+
+
+def _handle_errors(app: FastAPI) -> None:
+    @app.exception_handler(RequestValidationError)
+    async def invalid(_: Request, error: RequestValidationError) -> JSONResponse:
+        return _errors(422, [(_field(one["loc"][1:]), one["msg"]) for one in error.errors()])
+
+    @app.exception_handler(Refused)
+    async def refused(_: Request, error: Refused) -> JSONResponse:
+        return _errors(422, [(error.field, error.problem)])
+
+    @app.exception_handler(Overloaded)
+    async def overloaded(_: Request, __: Overloaded) -> JSONResponse:
+        return _errors(
+            429, [("", "too many requests are waiting: try again in a second")], {"Retry-After": "1"}
+        )
+
+    @app.exception_handler(NotReady)
+    async def not_ready(_: Request, __: NotReady) -> JSONResponse:
+        return _errors(503, [("", "the state and the models are still loading")], {"Retry-After": "2"})
+
+    @app.exception_handler(OSError)
+    async def not_written(_: Request, error: OSError) -> JSONResponse:
+        return _errors(
+            503, [("", f"the events are not accepted, for the journal cannot be written: {error}")]
+        )
+
+
+def _field(place: tuple[str | int, ...]) -> str:
+    """`0.item` of `(0, "interaction", "item")`: what kind of event it is stands in the event."""
+    if place and isinstance(place[0], int):
+        place = (place[0], *place[2:])
+    return ".".join(map(str, place))
+
+
+def _errors(status: int, found: list[tuple[str, str]], headers: dict[str, str] | None = None) -> JSONResponse:
+    content = {"errors": [{"field": field, "problem": problem} for field, problem in found]}
+    return JSONResponse(content, status, headers)

@@ -1,0 +1,214 @@
+"""Accepted events: stamped by the service's clock, written to the journal, then known to every later request.
+
+All events waiting are written and synced together (group commit). The stamps never go back, so that a slice made from
+the journal reads the events in the order in which they became known here.
+"""
+
+import json
+import logging
+import queue
+import threading
+import uuid
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from datetime import UTC, datetime, timedelta
+from typing import Any, NamedTuple
+
+from pipelines.service.clock import Clock
+from pipelines.service.journal import Journal
+from pipelines.service.wire import Event, InteractionEvent, ItemEvent, RankingEvent, instant_of
+
+_log = logging.getLogger(__name__)
+_REMEMBERED = 500_000
+"""Ids of events and impressions by which a repeat is known."""
+_TOGETHER = 2_000
+"""Events that are written and applied together."""
+
+
+class Receipt(NamedTuple):
+    """What became of some events."""
+
+    accepted: int
+    repeated: int
+    """Known by their ids: they were accepted before."""
+
+
+class Refused(ValueError):
+    """An event that contradicts what is known: `field`, and why."""
+
+    def __init__(self, field: str, problem: str) -> None:
+        super().__init__(f"{field} {problem}")
+        self.field, self.problem = field, problem
+
+
+class Overloaded(RuntimeError):
+    """More is waiting than can be answered soon."""
+
+
+class _Shown(NamedTuple):
+    user: str
+    items: frozenset[str]
+    at: int
+
+
+class Known:
+    """Ids that came before, and the impressions that interactions may name."""
+
+    def __init__(self) -> None:
+        self._ids: OrderedDict[tuple[str, str], None] = OrderedDict()
+        self.shown: OrderedDict[str, _Shown] = OrderedDict()
+
+    def first(self, kind: str, name: str) -> bool:
+        """Whether an id comes for the first time; it is known from now on."""
+        if (kind, name) in self._ids:
+            return False
+        self._ids[kind, name] = None
+        if len(self._ids) > _REMEMBERED:
+            self._ids.popitem(last=False)
+        return True
+
+    def drop(self, kind: str, name: str) -> None:
+        """An id that is not known after all."""
+        self._ids.pop((kind, name), None)
+        if kind == "ranking":
+            self.shown.pop(name, None)
+
+    def show(self, name: str, user: str, items: frozenset[str], at: int) -> None:
+        """An impression that interactions may name."""
+        self.shown[name] = _Shown(user, items, at)
+        if len(self.shown) > _REMEMBERED:
+            self.shown.popitem(last=False)
+
+
+class Intake:
+    """The one writer. `apply` makes journal lines known; it is called after they are on disk."""
+
+    def __init__(
+        self, journal: Journal, known: Known, clock: Clock, newest: Callable[[], int],
+        apply: Callable[[bytes], None], waiting: int,
+    ) -> None:  # fmt: skip
+        self._journal, self._known, self._clock, self._newest, self._apply = (
+            journal,
+            known,
+            clock,
+            newest,
+            apply,
+        )
+        self._queue: queue.Queue[tuple[Sequence[Event], Future[Receipt]] | None] = queue.Queue(waiting)
+        self._thread = threading.Thread(target=self._work, name="intake", daemon=True)
+        self.problem = ""
+        """Why the last events could not be written; empty where they could."""
+        self._thread.start()
+
+    def submit(self, events: Sequence[Event]) -> Future[Receipt]:
+        """Hand over events; the result is there when they are on disk and known. Raises Overloaded."""
+        future: Future[Receipt] = Future()
+        try:
+            self._queue.put_nowait((events, future))
+        except queue.Full:
+            raise Overloaded from None
+        return future
+
+    def rotate(self) -> None:
+        """Close the journal's file before the next events, so that the chain takes it in."""
+        self._queue.put(([], Future()))
+
+    def close(self) -> None:
+        """Write what is waiting, and stop."""
+        self._queue.put(None)
+        self._thread.join()
+        self._journal.rotate()
+
+    def _work(self) -> None:
+        while (first := self._queue.get()) is not None:
+            batch, size, last = [first], len(first[0]), False
+            while size < _TOGETHER:
+                try:
+                    more = self._queue.get_nowait()
+                except queue.Empty:
+                    break
+                if more is None:
+                    last = True
+                    break
+                batch.append(more)
+                size += len(more[0])
+            self._commit(batch)
+            if last:
+                return
+
+    def _commit(self, batch: Sequence[tuple[Sequence[Event], Future[Receipt]]]) -> None:
+        at = self._newest()
+        lines: list[str] = []
+        done: list[tuple[Future[Receipt], Receipt]] = []
+        noted: list[tuple[str, str]] = []
+        for events, future in batch:
+            own: list[str] = []
+            ids: list[tuple[str, str]] = []
+            try:
+                for number, event in enumerate(events):
+                    at, line = self._stamp(event, at, number, ids)
+                    if line is not None:
+                        own.append(line)
+            except Refused as refused:
+                for name in ids:
+                    self._known.drop(*name)
+                future.set_exception(refused)
+                continue
+            noted += ids
+            lines += own
+            done.append((future, Receipt(len(own), len(events) - len(own))))
+        try:
+            if any(not events for events, _ in batch):
+                self._journal.rotate()
+            if lines:
+                self._journal.write(lines)
+                self._apply("\n".join(lines).encode())
+            self.problem = ""
+        except Exception as error:
+            for name in noted:
+                self._known.drop(*name)
+            self.problem = f"{type(error).__name__}: {error}"
+            _log.error("events cannot be accepted: %s", self.problem)
+            for future, _ in done:
+                future.set_exception(OSError(self.problem))
+            return
+        for future, receipt in done:
+            future.set_result(receipt)
+
+    def _stamp(
+        self, event: Event, last: int, number: int, ids: list[tuple[str, str]]
+    ) -> tuple[int, str | None]:
+        """The event's instant, and its line; None for one that came before."""
+        now = max(self._clock(), last)
+        kind = event.event
+        name = event.id or f"live-{uuid.uuid4().hex}"
+        fields: dict[str, Any] = event.model_dump(exclude_none=True, exclude={"known_at"})
+        if isinstance(event, InteractionEvent):
+            at = min(max(instant_of(event.known_at) or now, last), now)
+            shown = self._known.shown.get(event.ranking or "")
+            happened = instant_of(event.timestamp)
+            if shown is not None:
+                if event.user != shown.user:
+                    raise Refused(f"{number}.user", "is not the user of the impression that ranking names")
+                if event.item not in shown.items:
+                    raise Refused(f"{number}.item", "is not in the impression that ranking names")
+            done = max(min(at if happened is None else happened, at), shown.at if shown else 0)
+            fields |= {"id": name, "timestamp": _written(done), "known_at": _written(max(at, done))}
+        else:
+            at = min(max(instant_of(event.timestamp) or now, last), now)
+            fields |= {"timestamp": _written(at)} | ({"id": name} if isinstance(event, RankingEvent) else {})
+        if event.id is not None:
+            if not self._known.first(kind, name):
+                return last, None
+            ids.append((kind, name))
+        if isinstance(event, RankingEvent):
+            self._known.show(name, event.user, frozenset(item.id for item in event.items), at)
+        if isinstance(event, ItemEvent) and event.id is not None:
+            fields["id"] = event.id
+        return at, json.dumps(fields, ensure_ascii=False, separators=(",", ":"))
+
+
+def _written(at: int) -> str:
+    instant = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=at)
+    return instant.isoformat(timespec="microseconds").replace("+00:00", "Z")

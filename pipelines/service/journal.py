@@ -1,0 +1,113 @@
+"""Accepted events on disk, one JSON a line: on disk before they are acknowledged, read again after a crash.
+
+journal/live-….jsonl.part   where events are written; cut back to its last whole line when it is opened again
+journal/live-….jsonl        closed; a copy lies in the landing folder, from which the chain takes it in
+"""
+
+import os
+import shutil
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+_PART = ".part"
+_BLOCK = 1 << 23
+
+
+class Journal:
+    """An append-only log in files. One thread writes."""
+
+    def __init__(self, folder: Path, landing: Path | None, most_bytes: int = 1 << 26) -> None:
+        """`landing`: where closed files are copied to, or None. `most_bytes` of a file before it is closed."""
+        self.folder, self.landing, self._most = folder, landing, most_bytes
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for part in sorted(folder.glob("*.jsonl.part")):
+            _cut_torn_line(part)
+            self._close(part)
+        self._file: int | None = None
+        self._path = folder
+        self._size = 0
+
+    def files(self) -> list[Path]:
+        """All files, oldest first."""
+        return sorted(self.folder.glob("live-*.jsonl*"))
+
+    def blocks(self) -> Iterator[bytes]:
+        """All whole lines, some megabytes at a time, without the last one's end."""
+        for path in self.files():
+            rest = b""
+            with path.open("rb") as file:
+                while piece := file.read(_BLOCK):
+                    whole, end, rest = (rest + piece).rpartition(b"\n")
+                    if end:
+                        yield whole
+
+    def write(self, lines: Sequence[str]) -> None:
+        """Append lines and wait until they are on disk. Raises OSError, and then none of them is in the file."""
+        if self._file is None:
+            self._path = self.folder / f"live-{time.time_ns():020d}.jsonl{_PART}"
+            self._file = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+            self._size = 0
+            _sync_folder(self.folder)
+        content = ("\n".join(lines) + "\n").encode()
+        try:
+            written = 0
+            while written < len(content):
+                written += os.write(self._file, content[written:])
+            os.fdatasync(self._file)
+        except OSError:
+            os.ftruncate(self._file, self._size)
+            raise
+        self._size += len(content)
+        if self._size >= self._most:
+            self.rotate()
+
+    def rotate(self) -> None:
+        """Close the file, so that the chain takes it in."""
+        if self._file is not None:
+            os.close(self._file)
+            self._file = None
+            self._close(self._path)
+
+    def drop_before(self, first: Path) -> None:
+        """Delete the files before one: the stored state holds their events."""
+        for path in self.files():
+            if path < first:
+                path.unlink()
+
+    def _close(self, part: Path) -> None:
+        name = part.name.removesuffix(_PART)
+        if not part.stat().st_size:
+            part.unlink()
+            return
+        if self.landing is not None and not any(self.landing.rglob(name)):
+            draft = self.landing / f"{name}{_PART}"
+            shutil.copyfile(part, draft)
+            draft.rename(self.landing / name)
+        part.rename(part.with_name(name))
+        _sync_folder(self.folder)
+
+
+def _cut_torn_line(path: Path) -> None:
+    """Drop what follows the last line's end: it was never acknowledged."""
+    with path.open("r+b") as file:
+        size = end = file.seek(0, os.SEEK_END)
+        while end:
+            start = max(0, end - _BLOCK)
+            file.seek(start)
+            found = file.read(end - start).rfind(b"\n")
+            if found >= 0:
+                end = start + found + 1
+                break
+            end = start
+        if end < size:
+            file.truncate(end)
+            os.fsync(file.fileno())
+
+
+def _sync_folder(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,0 +1,98 @@
+"""Which items a list is drawn from where the request names none: fresh, popular, near to clicks and the query."""
+
+from collections.abc import Collection, Sequence
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from features.config.project import Project
+from features.live import LiveMoments, Past
+from features.state.histories import SKIPPED
+
+_REFRESH = 1_000_000
+"""Microseconds for which what is fresh and popular is kept."""
+
+
+class Pool:
+    """Draws candidates. What is the same for everybody is worked out once a second."""
+
+    def __init__(self, live: LiveMoments, project: Project) -> None:
+        self._live, self._size = live, project.lists.pool
+        self._until = -1
+        self._fresh: list[str] = []
+        self._popular: list[str] = []
+        self.trending: pl.DataFrame = pl.DataFrame()
+        """`item_id, title, attributes, clicks, exposures`, the most clicked first."""
+
+    def draw(
+        self, past: Past, at: int, leave_out: Collection[str], near_to: NDArray[np.float32] | None
+    ) -> list[str]:
+        """At most `lists.pool` items known before `at`: a third each fresh, popular, and near in text.
+
+        Near are they to the items clicked last and to the vector `near_to`. Clicked items are left out.
+        """
+        if at >= self._until:
+            self._refresh(at)
+        clicked = [item for item, action in zip(past.items, past.actions, strict=True) if action != SKIPPED]
+        gone = {*clicked, *leave_out}
+        share = -(-self._size // 3)
+        near = [item for item in self._near(clicked, at, near_to, share + len(gone)) if item not in gone][
+            :share
+        ]
+        shared = [
+            item
+            for listed in (self._popular, self._fresh)
+            for item in [item for item in listed if item not in gone][:share]
+        ]
+        drawn = list(dict.fromkeys([*near, *shared]))
+        rest = [item for item in self._fresh if item not in gone]
+        return list(dict.fromkeys([*drawn, *rest]))[: self._size]
+
+    def similar(self, item: str, at: int, count: int) -> list[tuple[str, float]]:
+        """Items nearest in text, and how near."""
+        row = int(self._live.versions_of([item], at)[0])
+        if row < 0:
+            return []
+        found = self._nearest(self._live.texts.units[row], at, count + 1)
+        return [(other, near) for other, near in found if other != item][:count]
+
+    def refresh(self, at: int) -> None:
+        """Work out now what is fresh and popular."""
+        self._refresh(at)
+
+    def _near(
+        self, clicked: Sequence[str], at: int, near_to: NDArray[np.float32] | None, count: int
+    ) -> list[str]:
+        rows = self._live.versions_of(clicked, at)
+        vectors = self._live.texts.units[rows[rows >= 0]]
+        vectors = vectors[vectors.any(axis=1)]
+        wanted = [*([vectors.mean(axis=0)] if len(vectors) else []), *([] if near_to is None else [near_to])]
+        return [item for vector in wanted for item, _ in self._nearest(vector, at, count)]
+
+    def _nearest(self, vector: NDArray[np.float32], at: int, count: int) -> list[tuple[str, float]]:
+        units = self._live.texts.units
+        near = np.where(units.any(axis=1), units @ vector, -2.0)
+        found = self._live.described.found["item_id"]
+        best = np.argsort(-near, kind="stable")[: 2 * count]
+        items = dict.fromkeys(found[int(row)] for row in best if near[row] > -2.0)
+        likeness = {found[int(row)]: float(near[row]) for row in reversed(best)}
+        return [(item, likeness[item]) for item in items][:count]
+
+    def _refresh(self, at: int) -> None:
+        self._until = at + _REFRESH
+        found = self._live.described.found
+        latest = found.unique("item_id", keep="last", maintain_order=True)
+        born = latest.select("item_id", born_at=pl.coalesce("published_at", "known_at"))
+        self._fresh = (
+            born.sort("born_at", "item_id", descending=[True, False])["item_id"].head(2_000).to_list()
+        )
+        counts = self._live.counts("item")
+        spans = [name.removeprefix("clicks_") for name in counts.columns if name.startswith("clicks_")]
+        clicks, shown = f"clicks_{spans[0]}", f"exposures_{spans[0]}"
+        self.trending = (
+            latest.join(counts.select("item_id", clicks=clicks, exposures=shown), on="item_id")
+            .sort("clicks", "item_id", descending=[True, False])
+            .select("item_id", "title", "attributes", "clicks", "exposures")
+        )
+        self._popular = self.trending["item_id"].head(2_000).to_list()

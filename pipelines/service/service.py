@@ -1,0 +1,344 @@
+"""The parts put together: start, rank, accept events, follow the champion, stop."""
+
+import logging
+import math
+import threading
+import time
+import uuid
+from collections import Counter
+from collections.abc import Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from features.catalogue import catalogue
+from features.errors import TableError
+from features.live import Answer, Request
+from features.state.histories import SKIPPED
+from models.explanation.sentences import sentences
+from models.live import Ranked
+from pipelines.deployment import Deployment, Version
+from pipelines.landing import open_landing
+from pipelines.service.champion import Champion, Follower, load, wanted
+from pipelines.service.clock import Clock, clock_from
+from pipelines.service.events import Intake, Known, Receipt, Refused
+from pipelines.service.journal import Journal
+from pipelines.service.resident import Resident
+from pipelines.service.wire import Event, InteractionEvent, ItemEvent, RankRequest, instant_of
+
+_log = logging.getLogger(__name__)
+_FORMATS = ("metarank", "newsroom")
+"""Formats of sources that read the journal's lines."""
+_WARM = 3
+"""Users ranked for before the first request."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What is refused instead of waited for."""
+
+    waiting_ranks: int = 64
+    waiting_events: int = 1_000
+    body_bytes: int = 4 << 20
+    body_seconds: float = 10.0
+    poll_seconds: float = 5.0
+    rotate_seconds: float = 900.0
+
+
+class NotReady(RuntimeError):
+    """The state or the models are not loaded yet."""
+
+
+class Service:
+    """One deployment, served. `until` and `clock` are for tests: the slice whose state is loaded, and the time."""
+
+    def __init__(
+        self, deployment: Deployment, limits: Limits | None = None, until: str | None = None, clock: Clock | None = None
+    ) -> None:  # fmt: skip
+        self.deployment, self.project = deployment, deployment.project
+        self.limits = limits or Limits()
+        self.problem = ""
+        """Why the service did not start; empty where it did, or still does."""
+        self._until, self._clock = until, clock
+        self._resident: Resident | None = None
+        self._stop = threading.Event()
+
+    def start(self) -> None:
+        """Load the state, replay the journal, load and warm the models; then requests are answered."""
+        began = time.monotonic()
+        settings, project = self.deployment.settings, self.project
+        landing = open_landing(project, settings.home) if project.source.format in _FORMATS else None
+        self.lands = landing is not None and not landing.url
+        self.journal = Journal(
+            settings.home / "journal" / project.name, landing.folder if landing and self.lands else None
+        )
+        known = Known()
+        resident = Resident(self.deployment, known, self._until)
+        replayed = resident.replay(self.journal.blocks())
+        self.clock = self._clock or clock_from(project, resident.live.at)
+        self._slice_of = project.slices.key
+        self._catalogue = catalogue(project)
+        versions = self._look(resident)
+        if versions is None:
+            raise TableError(
+                f"no ranker is registered yet: momentrank run {settings.project} fits one, then start the service again"
+            )
+        self._resident = resident
+        self._swap(self._prepare(versions))
+        self._intake = Intake(
+            self.journal,
+            known,
+            self.clock,
+            lambda: resident.live.at,
+            resident.apply,
+            self.limits.waiting_events,
+        )
+        self.follower = Follower(
+            lambda: self._look(resident), self._prepare, self._swap, versions, self.limits.poll_seconds
+        )
+        self.follower.start()
+        threading.Thread(target=self._rotate, name="rotate", daemon=True).start()
+        self.ready = True
+        _log.info("ready after %.1f s, %d events replayed", time.monotonic() - began, replayed)
+
+    ready = False
+
+    def close(self) -> None:
+        """Write what is waiting, close the journal's file, stop."""
+        self._stop.set()
+        if self.ready:
+            self.ready = False
+            self.follower.close()
+            self._intake.close()
+
+    @property
+    def resident(self) -> Resident:
+        """The state. Raises NotReady."""
+        if self._resident is None or not self.ready:
+            raise NotReady
+        return self._resident
+
+    def accept(self, events: Sequence[Event]) -> Future[Receipt]:
+        """Events to be written and known; see `Intake.submit`. Raises Refused."""
+        assert self.resident  # raises NotReady
+        for number, event in enumerate(events):
+            if isinstance(event, ItemEvent):
+                if all(field.name != self.project.items.title or not field.value for field in event.fields):
+                    raise Refused(
+                        f"{number}.fields", f"have no {self.project.items.title!r}: an item needs a title"
+                    )
+            elif isinstance(event, InteractionEvent) and event.value is None:
+                graded = event.type in (*self.project.labels.graded, *self.project.features.valued)
+                if graded and all(field.name != "value" for field in event.fields):
+                    raise Refused(f"{number}.value", f"is missing: a {event.type!r} is counted by its value")
+        return self._intake.submit(events)
+
+    def rank(self, request: RankRequest) -> dict[str, Any]:
+        """The ordered list for a request, with what `RankRequest` asks for beside it."""
+        resident = self.resident
+        for name in request.context:
+            if name not in self.project.context.categorical:
+                declared = ", ".join(self.project.context.categorical) or "none"
+                raise Refused(
+                    f"context.{name}", f"is not declared under context.categorical; declared: {declared}"
+                )
+        user = self.deployment.privacy.stored(request.user_id)
+        wanted_at = instant_of(request.at)
+        near_to = self._query(request.query) if request.query and request.candidates is None else None
+        with resident.lock:
+            at = self.clock() if wanted_at is None else wanted_at
+            if wanted_at is not None and wanted_at <= resident.live.at:
+                raise Refused("at", "is before the newest event: a live request is of now; leave `at` out")
+            at = max(at, resident.live.at + 1)
+            items = request.candidates
+            if items is None:
+                past, _ = resident.live.histories.past(user, at)
+                items = resident.pool.draw(past, at, request.muted, near_to)
+            elif request.muted:
+                items = [item for item in items if item not in request.muted]
+            champion = self._champion
+            if not items:
+                return self._answer(champion, [])
+            context = tuple(
+                (name, value)
+                for name, values in request.context.items()
+                for value in ([values] if isinstance(values, str) else values)
+            )
+            asked = Request(user, tuple(items), at, request.session_id, context)
+            answer = resident.look_up(asked)
+            ranked = champion.models.rank(asked, answer, resident.live.plan.columns)
+            found = resident.live.described.found
+        k = request.k or (len(items) if request.candidates is not None else self.project.lists.k)
+        return self._answer(
+            champion, self._rows(champion, asked, answer, ranked, found, ranked.order[:k], request)
+        )
+
+    def similar(self, item: str, count: int) -> dict[str, Any]:
+        """Items near in text, and clicked by the same users."""
+        resident = self.resident
+        with resident.lock:
+            near = resident.pool.similar(item, resident.live.at + 1, count)
+            together = resident.clicked_together(item, count)
+        return {
+            "text": [{"item_id": name, "similarity": round(value, 4)} for name, value in near],
+            "clicked_together": [{"item_id": name, "users": users} for name, users in together],
+        }
+
+    def trending(self, attribute: str | None, value: str | None, count: int) -> list[dict[str, Any]]:
+        """The items with the most decayed clicks, all or those of an attribute's value."""
+        resident = self.resident
+        with resident.lock:
+            resident.pool.refresh(max(self.clock(), resident.live.at + 1))
+            rows = resident.pool.trending
+        if attribute:
+            pair = pl.element().struct.field("name") == attribute
+            if value:
+                pair &= pl.element().struct.field("value") == value
+            rows = rows.filter(pl.col("attributes").list.eval(pair).list.any())
+        return rows.drop("attributes").head(count).to_dicts()
+
+    def about(self, user: str) -> dict[str, Any]:
+        """What is known of a user: their newest moments, and the values they click most."""
+        resident = self.resident
+        stored = self.deployment.privacy.stored(user)
+        with resident.lock:
+            at = max(self.clock(), resident.live.at + 1)
+            past, _ = resident.live.histories.past(stored, at)
+            rows = resident.live.versions_of(past.items, at).tolist()
+            found = resident.live.described.found
+        moments, tastes = [], Counter[tuple[str, str]]()
+        for item, action, when, row in zip(past.items, past.actions, past.at.tolist(), rows, strict=True):
+            described = found.row(row, named=True) if row >= 0 else {"title": None, "attributes": []}
+            moments.append({"item_id": item, "title": described["title"], "action": action, "at_us": when})
+            if action != SKIPPED:
+                tastes.update((pair["name"], pair["value"]) for pair in described["attributes"])
+        return {
+            "moments": moments[::-1][:50],
+            "tastes": [{"name": n, "value": v, "clicks": c} for (n, v), c in tastes.most_common(20)],
+        }
+
+    def forget(self, user: str) -> None:
+        """Drop a user from memory; `momentrank forget` erases them from tables and the journal's logs."""
+        resident = self.resident
+        stored = self.deployment.privacy.stored(user)
+        with resident.lock:
+            resident.live.forget(stored)
+
+    def health(self) -> dict[str, Any]:
+        """What serves, and what is wrong."""
+        said: dict[str, Any] = {"ready": self.ready, "problems": [self.problem] if self.problem else []}
+        if not self.ready:
+            return said
+        resident, champion = self.resident, self._champion
+        problems = [self.follower.problem, self._intake.problem]
+        return said | {
+            "problems": [problem for problem in problems if problem],
+            "ranker": champion.ranker.version,
+            "interest": champion.interest.version if champion.interest else None,
+            "state_slice": resident.slice,
+            "newest_event_us": resident.live.at,
+            "journal_lands": self.lands,
+        }
+
+    def _look(self, resident: Resident) -> tuple[Version, Version | None] | None:
+        if self._until is not None:
+            _, end = self.project.slices.window(self._until)
+            return wanted(self.deployment, self.project.slices.key(end))
+        return wanted(
+            self.deployment,
+            self.project.slices.key(pl.Series([resident.live.at]).cast(pl.Datetime("us", "UTC"))[0]),
+        )
+
+    def _prepare(self, versions: tuple[Version, Version | None]) -> Champion:
+        """Load a champion and rank with it, for users who clicked, before it serves."""
+        assert self._resident is not None
+        resident = self._resident
+        champion = load(self.deployment, versions, resident.live)
+        with resident.lock:
+            champion.models.describe(resident.live.described.found)
+            at = max(self.clock(), resident.live.at + 1)
+            resident.pool.refresh(at)
+            for user in [*resident.users[:_WARM], ""]:
+                past, _ = resident.live.histories.past(user, at)
+                items = resident.pool.draw(past, at, (), None)
+                if items:
+                    asked = Request(user, tuple(items), at)
+                    answer = resident.look_up(asked)
+                    ranked = champion.models.rank(asked, answer, resident.live.plan.columns)
+                    self._reasons(champion, answer, ranked, resident.live.described.found, [0])
+        return champion
+
+    def _swap(self, champion: Champion) -> None:
+        assert self._resident is not None
+        with self._resident.lock:
+            champion.models.describe(self._resident.live.described.found)
+            self._champion = self._resident.champion = champion
+
+    def _rotate(self) -> None:
+        while not self._stop.wait(self.limits.rotate_seconds):
+            self._intake.rotate()
+
+    def _query(self, query: str) -> Any:
+        from models.interest.text import frozen_vectors
+
+        declared = self.project.interest
+        return frozen_vectors([query], declared.encoder, declared.max_tokens)[0]
+
+    def _answer(self, champion: Champion, rows: list[dict[str, Any]]) -> dict[str, Any]:
+        return {
+            "impression_id": f"live-{uuid.uuid4().hex}",
+            "ranker": champion.ranker.version,
+            "interest": champion.interest.version if champion.interest else None,
+            "items": rows,
+        }
+
+    def _rows(
+        self, champion: Champion, asked: Request, answer: Answer, ranked: Ranked, found: pl.DataFrame,
+        order: list[int], request: RankRequest,
+    ) -> list[dict[str, Any]]:  # fmt: skip
+        calibration = champion.models.ranker.calibration
+        likely = (
+            np.interp(ranked.score, calibration.scores, calibration.probabilities) if calibration else None
+        )
+        seen = pl.Series([int(answer.versions[n]) for n in order], dtype=pl.Int64).replace(-1, None)
+        titles = found["title"].gather(seen)
+        reasons = self._reasons(champion, answer, ranked, found, order) if request.explain else None
+        rows = []
+        for place, n in enumerate(order):
+            interest = float(ranked.interest[n])
+            row = {
+                "item_id": asked.items[n],
+                "rank": place + 1,
+                "title": titles[place],
+                "rank_score": float(ranked.score[n]),
+                "click_probability": None if likely is None else float(likely[n]),
+                "interest_score": None if np.isnan(interest) else interest,
+            }
+            if reasons is not None:
+                row["reasons"] = reasons[place]
+            if request.features:
+                names = champion.models.ranker.columns
+                values = zip(names, ranked.columns[n].tolist(), strict=True)
+                row["features"] = {name: None if math.isnan(value) else value for name, value in values}
+            rows.append(row)
+        return rows
+
+    def _reasons(
+        self, champion: Champion, answer: Answer, ranked: Ranked, found: pl.DataFrame, order: list[int]
+    ) -> list[str]:
+        """One sentence an item."""
+        columns = champion.models.ranker.columns
+        listed = pl.DataFrame(ranked.columns[order], schema=list(columns), orient="row").fill_nan(None)
+        rows = pl.Series([int(answer.versions[n]) for n in order], dtype=pl.Int64).replace(-1, None)
+        contributions = champion.models.ranker.contributions(listed)
+        listed = listed.with_columns(
+            found["attributes"].gather(rows),
+            rank=pl.int_range(1, len(order) + 1),
+            candidates=pl.lit(len(ranked.score)),
+            past=pl.lit(None),
+        )
+        said: list[str] = sentences(listed, contributions, self._catalogue).to_list()
+        return said

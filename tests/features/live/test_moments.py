@@ -1,0 +1,98 @@
+"""The state in memory, updated event by event, reads what a batch of whole slices reads."""
+
+from datetime import timedelta
+from types import SimpleNamespace
+
+import numpy as np
+import polars as pl
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
+
+from features.config.project import Project
+from features.config.slices import microseconds
+from features.live import LiveMoments, Request
+from features.state import SliceEvents, start
+from features.state.histories import moments
+
+HOUR = timedelta(hours=1)
+drawn = settings(
+    max_examples=3,
+    deadline=None,
+    derandomize=True,
+    phases=[Phase.generate],
+    suppress_health_check=list(HealthCheck),
+)
+
+
+def replay(toy: SimpleNamespace, world: SliceEvents, project: Project) -> tuple[pl.DataFrame, LiveMoments]:
+    """Features of every list, each looked up before anything of its instant is known."""
+    vectors = toy.vectors(world.items)
+    live = LiveMoments(start(project), project, vectors.clear())
+    early = SliceEvents(
+        world.items.filter(pl.col("known_at") < toy.START), toy.impressions(), toy.interactions()
+    )
+    live.update(early, vectors)
+    found = []
+    for now in toy.instants(world):
+        part = toy.between(world, now, now + toy.MICROSECOND)
+        for impression in part.impressions.iter_rows(named=True):
+            request = Request(
+                impression["user_id"],
+                tuple(c["item_id"] for c in impression["candidates"]),
+                microseconds(now),
+                impression["session_id"],
+                tuple((pair["name"], pair["value"]) for pair in impression["context"]),
+            )
+            keys = [(impression["impression_id"], item) for item in request.items]
+            table = pl.DataFrame(live.look_up(request).features, schema=list(live.plan.columns), orient="row")
+            found.append(
+                pl.DataFrame(keys, ["impression_id", "item_id"], orient="row").hstack(table.fill_nan(None))
+            )
+        live.update(part, vectors)
+    return pl.concat(found).sort("impression_id", "item_id"), live
+
+
+@drawn
+@given(data=st.data())
+def test_a_request_reads_what_a_batch_of_slices_reads(toy: SimpleNamespace, data: st.DataObject) -> None:
+    world: SliceEvents = data.draw(toy.worlds(lists=6))
+    project: Project = data.draw(toy.projects())
+    project = project.model_copy(update={"slices": project.slices.model_copy(update={"every": 2 * HOUR})})
+    batch, _ = toy.walk(world, project, [toy.START + n * HOUR for n in (2, 4, 6, 8, 10)])
+
+    found, live = replay(toy, world, project)
+
+    assert found.select("impression_id", "item_id").equals(batch.select("impression_id", "item_id"))
+    for name in live.plan.columns:
+        close = 1e-6 if name.startswith("text_") else 1e-9
+        np.testing.assert_allclose(
+            found[name].to_numpy(), batch[name].to_numpy(), rtol=close, atol=1e-12, err_msg=name
+        )
+
+
+@drawn
+@given(data=st.data())
+def test_a_users_moments_are_those_of_the_batch(toy: SimpleNamespace, data: st.DataObject) -> None:
+    world: SliceEvents = data.draw(toy.worlds(lists=6))
+    project: Project = toy.project()
+    _, live = replay(toy, world, project)
+    expected = moments(start(project), toy.between(world, toy.START, toy.END), project)
+
+    for user in expected["user_id"].unique():
+        past, _ = live.histories.past(user, microseconds(toy.END))
+        own = expected.filter(user_id=user)
+        assert (past.items, past.actions) == (own["item_id"].to_list(), own["action"].to_list())
+        assert past.at.tolist() == own["known_at"].to_physical().to_list()
+
+
+def test_a_user_who_was_dropped_is_a_new_user(toy: SimpleNamespace) -> None:
+    world, project = toy.busy(lists=30), toy.project()
+    _, live = replay(toy, world, project)
+    now = microseconds(toy.END)
+
+    live.forget("u1")
+
+    asked = [Request(user, ("hot", "i1"), now) for user in ("u1", "somebody new")]
+    dropped, new = (live.look_up(request) for request in asked)
+    assert dropped.past.items == []
+    np.testing.assert_array_equal(dropped.features, new.features)
