@@ -72,7 +72,7 @@ class Histories:
         return history if since == self.at else self._trimmed(history, since)
 
     def state(self, users: Iterable[str]) -> MomentState:
-        """What is known of some users as of now, for a pass over events of theirs: `shown` and `sessions`."""
+        """What is known of some users as of now, for one run over their events: `shown` and `sessions`."""
         own = [self.of(user) for user in users]
         if not own:
             return self.blank

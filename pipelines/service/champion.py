@@ -54,7 +54,7 @@ class Follower:
         self._present = present
         self._refused: tuple[Version, Version | None] | None = None
         self.problem = ""
-        """Why another version does not serve, or the registry cannot be asked; empty where all is well."""
+        """Why another version does not serve, or the registry cannot be reached; empty where all is well."""
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._work, name="champion", daemon=True)
 
@@ -71,7 +71,7 @@ class Follower:
         try:
             found = self._look()
         except Exception as error:
-            self._say(f"the registry cannot be asked: {type(error).__name__}: {error}")
+            self._say(f"the registry cannot be reached: {type(error).__name__}: {error}")
             return
         if found is None or found == self._present:
             self.problem = ""

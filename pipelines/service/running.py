@@ -11,9 +11,9 @@ _LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 
 def run(deployment: Deployment, host: str, port: int, tell: Callable[[str], None]) -> None:
-    """Serve a deployment. `MOMENTRANK_READ_TOKEN` and `MOMENTRANK_WRITE_TOKEN` are asked of callers where they are set.
+    """Serve a deployment. Callers need `MOMENTRANK_READ_TOKEN` and `MOMENTRANK_WRITE_TOKEN` where these are set.
 
-    Raises ProjectError for an address that other machines reach while nothing is asked of callers.
+    Raises ProjectError for an address that other machines reach while callers need no token.
     """
     import logging
 
@@ -25,7 +25,7 @@ def run(deployment: Deployment, host: str, port: int, tell: Callable[[str], None
     tokens = Tokens(os.environ.get("MOMENTRANK_READ_TOKEN", ""), os.environ.get("MOMENTRANK_WRITE_TOKEN", ""))
     if host not in _LOOPBACK and not (tokens.read and tokens.write):
         raise ProjectError(
-            f"--host {host} lets other machines read what users did, and no token is asked of them: set "
+            f"--host {host} lets other machines read what users did without a token: set "
             "MOMENTRANK_READ_TOKEN and MOMENTRANK_WRITE_TOKEN"
         )
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(message)s")

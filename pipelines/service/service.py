@@ -167,13 +167,13 @@ class Service:
                 for name, values in request.context.items()
                 for value in ([values] if isinstance(values, str) else values)
             )
-            asked = Request(user, tuple(items), at, request.session_id, context)
-            answer = resident.look_up(asked)
-            ranked = champion.models.rank(asked, answer, resident.live.plan.columns)
+            lookup = Request(user, tuple(items), at, request.session_id, context)
+            answer = resident.look_up(lookup)
+            ranked = champion.models.rank(lookup, answer, resident.live.plan.columns)
             found = resident.live.described.found
         k = request.k or (len(items) if request.candidates is not None else self.project.lists.k)
         return self._answer(
-            champion, self._rows(champion, asked, answer, ranked, found, ranked.order[:k], request)
+            champion, self._rows(champion, lookup, answer, ranked, found, ranked.order[:k], request)
         )
 
     def similar(self, item: str, count: int) -> dict[str, Any]:
@@ -265,9 +265,9 @@ class Service:
                 past, _ = resident.live.histories.past(user, at)
                 items = resident.pool.draw(past, at, (), None)
                 if items:
-                    asked = Request(user, tuple(items), at)
-                    answer = resident.look_up(asked)
-                    ranked = champion.models.rank(asked, answer, resident.live.plan.columns)
+                    lookup = Request(user, tuple(items), at)
+                    answer = resident.look_up(lookup)
+                    ranked = champion.models.rank(lookup, answer, resident.live.plan.columns)
                     self._reasons(champion, answer, ranked, resident.live.described.found, [0])
         return champion
 
@@ -296,7 +296,7 @@ class Service:
         }
 
     def _rows(
-        self, champion: Champion, asked: Request, answer: Answer, ranked: Ranked, found: pl.DataFrame,
+        self, champion: Champion, lookup: Request, answer: Answer, ranked: Ranked, found: pl.DataFrame,
         order: list[int], request: RankRequest,
     ) -> list[dict[str, Any]]:  # fmt: skip
         calibration = champion.models.ranker.calibration
@@ -307,18 +307,18 @@ class Service:
         titles = found["title"].gather(seen)
         reasons = self._reasons(champion, answer, ranked, found, order) if request.explain else None
         rows = []
-        for place, n in enumerate(order):
+        for rank, n in enumerate(order):
             interest = float(ranked.interest[n])
             row = {
-                "item_id": asked.items[n],
-                "rank": place + 1,
-                "title": titles[place],
+                "item_id": lookup.items[n],
+                "rank": rank + 1,
+                "title": titles[rank],
                 "rank_score": float(ranked.score[n]),
                 "click_probability": None if likely is None else float(likely[n]),
                 "interest_score": None if np.isnan(interest) else interest,
             }
             if reasons is not None:
-                row["reasons"] = reasons[place]
+                row["reasons"] = reasons[rank]
             if request.features:
                 names = champion.models.ranker.columns
                 values = zip(names, ranked.columns[n].tolist(), strict=True)

@@ -109,7 +109,7 @@ def test_faults_have_their_status(client: TestClient, stub: Stub, error: Excepti
     assert ("Retry-After" in answer.headers) == (status == 429 or isinstance(error, NotReady))
 
 
-def test_more_requests_than_may_wait_are_told_to_come_again(client: TestClient, stub: Stub) -> None:
+def test_more_requests_than_may_wait_get_429_and_a_time_to_come_again(client: TestClient, stub: Stub) -> None:
     stub.go.clear()
     first: list[Any] = []
     waiting = threading.Thread(target=lambda: first.append(client.post("/rank", json={"user_id": "u"})))

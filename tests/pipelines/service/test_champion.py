@@ -55,4 +55,4 @@ def test_a_registry_that_is_down_changes_nothing() -> None:
     follow = Follower(down, lambda _: None, lambda _: None, (Version("1", "2026-01-05"), None), 60.0)  # type: ignore[arg-type, return-value]
     follow.look_once()
 
-    assert follow.problem == "the registry cannot be asked: OSError: connection refused"
+    assert follow.problem == "the registry cannot be reached: OSError: connection refused"
