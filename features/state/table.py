@@ -11,7 +11,7 @@ from features.state.counters import Counter, column
 from features.state.kernels import INSTANTS, NEVER, Entries, Rows, Rule, count, locate, rehash
 
 _SMALLEST = 64
-MIN_SWEPT = 128
+SWEPT_FROM = 128
 """Smaller tables are not swept."""
 
 
@@ -128,7 +128,7 @@ class Table:
 
     def sweep(self, at: int) -> None:
         """Drop expired entries once the table has doubled since the last sweep, so that sweeps stay rare."""
-        if self.rule.ttl < 0 or len(self) <= max(2 * self._swept, MIN_SWEPT):
+        if self.rule.ttl < 0 or len(self) <= max(2 * self._swept, SWEPT_FROM):
             return
         live = self.live(at)
         if np.count_nonzero(live) < 0.8 * len(self):
