@@ -26,7 +26,7 @@ class Skips:
 
     @cached_property
     def left(self) -> pl.DataFrame:
-        """`state.open`'s columns, and `left_at`: when the user's next impression or the window's end closed the impression.
+        """Columns of `state.open`, and `left_at`: when the user's next impression or the window's end closes it.
 
         The skip is known one microsecond before the next impression, so that this impression may use it.
         """

@@ -102,7 +102,7 @@ def test_a_worse_challenger_is_refused() -> None:
     decision = _decide(_values(challenger=-0.05, champion=0.0), Promotion(), seed=1)
     assert not decision.promote
     assert decision.difference.high < 0
-    assert "below the +0.0000 asked for" in decision.reasons[1]
+    assert "below the required +0.0000" in decision.reasons[1]
     assert "it may be worse by more than the margin" in decision.reasons[2]
 
 
