@@ -43,7 +43,7 @@ class Layout:
     context: dict[str, Values]
     """Context values of each impression, by declared name."""
     interactions: pl.DataFrame
-    """The result of `place`, in order of (known_at, interaction_id)."""
+    """Interactions from `place`, in order of (known_at, interaction_id)."""
     done_at: Ints
     done_user: Ints
     done_item: Ints

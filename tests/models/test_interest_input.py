@@ -46,12 +46,12 @@ def events(toy: SimpleNamespace) -> SliceEvents:
     )
 
 
-def read(given: InterestInput) -> dict[str, Any]:
+def read(inputs: InterestInput) -> dict[str, Any]:
     """Impression → (visible moments as (text, action), candidates' texts)."""
-    m = given.moments
-    text = [given.items.texts[number] for number in given.items.text]
+    m = inputs.moments
+    text = [inputs.items.texts[number] for number in inputs.items.text]
     found = {}
-    for n, name in enumerate(given.keys["impression_id"].unique(maintain_order=True)):
+    for n, name in enumerate(inputs.keys["impression_id"].unique(maintain_order=True)):
         first = int(m.user_start[m.impression_user[n]])
         past = range(first, first + int(m.impression_prefix[n]))
         shown = range(int(m.impression_start[n]), int(m.impression_start[n + 1]))
@@ -97,11 +97,11 @@ def test_candidates_and_past_items_have_their_texts_of_that_time(
 
 
 def test_the_arrays_are_consistent_and_keys_name_their_rows(project: Project, events: SliceEvents) -> None:
-    given = interest_input(start(project), events, project)
+    inputs = interest_input(start(project), events, project)
 
-    given.items.check(interest_config(project))
-    given.moments.check(len(given.items), len(actions(project)))
-    assert given.keys.rows() == [
+    inputs.items.check(interest_config(project))
+    inputs.moments.check(len(inputs.items), len(actions(project)))
+    assert inputs.keys.rows() == [
         ("r1", "a"),
         ("r1", "b"),
         ("r1", "unknown"),
@@ -109,18 +109,18 @@ def test_the_arrays_are_consistent_and_keys_name_their_rows(project: Project, ev
         ("r3", "a"),
         ("r2", "b"),
     ]
-    assert len(given.moments.user_start) == 3  # a user without impressions is left out
+    assert len(inputs.moments.user_start) == 3  # a user without impressions is left out
     assert (
-        np.diff(given.moments.history_at[given.moments.user_start[0] : given.moments.user_start[1]]) >= 0
+        np.diff(inputs.moments.history_at[inputs.moments.user_start[0] : inputs.moments.user_start[1]]) >= 0
     ).all()
 
 
 def test_labels_follow_their_candidates(toy: SimpleNamespace, project: Project, events: SliceEvents) -> None:
     labels = pl.DataFrame({"impression_id": ["r3", "r1"], "item_id": ["a", "b"], "label": [2.0, 1.0]})
 
-    given = interest_input(start(project), events, project, labels)
+    inputs = interest_input(start(project), events, project, labels)
 
-    assert given.moments.label.tolist() == [0.0, 1.0, 0.0, 0.0, 2.0, 0.0]
+    assert inputs.moments.label.tolist() == [0.0, 1.0, 0.0, 0.0, 2.0, 0.0]
     assert not interest_input(start(project), events, project).moments.label.any()
 
 
@@ -152,22 +152,22 @@ def test_a_past_item_with_a_replaced_version_has_its_text_before_the_slice(
 def test_a_slice_without_impressions_is_empty(toy: SimpleNamespace, project: Project) -> None:
     nothing = SliceEvents(toy.items(), toy.impressions(), toy.interactions())
 
-    given = interest_input(start(project), nothing, project)
+    inputs = interest_input(start(project), nothing, project)
 
-    given.moments.check(0, len(actions(project)))
-    assert len(given.items) == 0
-    assert given.keys.is_empty()
+    inputs.moments.check(0, len(actions(project)))
+    assert len(inputs.items) == 0
+    assert inputs.keys.is_empty()
 
 
 def test_without_a_version_every_candidate_has_a_null_score(
     project: Project, events: SliceEvents, tmp_path: Path
 ) -> None:
-    given = interest_input(start(project), events, project)
+    inputs = interest_input(start(project), events, project)
 
-    found = interest_scores(given, None, None, tmp_path)
+    found = interest_scores(inputs, None, None, tmp_path)
 
     InterestScores.validate(found)
-    assert found.select("impression_id", "item_id").equals(given.keys)
+    assert found.select("impression_id", "item_id").equals(inputs.keys)
     assert found["interest_score"].null_count() == found["interest_slice"].null_count() == found.height
 
 

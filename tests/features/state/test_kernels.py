@@ -47,20 +47,20 @@ def reference(shown: list[Event], done: list[Event], ttl: int | None) -> np.ndar
     every = sorted([(at, 0, codes) for at, codes in shown] + [(at, 1, codes) for at, codes in done])
     for n, (now, codes) in enumerate(shown):
         for code in codes:
-            kept: list[tuple[int, int]] = []
+            history: list[tuple[int, int]] = []
             for at, kind, others in every:
                 if at < now and code in others:
-                    if kept and ttl is not None and at - kept[-1][0] > ttl:
-                        kept = []
-                    kept += [(at, kind)] * others.count(code)
-            if not kept or (ttl is not None and now - kept[-1][0] > ttl):
+                    if history and ttl is not None and at - history[-1][0] > ttl:
+                        history = []
+                    history += [(at, kind)] * others.count(code)
+            if not history or (ttl is not None and now - history[-1][0] > ttl):
                 continue
             for quantity in (0, 1):
-                ages = [(now - at) / HOUR for at, kind in kept if kind == quantity]
+                ages = [(now - at) / HOUR for at, kind in history if kind == quantity]
                 out[2 * quantity, n] += sum(0.5**age for age in ages)
                 out[2 * quantity + 1, n] += len(ages)
-            clicks = [at for at, kind in kept if kind == 1]
-            out[4, n] = np.fmax(out[4, n], kept[-1][0])
+            clicks = [at for at, kind in history if kind == 1]
+            out[4, n] = np.fmax(out[4, n], history[-1][0])
             out[5, n] = np.fmax(out[5, n], clicks[-1] if clicks else np.nan)
             out[6, n] += bool(clicks)
     return out

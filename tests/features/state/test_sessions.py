@@ -40,7 +40,7 @@ def sessions(state: MomentState, events: SliceEvents, project: Project) -> pl.Da
     return found.with_columns(pl.col("began_at").cast(pl.Int64).cast(pl.Datetime("us", "UTC")))
 
 
-def begun(toy: SimpleNamespace, lists: Rows, **features: str) -> list[tuple[float, int]]:
+def starts(toy: SimpleNamespace, lists: Rows, **features: str) -> list[tuple[float, int]]:
     """Per impression: the minute when its session started, and the session's earlier impressions."""
     events, project = world(toy, lists, **features)
     found = sessions(start(project), events, project)
@@ -51,25 +51,25 @@ def begun(toy: SimpleNamespace, lists: Rows, **features: str) -> list[tuple[floa
 def test_a_session_continues_until_a_long_break(toy: SimpleNamespace) -> None:
     lists = [("u", 10, None), ("u", 40, None), ("v", 50, None), ("u", 70.5, None), ("u", 80, None)]
 
-    assert begun(toy, lists) == [(10, 0), (10, 1), (50, 0), (70.5, 0), (70.5, 1)]
+    assert starts(toy, lists) == [(10, 0), (10, 1), (50, 0), (70.5, 0), (70.5, 1)]
 
 
 def test_each_session_id_has_its_own_session(toy: SimpleNamespace) -> None:
     lists = [("u", 10, "s"), ("u", 12, "t"), ("u", 14, "s"), ("u", 15, None), ("u", 16, "t")]
 
-    assert begun(toy, lists) == [(10, 0), (12, 0), (10, 1), (15, 0), (12, 1)]
+    assert starts(toy, lists) == [(10, 0), (12, 0), (10, 1), (15, 0), (12, 1)]
 
 
 def test_impressions_at_one_instant_do_not_see_each_other(toy: SimpleNamespace) -> None:
     lists = [("u", 10, "s"), ("u", 20, "s"), ("u", 20, "t"), ("u", 20, "s"), ("u", 30, "s")]
 
-    assert begun(toy, lists) == [(10, 0), (10, 1), (20, 0), (10, 1), (10, 3)]
+    assert starts(toy, lists) == [(10, 0), (10, 1), (20, 0), (10, 1), (10, 3)]
 
 
 def test_a_session_ends_when_its_user_expires(toy: SimpleNamespace) -> None:
     lists = [("u", 10, "s"), ("u", 31, "s")]
 
-    assert begun(toy, lists, ttl="20m") == [(10, 0), (31, 0)]
+    assert starts(toy, lists, ttl="20m") == [(10, 0), (31, 0)]
 
 
 def test_a_session_stores_the_users_counts_at_its_start(toy: SimpleNamespace) -> None:

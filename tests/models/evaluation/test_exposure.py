@@ -84,8 +84,8 @@ def test_the_latest_vector_of_an_item_counts() -> None:
     vectors = _vectors(_frame(1))
     stale = vectors.with_columns(vector=vectors["vector"].reverse())
     found = [
-        beyond_accuracy(_frame(3), ["wide"], given)["diversity"].item()
-        for given in (vectors, pl.concat([stale, vectors]))
+        beyond_accuracy(_frame(3), ["wide"], each)["diversity"].item()
+        for each in (vectors, pl.concat([stale, vectors]))
     ]
     assert found[0] == found[1]
 
