@@ -25,8 +25,8 @@ class Skips:
         self._state, self._events = state, events
 
     @cached_property
-    def left(self) -> pl.DataFrame:
-        """Columns of `state.open`, and `left_at`: when the user's next impression or the window's end closes it.
+    def closed(self) -> pl.DataFrame:
+        """Columns of `state.open`, and `closed_at`: when the user's next impression or the window's end closes it.
 
         The skip is known one microsecond before the next impression, so that this impression may use it.
         """
@@ -48,17 +48,17 @@ class Skips:
         )
         next_at = pl.Series(upcoming).replace(NEVER, None).cast(_INSTANT) - timedelta(microseconds=1)
         known = known.select("impression_id", "user_id", next_at=next_at)
-        left = pl.min_horizontal("next_at", pl.col("shown_at") + project.labels.attribution)
+        closed_at = pl.min_horizontal("next_at", pl.col("shown_at") + project.labels.attribution)
         rows = rows.join(known, on=["impression_id", "user_id"], how="left", maintain_order="left")
-        rows = rows.with_columns(left_at=left).drop("next_at")
+        rows = rows.with_columns(closed_at=closed_at).drop("next_at")
         done = events.interactions.select("user_id", "item_id", "known_at")
-        within = pl.col("known_at").is_between(pl.col("shown_at"), pl.col("left_at"))
+        within = pl.col("known_at").is_between(pl.col("shown_at"), pl.col("closed_at"))
         acted = rows.join(done, on=["user_id", "item_id"]).filter(within).select("impression_id", "item_id")
         return rows.join(acted.unique(), on=["impression_id", "item_id"], how="anti", maintain_order="left")
 
     def still_open(self, until: datetime) -> pl.DataFrame:
         """`state.open` as of `until`."""
-        return self.left.filter(pl.col("left_at") >= until).drop("left_at")
+        return self.closed.filter(pl.col("closed_at") >= until).drop("closed_at")
 
 
 def exposed(impressions: pl.DataFrame) -> pl.DataFrame:
@@ -86,7 +86,7 @@ def _new(skips: Skips, events: SliceEvents, project: Project) -> pl.DataFrame:
     done = events.interactions.filter(pl.col("kind").is_in(list(project.labels.gains))).select(
         "user_id", "item_id", action="kind", known_at="known_at"
     )
-    skipped = skips.left.select("user_id", "item_id", action=pl.lit(SKIPPED), known_at="left_at")
+    skipped = skips.closed.select("user_id", "item_id", action=pl.lit(SKIPPED), known_at="closed_at")
     return pl.concat([done, skipped])
 
 
