@@ -1,7 +1,7 @@
-"""What a person can mend: every error that the command line prints without a traceback."""
+"""Errors that a user can correct: the command line prints them without a traceback."""
 
 from features.errors import MomentRankError
 from models.interest.config import InterestModelError
 
 CORRECTABLE = (MomentRankError, InterestModelError)
-"""The tree of `features/errors.py`, and the error of `models/interest`, which imports nothing of `features`."""
+"""The errors of `features/errors.py`, and of `models/interest`, which imports nothing from `features`."""

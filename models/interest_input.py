@@ -1,6 +1,6 @@
-"""Between tables and the interest model: moments and candidates as arrays, scores and vectors as tables.
+"""Tables to arrays for the interest model, and its scores and vectors back to tables.
 
-The interest room knows arrays only, so that it runs where Polars does not. It is imported where it is used.
+`models/interest` knows arrays only, so that it runs without Polars. It is imported lazily.
 """
 
 from collections.abc import Callable, Sequence
@@ -29,23 +29,23 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class InterestInput:
-    """What one slice hands to the interest model, and whose rows its arrays are."""
+    """The interest model's input of one slice, and the ids of its rows."""
 
     items: "ItemArrays"
     moments: "MomentArrays"
     keys: pl.DataFrame
-    """`impression_id, item_id` of each candidate, in order."""
+    """`impression_id, item_id` of each candidate, in order of the arrays."""
     past: pl.DataFrame
-    """`item_id, action` of each moment of the histories, in order."""
+    """`item_id, action` of each moment of the histories, in order of the arrays."""
 
 
 def actions(project: Project) -> tuple[str, ...]:
-    """The action vocabulary: the declared interaction kinds, and `passed`."""
+    """The action vocabulary: the declared interaction kinds, and the skip."""
     return (*project.labels.gains, SKIPPED)
 
 
 def interest_config(project: Project) -> "InterestConfig":
-    """The project's `[interest]` section as the interest room takes it."""
+    """The project's `[interest]` section as the configuration of `models/interest`."""
     from models.interest.config import InterestConfig
 
     section = project.interest.model_dump()
@@ -54,7 +54,7 @@ def interest_config(project: Project) -> "InterestConfig":
 
 
 def require_interest(project: Project, *, here: bool) -> None:
-    """Raise InterestModelError unless the encoder is on this machine and, where the model runs `here`, its device."""
+    """Raise InterestModelError unless this machine has the encoder and, if the model runs `here`, its device."""
     from models.interest.pretrained import require_encoder
 
     config = interest_config(project)
@@ -79,7 +79,7 @@ def item_vectors(items: pl.DataFrame, project: Project, cache: Path) -> pl.DataF
 def interest_scores(
     given: InterestInput, version: Path | None, fitted_until: str | None, cache: Path
 ) -> pl.DataFrame:
-    """`schemas.InterestScores` by the version saved in a folder; null scores where there is none yet."""
+    """`schemas.InterestScores` by the version saved in a folder; null scores if there is none yet."""
     if version is None:
         return _scored(given, np.full(given.keys.height, np.nan, np.float32), fitted_until)
     from models.interest.version import InterestModel
@@ -90,7 +90,7 @@ def interest_scores(
 def interest_scores_by(
     model: "InterestModel", given: InterestInput, fitted_until: str | None, cache: Path
 ) -> pl.DataFrame:
-    """`schemas.InterestScores` by a version that is loaded already."""
+    """`schemas.InterestScores` by a loaded version."""
     from models.interest.scoring import score
 
     return _scored(given, score(model, given.items, given.moments, cache), fitted_until)
@@ -104,16 +104,16 @@ def _scored(given: InterestInput, values: NDArray[np.float32], fitted_until: str
 
 
 def text_of(title: str | None, body: str | None) -> str:
-    """What the encoder reads of an item: title, then body."""
+    """The encoder's text of an item: title, then body."""
     return ". ".join(part for part in (title, body) if part)
 
 
 def interest_input(
     state: MomentState, events: SliceEvents, project: Project, labels: pl.DataFrame | None = None
 ) -> InterestInput:
-    """The slice's impressions with each user's moments known before them.
+    """The slice's impressions, and each user's moments known before them.
 
-    `labels`: impression_id, item_id, label; without it labels are 0.
+    `labels`: `impression_id, item_id, label`; the default is 0.
     """
     from models.interest.moments import MomentArrays
 
@@ -166,7 +166,7 @@ def interest_input(
 
 
 def _prefixes(lists: pl.DataFrame, moments: pl.DataFrame, users: pl.DataFrame) -> pl.DataFrame:
-    """Adds `user` and `prefix`: how many of the user's moments were known before the list."""
+    """Add `user`, and `prefix`: the number of the user's moments known before the impression."""
     numbered = moments.select("user_id", "known_at", prefix=pl.int_range(1, pl.len() + 1).over("user_id"))
     return (
         known_before(lists, numbered, "shown_at", "known_at", by="user_id")
@@ -176,9 +176,9 @@ def _prefixes(lists: pl.DataFrame, moments: pl.DataFrame, users: pl.DataFrame) -
 
 
 def _latest(moments: pl.DataFrame, seen: pl.DataFrame, since: datetime) -> pl.Series:
-    """Version of each past item as it read when the moment happened, or else as it read before `since`.
+    """Version of each past item at its moment, or else the latest version known before `since`.
 
-    A version that first became known within the slice is no stand-in: earlier impressions must not see it.
+    A version that became known within the slice cannot stand in: earlier impressions must not see it.
     """
     at = see(moments.select("item_id", "known_at"), seen, "known_at")["version"]
     kept = seen.with_row_index("kept").filter(pl.col("known_at") < since)
@@ -192,17 +192,17 @@ def _latest(moments: pl.DataFrame, seen: pl.DataFrame, since: datetime) -> pl.Se
 
 
 def item_arrays(items: pl.DataFrame, seen: pl.DataFrame, project: Project) -> "ItemArrays":
-    """Items (`item_id`, `version`: a row of `seen`, or null where nothing was said of it yet) as arrays."""
+    """Items (`item_id`, `version`: a row of `seen`, or null if it had no version yet) as arrays."""
     from models.interest.items import ItemArrays, attribute_code, id_code
 
     numbered = seen.with_row_index("version").join(
         items.select("version").drop_nulls(), on="version", how="semi", maintain_order="left"
     )
-    told = items.join(numbered.drop("item_id"), on="version", how="left", maintain_order="left")
-    texts = [text_of(title, body) for title, body in told.select("title", "body").iter_rows()]
+    described = items.join(numbered.drop("item_id"), on="version", how="left", maintain_order="left")
+    texts = [text_of(title, body) for title, body in described.select("title", "body").iter_rows()]
     read = ItemArrays.of_texts(texts)
     values = (
-        told.select("attributes")
+        described.select("attributes")
         .with_row_index("item")
         .explode("attributes", empty_as_null=False, keep_nulls=False)
         .select("item", pl.col("attributes").struct.unnest())
@@ -211,10 +211,10 @@ def item_arrays(items: pl.DataFrame, seen: pl.DataFrame, project: Project) -> "I
     )
     return replace(
         read,
-        attribute_start=_starts(_lengths(values["item"], told.height)),
+        attribute_start=_starts(_lengths(values["item"], described.height)),
         attribute=_hashed(values["value"], attribute_code),
-        number=_numbers(told, project.items.numeric),
-        id=_hashed(told["item_id"], id_code),
+        number=_numbers(described, project.items.numeric),
+        id=_hashed(described["item_id"], id_code),
     )
 
 
@@ -227,18 +227,18 @@ def _hashed(values: pl.Series, code: Callable[[str], int]) -> NDArray[np.int64]:
     return np.array([known[value] for value in values.to_list()], np.int64)
 
 
-def _numbers(told: pl.DataFrame, names: Sequence[str]) -> NDArray[np.float32]:
-    """[N, F] declared numbers of items, NaN where an item has none."""
-    result = np.full((told.height, len(names)), np.nan, np.float32)
-    facts = (
-        told.select("numbers")
+def _numbers(items: pl.DataFrame, names: Sequence[str]) -> NDArray[np.float32]:
+    """[item, number]: declared numbers of items, NaN if an item has none."""
+    result = np.full((items.height, len(names)), np.nan, np.float32)
+    pairs = (
+        items.select("numbers")
         .with_row_index("item")
         .explode("numbers", empty_as_null=False, keep_nulls=False)
         .select("item", pl.col("numbers").struct.unnest())
         .filter(pl.col("name").is_in(names))
     )
     column = {name: number for number, name in enumerate(names)}
-    for item, name, value in facts.iter_rows():
+    for item, name, value in pairs.iter_rows():
         result[item, column[name]] = np.nan if value is None else value
     return result
 

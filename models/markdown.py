@@ -1,6 +1,6 @@
-"""Markdown for the pages of Dagster and MLflow: what comes from logs stays text.
+"""Markdown for the pages of Dagster and MLflow, with text from logs escaped.
 
-A title `![](http://…)` would otherwise make the page of whoever looks at it fetch that address.
+A title `![](http://…)` would otherwise make the viewer's browser fetch that address.
 """
 
 import re
@@ -11,17 +11,17 @@ _LEADING = re.compile(r"^(\d*)([-+.)](?=\s|$)|-(?=-)|[#>=])")
 
 
 def literal(text: str) -> str:
-    """Text that Markdown shows as it is, on one line."""
+    """Escape text so that Markdown displays it verbatim, on one line."""
     return _LEADING.sub(r"\1\\\2", _INLINE.sub(r"\\\g<0>", " ".join(text.split())))
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A table of plain texts, its columns headed."""
+    """A table of plain texts with a header row."""
     lines = [[*map(literal, line)] for line in (head, *rows)]
     lines.insert(1, ["---"] * len(head))
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
 def bullets(lines: Iterable[str]) -> str:
-    """A list of plain texts."""
+    """A bullet list of plain texts."""
     return "\n".join(f"- {literal(line)}" for line in lines)

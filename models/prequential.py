@@ -1,4 +1,4 @@
-"""Fit the ranker and its ablation; score a slice under every scorer; evaluate the scores."""
+"""Fit the ranker and its ablation, score a slice with every scorer, evaluate the scores."""
 
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -20,33 +20,33 @@ from models.ranker.shards import Shard, fit_shard
 from models.ranker.sockets import Workers
 
 SCORERS = ("full", "behaviour_only", "text_only", *baselines.BASELINES)
-"""The ranker; without text; without behaviour (the interest score alone); and what learns nothing."""
+"""The ranker; its ablation without text; the interest score alone; the baselines."""
 
-_AT_ONCE = 1_000_000
-"""Most rows of a dataset of which two fits are held in memory."""
+_MAX_PARALLEL_ROWS = 1_000_000
+"""Datasets with more rows are fitted one after the other, to save memory."""
 
 _PROBABILITIES = {"full": "click_probability", "behaviour_only": "probability_without_text"}
-"""Scorers that give click probabilities, and the columns of `score_slice` that hold them."""
+"""Scorers with click probabilities → their columns in `score_slice`."""
 
 
 def fit_rankers(
     dataset: pl.DataFrame, ranker: RankerConfig, labels: Labels, seed: int
 ) -> tuple[Ranker, Ranker]:
-    """Fit the ranker on every feature of `dataset`, and its ablation without text. Raises as `ranker.fit` does.
+    """Fit the ranker on every feature of `dataset`, and its ablation without text. Raises as `ranker.fit`.
 
-    A small dataset fits both at once, in two threads: LightGBM holds no lock of Python's while it works.
+    On a small dataset both fit in parallel threads: LightGBM releases Python's lock.
     """
-    at_once = 2 if dataset.height <= _AT_ONCE else 1
-    fitted = partial(fit, dataset, config=ranker, labels=labels, seed=seed, at_once=at_once)
+    at_once = 2 if dataset.height <= _MAX_PARALLEL_ROWS else 1
+    fit_columns = partial(fit, dataset, config=ranker, labels=labels, seed=seed, at_once=at_once)
     with ThreadPoolExecutor(at_once) as pool:
-        full, behaviour_only = pool.map(fitted, _with_and_without_text(dataset))
+        full, behaviour_only = pool.map(fit_columns, _with_and_without_text(dataset))
     return full, behaviour_only
 
 
 def fit_rankers_together(
     shard: Shard, ranker: RankerConfig, labels: Labels, seed: int, workers: Workers, meeting: str
 ) -> tuple[Ranker, Ranker]:
-    """Fit both on the rows of all workers; every worker calls it. Raises as `fit_shard` does."""
+    """As `fit_rankers`, on the shards of all workers; every worker calls it. Raises as `fit_shard`."""
     full, behaviour_only = (
         fit_shard(shard, columns, ranker, labels, seed, workers, meeting)
         for columns in _with_and_without_text(shard.rows)
@@ -62,16 +62,16 @@ def _with_and_without_text(dataset: pl.DataFrame) -> tuple[list[str], list[str]]
 
 @dataclass(frozen=True)
 class Background:
-    """What is known of a slice's candidates before each impression, whichever ranker is evaluated."""
+    """What evaluation needs to know of a slice's candidates, independent of the ranker."""
 
     measured: pl.DataFrame
-    """What the baselines read (`baselines.measure`)."""
+    """Features of the baselines (`baselines.measure`)."""
     versions: pl.DataFrame
     """Item versions that may be visible in the slice."""
     users: pl.Series
-    """Users that are not new."""
+    """Ids of users that are not new."""
     items: pl.Series
-    """Items that are not new."""
+    """Ids of items that are not new."""
 
 
 def background(
@@ -79,8 +79,8 @@ def background(
 ) -> Background:
     """Look up the background of a slice's events in the state before the slice.
 
-    `fitted`: the state up to which the models were fitted, where that is an earlier one; whoever and whatever it
-    does not hold is new.
+    New users and items are those missing from `fitted`, the state that the models were fitted up to; by default the
+    state before the slice.
     """
     known = fitted or before
     return Background(
@@ -94,18 +94,17 @@ def background(
 def score_slice(
     dataset: pl.DataFrame, full: Ranker, behaviour_only: Ranker, known: Background, seed: int
 ) -> pl.DataFrame:
-    """Keys, `label`, `clicked`, one Float64 column a scorer, and what segments read; rows as in `dataset`.
+    """Keys, `label`, `clicked`, one Float64 column per scorer, and the columns of segments; rows as in `dataset`.
 
-    Adds `click_probability` (of the full ranker), `probability_without_text`, `new_user`, `new_item` and the
-    `attributes` that each item had when it was shown (null where nothing was known of it). Where no interest version
-    existed, `text_only` is 0 for all candidates.
+    Adds `click_probability` (of the full ranker), `probability_without_text`, `new_user`, `new_item`, and each item's
+    `attributes` when it was shown (null if it was unknown). Without an interest score, `text_only` is 0.
     """
     keys = ("impression_id", "user_id", "item_id", "position", "label", "clicked", "as_of")
-    plain = baselines.scores(dataset, known.measured, seed).drop("impression_id", "item_id")
+    baseline_scores = baselines.scores(dataset, known.measured, seed).drop("impression_id", "item_id")
     rank_score, without_text = full.score(dataset), behaviour_only.score(dataset)
-    # Each row's item as it was known strictly before the impression.
+    # The item version known strictly before the impression.
     version = see(dataset.select("item_id", "as_of"), known.versions, "as_of")["version"]
-    return pl.concat([dataset.select(keys), plain], how="horizontal").with_columns(
+    return pl.concat([dataset.select(keys), baseline_scores], how="horizontal").with_columns(
         full=rank_score,
         behaviour_only=without_text,
         text_only=dataset[INTEREST].cast(pl.Float64).fill_null(0.0),
@@ -118,14 +117,14 @@ def score_slice(
 
 
 def evaluate_slice(scored: pl.DataFrame, project: Project) -> EvaluationResult:
-    """Every scorer on the same impressions, in all and in each segment that enough impressions could be evaluated in."""
+    """Evaluate every scorer on the same impressions: all, and each segment with `evaluation.min_impressions`."""
     rule = project.promotion
     return evaluate(
         scored,
         SCORERS,
         segments(scored, project),
         probabilities=_PROBABILITIES,
-        few=project.evaluation.min_impressions,
+        min_impressions=project.evaluation.min_impressions,
         seed=project.seed,
         resamples=rule.resamples,
         confidence=rule.confidence,
@@ -135,9 +134,9 @@ def evaluate_slice(scored: pl.DataFrame, project: Project) -> EvaluationResult:
 def promotion_values(
     dataset: pl.DataFrame, scored: pl.DataFrame, champion: Ranker | None, project: Project
 ) -> pl.DataFrame:
-    """Per-impression values of `challenger` (the scorer `full`), `champion` if any, and the baselines.
+    """Per-impression values of `challenger` (the scorer `full`), of `champion` if any, and of the baselines.
 
-    In all and, with a champion, in each guarded segment that `scored` has.
+    Segments: all and, with a champion, each guarded segment that `scored` has.
     """
     columns = {"challenger": scored["full"]}
     probabilities = {"challenger": "click_probability"}
@@ -149,8 +148,8 @@ def promotion_values(
         )["champion"]
         scored = scored.with_columns(champion_probability=champion.probability(columns["champion"]))
         probabilities["champion"] = "champion_probability"
-        found = segments(scored, project)
-        guarded = {name: found[name] for name in project.promotion.guard if name in found}
+        available = segments(scored, project)
+        guarded = {name: available[name] for name in project.promotion.guard if name in available}
     return impression_values(
         scored.with_columns(**columns), [*columns, *baselines.BASELINES], guarded, probabilities
     )

@@ -1,8 +1,7 @@
-"""Scores become ranked lists: the only sort and tie-break.
+"""Rank scored candidates: the only sort and tie-break.
 
-Within a list, higher scores come first; equal scores stand in the order of a hash of their item ids. The
-hash is BLAKE2b, defined here and the same on every machine and version, so a list never depends on the order
-its rows came in, and no item gains from the alphabet.
+Within a group, higher scores come first; ties are in the order of a hash of their item ids. The hash is BLAKE2b, the
+same on every machine and version, so ranks do not depend on the order of rows, and no item gains from the alphabet.
 """
 
 from collections.abc import Sequence
@@ -14,17 +13,17 @@ from features.errors import ModelError, TableError
 
 
 def require(frame: pl.DataFrame, columns: Sequence[str], reader: str) -> None:
-    """Raise TableError, naming what is missing, unless `frame` has all of `columns`."""
+    """Raise TableError, naming the missing columns, unless `frame` has all of `columns`."""
     missing = [column for column in columns if column not in frame.columns]
     if missing:
         raise TableError(
-            f"{reader} needs the columns {', '.join(missing)}; found {', '.join(frame.columns)}: "
+            f"{reader} needs the columns {', '.join(missing)}, but the table has {', '.join(frame.columns)}: "
             "add them to the table before the call"
         )
 
 
 def stable_hash(ids: pl.Series, seed: int = 0) -> pl.Series:
-    """UInt64 hash of each text in `ids`, equal on every machine; another seed is another hash."""
+    """UInt64 hash of each id, the same on every machine; it depends on the seed."""
     unique = ids.cast(pl.String).unique()
     hashes = [_hash(text, seed) for text in unique]
     return ids.cast(pl.String).replace_strict(unique, pl.Series(hashes, dtype=pl.UInt64))
@@ -41,17 +40,17 @@ def _hash(text: str, seed: int = 0) -> int:
 
 
 def order(frame: pl.DataFrame, by: str = "impression_id", score: str = "score") -> pl.DataFrame:
-    """Rank the rows of each list: `frame` with Int32 `rank` from 1, sorted by (`by`, `rank`).
+    """Rank the rows of each group: `frame` with Int32 `rank` from 1, sorted by (`by`, `rank`).
 
-    `frame` has `by`, `item_id` (once a list) and a numeric `score` column. Raises TableError where a column
-    is missing, ModelError where a score is null or NaN: such a row has no place in a list.
+    `frame` has the group `by`, `item_id` (unique within a group) and a numeric `score` column. Raises TableError if a
+    column is missing, ModelError if a score is null or NaN.
     """
     require(frame, (by, "item_id", score), "ranking")
     invalid = frame.select((pl.col(score).is_null() | pl.col(score).cast(pl.Float64).is_nan()).sum()).item()
     if invalid:
         raise ModelError(
-            f"{invalid} of {frame.height} rows have no number in {score!r}: every candidate needs a score; "
-            "look at the features of these rows, or score them with another model"
+            f"{invalid} of {frame.height} rows have no number in {score!r}, but every candidate needs a score: "
+            "check the features of these rows, or score them with another model"
         )
     tie_break = stable_hash(frame["item_id"])
     return (
@@ -65,5 +64,5 @@ def order(frame: pl.DataFrame, by: str = "impression_id", score: str = "score") 
 
 
 def top(frame: pl.DataFrame, k: int, by: str = "impression_id", score: str = "score") -> pl.DataFrame:
-    """The first `k` rows of each list, ranked as by `order`."""
+    """The first `k` rows of each group, ranked by `order`."""
     return order(frame, by, score).filter(pl.col("rank") <= k)

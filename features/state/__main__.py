@@ -1,4 +1,4 @@
-"""`python -m features.state` compiles every kernel, so that the first run need not: a few seconds, kept on disk."""
+"""`python -m features.state` compiles every kernel and caches it on disk: a few seconds, saved by the first run."""
 
 from datetime import timedelta
 
@@ -13,7 +13,7 @@ _START = parse_instant("2026-01-05T00:00:00Z")
 
 
 def main() -> None:
-    """Pass over a slice of nothing: what is compiled depends on types alone."""
+    """Process a slice without events: compilation depends on types only."""
     project = Project.model_validate(
         {
             "name": "compile",

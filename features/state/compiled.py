@@ -1,4 +1,4 @@
-"""How the kernels are compiled: by Numba, kept on disk so that only the first process of a machine compiles."""
+"""Compile kernels with Numba and cache them on disk, so that only the first process of a machine compiles."""
 
 import warnings
 from collections.abc import Callable
@@ -12,15 +12,15 @@ Kernel = TypeVar("Kernel", bound=Callable[..., object])
 def compiled(function: Kernel) -> Kernel:
     """Compile a plain loop on its first call, without the interpreter's lock.
 
-    The machine code is cached beside the source, or in the user's cache folder (or `NUMBA_CACHE_DIR`) where the
-    package is read-only. Where neither can be written, it is compiled once a process.
+    The machine code is cached beside the source or, if the package is read-only, in the user's cache folder (or
+    `NUMBA_CACHE_DIR`). If neither is writable, each process compiles again and a UserWarning says so.
     """
     try:
         return cast(Kernel, njit(cache=True, nogil=True)(function))
     except RuntimeError as error:
         warnings.warn(
-            f"compiled kernels cannot be kept, so each process compiles them again, about ten seconds: {error}. "
-            "Set NUMBA_CACHE_DIR to a folder that can be written",
+            f"Compiled kernels cannot be cached ({error}), so each process spends about ten seconds compiling them. "
+            "Set NUMBA_CACHE_DIR to a writable folder",
             stacklevel=2,
         )
         return cast(Kernel, njit(nogil=True)(function))

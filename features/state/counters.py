@@ -1,4 +1,4 @@
-"""What is counted of each key, declared: its quantities, their half-lives, and when an entry expires."""
+"""The counters, declared: their keys, quantities, half-lives and TTL."""
 
 from dataclasses import dataclass
 from datetime import timedelta
@@ -7,19 +7,18 @@ from typing import NamedTuple
 from features.config.project import Project
 
 INSTANTS = ("last_at", "clicked_at")
-"""Kept beside the numbers: when an entry was last updated, and last clicked."""
+"""Columns after the numbers: an entry's last update and last click."""
 FIRST_RATE = 0.05
-"""A click rate to start from, worth `prior_strength` exposures, before anything is known."""
+"""Prior of the click rate at a position, with the weight of `prior_strength` exposures."""
 LISTWISE = ("everything", "user", "taste")
-"""Grains that are the same for all candidates of a list."""
+"""Grains with the same numbers for all candidates of an impression."""
 
 
 @dataclass(frozen=True)
 class Counter:
-    """What is counted per key: `quantities`, each under every half-life.
+    """The `quantities` counted per key, each with every half-life.
 
-    `half_lives` maps a half-life's name to its seconds, or None for what never decays. `ttl`: an entry that nothing
-    updated for longer is dropped.
+    `half_lives`: (name, seconds), None for no decay. `ttl`: an entry without an update for longer expires.
     """
 
     keys: tuple[str, ...]
@@ -29,62 +28,61 @@ class Counter:
 
     @property
     def columns(self) -> list[str]:
-        """Names of the numbers kept: `clicks_1d`, `clicks_all`…"""
+        """Columns of the numbers: `clicks_1d`, `clicks_all`…"""
         return [column(quantity, name) for quantity in self.quantities for name, _ in self.half_lives]
 
 
 def column(quantity: str, half_life: str) -> str:
-    """Name of a number: the quantity and its half-life; `none` is written `all`."""
+    """Column of a quantity and half-life; the half-life `none` is written `all`."""
     return f"{quantity}_{'all' if half_life == 'none' else half_life}"
 
 
 def counters(project: Project) -> dict[str, Counter]:
     """The counters, by grain.
 
-    `clicks` counts the kind `click`, or else the first declared kind; `expected`, the clicks that an average item
-    would have had at the positions shown; `depth`, those positions; `{number}_taken`, a declared number of what was
-    clicked; `spread`, Σ n·ln n over the clicks n of each value.
+    `clicks` counts the kind `click`, or else the first declared kind. `expected` sums the clicks of an average item at
+    the positions shown, `depth` these positions. `{number}_known` counts clicked items with a declared number,
+    `{number}_sum` sums the numbers. `spread` is Σ n·ln n over the clicks n on each value.
     """
     declared = project.features
     decaying = tuple((name, declared.seconds(name)) for name in declared.half_lives)
-    lasting = (("none", None),)
+    undecayed = (("none", None),)
     kinds = tuple(kinds_counted(project).values())
     values = tuple(f"{kinds_counted(project)[kind]}_value" for kind in declared.valued)
-    every, few = ("exposures", *kinds, *values), ("exposures", "clicks")
-    # Of each declared number: how many clicked items had it, and the sum of theirs.
-    liked = tuple(f"{name}_{part}" for name in project.items.numeric for part in ("known", "taken"))
+    every, basic = ("exposures", *kinds, *values), ("exposures", "clicks")
+    numbers = tuple(f"{name}_{part}" for name in project.items.numeric for part in ("known", "sum"))
     ttl = declared.ttl
-    found = {
-        "everything": Counter(("everything",), (*every, *liked), decaying),
-        "position": Counter(("position",), few, lasting),
+    declared_counters = {
+        "everything": Counter(("everything",), (*every, *numbers), decaying),
+        "position": Counter(("position",), basic, undecayed),
         "item": Counter(("item_id",), (*every, "expected", "depth"), decaying, ttl),
-        "attribute": Counter(("attribute", "value"), (*few, "expected"), decaying, ttl),
-        "user": Counter(("user_id",), (*every, "expected", *liked), decaying, ttl),
-        "user_attribute": Counter(("user_id", "attribute", "value"), few, decaying, ttl),
-        "taste": Counter(("user_id", "attribute"), ("clicks", "spread"), lasting, ttl),
-        # Of one user and one item, that it happened matters more than when: it does not decay.
-        "user_item": Counter(("user_id", "item_id"), ("exposures", *kinds), lasting, ttl),
+        "attribute": Counter(("attribute", "value"), (*basic, "expected"), decaying, ttl),
+        "user": Counter(("user_id",), (*every, "expected", *numbers), decaying, ttl),
+        "user_attribute": Counter(("user_id", "attribute", "value"), basic, decaying, ttl),
+        "taste": Counter(("user_id", "attribute"), ("clicks", "spread"), undecayed, ttl),
+        # For one user and one item, whether something happened matters more than when: no decay.
+        "user_item": Counter(("user_id", "item_id"), ("exposures", *kinds), undecayed, ttl),
     }
     if project.context.categorical:
-        found["context"] = Counter(("context", "value"), few, decaying, ttl)
-        found["item_context"] = Counter(("item_id", "context", "value"), few, decaying, ttl)
-    return found
+        declared_counters["context"] = Counter(("context", "value"), basic, decaying, ttl)
+        declared_counters["item_context"] = Counter(("item_id", "context", "value"), basic, decaying, ttl)
+    return declared_counters
 
 
 def parts(counter: Counter, project: Project) -> tuple[str, ...]:
-    """The declared attributes or facts of the context that a counter's entries are kept apart by; `("",)` for none."""
+    """The item attributes or context fields that a counter has a table for; `("",)` for a single table."""
     if "attribute" in counter.keys:
         return project.items.categorical
     return project.context.categorical if "context" in counter.keys else ("",)
 
 
 def is_global(counter: Counter) -> bool:
-    """Whether everybody adds to a counter's entries; else each entry is one user's."""
+    """Whether all users update the same entries; otherwise each entry belongs to one user."""
     return "user_id" not in counter.keys
 
 
 def kinds_counted(project: Project) -> dict[str, str]:
-    """Interaction kind → name of its quantity. The first is the click: `click`, else the first declared kind."""
+    """Interaction kind → its quantity. The first is the click: `click`, or else the first declared kind."""
     gains = project.labels.gains
     first = "click" if "click" in gains else next(iter(gains))
     others = dict.fromkeys([*gains, *project.features.valued])
@@ -92,7 +90,7 @@ def kinds_counted(project: Project) -> dict[str, str]:
 
 
 class Read(NamedTuple):
-    """A number that is looked up: of a grain and part, by its column's name."""
+    """A number to look up: grain, part and column."""
 
     grain: str
     part: str
@@ -100,5 +98,5 @@ class Read(NamedTuple):
 
 
 SESSION_READS = (Read("user", "", "exposures_all"), Read("user", "", "clicks_all"))
-"""What a session remembers of its user; always looked up."""
+"""The user's counts that a session stores at its start; always looked up."""
 SESSION = tuple(Read("session", "", name) for name in ("began_at", "lists", "exposures", "clicks"))

@@ -1,4 +1,4 @@
-"""What items said when, as arrays: which version a row sees, and its attribute values and numbers."""
+"""Item versions as arrays: the version visible to each row, with its attribute values and numbers."""
 
 from collections.abc import Mapping
 from functools import cached_property
@@ -24,55 +24,47 @@ class Values(NamedTuple):
 class Descriptions:
     """Item versions (`features.events.item_versions.versions`) and their declared attributes."""
 
-    def __init__(self, found: pl.DataFrame, items: Entities, attributes: Mapping[str, Entities]) -> None:
-        numbers = items.encode(found["item_id"])
-        known_at = found["known_at"].to_physical().to_numpy()
+    def __init__(self, versions: pl.DataFrame, items: Entities, attributes: Mapping[str, Entities]) -> None:
+        numbers = items.encode(versions["item_id"])
+        known_at = versions["known_at"].to_physical().to_numpy()
         order = np.lexsort((known_at, numbers))
-        self.found = found[order]
+        self.found = versions[order]
+        """The versions by item, then by `known_at`."""
         self._known_at = known_at[order]
         self._items = items
         self._numbers: dict[str, NDArray[np.float64]] = {}
         self.texts: Any = None
-        """What `features.similarity` keeps of the versions' vectors: requests come one by one."""
+        """Cache of `features.similarity`: the versions' vectors, for the next request."""
         self._first = starts(np.bincount(numbers, minlength=len(items)))
         self.values = {
-            name: pairs_of(self.found["attributes"], name, known) for name, known in attributes.items()
+            name: pairs_of(self.found["attributes"], name, entities) for name, entities in attributes.items()
         }
 
     def seen(self, item: Ints, at: Ints) -> Ints:
-        """Version of each row's item that was known strictly before the row's instant, or -1."""
+        """Latest version of each row's item known strictly before the row's instant, or -1."""
         return versions_seen(item, at, *self.by_item())
 
     def by_item(self) -> tuple[Ints, Ints]:
-        """First version of each item, and the end of the last; when each version became known."""
+        """First version of each item, ending with the number of versions; and `known_at` of each version."""
         missing = len(self._items) + 1 - self._first.size
         if missing:
             self._first = np.append(self._first, np.full(missing, self._first[-1]))
         return self._first, self._known_at
 
     def numbers(self, name: str) -> NDArray[np.float64]:
-        """A declared number of each version, NaN where it does not give it."""
+        """A declared number of each version, NaN where it has none."""
         if name not in self._numbers:
-            self._numbers[name] = self._given(name)
-        return self._numbers[name]
-
-    def _given(self, name: str) -> NDArray[np.float64]:
-        given = pl.element().struct
-        said = (
-            self.found["numbers"]
-            .to_frame()
-            .select(
-                pl.col("numbers")
-                .list.eval(pl.when(given.field("name") == name).then(given.field("value")))
-                .list.drop_nulls()
-                .list.first()
+            pair = pl.element().struct
+            values = pl.col("numbers").list.eval(
+                pl.when(pair.field("name") == name).then(pair.field("value"))
             )
-        )
-        return _floats(said.to_series())
+            first = self.found.select(values.list.drop_nulls().list.first())
+            self._numbers[name] = _floats(first.to_series())
+        return self._numbers[name]
 
     @cached_property
     def born_at(self) -> NDArray[np.float64]:
-        """When each version was published, or else became known."""
+        """Publication of each version in UTC microseconds; where unknown, when the version became known."""
         return _floats(self.found.select(pl.coalesce("published_at", "known_at")).to_series().to_physical())
 
     @cached_property
@@ -86,8 +78,8 @@ class Descriptions:
         return _floats(self.found["body"].fill_null("").str.count_matches(r"\S+"))
 
 
-def pairs_of(pairs: pl.Series, name: str, known: Entities) -> Values:
-    """The distinct values that each list of (name, value) pairs has of a name."""
+def pairs_of(pairs: pl.Series, name: str, entities: Entities) -> Values:
+    """The distinct values of a name in each list of (name, value) pairs."""
     rows = (
         pairs.rename("pairs").to_frame().with_row_index("owner")
         .explode("pairs", empty_as_null=False, keep_nulls=False)
@@ -96,7 +88,7 @@ def pairs_of(pairs: pl.Series, name: str, known: Entities) -> Values:
         .unique(maintain_order=True)
     )  # fmt: skip
     return Values(
-        starts(np.bincount(rows["owner"].to_numpy(), minlength=len(pairs))), known.encode(rows["value"])
+        starts(np.bincount(rows["owner"].to_numpy(), minlength=len(pairs))), entities.encode(rows["value"])
     )
 
 
@@ -105,5 +97,5 @@ def _floats(values: pl.Series) -> NDArray[np.float64]:
 
 
 def starts(sizes: NDArray[np.integer]) -> Ints:
-    """First row of each part, and the end of the last."""
+    """First row of each part, ending with the number of rows."""
     return np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)

@@ -1,4 +1,4 @@
-"""Each user's histories: lists not yet left, and recent moments (interactions and skips)."""
+"""Each user's histories: open impressions, and recent moments (interactions and skips)."""
 
 from datetime import datetime, timedelta
 from functools import cached_property
@@ -11,29 +11,32 @@ from features.config.project import Project
 from features.state.moment import MomentState, SliceEvents
 
 SKIPPED = "passed"
-"""Action of a moment in which an item was shown and not acted on when its list was left."""
+"""Action of a skip: the item was shown and had no interaction when its impression closed."""
 DEEPEST = 100
-"""Positions below are counted as this one."""
+"""Deeper positions count as this one."""
 _INSTANT = pl.Datetime("us", "UTC")
 
 
 class Skips:
-    """Candidates of lists that were open when a slice began, or were shown in it, and got no interaction."""
+    """Candidates without interaction, of impressions that were open at the start of a slice or shown in it."""
 
     def __init__(self, state: MomentState, events: SliceEvents) -> None:
         """`events` are `layout.in_order`."""
         self._state, self._events = state, events
 
     @cached_property
-    def left(self) -> pl.DataFrame:
-        """`state.open`'s columns and `left_at`: the user's next list, or the end of the attribution window.
+    def closed(self) -> pl.DataFrame:
+        """Columns of `state.open`, and `closed_at`: when the user's next impression or the window's end closes it.
 
-        That an item was skipped is known just before the next list is shown, so that this list may use it.
+        The skip is known one microsecond before the next impression, so that this impression may use it.
         """
         from features.state.kernels import NEVER, next_lists
 
         project, events = self._state.project, self._events
-        rows = pl.concat([self._state.open, _opened(events.impressions, project)])
+        opened = exposed(events.impressions).filter(
+            pl.col("position") <= project.features.skips_per_impression
+        )
+        rows = pl.concat([self._state.open, opened])
         lists = rows.select("impression_id", "user_id", "shown_at").unique(maintain_order=True)
         following = events.impressions.select("impression_id", "user_id", "shown_at")
         known = (
@@ -45,25 +48,17 @@ class Skips:
         )
         next_at = pl.Series(upcoming).replace(NEVER, None).cast(_INSTANT) - timedelta(microseconds=1)
         known = known.select("impression_id", "user_id", next_at=next_at)
-        left = pl.min_horizontal("next_at", pl.col("shown_at") + project.labels.attribution)
+        closed_at = pl.min_horizontal("next_at", pl.col("shown_at") + project.labels.attribution)
         rows = rows.join(known, on=["impression_id", "user_id"], how="left", maintain_order="left")
-        return self._untouched(rows.with_columns(left_at=left).drop("next_at"))
-
-    def _untouched(self, rows: pl.DataFrame) -> pl.DataFrame:
-        done = self._events.interactions.select("user_id", "item_id", "known_at")
-        within = pl.col("known_at").is_between(pl.col("shown_at"), pl.col("left_at"))
+        rows = rows.with_columns(closed_at=closed_at).drop("next_at")
+        done = events.interactions.select("user_id", "item_id", "known_at")
+        within = pl.col("known_at").is_between(pl.col("shown_at"), pl.col("closed_at"))
         acted = rows.join(done, on=["user_id", "item_id"]).filter(within).select("impression_id", "item_id")
         return rows.join(acted.unique(), on=["impression_id", "item_id"], how="anti", maintain_order="left")
 
     def still_open(self, until: datetime) -> pl.DataFrame:
-        """What `state.open` is at `until`."""
-        return self.left.filter(pl.col("left_at") >= until).drop("left_at")
-
-
-def _opened(impressions: pl.DataFrame, project: Project) -> pl.DataFrame:
-    """`state.open` of new lists: the candidates down to `skips_per_impression`."""
-    rows = exposed(impressions).filter(pl.col("position") <= project.features.skips_per_impression)
-    return rows.select("impression_id", "user_id", "item_id", "position", "shown_at")
+        """`state.open` as of `until`."""
+        return self.closed.filter(pl.col("closed_at") >= until).drop("closed_at")
 
 
 def exposed(impressions: pl.DataFrame) -> pl.DataFrame:
@@ -80,7 +75,7 @@ def exposed(impressions: pl.DataFrame) -> pl.DataFrame:
 
 
 def moments(state: MomentState, events: SliceEvents, project: Project) -> pl.DataFrame:
-    """`schemas.Moments` of every user, remembered and new, sorted by user, then by time, item and action."""
+    """`schemas.Moments` of the state and of the slice's events, by user, time, item and action."""
     return pl.concat([state.moments, _new(Skips(state, events), events, project)]).sort(_ORDER)
 
 
@@ -91,52 +86,49 @@ def _new(skips: Skips, events: SliceEvents, project: Project) -> pl.DataFrame:
     done = events.interactions.filter(pl.col("kind").is_in(list(project.labels.gains))).select(
         "user_id", "item_id", action="kind", known_at="known_at"
     )
-    passed = skips.left.select("user_id", "item_id", action=pl.lit(SKIPPED), known_at="left_at")
-    return pl.concat([done, passed])
+    skipped = skips.closed.select("user_id", "item_id", action=pl.lit(SKIPPED), known_at="closed_at")
+    return pl.concat([done, skipped])
 
 
 def remembered(state: MomentState, skips: Skips, events: SliceEvents, until: datetime) -> pl.DataFrame:
-    """What `state.moments` is at `until`: the newest of each user, and none older than `ttl`.
+    """`state.moments` as of `until`: each user's newest moments, none older than `ttl`.
 
-    Clicks are rarer than skips and must not be crowded out: each has its own allowance.
+    Skips must not displace the rarer clicks: `text_history` of each are kept.
     """
     from features.state.kernels import newest
 
-    declared = state.project.features
-    recent = pl.col("known_at").is_between(until - declared.ttl, until, closed="left")
-    kept = state.moments.filter(recent)
-    # A skip may have become known just before the slice. What is older comes before all that is new, and is in order.
+    config = state.project.features
+    recent = pl.col("known_at").is_between(until - config.ttl, until, closed="left")
+    old = state.moments.filter(recent)
+    # A new skip may be known one microsecond before the slice: sort it among the old moments of that microsecond.
+    # Earlier moments are sorted and precede all new ones.
     close = pl.col("known_at") >= state.at - timedelta(microseconds=1)
-    fresh = pl.concat([kept.filter(close), _new(skips, events, state.project).filter(recent)]).sort(_ORDER)
-    kept = kept.filter(~close)
-    users = pl.concat([rows["user_id"].rle().struct.field("value") for rows in (kept, fresh)]).unique().sort()
-    old, new = (_runs(rows["user_id"], users) for rows in (kept, fresh))
-    is_skip = [(rows["action"] == SKIPPED).to_numpy() for rows in (kept, fresh)]
-    chosen = newest(old, new, is_skip[0], is_skip[1], declared.max_history, declared.text_history)
-    return pl.concat([kept, fresh])[chosen]
+    new = pl.concat([old.filter(close), _new(skips, events, state.project).filter(recent)]).sort(_ORDER)
+    old = old.filter(~close)
+    users = pl.concat([rows["user_id"].rle().struct.field("value") for rows in (old, new)]).unique().sort()
+    old_users, new_users = (_ranks(rows["user_id"], users) for rows in (old, new))
+    old_skips, new_skips = ((rows["action"] == SKIPPED).to_numpy() for rows in (old, new))
+    rows = newest(old_users, new_users, old_skips, new_skips, config.max_history, config.text_history)
+    return pl.concat([old, new])[rows]
 
 
-def _runs(ids: pl.Series, known: pl.Series) -> NDArray[np.int64]:
-    """Where each id of a column in order stands among all ids, in order too."""
+def _ranks(ids: pl.Series, all_ids: pl.Series) -> NDArray[np.int64]:
+    """Index in `all_ids` of each id; both are sorted."""
     runs = ids.rle().struct.unnest()
-    return np.repeat(known.search_sorted(runs["value"]).to_numpy().astype(np.int64), runs["len"].to_numpy())
+    return np.repeat(all_ids.search_sorted(runs["value"]).to_numpy().astype(np.int64), runs["len"].to_numpy())
 
 
 def still_answerable(state: MomentState, events: SliceEvents, until: datetime) -> pl.DataFrame:
-    """What `state.shown` is at `until`: candidates that an interaction may still answer, in order of time."""
+    """`state.shown` as of `until`: candidates shown within the attribution window, in order of time."""
     recent = pl.col("shown_at") >= until - state.project.labels.attribution
-    return exposures_of(state.shown.filter(recent), events.impressions.filter(recent), state.project)
-
-
-def explode(impressions: pl.DataFrame) -> pl.DataFrame:
-    """`item_id, position` of each candidate in the order shown."""
-    return impressions.select(pl.col("candidates").explode(empty_as_null=False)).unnest("candidates")
-
-
-def exposures_of(earlier: pl.DataFrame, impressions: pl.DataFrame, project: Project) -> pl.DataFrame:
-    """`user_id, item_id, position, context, shown_at` of candidates, in order of time: those earlier, and new ones."""
+    earlier, impressions = state.shown.filter(recent), events.impressions.filter(recent)
     sizes = impressions["candidates"].list.len()
     lists = pl.int_range(impressions.height, eager=True).repeat_by(sizes).explode(empty_as_null=False)
     shown = impressions.select("user_id", "context", "shown_at")[lists]
     candidates = explode(impressions).with_columns(pl.col("position").clip(upper_bound=DEEPEST))
     return pl.concat([earlier, pl.concat([shown, candidates], how="horizontal").select(earlier.columns)])
+
+
+def explode(impressions: pl.DataFrame) -> pl.DataFrame:
+    """`item_id, position` of each candidate, in the order shown."""
+    return impressions.select(pl.col("candidates").explode(empty_as_null=False)).unnest("candidates")

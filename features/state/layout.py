@@ -1,4 +1,4 @@
-"""The events of a slice as arrays, in order of (instant, id): what was shown, and what was done and where."""
+"""The events of a slice as arrays, in order of (instant, id): impressions, and interactions with their exposures."""
 
 from dataclasses import dataclass
 from datetime import timedelta
@@ -22,27 +22,28 @@ Ints = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Layout:
-    """A slice, row by row. Numbers of users, items and values are those of the state's entities."""
+    """A slice as arrays. Users, items and values are numbers of the state's entities; `done_*` is of interactions."""
 
     impressions: pl.DataFrame
     """In order of (shown_at, impression_id)."""
     candidates: pl.DataFrame
-    """`item_id, position` of each candidate, list after list."""
+    """`item_id, position` of each candidate, by impression."""
     described: Descriptions
     at: Ints
-    """Instant of each list."""
+    """Instant of each impression."""
     start: Ints
-    """First candidate of each list, and their number."""
+    """First candidate of each impression, ending with the number of candidates."""
     user: Ints
+    """User of each impression."""
     item: Ints
-    """Of each candidate."""
+    """Item of each candidate."""
     position: Ints
     version: Ints
-    """Row of `described` that each candidate was shown in, or -1."""
+    """Version of each candidate's item visible to the impression, a row of `described`, or -1."""
     context: dict[str, Values]
-    """Of each list, by declared name."""
+    """Context values of each impression, by declared name."""
     interactions: pl.DataFrame
-    """`place`, in order of (known_at, interaction_id)."""
+    """Interactions from `place`, in order of (known_at, interaction_id)."""
     done_at: Ints
     done_user: Ints
     done_item: Ints
@@ -51,17 +52,12 @@ class Layout:
 
     @property
     def list_of(self) -> Ints:
-        """The list of each candidate."""
+        """Impression of each candidate."""
         return np.repeat(np.arange(self.at.size), np.diff(self.start))
-
-    @property
-    def candidate_at(self) -> Ints:
-        """Instant of each candidate."""
-        return np.repeat(self.at, np.diff(self.start))
 
 
 def in_order(events: SliceEvents) -> SliceEvents:
-    """The events by instant and id, whatever order they came in: what is summed is then equal to the last bit."""
+    """The events sorted by instant and id, so that sums do not depend on the order of arrival, to the last bit."""
     return SliceEvents(
         events.items,
         events.impressions.sort("shown_at", "impression_id"),
@@ -70,7 +66,7 @@ def in_order(events: SliceEvents) -> SliceEvents:
 
 
 class Shown(NamedTuple):
-    """Lists and their candidates, as numbers."""
+    """Impressions and their candidates, as numbers."""
 
     candidates: pl.DataFrame
     start: Ints
@@ -79,10 +75,12 @@ class Shown(NamedTuple):
 
 
 def code(impressions: pl.DataFrame, tables: Tables) -> Shown:
-    """Impressions as numbers; without users where these were removed."""
+    """Impressions as numbers. Where user ids are removed, all users are 0."""
     candidates = explode(impressions)
-    known = "user_id" in impressions.columns
-    user = tables.users.encode(impressions["user_id"]) if known else np.zeros(impressions.height, np.int64)
+    has_users = "user_id" in impressions.columns
+    user = (
+        tables.users.encode(impressions["user_id"]) if has_users else np.zeros(impressions.height, np.int64)
+    )
     sizes = impressions["candidates"].list.len().to_numpy()
     return Shown(candidates, starts(sizes), user, tables.items.encode(candidates["item_id"]))
 
@@ -91,10 +89,10 @@ def lay_out(
     events: SliceEvents, shown: Shown, interactions: pl.DataFrame, described: Descriptions, tables: Tables,
     project: Project,
 ) -> Layout:  # fmt: skip
-    """Arrays of events that are `in_order`; `interactions` as `place` gives them."""
-    known = "user_id" in interactions.columns
+    """Arrays of events that are `in_order`; `interactions` from `place`."""
+    has_users = "user_id" in interactions.columns
     at, item = _instants(events.impressions["shown_at"]), tables.items.encode(interactions["item_id"])
-    done_at, facts = _instants(interactions["known_at"]), project.context.categorical
+    done_at, names = _instants(interactions["known_at"]), project.context.categorical
     return Layout(
         impressions=events.impressions,
         candidates=shown.candidates,
@@ -107,23 +105,25 @@ def lay_out(
         version=described.seen(shown.item, np.repeat(at, np.diff(shown.start))),
         context={
             name: pairs_of(events.impressions["context"], name, tables.values["context", name])
-            for name in facts
+            for name in names
         },
         interactions=interactions,
         done_at=done_at,
-        done_user=tables.users.encode(interactions["user_id"]) if known else np.zeros(done_at.size, np.int64),
+        done_user=tables.users.encode(interactions["user_id"])
+        if has_users
+        else np.zeros(done_at.size, np.int64),
         done_item=item,
         done_version=described.seen(item, done_at),
         done_context={
-            name: pairs_of(interactions["context"], name, tables.values["context", name]) for name in facts
+            name: pairs_of(interactions["context"], name, tables.values["context", name]) for name in names
         },
     )
 
 
 def place(state: MomentState, events: SliceEvents, shown: Shown, project: Project) -> pl.DataFrame:
-    """The interactions of counted kinds, with `position` and `context` of the sight that each may answer.
+    """The interactions of counted kinds, each with `position` and `context` of the exposure it is attributed to.
 
-    That is the user's latest sight of the item within the attribution window; null where there is none. `events` are
+    That is the user's latest exposure to the item within the attribution window; null if there is none. `events` are
     `in_order`, and so is the result: `user_id, item_id, kind, value, known_at, interaction_id, position, context`.
     """
     done = events.interactions.filter(pl.col("kind").is_in([*kinds_counted(project)])).select(
@@ -134,27 +134,27 @@ def place(state: MomentState, events: SliceEvents, shown: Shown, project: Projec
     users, items, earlier = state.counted.users, state.counted.items, state.shown
     sizes = np.diff(shown.start)
     index = Index(np.empty(0, np.int64))
-    asked = index.locate(users.encode(done["user_id"]) << 32 | items.encode(done["item_id"]))
-    before = users.encode(earlier["user_id"]) << 32 | items.encode(earlier["item_id"])
-    exposures = np.concatenate([before, np.repeat(shown.user, sizes) << 32 | shown.item])
+    pairs = index.locate(users.encode(done["user_id"]) << 32 | items.encode(done["item_id"]))
+    earlier_pairs = users.encode(earlier["user_id"]) << 32 | items.encode(earlier["item_id"])
+    exposures = np.concatenate([earlier_pairs, np.repeat(shown.user, sizes) << 32 | shown.item])
     at = np.concatenate(
         [_instants(earlier["shown_at"]), np.repeat(_instants(events.impressions["shown_at"]), sizes)]
     )
     window = project.labels.attribution // timedelta(microseconds=1)
-    found = latest_exposures(
-        asked, _instants(done["known_at"]), index.locate(exposures, insert=False), at, window, len(index)
+    latest = latest_exposures(
+        pairs, _instants(done["known_at"]), index.locate(exposures, insert=False), at, window, len(index)
     )
     position = pl.concat([earlier["position"], shown.candidates["position"].clip(upper_bound=DEEPEST)])
     context = pl.concat([earlier["context"], events.impressions["context"]])
-    # A new sight has the context of its list.
-    of_context = np.concatenate(
-        [np.arange(before.size), np.repeat(np.arange(sizes.size), sizes) + before.size]
+    # A new exposure has the context of its impression.
+    context_row = np.concatenate(
+        [np.arange(earlier.height), np.repeat(np.arange(sizes.size), sizes) + earlier.height]
     )
-    there = pl.Series(found).replace(-1, None)
-    lists = pl.Series(of_context).gather(there)
-    return done.with_columns(position=position.gather(there), context=context.gather(lists))
+    exposure = pl.Series(latest).replace(-1, None)
+    rows = pl.Series(context_row).gather(exposure)
+    return done.with_columns(position=position.gather(exposure), context=context.gather(rows))
 
 
 def _instants(instants: pl.Series) -> Ints:
-    found: Ints = instants.to_physical().to_numpy()
-    return found
+    microseconds: Ints = instants.to_physical().to_numpy()
+    return microseconds

@@ -1,4 +1,4 @@
-"""The moment state: everything remembered at an instant. Batch, daily slice and live request all go through it."""
+"""The moment state: everything known at an instant, for batch runs, daily slices and live requests alike."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -44,14 +44,14 @@ _SESSIONS: dict[str, Any] = {
 }
 _EXPOSED: dict[str, Any] = {"item_id": pl.String, "known_at": _INSTANT, "exposures": pl.Int64}
 OWN = ("open", "shown", "sessions", "moments")
-"""Tables of the state, beside counters, whose rows are each one user's."""
+"""Tables, beside counters, whose rows belong to one user each."""
 SHARED = ("items", "exposed")
-"""Tables of the state, beside counters, that all users share."""
+"""Tables, beside counters, that all users share."""
 
 
 @dataclass(frozen=True)
 class SliceEvents:
-    """The events of one slice: items, impressions and interactions of `features/schemas.py`."""
+    """The events of one slice, as `schemas.Items`, `schemas.Impressions` and `schemas.Interactions`."""
 
     items: pl.DataFrame
     impressions: pl.DataFrame
@@ -65,40 +65,40 @@ class MomentState:
     at: datetime
     project: Project = field(repr=False)
     items: pl.DataFrame
-    """Latest version of each item (`schemas.Items`)."""
+    """The latest version of each item (`schemas.Items`)."""
     open: pl.DataFrame
-    """Candidates of lists that the user has not yet left, without those acted on."""
+    """Candidates without interaction, of impressions that are still open."""
     shown: pl.DataFrame
-    """Candidates shown so recently that an interaction may still answer them: position and context."""
+    """Position and context of candidates shown within the attribution window."""
     sessions: pl.DataFrame
-    """Sessions that may go on: when each began and was last seen, its lists, and the user's counts at its start."""
+    """Sessions that may continue: start, last impression, number of impressions, the user's counts at the start."""
     moments: pl.DataFrame
-    """Each user's latest moments (`schemas.Moments`), in order."""
+    """Each user's latest moments (`schemas.Moments`), by user and time."""
     exposed: pl.DataFrame
-    """How often each item version was shown: with its vectors, the mean text that was shown."""
+    """Exposures of each item version: the weights of the mean text vector shown."""
     counted: "Tables" = field(repr=False)
-    """The decayed counters. They may be ahead of no other state: `advance` goes on from a copy."""
+    """The counters. `advance` updates a copy."""
 
     def counts(self, grain: str) -> pl.DataFrame:
-        """A grain's counters as of `at`: keys, a column a number, when each entry was last updated and clicked."""
+        """A grain's counters as of `at`: keys, numbers, and each entry's last update and last click."""
         return self.counted.frame(grain, microseconds(self.at), decayed=True)
 
     def tables(self) -> dict[str, pl.DataFrame]:
-        """The state as tables, by name; `restore` takes them back."""
+        """The state as tables by name, for `restore`."""
         others = {name: getattr(self, name) for name in (*SHARED, *OWN)}
         return {grain: self.stored(grain) for grain in self.counted.declared} | others
 
     def stored(self, grain: str) -> pl.DataFrame:
-        """A grain's table: as `counts`, with numbers as of each entry's last update."""
+        """As `counts`, with numbers as of each entry's last update."""
         return self.counted.frame(grain, microseconds(self.at))
 
     @cached_property
     def described(self) -> "Descriptions":
-        """`items` as arrays: kept, for requests come one by one."""
+        """`items` as arrays, cached for live requests."""
         return self.describe(self.items)
 
     def describe(self, versions: pl.DataFrame) -> "Descriptions":
-        """Item versions as arrays, with the numbers of this state's entities."""
+        """Item versions as arrays, numbered by this state's entities."""
         from features.state.descriptions import Descriptions
 
         names = self.project.items.categorical
@@ -108,21 +108,21 @@ class MomentState:
 
 
 def names(project: Project) -> list[str]:
-    """Names of the tables of a state."""
+    """Names of a state's tables."""
     return [*counters(project), *SHARED, *OWN]
 
 
 def start(project: Project) -> MomentState:
-    """The state before anything happened."""
+    """The empty state at the start of the first slice."""
     return restore(project.slices.start, {}, project)
 
 
 def restore(at: datetime, tables: Mapping[str, pl.DataFrame], project: Project) -> MomentState:
-    """The state from its tables, as `MomentState.tables` gave them; those left out are empty."""
+    """The state from the tables of `MomentState.tables`; missing tables are empty."""
     from features.state.snapshot import empty
     from features.state.tables import Tables
 
-    blank = {"items": Items.create_empty(), "moments": Moments.create_empty()} | {
+    empty_tables = {"items": Items.create_empty(), "moments": Moments.create_empty()} | {
         name: pl.DataFrame(schema=schema)
         for name, schema in (
             ("open", _OPEN),
@@ -131,10 +131,10 @@ def restore(at: datetime, tables: Mapping[str, pl.DataFrame], project: Project) 
             ("exposed", _EXPOSED),
         )
     }
-    totals = {grain: tables.get(grain, empty(counter)) for grain, counter in counters(project).items()}
-    others = {name: tables.get(name, table) for name, table in blank.items()}
-    # Read from several files, users come bucket after bucket.
+    stored = {grain: tables.get(grain, empty(counter)) for grain, counter in counters(project).items()}
+    others = {name: tables.get(name, table) for name, table in empty_tables.items()}
+    # Several files hold one bucket of users each.
     others["shown"] = others["shown"].sort("shown_at", maintain_order=True)
     if not others["moments"]["user_id"].is_sorted():
         others["moments"] = others["moments"].sort("user_id", "known_at", "item_id", "action")
-    return MomentState(at, project, counted=Tables(totals, project), **others)
+    return MomentState(at, project, counted=Tables(stored, project), **others)

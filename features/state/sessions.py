@@ -1,4 +1,4 @@
-"""Sessions: runs of a user's lists under one session id, or under none, without a long break."""
+"""Sessions: a user's consecutive impressions with one session id, or with none, without a long break."""
 
 from datetime import datetime, timedelta
 
@@ -18,49 +18,49 @@ _INSTANT = pl.Datetime("us", "UTC")
 
 
 class Sessions:
-    """Runs of a user's lists under one session id, or under none, without a long break."""
+    """The sessions of a state, and their advance through a slice."""
 
     def __init__(self, state: MomentState, layout: Layout, tables: Tables) -> None:
         declared, stored = state.project.features, state.sessions
         self._users, self._ids, self._index = tables.users, Entities([""]), Index(np.empty(0, np.int64))
         self._gap = min(declared.session_gap, declared.ttl) // timedelta(microseconds=1)
-        self._at, self._empty = layout.at, stored.clear()
+        self._at, self._schema = layout.at, stored.schema
         known = self._index.locate(self._codes(stored["user_id"], stored["session_id"]))
         lists = layout.impressions.select("user_id", "session_id")
         self._entry = self._index.locate(self._codes(lists["user_id"], lists["session_id"]))
         self._last_at = np.full(len(self._index), NEVER)
-        self._held = np.zeros((len(self._index), 4))
-        """When a session began, its lists, and the user's exposures and clicks at its start."""
+        self._values = np.zeros((len(self._index), 4))
+        """Per session: its start, its impressions so far, and the user's exposures and clicks at its start."""
         self._last_at[known] = stored["shown_at"].to_physical().to_numpy()
         columns = [
             stored[name].to_physical().to_numpy() for name in ("began_at", "lists", "exposures", "clicks")
         ]
-        self._held[known] = np.column_stack(columns)
+        self._values[known] = np.column_stack(columns)
 
-    def go_on(self, lists: slice, counts: NDArray[np.float64]) -> NDArray[np.float64]:
-        """`began_at, lists, exposures, clicks` of the session of each list, as of just before the list."""
+    def advance(self, lists: slice, counts: NDArray[np.float64]) -> NDArray[np.float64]:
+        """[4, impression]: `began_at, lists, exposures, clicks` of each impression's session before the impression."""
         out = np.zeros((4, counts.shape[1]))
-        run_sessions(self._entry[lists], self._at[lists], counts, self._gap, self._last_at, self._held, out)
+        run_sessions(self._entry[lists], self._at[lists], counts, self._gap, self._last_at, self._values, out)
         return out
 
     def table(self, until: datetime) -> pl.DataFrame:
-        """What `state.sessions` is at `until`: the sessions that may still go on, by user and id."""
-        kept = np.flatnonzero(microseconds(until) - self._last_at <= self._gap)
-        codes, held = self._index.codes[kept], self._held[kept]
-        names = self._ids.decode(codes & 0xFFFFFFFF)
+        """`state.sessions` as of `until`: the sessions that may still continue, by user and session id."""
+        live = np.flatnonzero(microseconds(until) - self._last_at <= self._gap)
+        codes, values = self._index.codes[live], self._values[live]
+        ids = self._ids.decode(codes & 0xFFFFFFFF)
         return pl.DataFrame(
             {
                 "user_id": self._users.decode(codes >> 32),
-                "session_id": names.replace("", None).str.slice(1),
-                "began_at": pl.Series(held[:, 0]).cast(pl.Int64).cast(_INSTANT),
-                "shown_at": pl.Series(self._last_at[kept]).cast(_INSTANT),
-                "lists": pl.Series(held[:, 1]).cast(pl.Int64),
-                "exposures": pl.Series(held[:, 2].copy()),
-                "clicks": pl.Series(held[:, 3].copy()),
+                "session_id": ids.replace("", None).str.slice(1),
+                "began_at": pl.Series(values[:, 0]).cast(pl.Int64).cast(_INSTANT),
+                "shown_at": pl.Series(self._last_at[live]).cast(_INSTANT),
+                "lists": pl.Series(values[:, 1]).cast(pl.Int64),
+                "exposures": pl.Series(values[:, 2].copy()),
+                "clicks": pl.Series(values[:, 3].copy()),
             },
-            schema=self._empty.schema,
+            schema=self._schema,
         ).sort("user_id", "session_id")
 
     def _codes(self, users: pl.Series, ids: pl.Series) -> NDArray[np.int64]:
-        # A list without a session id is not one of a session called "".
+        # The prefix keeps a missing session id apart from the id "".
         return self._users.encode(users) << 32 | self._ids.encode(("=" + ids).fill_null(""))

@@ -1,4 +1,4 @@
-"""One counter's entries in memory: arrays, and a hash table from a key's code to its row in them."""
+"""One counter's entries in memory: arrays, and a hash table from a key's code to its row."""
 
 import math
 from datetime import timedelta
@@ -12,14 +12,14 @@ from features.state.kernels import INSTANTS, NEVER, Entries, Rows, Rule, count, 
 
 _SMALLEST = 64
 SWEPT_FROM = 128
-"""Entries below which a table is not swept."""
+"""Smaller tables are not swept."""
 
 
 class Index:
-    """Codes numbered in the order they are first met."""
+    """Codes, numbered in the order of their first appearance."""
 
     def __init__(self, codes: NDArray[np.int64]) -> None:
-        """`codes`: the first to be numbered, all different."""
+        """`codes`: the first codes, all different."""
         self._codes, self._size = codes, codes.size
         self._rehash()
 
@@ -32,18 +32,20 @@ class Index:
         return self._codes[: self._size]
 
     def copy(self) -> "Index":
-        """One that goes on by itself."""
+        """An independent copy."""
         other = object.__new__(Index)
         other._codes, other._slots, other._size = self._codes.copy(), self._slots.copy(), self._size
         return other
 
     def locate(self, codes: NDArray[np.int64], *, insert: bool = True) -> NDArray[np.int64]:
-        """Number of each code. New ones get the next, or -1 without `insert`."""
-        found, reached = np.empty(codes.size, np.int64), 0
+        """Number of each code. New codes get the next numbers, or -1 without `insert`."""
+        numbers, reached = np.empty(codes.size, np.int64), 0
         while True:
-            reached, self._size = locate(codes, reached, found, self._slots, self._codes, self._size, insert)
+            reached, self._size = locate(
+                codes, reached, numbers, self._slots, self._codes, self._size, insert
+            )
             if reached == codes.size:
-                return found
+                return numbers
             self._rehash()
 
     def _rehash(self) -> None:
@@ -58,7 +60,7 @@ class Table:
     """The entries of one counter."""
 
     def __init__(self, counter: Counter, codes: NDArray[np.int64], values: NDArray[np.float64]) -> None:
-        """`values` as in `kernels.Entries`, one row for each code."""
+        """`values` as in `kernels.Entries`, one row per code."""
         self.counter = counter
         self._index = Index(codes)
         self._values = values
@@ -71,11 +73,11 @@ class Table:
         clicks = columns.index(column("clicks", "none"))
         self.rule = Rule(np.array(rates), ttl, clicks)
         self.number = {name: n for n, name in enumerate((*columns, "last_at", "clicked_at", "clicked"))}
-        """What a lookup may ask for, by name: see `kernels.count`."""
+        """Column numbers for `kernels.count`, by name."""
 
     @classmethod
     def empty(cls, counter: Counter) -> "Table":
-        """A counter of nothing."""
+        """A table without entries."""
         return cls(counter, np.empty(0, np.int64), np.empty((0, len(counter.columns) + INSTANTS)))
 
     def __len__(self) -> int:
@@ -88,33 +90,33 @@ class Table:
 
     @property
     def entries(self) -> Entries:
-        """The entries, without the room kept for more."""
+        """The entries, without spare capacity."""
         values = self._values[: len(self)]
         return Entries(values, values.view(np.int64))
 
     def copy(self) -> "Table":
-        """One that goes on by itself."""
+        """An independent copy."""
         other = object.__new__(Table)
         other.__dict__ |= self.__dict__
         other._index, other._values = self._index.copy(), self._values.copy()
         return other
 
     def locate(self, codes: NDArray[np.int64], *, insert: bool) -> NDArray[np.int64]:
-        """Entry of each code; -1 for one that has none, where none is made."""
+        """Entry of each code. New codes get new entries, or -1 without `insert`."""
         size = len(self)
-        found = self._index.locate(codes, insert=insert)
+        entries = self._index.locate(codes, insert=insert)
         if len(self) > size:
             if len(self) > self._values.shape[0]:
                 self._values = _wider(self._values, size, max(2 * size, len(self), _SMALLEST))
             self.entries.instants[size:, -INSTANTS] = NEVER
-        return found
+        return entries
 
     def count(
-        self, shown: Rows, done: Rows, wanted: NDArray[np.int64], out: NDArray[np.float64],
+        self, shown: Rows, done: Rows, columns: NDArray[np.int64], out: NDArray[np.float64],
         prior: NDArray[np.float64], *, update: bool,
     ) -> None:  # fmt: skip
         """See `kernels.count`."""
-        count(self.entries, self.rule, shown, done, wanted, out, prior, update)
+        count(self.entries, self.rule, shown, done, columns, out, prior, update)
 
     def live(self, at: int) -> NDArray[np.bool_]:
         """Which entries have not expired at an instant."""
@@ -125,17 +127,17 @@ class Table:
         return fresh
 
     def sweep(self, at: int) -> None:
-        """Drop what has expired, if there are twice as many entries as after the last look: seldom, so cheaply."""
+        """Drop expired entries once the table has doubled since the last sweep, so that sweeps stay rare."""
         if self.rule.ttl < 0 or len(self) <= max(2 * self._swept, SWEPT_FROM):
             return
-        kept = self.live(at)
-        if np.count_nonzero(kept) < 0.8 * len(self):
-            self._values, self._index = self.entries.values[kept], Index(self.codes[kept])
+        live = self.live(at)
+        if np.count_nonzero(live) < 0.8 * len(self):
+            self._values, self._index = self.entries.values[live], Index(self.codes[live])
         self._swept = len(self)
 
 
-def _wider(held: NDArray[Any], size: int, room: int) -> NDArray[Any]:
-    """The first rows, with room for more: what is not used takes no memory."""
-    wider = np.empty((room, *held.shape[1:]), held.dtype)
-    wider[:size] = held[:size]
+def _wider(array: NDArray[Any], size: int, capacity: int) -> NDArray[Any]:
+    """The first `size` rows in an array of `capacity` rows: pages of unused rows take no memory."""
+    wider = np.empty((capacity, *array.shape[1:]), array.dtype)
+    wider[:size] = array[:size]
     return wider

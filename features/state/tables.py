@@ -11,34 +11,28 @@ from features.state.entities import Entities
 from features.state.table import Table
 
 Part = tuple[str, str]
-"""A grain, and the attribute or fact of the context that its entries are about; `""` for none."""
+"""A grain, and the item attribute or context field of its entries; `""` for none."""
 
 
 class Tables:
-    """A table for each grain and part. What is not asked for is never built from the stored frames."""
+    """A table for each grain and part, built from the stored frames on first use."""
 
     def __init__(self, frames: Mapping[str, pl.DataFrame], project: Project) -> None:
         self._frames = frames
         self.declared = counters(project)
         self.users, self.items = Entities(), Entities()
-        self.values = {
-            (by, name): Entities()
-            for by, names in (
-                ("attribute", project.items.categorical),
-                ("context", project.context.categorical),
-            )
-            for name in names
-        }
+        self.values = {("attribute", name): Entities() for name in project.items.categorical}
+        self.values |= {("context", name): Entities() for name in project.context.categorical}
         self._parts = {grain: parts(counter, project) for grain, counter in self.declared.items()}
         self._tables: dict[Part, Table] = {}
         self._owned: set[Part] = set()
 
     def __getitem__(self, part: Part) -> Table:
-        """The table of a grain and part."""
+        """The table of a grain and part, to read."""
         if part not in self._tables:
             grain, name = part
             self._tables[part] = snapshot.restore(
-                self._frames[grain], self.declared[grain], name, self._ids(part)
+                self._frames[grain], self.declared[grain], name, self._entities(part)
             )
         return self._tables[part]
 
@@ -47,29 +41,29 @@ class Tables:
         return [(grain, name) for name in self._parts[grain]]
 
     def own(self, part: Part) -> Table:
-        """The table of a grain and part, to be changed: no other state sees it."""
+        """The table of a grain and part, to write: a copy that no other state shares."""
         if part not in self._owned:
             self._tables[part] = self._tables[part].copy() if part in self._tables else self[part]
             self._owned.add(part)
         return self._tables[part]
 
     def copy(self) -> "Tables":
-        """One that goes on by itself, with the same entities; tables are copied when they are first changed."""
+        """An independent copy with the same entities; each table is copied on first write."""
         other = object.__new__(Tables)
         other.__dict__ |= self.__dict__
         other._tables, other._owned = dict(self._tables), set()
         return other
 
     def frame(self, grain: str, at: int, *, decayed: bool = False) -> pl.DataFrame:
-        """A grain's entries that have not expired at an instant, by key: as stored, or `decayed` to the instant."""
-        held = [(part[1], self[part], self._ids(part)) for part in self.of(grain)]
-        return snapshot.frame(self.declared[grain], held, at, decayed=decayed)
+        """A grain's entries that are live at an instant, by key: as stored, or `decayed` to the instant."""
+        tables = [(part[1], self[part], self._entities(part)) for part in self.of(grain)]
+        return snapshot.frame(self.declared[grain], tables, at, decayed=decayed)
 
-    def _ids(self, part: Part) -> list[Entities]:
+    def _entities(self, part: Part) -> list[Entities]:
         """The entities of a part's keys, in the order of its codes' halves."""
         grain, name = part
         keys = self.declared[grain].keys
-        found = {"user_id": self.users, "item_id": self.items}
+        entities = {"user_id": self.users, "item_id": self.items}
         if "value" in keys:
-            found["value"] = self.values["attribute" if "attribute" in keys else "context", name]
-        return [found[key] for key in keys if key in found]
+            entities["value"] = self.values["attribute" if "attribute" in keys else "context", name]
+        return [entities[key] for key in keys if key in entities]

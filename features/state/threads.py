@@ -1,4 +1,4 @@
-"""Compiled loops side by side: as many threads as Polars has, so that `POLARS_MAX_THREADS` bounds both."""
+"""Compiled loops on parallel threads: as many as Polars has, so that `POLARS_MAX_THREADS` bounds both."""
 
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -8,26 +8,26 @@ from typing import TypeVar
 import polars as pl
 
 Piece = TypeVar("Piece")
-Made = TypeVar("Made")
-WORTH = 8_192
-"""Rows from which work is shared among threads: a request's few are done before another thread wakes."""
+Result = TypeVar("Result")
+MIN_ROWS = 8_192
+"""Work on fewer rows runs on the caller's thread: a request is done before another thread wakes."""
 
 
 @cache
 def pool() -> ThreadPoolExecutor:
-    """The threads, kept for the process."""
+    """The thread pool of this process."""
     return ThreadPoolExecutor(pl.thread_pool_size(), "kernels")
 
 
-def each(function: Callable[[Piece], Made], pieces: Iterable[Piece], rows: int) -> list[Made]:
-    """Call a function for each piece of work over so many rows, in threads where that is worth it."""
-    return list((pool().map if _shared(rows) else map)(function, pieces))
+def each(function: Callable[[Piece], Result], pieces: Iterable[Piece], rows: int) -> list[Result]:
+    """Apply a function to each piece of work on `rows` rows in all, on parallel threads if there are enough rows."""
+    return list((pool().map if _parallel(rows) else map)(function, pieces))
 
 
-def aside(function: Callable[[], Made], rows: int) -> Callable[[], Made]:
-    """Begin work over so many rows beside the caller's, where that is worth it; what is returned gives its result."""
-    return pool().submit(function).result if _shared(rows) else function
+def aside(function: Callable[[], Result], rows: int) -> Callable[[], Result]:
+    """Start work on `rows` rows on another thread if there are enough rows; call what is returned for the result."""
+    return pool().submit(function).result if _parallel(rows) else function
 
 
-def _shared(rows: int) -> bool:
-    return pl.thread_pool_size() > 1 and rows >= WORTH
+def _parallel(rows: int) -> bool:
+    return pl.thread_pool_size() > 1 and rows >= MIN_ROWS

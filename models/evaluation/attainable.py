@@ -1,14 +1,14 @@
-"""How good a figure is: where it stands between random order and perfect order."""
+"""How good a metric is, between random order and perfect order."""
 
 PERFECT = 1.0
-"""nDCG, recall, MRR, AUC and pooled AUC of the best possible order, by their definitions."""
+"""nDCG, recall, MRR, AUC and pooled AUC of the best possible order, by definition."""
 
 
 def attainable_share(mean: float, random: float | None, best: float = PERFECT) -> float | None:
     """Share of the attainable gain: (mean − random) / (best − random).
 
-    0 is as good as random order, 1 is the best possible, negative is worse than random. `random` is the measured
-    figure of the scorer `random` on the same impressions. None where it was not measured or leaves nothing to gain.
+    0 is random order, 1 the best order, negative worse than random. `random` is the mean of the scorer `random` on the
+    same impressions. None if it is missing or leaves nothing to gain.
     """
     if random is None or random >= best:
         return None
@@ -16,7 +16,7 @@ def attainable_share(mean: float, random: float | None, best: float = PERFECT) -
 
 
 def beside_random(mean: float, random: float | None) -> str:
-    """`random order 0.263, perfect order 1: 46.0% of the attainable gain`; empty where the share is not known."""
+    """`random order 0.263, perfect order 1: 46.0% of the attainable gain`; empty if the share is unknown."""
     share = attainable_share(mean, random)
     if share is None:
         return ""

@@ -1,4 +1,4 @@
-"""Scorers that learn nothing, evaluated exactly like the ranker: what a model must beat to be worth its keep."""
+"""Baselines: scorers that learn nothing, evaluated like the ranker."""
 
 import numpy as np
 import polars as pl
@@ -12,31 +12,31 @@ from models.ranking import require, stable_hash
 
 POSITION = "position"
 POPULARITY = "item_clicks_all"
-"""Clicks of an item so far, never forgotten."""
+"""An item's clicks so far, without decay."""
 AGE = "item_age_hours"
 BASELINES = ("as_shown", "random", "popularity", "recency")
-"""Names of the baselines, as the scorers of an evaluation."""
+"""The baselines' names as scorers."""
 
 _OLDEST_HOURS = 1e9
-"""Age of an item whose age nobody knows: older than anything."""
+"""Age of an item of unknown age: older than any other."""
 
 
 def measure(state: MomentState, events: SliceEvents, project: Project) -> pl.DataFrame:
-    """`impression_id`, `item_id` and the features that baselines order by, whatever `features.select` leaves out.
+    """One row per candidate: `impression_id`, `item_id` and the features that baselines read.
 
-    A row a candidate, read as `features.behaviour.read_features` reads the project's own.
+    They are computed as the project's own features, whether or not `features.select` includes them.
     """
-    wanted = project.features.model_copy(update={"select": (POPULARITY, AGE), "relative": ()})
-    alone = project.model_copy(update={"features": wanted})
-    return read_features(state, events, alone, ItemVectors.create_empty())
+    features = project.features.model_copy(update={"select": (POPULARITY, AGE), "relative": ()})
+    config = project.model_copy(update={"features": features})
+    return read_features(state, events, config, ItemVectors.create_empty())
 
 
 def scores(dataset: pl.DataFrame, measured: pl.DataFrame, seed: int) -> pl.DataFrame:
     """`impression_id`, `item_id` and one Float64 column per baseline, higher is better, rows as in `dataset`.
 
-    `dataset` is a ranking dataset, of which `position` is read (as shown: first is best); `measured` what `measure`
-    gives: `item_clicks_all` (popularity: clicks so far) and `item_age_hours` (recency: newest is best; null is
-    oldest). `random` is a seeded hash of impression and item, in [0, 1). Raises TableError where a column is missing.
+    `as_shown` prefers the first `position` of `dataset`, a ranking dataset. `measured` is the result of `measure`:
+    `popularity` prefers the largest `item_clicks_all`, `recency` the smallest `item_age_hours` (null is oldest).
+    `random` is a seeded hash of impression and item, in [0, 1). Raises TableError if a column is missing.
     """
     require(dataset, (*KEYS, POSITION), "baselines")
     require(measured, (*KEYS, POPULARITY, AGE), "baselines")
@@ -52,7 +52,7 @@ def scores(dataset: pl.DataFrame, measured: pl.DataFrame, seed: int) -> pl.DataF
 
 
 def _uniform(impressions: pl.Series, items: pl.Series, seed: int) -> pl.Series:
-    """Reproducible numbers in [0, 1) from two ids: their hashes, mixed by the finaliser of SplitMix64."""
+    """Reproducible numbers in [0, 1) from two ids: their hashes, mixed with SplitMix64's finaliser."""
     mixed = stable_hash(impressions, seed).to_numpy() ^ stable_hash(items, seed).to_numpy()
     for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
         mixed = (mixed ^ (mixed >> np.uint64(shift))) * np.uint64(factor)

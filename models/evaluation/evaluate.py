@@ -1,12 +1,12 @@
 """Evaluation: means over impressions with bootstrap intervals, every scorer on the same impressions.
 
-One draw of impressions serves all scorers and metrics (`intervals.py`), so differences between scorers are paired.
+All scorers and metrics share the same resamples (`intervals.py`), so differences between scorers are paired.
 
-- Where impressions hold lists, each is evaluated by the metrics of `metrics.py`. Impressions without a positive, or
-  with nothing else, are counted as skipped and left out of the means; pooled AUC uses every row, and has an
-  interval over all rows only: in a segment it would cost more than it tells.
-- Where every impression holds one candidate there is no order inside it. Scorers are evaluated across impressions by
-  pooled AUC and, those that give a probability, by its log loss (`pointwise.py`).
+- Impressions of several candidates are evaluated with the metrics of `metrics.py`. Impressions without a positive, or
+  with positives only, are counted as skipped and excluded from the means. Pooled AUC uses every row; its interval is
+  computed over all rows only, because per segment it is too expensive.
+- If every impression has one candidate, there is no order to evaluate. Scorers are evaluated across impressions with
+  pooled AUC and, if they give a probability, its log loss (`pointwise.py`).
 """
 
 from collections.abc import Mapping, Sequence
@@ -24,7 +24,7 @@ from models.evaluation.metrics import LOG_LOSS, METRICS, POOLED_AUC, Lists, has_
 from models.ranking import require
 
 ALL = "all"
-"""Name of the segment that holds every row."""
+"""Name of the segment of all rows."""
 
 _POOLED_RESAMPLES = 200
 _VALUES = ("segment", "scorer", "impression_id", "candidates", "positives", "evaluated", *METRICS)
@@ -44,28 +44,28 @@ _Row = tuple[str, str, str, float, float, float, int]
 
 @dataclass(frozen=True)
 class EvaluationResult:
-    """How good each scorer is."""
+    """Metrics of each scorer, with confidence intervals."""
 
     impressions: int
-    """Impressions evaluated: at least one positive and at least one other candidate."""
+    """Evaluated impressions: those with a positive and another candidate."""
     skipped: int
-    """Impressions without a positive, or with nothing but positives."""
+    """Impressions without a positive, or with positives only."""
     table: pl.DataFrame
-    """`scorer, metric, segment, mean, low, high, impressions`; null means where nothing could be evaluated."""
+    """`scorer, metric, segment, mean, low, high, impressions`; means are null if nothing was evaluated."""
     values: pl.DataFrame
-    """`segment, scorer, impression_id, candidates, positives`, the metrics; skipped impressions too."""
+    """`segment, scorer, impression_id, candidates, positives, evaluated` and metrics; includes skipped impressions."""
     left_out: Mapping[str, int] = field(default_factory=dict)
-    """Segments with too few evaluated impressions to be shown, and how many they have."""
+    """Segments with too few evaluated impressions to report → how many they have."""
     headline: str = "ndcg@10"
-    """The metric to look at first: `pooled_auc` where impressions hold one candidate each."""
+    """The main metric: `pooled_auc` if every impression has one candidate."""
 
     @property
     def metrics(self) -> tuple[str, ...]:
-        """Metrics whose differences are paired, impression by impression or resample by resample."""
+        """Metrics with paired differences, by impression or by resample."""
         return pointwise.METRICS if self.headline in pointwise.METRICS else METRICS
 
     def as_json(self, segment: str = ALL) -> dict[str, Any]:
-        """`{"impressions", "headline", "scorers": {scorer: {metric: {"mean", "low", "high"}}}}` of one segment."""
+        """`{"impressions", "headline", "scorers": {scorer: {metric: {"mean", "low", "high"}}}}` of a segment."""
         scorers: dict[str, dict[str, dict[str, float | None]]] = {}
         for row in self.table.filter(pl.col("segment") == segment).iter_rows(named=True):
             interval = {end: row[end] for end in ("mean", "low", "high")}
@@ -84,37 +84,38 @@ def evaluate(
     segments: Mapping[str, pl.Expr] | None = None,
     *,
     probabilities: Mapping[str, str] | None = None,
-    few: int = 0,
+    min_impressions: int = 0,
     seed: int = 1,
     resamples: int = 1000,
     confidence: float = 0.95,
 ) -> EvaluationResult:
     """Evaluate `scorers`, each a column of `frame`, on the same impressions.
 
-    `frame`: `impression_id`, `item_id`, `label` and the score columns. A segment is a boolean expression over
-    rows. Only its rows are kept: one that is constant in an impression (new users) chooses impressions; one
-    that differs between items (new items) restricts each list to those candidates, ranked among themselves.
-    `probabilities`: scorer → its column of click probabilities, for the log loss of impressions of one candidate.
-    A segment with fewer than `few` evaluated impressions is left out. Raises TableError for missing columns,
-    ModelError for scores or labels that are not numbers.
+    `frame`: `impression_id`, `item_id`, `label` and the score columns. A segment is a boolean expression that selects
+    rows: one that is constant within an impression (new users) selects impressions; one that varies (new items)
+    reduces each impression to the selected candidates, ranked among themselves. `probabilities`: scorer → its column
+    of click probabilities, for the log loss of impressions of one candidate. Segments with fewer than
+    `min_impressions` evaluated impressions are left out. Raises TableError for missing columns, ModelError for scores
+    or labels that are not numbers.
     """
     values = impression_values(frame, scorers, segments, probabilities)
     single = "score" in values.columns
-    counts = _evaluated(values)
-    left_out = {name: counts.get(name, 0) for name in segments or {} if counts.get(name, 0) < few}
+    by_segment = values.filter("evaluated").group_by("segment").agg(pl.col("impression_id").n_unique())
+    counts = dict.fromkeys(segments or {}, 0) | dict(by_segment.iter_rows())
+    left_out = {name: counts[name] for name in segments or {} if counts[name] < min_impressions}
     values = values.filter(~pl.col("segment").is_in([*left_out]))
     tables = []
-    for name, chosen in {ALL: pl.lit(True), **(segments or {})}.items():
+    for name, selected in {ALL: pl.lit(True), **(segments or {})}.items():
         if name in left_out:
             continue
-        found = values.filter(pl.col("segment") == name)
+        segment_values = values.filter(pl.col("segment") == name)
         if single:
-            tables.append(_single_summary(found, name, scorers, seed, resamples, confidence))
+            tables.append(_single_summary(segment_values, name, scorers, seed, resamples, confidence))
             continue
-        rows = frame.filter(chosen)
+        rows = frame.filter(selected)
         draws = min(resamples, _POOLED_RESAMPLES) if name == ALL else 0
         pooled = [_pooled(rows, scorer, name, seed, draws, confidence) for scorer in scorers]
-        tables += [_summary(found, name, scorers, seed, resamples, confidence), _table(pooled)]
+        tables += [_summary(segment_values, name, scorers, seed, resamples, confidence), _table(pooled)]
     lists = values.filter(pl.col("segment") == ALL).unique("impression_id")
     evaluated = int(lists["evaluated"].sum())
     return EvaluationResult(
@@ -133,26 +134,26 @@ def impression_values(
     segments: Mapping[str, pl.Expr] | None = None,
     probabilities: Mapping[str, str] | None = None,
 ) -> pl.DataFrame:
-    """Every impression under every scorer, in all and in each segment: `EvaluationResult.values`, without means.
+    """Metrics of every impression, scorer and segment (`ALL` included): `EvaluationResult.values`.
 
-    Takes and raises what `evaluate` does. `evaluated` says whether the impression counts. Where every impression holds
-    one candidate, `label`, `score` and `log_loss` stand in place of the metrics.
+    Arguments and errors are those of `evaluate`. `evaluated` is false for skipped impressions. If every impression has
+    one candidate, `label`, `score` and `log_loss` replace the metrics.
     """
     require(frame, ("impression_id", "item_id", "label", *scorers), "evaluation")
     parts = []
     every = {ALL: pl.lit(True), **(segments or {})}
     if frame.height and not has_lists(frame):
-        for name, chosen in every.items():
-            rows = pointwise.values(frame.filter(chosen), scorers, probabilities or {})
+        for name, selected in every.items():
+            rows = pointwise.values(frame.filter(selected), scorers, probabilities or {})
             parts.append(rows.with_columns(segment=pl.lit(name)))
         return pl.concat(parts)
     lists = Lists(frame, scorers)
-    for name, chosen in every.items():
-        mask = frame.with_columns(chosen.fill_null(False).alias("__chosen"))["__chosen"].to_numpy()
+    for name, selected in every.items():
+        mask = frame.with_columns(selected.fill_null(False).alias("__selected"))["__selected"].to_numpy()
         for scorer in scorers:
             evaluated = pl.col(METRICS[0]).is_not_null()
-            mark = {"segment": pl.lit(name), "scorer": pl.lit(scorer), "evaluated": evaluated}
-            parts.append(lists.measure(scorer, mask).with_columns(**mark).select(_VALUES))
+            marks = {"segment": pl.lit(name), "scorer": pl.lit(scorer), "evaluated": evaluated}
+            parts.append(lists.measure(scorer, mask).with_columns(**marks).select(_VALUES))
     return pl.concat(parts)
 
 
@@ -167,9 +168,9 @@ def difference(
     confidence: float = 0.95,
     segment: str = ALL,
 ) -> Interval:
-    """Mean of (`a` − `b`) and its paired interval over the impressions that both were evaluated on.
+    """Mean of (`a` − `b`) and its paired interval over the evaluated impressions.
 
-    `values` as in EvaluationResult. NaN where nothing was evaluated. Raises ModelError if a scorer is absent or the two
+    `values` as in EvaluationResult. NaN if nothing was evaluated. Raises ModelError if a scorer is missing or the two
     were evaluated on different impressions.
     """
     rows = values.filter(pl.col("segment") == segment, pl.col("scorer").is_in([a, b]))
@@ -181,22 +182,22 @@ def difference(
 
 
 def mean_of(values: pl.DataFrame, scorer: str, metric: str) -> float | None:
-    """A scorer's mean over all evaluated impressions; None where nothing was evaluated. `values` as in EvaluationResult."""
+    """A scorer's mean over all evaluated impressions, None if there are none. `values` as in EvaluationResult."""
     rows = values.filter(pl.col("segment") == ALL, pl.col("scorer") == scorer)
     mean = pointwise.auc(rows) if metric == POOLED_AUC else rows[metric].mean()
     return mean if isinstance(mean, float) else None
 
 
 def calibration(probability: pl.Series, clicked: pl.Series, bins: int = 10) -> pl.DataFrame:
-    """Predicted against observed click rate: `bin` (from 1), `predicted`, `observed`, `count`.
+    """Predicted and observed click rate per bin: `bin` (from 1), `predicted`, `observed`, `count`.
 
-    Bins hold about equally many rows, because clicks are rare and equal widths would leave most bins empty;
-    equal predictions share a bin.
+    Bins have about equal counts: clicks are rare, so equal widths would leave most bins empty. Equal predictions share
+    a bin.
     """
     rows = pl.DataFrame({"predicted": probability.cast(pl.Float64), "clicked": clicked.cast(pl.Float64)})
-    place = (pl.col("predicted").rank("min").cast(pl.Int64) - 1) * bins // pl.len() + 1
+    number = (pl.col("predicted").rank("min").cast(pl.Int64) - 1) * bins // pl.len() + 1
     return (
-        rows.group_by(place.cast(pl.Int32).alias("bin"))
+        rows.group_by(number.cast(pl.Int32).alias("bin"))
         .agg(pl.col("predicted").mean(), observed=pl.col("clicked").mean(), count=pl.len().cast(pl.Int64))
         .sort("bin")
     )
@@ -208,21 +209,15 @@ def calibration_error(table: pl.DataFrame) -> float:
     return float(table.select((gap * pl.col("count")).sum() / pl.col("count").sum()).item())
 
 
-def _evaluated(values: pl.DataFrame) -> dict[str, int]:
-    """Segment → impressions evaluated in it."""
-    counted = values.filter("evaluated").group_by("segment")
-    return dict(counted.agg(pl.col("impression_id").n_unique()).iter_rows())
-
-
 def _summary(
     values: pl.DataFrame, segment: str, scorers: Sequence[str], seed: int, resamples: int, confidence: float
 ) -> pl.DataFrame:
-    evaluated = _wide(values, scorers, METRICS)
-    intervals = mean_intervals(evaluated, seed, resamples, confidence)
+    columns = _wide(values, scorers, METRICS)
+    intervals = mean_intervals(columns, seed, resamples, confidence)
     names = [(scorer, metric) for metric in METRICS for scorer in scorers]
     return _table(
         [
-            (scorer, metric, segment, *interval, evaluated.shape[0])
+            (scorer, metric, segment, *interval, columns.shape[0])
             for (scorer, metric), interval in zip(names, intervals, strict=True)
         ]
     )
@@ -231,34 +226,32 @@ def _summary(
 def _single_summary(
     values: pl.DataFrame, segment: str, scorers: Sequence[str], seed: int, resamples: int, confidence: float
 ) -> pl.DataFrame:
-    """Pooled AUC of every scorer, and log loss of those that give a probability."""
+    """Pooled AUC of every scorer, and its log loss if it gives a probability."""
     rows: list[_Row] = []
     for scorer in scorers:
-        own = values.filter("evaluated", pl.col("scorer") == scorer)
-        draws = min(resamples, _POOLED_RESAMPLES)
-        rows.append(
-            (scorer, POOLED_AUC, segment, *pointwise.auc_interval(own, seed, draws, confidence), own.height)
-        )
-        losses = own[LOG_LOSS].drop_nulls().to_numpy()[:, None]
+        evaluated = values.filter("evaluated", pl.col("scorer") == scorer)
+        auc = pointwise.auc_interval(evaluated, seed, min(resamples, _POOLED_RESAMPLES), confidence)
+        rows.append((scorer, POOLED_AUC, segment, *auc, evaluated.height))
+        losses = evaluated[LOG_LOSS].drop_nulls().to_numpy()[:, None]
         loss = mean_intervals(losses, seed, resamples, confidence)[0] if losses.size else NOTHING
         rows.append((scorer, LOG_LOSS, segment, *loss, losses.size))
     return _table(rows)
 
 
 def _wide(values: pl.DataFrame, scorers: Sequence[str], metrics: Sequence[str]) -> NDArray[np.float64]:
-    """One row per evaluated impression, sorted by id, one column per metric and, within it, per scorer."""
+    """[impression, metric × scorer]: the evaluated impressions, sorted by id."""
     parts = _same_impressions(values, scorers)
     return np.stack([part[metric].drop_nulls().to_numpy() for metric in metrics for part in parts], axis=1)
 
 
 def _same_impressions(values: pl.DataFrame, scorers: Sequence[str]) -> list[pl.DataFrame]:
-    """Each scorer's rows, sorted by impression. Raises ModelError where they are of different impressions."""
+    """Each scorer's rows, sorted by impression. Raises ModelError if their impressions differ."""
     parts = [values.filter(pl.col("scorer") == scorer).sort("impression_id") for scorer in scorers]
     for scorer, part in zip(scorers, parts, strict=True):
         if not part["impression_id"].equals(parts[0]["impression_id"]):
             raise ModelError(
                 f"{scorer!r} was evaluated on {part.height} impressions, {scorers[0]!r} on {parts[0].height}, "
-                "not the same ones: evaluate both on one frame before they are compared"
+                "not the same ones: evaluate both on the same frame before comparing them"
             )
     return parts
 
@@ -268,8 +261,8 @@ def _pooled(
 ) -> _Row:
     scored = rows.select("impression_id", "item_id", "label", score=scorer)
     mean = pooled_auc(scored)
-    found = np.array([]) if mean is None or not resamples else resampled_auc(scored, seed, resamples)
-    interval = interval_of(np.nan if mean is None else mean, found, confidence)
+    resampled = np.array([]) if mean is None or not resamples else resampled_auc(scored, seed, resamples)
+    interval = interval_of(np.nan if mean is None else mean, resampled, confidence)
     return (scorer, POOLED_AUC, segment, *interval, scored["impression_id"].n_unique())
 
 

@@ -1,6 +1,6 @@
-"""Percentile intervals of the bootstrap over impressions (Efron 1979).
+"""Percentile bootstrap intervals over impressions (Efron 1979).
 
-The same size and seed draw the same impressions, so the intervals of differences between scorers are paired.
+The same size and seed give the same resamples, so intervals of differences between scorers are paired.
 """
 
 from collections.abc import Iterator
@@ -11,11 +11,11 @@ import polars as pl
 from numpy.typing import NDArray
 
 _CELLS = 4_000_000
-"""Most numbers a resampling step holds at once (32 MB)."""
+"""Most numbers in memory per block of resamples (32 MB)."""
 
 
 class Interval(NamedTuple):
-    """A mean and the ends of its interval; NaN where nothing was evaluated."""
+    """A mean and the ends of its confidence interval; NaN if nothing was evaluated."""
 
     mean: float
     low: float
@@ -23,13 +23,13 @@ class Interval(NamedTuple):
 
 
 NOTHING = Interval(float("nan"), float("nan"), float("nan"))
-"""Nothing was evaluated."""
+"""The interval if nothing was evaluated."""
 
 
 def mean_intervals(
     columns: NDArray[np.float64], seed: int, resamples: int, confidence: float
 ) -> list[Interval]:
-    """Mean and percentile interval of each column; all columns see the same draws."""
+    """Mean and percentile interval of each column of [impression, column]; all columns share the resamples."""
     if not columns.shape[0]:
         return [NOTHING] * columns.shape[1]
     means = np.concatenate(
@@ -40,7 +40,7 @@ def mean_intervals(
 
 
 def interval_of(value: float, resampled: NDArray[np.float64], confidence: float) -> Interval:
-    """A statistic and the interval of its resampled values; NaN among these are left out."""
+    """A statistic and the interval of its resampled values, without NaN."""
     known = resampled[~np.isnan(resampled)]
     if not known.size:
         return Interval(value, np.nan, np.nan)
@@ -49,9 +49,9 @@ def interval_of(value: float, resampled: NDArray[np.float64], confidence: float)
 
 
 def resampled_auc(scored: pl.DataFrame, seed: int, resamples: int) -> NDArray[np.float64]:
-    """Pooled AUC of each resample [resamples]; NaN where one class is missing.
+    """[resample]: pooled AUC of each resample; NaN if one class is missing.
 
-    `scored`: `impression_id`, `label`, `score`. Whole impressions are drawn: their rows are not independent.
+    `scored`: `impression_id`, `label`, `score`. Impressions are resampled, because their rows are not independent.
     """
     rows = scored.select(
         pl.col("impression_id").rank("dense").cast(pl.Int64) - 1, pl.col("label") > 0, "score"
@@ -67,7 +67,7 @@ def resampled_auc(scored: pl.DataFrame, seed: int, resamples: int) -> NDArray[np
         for weight in weights:
             np.cumsum(weight[negatives], out=others[1:])
             drawn = weight[positives]
-            # Not `@`: the threads of a linear algebra library wait for each other by spinning.
+            # Not `@`: the threads of BLAS spin while they wait for each other.
             won = (drawn * (others[below] + others[up_to])).sum() / 2
             pairs = drawn.sum() * others[-1]
             aucs.append(won / pairs if pairs else np.nan)
@@ -75,7 +75,7 @@ def resampled_auc(scored: pl.DataFrame, seed: int, resamples: int) -> NDArray[np
 
 
 def draws(size: int, seed: int, resamples: int) -> Iterator[NDArray[np.float64]]:
-    """How often each of `size` impressions is drawn: blocks of rows, `resamples` rows in all."""
+    """Blocks of [resample, impression]: how often each impression is drawn; `resamples` rows in all."""
     random = np.random.default_rng(seed)
     block = max(1, _CELLS // size)
     for start in range(0, resamples, block):

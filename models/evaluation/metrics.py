@@ -1,20 +1,19 @@
-"""Ranking metrics: one value per impression, no averaging.
+"""Ranking metrics: one value per impression, not averaged.
 
-Definitions, for a list whose rows stand in the order of `models.ranking`:
+Definitions, for an impression ranked by `models.ranking`:
 
 - nDCG@k = Σ label / log2(rank + 1) over the first k ranks, divided by the same sum in the best order
-  (Järvelin & Kekäläinen 2002, with linear gain: a label *is* its declared gain).
-- recall@k = share of the list's positives that stand in the first k ranks. In a list of at most k rows it is 1.
+  (Järvelin & Kekäläinen 2002, with linear gain: the label is the gain).
+- recall@k = share of the positives in the first k ranks; 1 if there are at most k candidates.
 - MRR = 1 / rank of the first positive (Voorhees 1999).
 - AUC = share of (positive, other) pairs in the right order (Mann-Whitney U from average ranks).
 
-A row is positive if its label is above 0. Equal scores: the metrics of ranks break ties as `models.ranking` does,
-by a hash of the item, so a list has one order; AUC, which knows no ranks, counts a tied pair one half. Where a list
-has no positive, nothing but positives, or no rows that were chosen, there is no click to find: its metrics are null
-(or the list is absent), to be counted and left out of means.
+A row is positive if its label is above 0. Ties: metrics of ranks break them by a hash of the item, as `models.ranking`
+does, so that each impression has one order; AUC counts a tied pair as one half. An impression without a positive, or
+with positives only, has null metrics; one without selected rows is absent.
 
-Impressions of one candidate have no order. They are evaluated across impressions: by pooled AUC, and by the log loss
-of the click probability.
+Impressions of one candidate have no order. They are evaluated across impressions, with pooled AUC and the log loss of
+the click probability.
 """
 
 from collections.abc import Sequence
@@ -30,7 +29,7 @@ from features.errors import ModelError
 from models.ranking import order, require
 
 METRICS = ("ndcg@5", "ndcg@10", "recall@10", "mrr", "auc")
-"""Names of the per-impression metrics, in the order they are shown."""
+"""Names of the per-impression metrics, in display order."""
 
 POOLED_AUC = "pooled_auc"
 LOG_LOSS = "log_loss"
@@ -43,10 +42,10 @@ _Flags = NDArray[np.bool_]
 
 
 class Lists:
-    """Lists under several scorers: each scorer is sorted once, whatever parts of the lists are evaluated."""
+    """Impressions with the scores of several scorers; each scorer is sorted once for all segments."""
 
     def __init__(self, frame: pl.DataFrame, scorers: Sequence[str]) -> None:
-        """`frame`: `impression_id`, `item_id`, `label` (≥ 0) and a column a scorer. Raises as `per_impression`."""
+        """`frame`: `impression_id`, `item_id`, `label` (≥ 0) and a column per scorer. Raises as `per_impression`."""
         for scorer in scorers:
             check_scores(frame, scorer)
         number = frame["impression_id"].rank("dense").cast(pl.Int64) - 1
@@ -62,11 +61,11 @@ class Lists:
         }
         self._best = np.lexsort((-self._label, self._list))
 
-    def measure(self, scorer: str, chosen: _Flags | None = None) -> pl.DataFrame:
-        """As `per_impression`, of the `chosen` rows ranked among themselves; lists without one are left out."""
+    def measure(self, scorer: str, selected: _Flags | None = None) -> pl.DataFrame:
+        """As `per_impression`, of the `selected` rows ranked among themselves; impressions without any are left out."""
         rows, best = self._orders[scorer], self._best
-        if chosen is not None:
-            rows, best = rows[chosen[rows]], best[chosen[best]]
+        if selected is not None:
+            rows, best = rows[selected[rows]], best[selected[best]]
         starts = np.flatnonzero(np.diff(self._list[rows], prepend=-1))
         ranked = _Ranked(starts, self._label[rows], self._scores[scorer][rows], self._label[best])
         return pl.DataFrame(
@@ -90,18 +89,18 @@ def per_impression(frame: pl.DataFrame) -> pl.DataFrame:
 
 
 def has_lists(frame: pl.DataFrame) -> bool:
-    """Whether any impression of `frame` (a row a candidate) has two candidates, so that there is an order to evaluate."""
+    """Whether any impression of `frame`, one row per candidate, has several candidates."""
     return frame["impression_id"].n_unique() < frame.height
 
 
 def log_loss(probability: pl.Series, clicked: pl.Series) -> pl.Series:
-    """−log of the probability given to what happened, a value a row, in nats; probabilities are cut at 1e-15."""
-    given = pl.select(pl.when(clicked).then(probability).otherwise(1 - probability)).to_series()
-    return -given.cast(pl.Float64).clip(1e-15, 1.0).log().alias(LOG_LOSS)
+    """Per row: −log of the predicted probability of the outcome, in nats, clipped at 1e-15."""
+    outcome = pl.select(pl.when(clicked).then(probability).otherwise(1 - probability)).to_series()
+    return -outcome.cast(pl.Float64).clip(1e-15, 1.0).log().alias(LOG_LOSS)
 
 
 def pooled_auc(frame: pl.DataFrame) -> float | None:
-    """AUC over all rows of all impressions (columns as for `per_impression`); None with one class only."""
+    """AUC over all rows of all impressions (columns as for `per_impression`); None if there is only one class."""
     check_scores(frame, "score")
     positives, others, below = frame.select(
         positives=(pl.col("label") > 0).sum().cast(pl.Float64),
@@ -115,14 +114,14 @@ def pooled_auc(frame: pl.DataFrame) -> float | None:
 
 @dataclass(frozen=True)
 class _Ranked:
-    """Rows of lists one after another, each list in its order: best score first, ties next to each other."""
+    """Rows of consecutive impressions, each ranked: best score first, ties adjacent."""
 
     starts: _Counts
-    """First row of each list."""
+    """First row of each impression."""
     label: _Floats
     score: _Floats
     best_label: _Floats
-    """The labels of each list from great to small."""
+    """Labels of each impression in the best order."""
 
     @cached_property
     def sizes(self) -> _Counts:
@@ -141,9 +140,9 @@ class _Ranked:
         return self._sum(self.positive.astype(np.int64))
 
     def metrics(self) -> dict[str, pl.Series]:
-        """METRICS of each list; null where it cannot be evaluated."""
+        """METRICS of each impression; null if it cannot be evaluated."""
         others = self.sizes - self.positives
-        parts = {
+        ratios = {
             **{f"ndcg@{k}": (self._gain(self.label, k), self._gain(self.best_label, k)) for k in (5, 10)},
             "recall@10": (self._sum(self.positive & (self.rank <= 10)), self.positives),
             "mrr": (np.ones(self.starts.size), self._first),
@@ -151,8 +150,8 @@ class _Ranked:
         }
         evaluated = (self.positives > 0) & (others > 0)
         shares = {
-            name: np.divide(part, whole, out=np.full(evaluated.size, np.nan), where=evaluated)
-            for name, (part, whole) in parts.items()
+            name: np.divide(part, total, out=np.full(evaluated.size, np.nan), where=evaluated)
+            for name, (part, total) in ratios.items()
         }
         return {name: pl.Series(shares[name], dtype=pl.Float64).fill_nan(None) for name in METRICS}
 
@@ -166,23 +165,23 @@ class _Ranked:
 
     @property
     def _pairs_won(self) -> _Floats:
-        """(Positive, other) pairs in the right order: equal scores share the mean of their ranks from below."""
+        """(Positive, other) pairs in the right order, from ranks from below; tied scores share their mean rank."""
         begins = self.rank == 1
         begins[1:] |= self.score[1:] != self.score[:-1]
         tied = np.flatnonzero(begins)
         length = np.diff(tied, append=self.score.size)
-        place = np.repeat(self.rank[tied] + (length - 1) / 2, length)
-        below = np.repeat(self.sizes + 1, self.sizes) - place
+        mean_rank = np.repeat(self.rank[tied] + (length - 1) / 2, length)
+        below = np.repeat(self.sizes + 1, self.sizes) - mean_rank
         return self._sum(np.where(self.positive, below, 0.0)) - self.positives * (self.positives + 1) / 2
 
     def _sum(self, values: NDArray[Any]) -> NDArray[Any]:
-        """Of each list."""
-        whole = np.int64 if values.dtype.kind in "bi" else np.float64
-        return np.add.reduceat(values, self.starts, dtype=whole)
+        """Sum over each impression."""
+        dtype = np.int64 if values.dtype.kind in "bi" else np.float64
+        return np.add.reduceat(values, self.starts, dtype=dtype)
 
 
 def check_scores(frame: pl.DataFrame, scorer: str) -> None:
-    """Raise TableError for a missing column, ModelError for a score or label that is no number."""
+    """Raise TableError for a missing column, ModelError for a score or label that is not a number."""
     require(frame, (*_COLUMNS, scorer), "a metric")
     label, score = pl.col("label").cast(pl.Float64), pl.col(scorer).cast(pl.Float64)
     for column, bad, expected in (
@@ -192,6 +191,6 @@ def check_scores(frame: pl.DataFrame, scorer: str) -> None:
         invalid = frame.select(bad.sum()).item()
         if invalid:
             raise ModelError(
-                f"{invalid} of {frame.height} rows have a {column!r} that is not {expected}: mend the "
+                f"{invalid} of {frame.height} rows have a {column!r} that is not {expected}: correct the "
                 f"{'labels.gains of the project file' if column == 'label' else 'scorer'}, then evaluate again"
             )

@@ -1,4 +1,4 @@
-"""Scorers evaluated on impressions of one candidate: across impressions, by pooled AUC and log loss."""
+"""Evaluation of impressions of one candidate: across impressions, with pooled AUC and log loss."""
 
 from collections.abc import Mapping, Sequence
 
@@ -13,11 +13,11 @@ METRICS = (POOLED_AUC, LOG_LOSS)
 
 
 def values(frame: pl.DataFrame, scorers: Sequence[str], probabilities: Mapping[str, str]) -> pl.DataFrame:
-    """A row an impression and scorer: `scorer, impression_id, candidates, positives, evaluated, label, score, log_loss`.
+    """Rows of `EvaluationResult.values`: one per impression and scorer, with `label, score, log_loss`.
 
-    `frame`: `impression_id, item_id, label`, a column a scorer, and the columns that `probabilities` names (scorer →
-    column); without one the scorer's log loss is null. Where all labels are on one side nothing is `evaluated`: neither
-    metric can tell scorers apart.
+    `frame`: `impression_id, item_id, label`, a column per scorer, and the columns in `probabilities` (scorer → column);
+    a scorer without one has null log loss. If all labels are positive, or none, no row is `evaluated`: neither metric
+    can distinguish scorers.
     """
     clicked = pl.col("label") > 0
     both = 0 < frame.select(clicked.sum()).item() < frame.height
@@ -43,7 +43,7 @@ def values(frame: pl.DataFrame, scorers: Sequence[str], probabilities: Mapping[s
 
 
 def auc(rows: pl.DataFrame) -> float | None:
-    """Pooled AUC of one scorer's rows; None where labels are all on one side."""
+    """Pooled AUC of one scorer's rows; None if there is only one class."""
     return pooled_auc(rows.with_columns(item_id=pl.lit("")))
 
 
@@ -56,9 +56,9 @@ def auc_interval(rows: pl.DataFrame, seed: int, resamples: int, confidence: floa
 def auc_difference(
     first: pl.DataFrame, second: pl.DataFrame, seed: int, resamples: int, confidence: float
 ) -> Interval:
-    """Pooled AUC of `first` less that of `second` and its paired interval; both hold the same impressions."""
-    one, other = auc(first), auc(second)
-    if one is None or other is None:
+    """Pooled AUC of `first` minus that of `second`, with its paired interval; both have the same impressions."""
+    mean, other = auc(first), auc(second)
+    if mean is None or other is None:
         return NOTHING
     resampled = [resampled_auc(rows, seed, resamples) for rows in (first, second)]
-    return interval_of(one - other, np.subtract(*resampled), confidence)
+    return interval_of(mean - other, np.subtract(*resampled), confidence)

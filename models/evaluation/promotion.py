@@ -1,24 +1,24 @@
-"""When a challenger takes the champion's place: a pure rule, whose reasons are sentences with figures.
+"""The promotion rule: whether a challenger replaces the champion, with reasons and figures.
 
-With a champion, both are evaluated on the same impressions and the challenger takes over if
+With a champion, both are evaluated on the same impressions. The challenger is promoted if
 
-1. at least 30 impressions could be evaluated,
-2. its mean exceeds the champion's by at least `min_gain` (0: it is not below it),
-3. it is, with the declared confidence, not worse by more than the margin: the lower end of the paired
-   interval of (challenger − champion) lies above `min_gain − margin`,
-4. in each guarded segment in which at least 30 impressions could be evaluated its mean is not below the champion's
-   by more than the segment's margin: who is few must not pay for the mean, and
-5. its click probabilities can be believed: their expected calibration error on those impressions is at most
+1. at least 30 impressions are evaluated,
+2. its mean exceeds the champion's by at least `min_gain` (0: it is not lower),
+3. it is not worse by more than the margin, with the declared confidence: the lower end of the paired interval of
+   (challenger − champion) is above `min_gain − margin`,
+4. in each guarded segment with at least 30 evaluated impressions, its mean is not below the champion's by more than
+   the segment's margin, so that a small group does not pay for the mean, and
+5. its click probabilities are calibrated: their expected calibration error on these impressions is at most
    `calibration`.
 
-So of two models that are as good as each other the newer one serves, because it knows the newer days; one
-that is worse stays out; and a wide interval, which shows nothing, keeps the champion.
+Of two equally good models the newer one serves, because it knows the latest slices. A wide interval keeps the
+champion.
 
-Where impressions hold one candidate there is no order inside them: the mean metric is then the pooled AUC, whatever
-`metric` says, and the challenger's log loss must not exceed the champion's by more than the margin.
+If every impression has one candidate, the metric is pooled AUC, whatever `metric` says, and the challenger's log loss
+must not exceed the champion's by more than the margin.
 
-Without a champion the baselines are what there is to lose: the first challenger must have a higher mean than
-the best of them, on at least 30 impressions, and believable probabilities.
+Without a champion, the challenger must have a higher mean than the best baseline, on at least 30 impressions, and
+calibrated probabilities.
 """
 
 import math
@@ -35,55 +35,55 @@ from models.evaluation.intervals import Interval
 from models.evaluation.metrics import LOG_LOSS, POOLED_AUC
 
 MIN_IMPRESSIONS = 30
-"""Fewer evaluated impressions than this decide nothing."""
+"""Evaluated impressions that a decision needs."""
 BASELINES = ("random", "popularity", "recency")
-"""What a first challenger must beat. Not `as_shown`: where position draws clicks, it flatters itself."""
+"""Baselines that a first challenger must beat. Not `as_shown`: position bias inflates its metrics."""
 
 
 class Guard(NamedTuple):
-    """How the challenger did in a guarded segment."""
+    """The comparison in a guarded segment."""
 
     segment: str
     impressions: int
-    """Evaluated in it; with fewer than MIN_IMPRESSIONS it is told of and does not block."""
+    """Impressions evaluated in it; with fewer than MIN_IMPRESSIONS the guard is reported but does not block."""
     difference: float
-    """Mean of (challenger − champion); NaN where nothing was evaluated."""
+    """Mean of (challenger − champion); NaN if nothing was evaluated."""
     margin: float
 
     @property
     def counts(self) -> bool:
-        """Whether it may block."""
+        """Whether the guard may block a promotion."""
         return self.impressions >= MIN_IMPRESSIONS
 
     @property
     def holds(self) -> bool:
-        """Whether nothing is lost in it, as far as it counts."""
+        """Whether the guard lets a promotion pass."""
         return not self.counts or self.difference >= -self.margin
 
 
 @dataclass(frozen=True)
 class Decision:
-    """Whether the challenger takes over, and why."""
+    """Whether to promote the challenger, and why."""
 
     promote: bool
     reasons: tuple[str, ...]
-    """Sentences with figures, one a condition."""
+    """One sentence with figures per condition."""
     metric: str
     against: str
-    """Scorer that the challenger was compared with."""
+    """The scorer that the challenger is compared with."""
     impressions: int
     difference: Interval
-    """Mean and interval of (challenger − other); NaN where nothing was evaluated."""
+    """Mean and interval of (challenger − `against`); NaN if nothing was evaluated."""
     guards: tuple[Guard, ...]
-    """Empty where there is no champion."""
+    """Empty without a champion."""
     calibration_error: float
     calibration_limit: float
 
     def figures(self) -> dict[str, Any]:
         """The decision as columns: `difference, low, high, guard_slack, calibration_error, calibration_slack, reasons`.
 
-        `guard_slack`: least of (difference + margin) over the guards that count, below 0 where one is broken, null
-        where none counts. `calibration_slack`: limit − error.
+        `guard_slack`: the minimum of (difference + margin) over the guards that count, negative if one blocks, null if
+        none counts. `calibration_slack`: limit − error.
         """
         slack = [guard.difference + guard.margin for guard in self.guards if guard.counts]
         return {
@@ -107,16 +107,16 @@ def decide(
     champion: str | None = "champion",
     baselines: Sequence[str] = BASELINES,
 ) -> Decision:
-    """Decide from per-impression `values` (as in `evaluation.EvaluationResult`) whether the challenger is promoted.
+    """Decide from per-impression `values` (as in EvaluationResult) whether to promote the challenger.
 
-    `challenger`, `champion` and `baselines` are names in `values["scorer"]`; `champion=None` where there is
-    none yet. `calibration_error` is that of the challenger's click probabilities (`evaluation.calibration_error`).
-    Raises ModelError if the scorers were not evaluated on the same impressions.
+    `challenger`, `champion` and `baselines` are names in `values["scorer"]`; `champion=None` if there is none yet.
+    `calibration_error` is that of the challenger's click probabilities (`evaluate.calibration_error`). Raises
+    ModelError if the scorers were evaluated on different impressions.
     """
     metric = POOLED_AUC if LOG_LOSS in values.columns else config.metric
     against = champion or _best(values, baselines, metric)
     evaluated = values.filter("evaluated", pl.col("scorer") == challenger)
-    compared = partial(
+    compare = partial(
         difference,
         values,
         challenger,
@@ -126,27 +126,27 @@ def decide(
         resamples=config.resamples,
         confidence=config.confidence,
     )
-    gain = compared()
-    evaluated_in = dict(evaluated["segment"].value_counts().iter_rows())
+    gain = compare()
+    impressions_in = dict(evaluated["segment"].value_counts().iter_rows())
     guards = tuple(
-        Guard(segment, evaluated_in.get(segment, 0), compared(segment=segment).mean, margin)
+        Guard(segment, impressions_in.get(segment, 0), compare(segment=segment).mean, margin)
         for segment, margin in (config.guard if champion else {}).items()
     )
-    lists = evaluated_in.get(ALL, 0)
-    conditions = [_enough(lists)]
-    if lists:
+    impressions = impressions_in.get(ALL, 0)
+    conditions = [_enough(impressions)]
+    if impressions:
         conditions += _not_worse(gain, config, metric) if champion else [_beats(gain, metric, against)]
         if champion and metric == POOLED_AUC:
-            conditions.append(_loss_kept(values, challenger, champion, config.margin))
+            conditions.append(_loss_not_worse(values, challenger, champion, config.margin))
         conditions += [_guarded(guard, metric) for guard in guards]
-        conditions.append(_believable(calibration_error, config.calibration))
+        conditions.append(_calibrated(calibration_error, config.calibration))
     reasons = tuple(sentence for _, sentence in conditions)
     return Decision(
         all(holds for holds, _ in conditions),
         reasons,
         metric,
         against,
-        lists,
+        impressions,
         gain,
         guards,
         calibration_error,
@@ -172,8 +172,8 @@ def _not_worse(gain: Interval, config: sections.Promotion, metric: str) -> list[
     return [
         (
             enough,
-            f"The challenger's {_named(metric)} differs from the champion's by {gain.mean:+.4f}, "
-            f"{'at least' if enough else 'below'} the {config.min_gain:+.4f} asked for.",
+            f"The challenger's {_label(metric)} differs from the champion's by {gain.mean:+.4f}, "
+            f"{'at least' if enough else 'below'} the required {config.min_gain:+.4f}.",
         ),
         (
             safe,
@@ -184,7 +184,7 @@ def _not_worse(gain: Interval, config: sections.Promotion, metric: str) -> list[
     ]
 
 
-def _loss_kept(values: pl.DataFrame, challenger: str, champion: str, margin: float) -> tuple[bool, str]:
+def _loss_not_worse(values: pl.DataFrame, challenger: str, champion: str, margin: float) -> tuple[bool, str]:
     new, old = (mean_of(values, scorer, LOG_LOSS) or 0.0 for scorer in (challenger, champion))
     holds = new - old <= margin
     return holds, (
@@ -198,16 +198,16 @@ def _guarded(guard: Guard, metric: str) -> tuple[bool, str]:
     if not guard.counts:
         return True, (
             f"Only {guard.impressions} impressions could be evaluated in {name!r}; {MIN_IMPRESSIONS} are needed, "
-            "so it guards nothing here."
+            "so this guard does not apply."
         )
     return guard.holds, (
-        f"In {name!r} ({guard.impressions} impressions) the challenger's {_named(metric)} differs from the "
+        f"In {name!r} ({guard.impressions} impressions) the challenger's {_label(metric)} differs from the "
         f"champion's by {guard.difference:+.4f}, {'within' if guard.holds else 'beyond'} the "
         f"{-guard.margin:+.4f} allowed."
     )
 
 
-def _believable(error: float, limit: float) -> tuple[bool, str]:
+def _calibrated(error: float, limit: float) -> tuple[bool, str]:
     holds = error <= limit
     return holds, (
         f"Its click probabilities are off by {error:.4f} on average, {'at most' if holds else 'more than'} the "
@@ -218,20 +218,20 @@ def _believable(error: float, limit: float) -> tuple[bool, str]:
 def _beats(gain: Interval, metric: str, against: str) -> tuple[bool, str]:
     better = gain.mean > 0
     return better, (
-        f"There is no champion yet: the challenger's {_named(metric)} differs from the best baseline's "
+        f"There is no champion yet: the challenger's {_label(metric)} differs from the best baseline's "
         f"({against}) by {gain.mean:+.4f}, {'which is better' if better else 'which is not better'}."
     )
 
 
 def _best(values: pl.DataFrame, baselines: Sequence[str], metric: str) -> str:
-    """The baseline with the highest mean; the first declared among equals."""
+    """The baseline with the highest mean; the first of equals."""
 
     def mean(scorer: str) -> float:
-        found = mean_of(values, scorer, metric)
-        return -math.inf if found is None else found
+        value = mean_of(values, scorer, metric)
+        return -math.inf if value is None else value
 
     return max(baselines, key=mean)
 
 
-def _named(metric: str) -> str:
+def _label(metric: str) -> str:
     return "pooled AUC" if metric == POOLED_AUC else f"mean {metric}"

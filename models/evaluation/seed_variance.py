@@ -1,4 +1,4 @@
-"""What text adds, and how much a figure varies with the seed: one judgement per seed, on the same impressions."""
+"""The gain from text, and the variance of metrics over seeds: one evaluation per seed, on the same impressions."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -9,7 +9,7 @@ from features.config.sections import Promotion
 from models.evaluation.evaluate import EvaluationResult, difference
 
 GAIN = "full - behaviour_only"
-"""Name, among the scorers, of what text adds to behaviour."""
+"""Name, among the scorers, of the gain from text."""
 
 
 def gain(result: EvaluationResult, promotion: Promotion, seed: int) -> dict[str, dict[str, float]]:
@@ -29,15 +29,15 @@ def gain(result: EvaluationResult, promotion: Promotion, seed: int) -> dict[str,
 
 
 def seed_variance(results: Sequence[EvaluationResult]) -> dict[str, dict[str, dict[str, Any]]]:
-    """Scorer (and `GAIN`) → metric → `mean` over seeds, standard `deviation`, and the `values` of each seed.
+    """Scorer (and `GAIN`) → metric → `mean`, standard `deviation` and `values` over seeds.
 
-    Results hold `full` and `behaviour_only`. Mean and deviation are None where a seed evaluated nothing, and
-    the deviation of a single seed is.
+    Results have `full` and `behaviour_only`. Mean and deviation are None if a seed evaluated nothing; the deviation is
+    None for a single seed.
     """
-    found, metrics = [result.as_json()["scorers"] for result in results], results[0].metrics
+    scorers, metrics = [result.as_json()["scorers"] for result in results], results[0].metrics
     values = {
-        scorer: {metric: [one[scorer][metric]["mean"] for one in found] for metric in metrics}
-        for scorer in found[0]
+        scorer: {metric: [by_seed[scorer][metric]["mean"] for by_seed in scorers] for metric in metrics}
+        for scorer in scorers[0]
     }
     values[GAIN] = {
         metric: [
@@ -47,8 +47,8 @@ def seed_variance(results: Sequence[EvaluationResult]) -> dict[str, dict[str, di
         for metric in metrics
     }
     return {
-        scorer: {metric: _over_seeds(each) for metric, each in measured.items()}
-        for scorer, measured in values.items()
+        scorer: {metric: _over_seeds(by_seed) for metric, by_seed in by_metric.items()}
+        for scorer, by_metric in values.items()
     }
 
 

@@ -1,7 +1,7 @@
-"""Where quality is looked at apart: boolean expressions over the rows of `evaluating.score_slice`, by name.
+"""Segments of an evaluation: boolean expressions over the rows of `prequential.score_slice`, by name.
 
-An expression that is constant in an impression (new users, length, hour) chooses lists; one that differs between
-candidates (new items, a value of an attribute) restricts each list to those, ranked among themselves.
+An expression that is constant within an impression (new users, length, hour) selects impressions; one that varies (new
+items, an attribute value) reduces each impression to the selected candidates, ranked among themselves.
 """
 
 import polars as pl
@@ -10,42 +10,42 @@ from features.config.project import Project
 from models.ranking import require
 
 NEW = {"new_users": pl.col("new_user"), "new_items": pl.col("new_item")}
-"""Users first met, and items first shown, in the evaluated stretch."""
+"""Users and items that are new in the evaluated slice."""
 
 _LENGTHS = (1, 6, 11, 21, 51)
-"""Fewest rows of a list in each band of lengths."""
-_NEEDED = ("impression_id", "as_of", "attributes", "new_user", "new_item")
+"""Minimum number of candidates in each band of lengths."""
+_COLUMNS = ("impression_id", "as_of", "attributes", "new_user", "new_item")
 
 
 def segments(scored: pl.DataFrame, project: Project) -> dict[str, pl.Expr]:
-    """New users and items, and of `scored` the largest values of each attribute, bands of length and of hours (UTC).
+    """Segments of `scored`: new users, new items, top attribute values, bands of length and of hours (UTC).
 
-    `scored`: `impression_id, as_of, new_user, new_item` and `attributes`, each item's as known when it was shown.
-    A value that `promotion.guard` names is a segment however small it is. Bands that hold every list are left out:
-    they would repeat the whole. Raises TableError where a column is missing.
+    `scored`: `impression_id, as_of, new_user, new_item`, and each item's `attributes` when it was shown. A value in
+    `promotion.guard` is always a segment. A band that contains every impression is left out. Raises TableError if a
+    column is missing.
     """
-    require(scored, _NEEDED, "segments")
+    require(scored, _COLUMNS, "segments")
     return {**NEW, **_values(scored, project), **_lengths(scored), **_hours(scored, project.evaluation.hours)}
 
 
 def _values(scored: pl.DataFrame, project: Project) -> dict[str, pl.Expr]:
-    """Of each declared attribute, the values that the most candidates have, and the guarded ones."""
-    facts = attribute_values(scored).group_by("name", "value").agg(pl.col("row").n_unique().alias("rows"))
+    """The most frequent values of each declared attribute among candidates, and the guarded values."""
+    values = attribute_values(scored).group_by("name", "value").agg(pl.col("row").n_unique().alias("rows"))
     guarded = pl.format("{}: {}", "name", "value").is_in([*project.promotion.guard])
-    found = (
-        facts.sort("rows", "value", descending=[True, False])
-        .with_columns(place=pl.int_range(pl.len()).over("name"))
-        .filter((pl.col("place") < project.evaluation.top_values) | guarded)
+    selected = (
+        values.sort("rows", "value", descending=[True, False])
+        .with_columns(rank=pl.int_range(pl.len()).over("name"))
+        .filter((pl.col("rank") < project.evaluation.top_values) | guarded)
     )
     return {
         f"{name}: {value}": _has(name, value)
         for name in project.items.categorical
-        for value in found.filter(pl.col("name") == name)["value"]
+        for value in selected.filter(pl.col("name") == name)["value"]
     }
 
 
 def attribute_values(scored: pl.DataFrame) -> pl.DataFrame:
-    """`row, name, value`: the distinct values of each row's `attributes`; rows that have none are absent."""
+    """`row, name, value`: the distinct values of each row's `attributes`; rows without any are absent."""
     return (
         scored.select("attributes")
         .with_row_index("row")
@@ -56,10 +56,10 @@ def attribute_values(scored: pl.DataFrame) -> pl.DataFrame:
 
 
 def _has(name: str, value: str) -> pl.Expr:
-    fact = pl.element().struct
+    pair = pl.element().struct
     return (
         pl.col("attributes")
-        .list.eval((fact.field("name") == name) & (fact.field("value") == value))
+        .list.eval((pair.field("name") == name) & (pair.field("value") == value))
         .list.any()
     )
 
@@ -71,7 +71,7 @@ def _lengths(scored: pl.DataFrame) -> dict[str, pl.Expr]:
         f"list of {start}–{end}" if end else f"list of {start} or more": size.is_between(start, end or 2**31)
         for start, end in zip(_LENGTHS, last, strict=True)
     }
-    return _told_apart(scored, bands)
+    return _nonempty(scored, bands)
 
 
 def _hours(scored: pl.DataFrame, width: int) -> dict[str, pl.Expr]:
@@ -80,11 +80,11 @@ def _hours(scored: pl.DataFrame, width: int) -> dict[str, pl.Expr]:
         f"{start:02}–{min(start + width, 24):02} h": (hour >= start) & (hour < start + width)
         for start in range(0, 24, width)
     }
-    return _told_apart(scored, bands)
+    return _nonempty(scored, bands)
 
 
-def _told_apart(scored: pl.DataFrame, bands: dict[str, pl.Expr]) -> dict[str, pl.Expr]:
-    """The bands that hold some rows; none where one holds all."""
-    found = scored.select(chosen.any().alias(name) for name, chosen in bands.items())
-    held = [name for name in found.columns if found[name].item()]
-    return {name: bands[name] for name in held} if len(held) > 1 else {}
+def _nonempty(scored: pl.DataFrame, bands: dict[str, pl.Expr]) -> dict[str, pl.Expr]:
+    """The bands with rows, or none if a single band contains them all."""
+    any_row = scored.select(band.any().alias(name) for name, band in bands.items())
+    names = [name for name in any_row.columns if any_row[name].item()]
+    return {name: bands[name] for name in names} if len(names) > 1 else {}

@@ -27,7 +27,7 @@ Register = Callable[..., str]
 
 @pytest.fixture(scope="session")
 def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A fresh database: creating one takes two seconds, copying it none."""
+    """A prepared database to copy: creating one takes two seconds."""
     folder = tmp_path_factory.mktemp("prepared")
     Registry("world", f"sqlite:///{folder}/mlflow.db", None).prepare()
     return folder / "mlflow.db"
@@ -41,7 +41,7 @@ def registry(prepared: Path, tmp_path: Path) -> Registry:
 
 @pytest.fixture(scope="session")
 def example() -> pl.DataFrame:
-    """200 candidates in two lists."""
+    """200 candidates in two impressions."""
     values = np.random.default_rng(3).random((200, len(COLUMNS))).astype(np.float32)
     return pl.DataFrame(values, schema=list(COLUMNS)).with_columns(
         impression_id=pl.lit("i") + (pl.int_range(200) % 2).cast(pl.String),
@@ -51,7 +51,7 @@ def example() -> pl.DataFrame:
 
 @pytest.fixture(scope="session")
 def ranker(example: pl.DataFrame) -> Ranker:
-    """Two small boosters, their scores and a made-up calibration."""
+    """Two small boosters with a made-up calibration."""
     values = example.select(COLUMNS).to_numpy()
     boosters = tuple(
         lightgbm.train(
@@ -76,7 +76,7 @@ def ranker(example: pl.DataFrame) -> Ranker:
 
 @pytest.fixture
 def register(registry: Registry, ranker: Ranker, example: pl.DataFrame) -> Register:
-    """Registers the small ranker for a slice; returns its version."""
+    """Register the small ranker for a slice; returns its version."""
 
     def registered(slice: str, run: str = "run-1", **more: object) -> str:
         arguments = {
@@ -98,34 +98,34 @@ TEXT = {".json", ".txt", ".md", ".yaml", ".py", ""}
 
 @pytest.fixture
 def unpickled(tmp_path: Path) -> Callable[..., set[str]]:
-    """Asserts that nothing registered is or asks for a pickle; returns the names of the files looked at."""
+    """Assert that no registered file is or loads a pickle; returns the names of all files."""
 
-    def scanned(prefix: str) -> set[str]:
+    def scan(prefix: str) -> set[str]:
         files = [path for path in (tmp_path / "mlartifacts").rglob("*") if path.is_file()]
         for path in files:
             content = path.read_bytes()
             assert path.suffix in {*TEXT, ".safetensors", ".png"}, path
-            # A pickle of protocol 2 and up begins with this opcode, an older one is no UTF-8 or ends in a stop.
+            # Pickles of protocol 2 and up begin with this opcode; older ones are not UTF-8 or parse to the end.
             assert content[:1] != pickle.PROTO, path
             if path.suffix in TEXT:
                 content.decode("utf-8")
                 with pytest.raises((ValueError, pickle.UnpicklingError, IndexError, KeyError)):
                     list(pickletools.genops(content))
-        described = [yaml.safe_load(path.read_text()) for path in files if path.name == "MLmodel"]
-        assert described
-        for model in described:
+        models = [yaml.safe_load(path.read_text()) for path in files if path.name == "MLmodel"]
+        assert models
+        for model in models:
             assert list(model["flavors"]) == ["python_function"]
             flavour = model["flavors"]["python_function"]
             assert flavour["loader_module"].startswith(prefix)
             assert not {"python_model", "cloudpickle_version", "artifacts"} & set(flavour)
         return {path.name for path in files}
 
-    return scanned
+    return scan
 
 
 FOREIGN = """
 def __getattr__(name):
-    raise AssertionError(f"{__name__}.{name} is this application's own")
+    raise AssertionError(f"{__name__}.{name} belongs to this application")
 """
 LOADED = """
 import sys
@@ -139,26 +139,26 @@ import json, mlflow, os, pandas
 mlflow.set_tracking_uri(sys.argv[1])
 rows = pandas.DataFrame(json.loads(sys.argv[2]))
 loaded = [mlflow.pyfunc.load_model(name) for name in sys.argv[3:]]
-answers = [model.predict(rows) for model in loaded]
+predictions = [model.predict(rows) for model in loaded]
 assert all(sys.modules[name].__path__[0] == f"{os.getcwd()}/{name}" for name in ("features", "models", "pipelines"))
-print(json.dumps([a if isinstance(a, list) else a.to_dict("list") for a in answers]))
+print(json.dumps([a if isinstance(a, list) else a.to_dict("list") for a in predictions]))
 """
 
 
 @dataclass(frozen=True)
 class Application:
-    """Somebody's own project folder, with packages `models`, `features` and `pipelines` that refuse any use."""
+    """A foreign project folder, with packages `models`, `features` and `pipelines` that fail on any use."""
 
     folder: Path
 
     def environment(self, **more: str) -> dict[str, str]:
-        """Of a process that keeps to itself and loads no pickle."""
-        kept = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+        """Environment of a process without telemetry that loads no pickle."""
+        inherited = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
         quiet = {"MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
-        return kept | quiet | more
+        return inherited | quiet | more
 
     def predict(self, registry: Registry, rows: list[Mapping[str, Any]], *models: str) -> list[Any]:
-        """The answer of each model, all of them loaded there in one process by plain MLflow."""
+        """Predictions of each model, all loaded in one process in this folder by plain MLflow."""
         done = subprocess.run(
             [sys.executable, "-c", LOADED, registry.tracking_uri, json.dumps(rows), *models],
             cwd=self.folder,

@@ -13,9 +13,9 @@ from models.candidate_pool import draw
 
 @pytest.fixture
 def state(toy: SimpleNamespace) -> MomentState:
-    """`old` is popular, `new` is fresh, `near` reads as `liked`, which `u` took; the others are plain."""
+    """`old` is popular, `new` is new, `near` has the text of `liked`, which `u` clicked; the others are plain."""
     project = toy.project()
-    listed = ["liked", "near", "old", "new", *(f"plain{n}" for n in range(4))]
+    names = ["liked", "near", "old", "new", *(f"plain{n}" for n in range(4))]
     texts = {"liked": "text 0", "near": "text 0", "new": "text 4"}
     events = SliceEvents(
         toy.items(
@@ -26,7 +26,7 @@ def state(toy: SimpleNamespace) -> MomentState:
                     texts.get(name, "text 1"),
                     published_at=toy.START if name == "near" else None,
                 )
-                for name in listed
+                for name in names
             )
         ),
         toy.impressions(*((f"r{n}", f"v{n}", toy.at(60 + n), ["old", "plain0"]) for n in range(3))),
@@ -47,50 +47,50 @@ def drawn(
     return {row["user_id"]: [c["item_id"] for c in row["candidates"]] for row in frame.iter_rows(named=True)}
 
 
-def test_a_pool_holds_the_newest_the_most_taken_and_the_nearest(
+def test_a_pool_holds_the_newest_the_most_clicked_and_the_most_similar(
     toy: SimpleNamespace, state: MomentState
 ) -> None:
     assert drawn(state, toy, 3) == {"u": ["near", "new", "old"], "w": ["new", "old"]}
 
 
 @pytest.mark.parametrize("pool", [1, 2, 4, 5, 7, 100])
-def test_a_pool_is_never_larger_than_asked(toy: SimpleNamespace, state: MomentState, pool: int) -> None:
-    found = drawn(state, toy, pool)
+def test_a_pool_is_never_larger_than_configured(toy: SimpleNamespace, state: MomentState, pool: int) -> None:
+    pools = drawn(state, toy, pool)
 
-    assert all(1 <= len(set(items)) == len(items) <= pool for items in found.values())
-
-
-def test_what_a_user_took_is_left_out_for_that_user(toy: SimpleNamespace, state: MomentState) -> None:
-    found = drawn(state, toy, 100)
-
-    assert "liked" not in found["u"]
-    assert "liked" in found["w"]
-    assert len(found["w"]) == state.items.height
+    assert all(1 <= len(set(items)) == len(items) <= pool for items in pools.values())
 
 
-def test_a_request_is_an_impression_at_the_instant_asked(toy: SimpleNamespace, state: MomentState) -> None:
+def test_items_that_a_user_clicked_are_left_out_for_that_user(
+    toy: SimpleNamespace, state: MomentState
+) -> None:
+    pools = drawn(state, toy, 100)
+
+    assert "liked" not in pools["u"]
+    assert "liked" in pools["w"]
+    assert len(pools["w"]) == state.items.height
+
+
+def test_a_request_is_an_impression_at_the_given_instant(toy: SimpleNamespace, state: MomentState) -> None:
     frame = draw(state, ["w"], toy.vectors(state.items), toy.project(), toy.at(100))
 
     assert frame.select("impression_id", "user_id", "shown_at").rows() == [("request:w", "w", toy.at(100))]
     assert [c["position"] for c in frame["candidates"][0]] == list(range(1, 9))
 
 
-def test_nobody_asks(toy: SimpleNamespace, state: MomentState) -> None:
+def test_no_users_give_no_requests(toy: SimpleNamespace, state: MomentState) -> None:
     assert drawn(state, toy, 10, users=()) == {}
 
 
 def test_the_order_of_users_and_vectors_does_not_matter(toy: SimpleNamespace, state: MomentState) -> None:
-    def asked(users: list[str], vectors: pl.DataFrame) -> pl.DataFrame:
+    def pools(users: list[str], vectors: pl.DataFrame) -> pl.DataFrame:
         return draw(state, users, vectors, toy.project(lists={"pool": 5}), state.at)
 
     vectors = toy.vectors(state.items)
 
-    assert asked(["u", "w"], vectors).equals(asked(["w", "u"], vectors.reverse()))
+    assert pools(["u", "w"], vectors).equals(pools(["w", "u"], vectors.reverse()))
 
 
-def test_without_vectors_or_items_there_is_less_to_draw_from(
-    toy: SimpleNamespace, state: MomentState
-) -> None:
+def test_missing_vectors_or_items_reduce_the_pool(toy: SimpleNamespace, state: MomentState) -> None:
     nothing: Any = toy.vectors(toy.items())
 
     assert draw(state, ["u"], nothing, toy.project(), state.at).height == 1

@@ -46,12 +46,12 @@ def events(toy: SimpleNamespace) -> SliceEvents:
     )
 
 
-def read(given: InterestInput) -> dict[str, Any]:
-    """Impression → (visible past as (text, action), candidates' texts)."""
-    m = given.moments
-    text = [given.items.texts[number] for number in given.items.text]
+def read(inputs: InterestInput) -> dict[str, Any]:
+    """Impression → (visible moments as (text, action), candidates' texts)."""
+    m = inputs.moments
+    text = [inputs.items.texts[number] for number in inputs.items.text]
     found = {}
-    for n, name in enumerate(given.keys["impression_id"].unique(maintain_order=True)):
+    for n, name in enumerate(inputs.keys["impression_id"].unique(maintain_order=True)):
         first = int(m.user_start[m.impression_user[n]])
         past = range(first, first + int(m.impression_prefix[n]))
         shown = range(int(m.impression_start[n]), int(m.impression_start[n + 1]))
@@ -62,7 +62,7 @@ def read(given: InterestInput) -> dict[str, Any]:
     return found
 
 
-def test_the_vocabulary_is_the_declared_kinds_and_passed(project: Project) -> None:
+def test_the_vocabulary_is_the_declared_kinds_and_the_skip(project: Project) -> None:
     assert actions(project) == ("click", "comment", SKIPPED)
 
 
@@ -79,11 +79,13 @@ def test_the_project_section_is_the_configuration(project: Project) -> None:
 @pytest.mark.parametrize(
     ("title", "body", "text"), [("T", "B", "T. B"), ("T", None, "T"), ("", "B", "B"), (None, None, "")]
 )
-def test_an_item_reads_as_title_then_body(title: str | None, body: str | None, text: str) -> None:
+def test_the_text_of_an_item_is_title_then_body(title: str | None, body: str | None, text: str) -> None:
     assert text_of(title, body) == text
 
 
-def test_candidates_and_past_read_as_they_read_then(project: Project, events: SliceEvents) -> None:
+def test_candidates_and_past_items_have_their_texts_of_that_time(
+    project: Project, events: SliceEvents
+) -> None:
     found = read(interest_input(start(project), events, project))
 
     click, passed = 0, 2
@@ -95,11 +97,11 @@ def test_candidates_and_past_read_as_they_read_then(project: Project, events: Sl
 
 
 def test_the_arrays_are_consistent_and_keys_name_their_rows(project: Project, events: SliceEvents) -> None:
-    given = interest_input(start(project), events, project)
+    inputs = interest_input(start(project), events, project)
 
-    given.items.check(interest_config(project))
-    given.moments.check(len(given.items), len(actions(project)))
-    assert given.keys.rows() == [
+    inputs.items.check(interest_config(project))
+    inputs.moments.check(len(inputs.items), len(actions(project)))
+    assert inputs.keys.rows() == [
         ("r1", "a"),
         ("r1", "b"),
         ("r1", "unknown"),
@@ -107,29 +109,29 @@ def test_the_arrays_are_consistent_and_keys_name_their_rows(project: Project, ev
         ("r3", "a"),
         ("r2", "b"),
     ]
-    assert len(given.moments.user_start) == 3  # the one who was shown nothing is left out
+    assert len(inputs.moments.user_start) == 3  # a user without impressions is left out
     assert (
-        np.diff(given.moments.history_at[given.moments.user_start[0] : given.moments.user_start[1]]) >= 0
+        np.diff(inputs.moments.history_at[inputs.moments.user_start[0] : inputs.moments.user_start[1]]) >= 0
     ).all()
 
 
 def test_labels_follow_their_candidates(toy: SimpleNamespace, project: Project, events: SliceEvents) -> None:
     labels = pl.DataFrame({"impression_id": ["r3", "r1"], "item_id": ["a", "b"], "label": [2.0, 1.0]})
 
-    given = interest_input(start(project), events, project, labels)
+    inputs = interest_input(start(project), events, project, labels)
 
-    assert given.moments.label.tolist() == [0.0, 1.0, 0.0, 0.0, 2.0, 0.0]
+    assert inputs.moments.label.tolist() == [0.0, 1.0, 0.0, 0.0, 2.0, 0.0]
     assert not interest_input(start(project), events, project).moments.label.any()
 
 
-def test_a_past_item_whose_version_was_replaced_reads_as_before_the_slice(
+def test_a_past_item_with_a_replaced_version_has_its_text_before_the_slice(
     toy: SimpleNamespace, project: Project, events: SliceEvents
 ) -> None:
     rewritten = pl.concat([events.items, toy.items(toy.item("b", toy.at(72), "rewritten"))])
-    told = SliceEvents(rewritten, events.impressions, events.interactions)
-    state = advance(start(project), told, toy.at(75), project)
+    earlier = SliceEvents(rewritten, events.impressions, events.interactions)
+    state = advance(start(project), earlier, toy.at(75), project)
     later = SliceEvents(
-        toy.items(toy.item("b", toy.at(80), "newest"), toy.item("unknown", toy.at(80), "told too late")),
+        toy.items(toy.item("b", toy.at(80), "newest"), toy.item("unknown", toy.at(80), "known too late")),
         toy.impressions(("r4", "u", toy.at(78), ["b"])),
         toy.interactions(("u", "unknown", "click", toy.at(76))),
     )
@@ -150,27 +152,27 @@ def test_a_past_item_whose_version_was_replaced_reads_as_before_the_slice(
 def test_a_slice_without_impressions_is_empty(toy: SimpleNamespace, project: Project) -> None:
     nothing = SliceEvents(toy.items(), toy.impressions(), toy.interactions())
 
-    given = interest_input(start(project), nothing, project)
+    inputs = interest_input(start(project), nothing, project)
 
-    given.moments.check(0, len(actions(project)))
-    assert len(given.items) == 0
-    assert given.keys.is_empty()
+    inputs.moments.check(0, len(actions(project)))
+    assert len(inputs.items) == 0
+    assert inputs.keys.is_empty()
 
 
 def test_without_a_version_every_candidate_has_a_null_score(
     project: Project, events: SliceEvents, tmp_path: Path
 ) -> None:
-    given = interest_input(start(project), events, project)
+    inputs = interest_input(start(project), events, project)
 
-    found = interest_scores(given, None, None, tmp_path)
+    found = interest_scores(inputs, None, None, tmp_path)
 
     InterestScores.validate(found)
-    assert found.select("impression_id", "item_id").equals(given.keys)
+    assert found.select("impression_id", "item_id").equals(inputs.keys)
     assert found["interest_score"].null_count() == found["interest_slice"].null_count() == found.height
 
 
-def test_items_carry_what_was_declared_of_them(toy: SimpleNamespace, project: Project) -> None:
-    told = SliceEvents(
+def test_items_carry_their_declared_attributes_and_numbers(toy: SimpleNamespace, project: Project) -> None:
+    events = SliceEvents(
         toy.items(
             toy.item("a", toy.START, category="x", tags=["y", "z"], length=3.0), toy.item("b", toy.START)
         ),
@@ -178,7 +180,7 @@ def test_items_carry_what_was_declared_of_them(toy: SimpleNamespace, project: Pr
         toy.interactions(),
     )
 
-    items = interest_input(start(project), told, project).items
+    items = interest_input(start(project), events, project).items
 
     assert items.id.tolist() == [id_code("b"), id_code("unknown"), id_code("a")]
     assert np.diff(items.attribute_start).tolist() == [0, 0, 3]

@@ -1,4 +1,4 @@
-"""What comes from logs stays text on a Markdown page."""
+"""Text from logs stays text on a Markdown page."""
 
 import pytest
 from markdown_it import MarkdownIt
@@ -25,7 +25,7 @@ HOSTILE = [
 
 
 def _texts(page: str) -> list[str]:
-    """Texts of a page of nothing but cells or list items; an AssertionError where it holds anything else."""
+    """Texts of the cells and list items of a page; fails on any other markup."""
     tokens = MarkdownIt("gfm-like", {"linkify": False}).parse(page)
     inline = [child for token in tokens for child in token.children or ()]
     assert {child.type for child in inline} <= {"text", "text_special"}
@@ -35,7 +35,7 @@ def _texts(page: str) -> list[str]:
 
 
 @pytest.mark.parametrize("text", HOSTILE)
-def test_text_is_shown_as_it_is(text: str) -> None:
+def test_text_is_displayed_verbatim(text: str) -> None:
     one_line = " ".join(text.split())
     assert _texts(table(["title", text], [[text, "1"]])) == ["title", one_line, one_line, "1"]
     assert _texts(bullets([text])) == [one_line]

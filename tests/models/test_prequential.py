@@ -1,4 +1,4 @@
-"""A slice under every scorer: what is written beside the scores, and that guarded segments reach the promotion."""
+"""A slice under every scorer: the columns beside the scores, and the guarded segments of a promotion."""
 
 from types import SimpleNamespace
 
@@ -22,27 +22,27 @@ def _ranker(column: str) -> Ranker:
 
 @pytest.fixture
 def scored(toy: SimpleNamespace) -> pl.DataFrame:
-    """Forty lists of three, the first shown before item `x` became a `b`; `y` was never described."""
-    rows = [(n, item, place) for n in range(40) for place, item in enumerate("xyz", 1)]
+    """Forty impressions of three items; the first precede the version of `x` with category `b`; `y` has no version."""
+    rows = [(n, item, position) for n in range(40) for position, item in enumerate("xyz", 1)]
     dataset = pl.DataFrame(
         {
             "impression_id": [f"r{n:02}" for n, _, _ in rows],
             "item_id": [item for _, item, _ in rows],
             "user_id": [f"u{n % 2}" for n, _, _ in rows],
-            "position": [place for _, _, place in rows],
+            "position": [position for _, _, position in rows],
             "as_of": [toy.at(10 * n) for n, _, _ in rows],
             "label": [float(item == "x") for _, item, _ in rows],
             "clicked": [item == "x" for _, item, _ in rows],
             "interest_score": pl.Series([None] * len(rows), dtype=pl.Float32),
-            "good": [3.0 - place for _, _, place in rows],
-            "bad": [float(place) for _, _, place in rows],
+            "good": [3.0 - position for _, _, position in rows],
+            "bad": [float(position) for _, _, position in rows],
         }
     )
     before = toy.items(toy.item("x", toy.at(-5), category="a"), toy.item("z", toy.at(-5)))
     later = toy.items(toy.item("x", toy.at(10), category="b"))
-    known = SliceEvents(toy.items(), toy.impressions(("q", "u1", toy.at(-9), ["w"])), toy.interactions())
-    state = advance(start(toy.project()), known, toy.at(-5), toy.project())
-    # None of the baselines' columns need be among the ranker's.
+    earlier = SliceEvents(toy.items(), toy.impressions(("q", "u1", toy.at(-9), ["w"])), toy.interactions())
+    state = advance(start(toy.project()), earlier, toy.at(-5), toy.project())
+    # The baselines' columns need not be among the ranker's.
     measured = dataset.select(
         "impression_id", "item_id", item_clicks_all=pl.lit(1.0), item_age_hours=pl.lit(2.0)
     )
@@ -51,17 +51,17 @@ def scored(toy: SimpleNamespace) -> pl.DataFrame:
     return score_slice(dataset, _ranker("good"), _ranker("bad"), known, seed=1)
 
 
-def test_an_item_has_the_attributes_that_were_known_strictly_before_its_list(scored: pl.DataFrame) -> None:
-    said = {
+def test_an_item_has_the_attributes_known_strictly_before_the_impression(scored: pl.DataFrame) -> None:
+    attributes = {
         row["impression_id"]: row["attributes"] for row in scored.filter(item_id="x").iter_rows(named=True)
     }
-    assert said["r00"] == said["r01"] == [{"name": "category", "value": "a"}]
-    assert said["r02"] == said["r39"] == [{"name": "category", "value": "b"}]
+    assert attributes["r00"] == attributes["r01"] == [{"name": "category", "value": "a"}]
+    assert attributes["r02"] == attributes["r39"] == [{"name": "category", "value": "b"}]
     assert scored.filter(item_id="y")["attributes"].null_count() == 40
     assert scored.filter(item_id="z")["attributes"].to_list() == [[]] * 40
 
 
-def test_beside_the_scores_stand_the_probability_and_who_is_new(scored: pl.DataFrame) -> None:
+def test_scores_come_with_probabilities_and_new_users_and_items(scored: pl.DataFrame) -> None:
     assert set(SCORERS) <= set(scored.columns)
     assert scored["full"].to_list() == [2.0, 1.0, 0.0] * 40
     assert scored["click_probability"].to_list() == pytest.approx([0.2, 0.1, 0.0] * 40)
@@ -70,26 +70,26 @@ def test_beside_the_scores_stand_the_probability_and_who_is_new(scored: pl.DataF
     assert scored.filter("new_user")["user_id"].unique().to_list() == ["u0"]
 
 
-def test_every_judgement_holds_the_ranker_beside_itself_without_text_and_without_behaviour(
+def test_every_evaluation_includes_the_ranker_and_its_two_ablations(
     scored: pl.DataFrame, toy: SimpleNamespace
 ) -> None:
     result = evaluate_slice(scored, toy.project(evaluation={"min_impressions": 15}))
     assert {"full", "behaviour_only", "text_only"} <= set(result.as_json()["scorers"])
     assert result.as_json("new_users")["scorers"]["full"]["mrr"]["mean"] == 1.0
-    # A list restricted to the only item with a category has nothing else to put it above.
+    # An impression reduced to the only item with a category has nothing to rank it above.
     assert result.left_out["category: b"] == 0
 
 
-def test_a_champion_is_scored_on_the_same_lists_in_all_and_in_guarded_segments(
+def test_a_champion_is_scored_on_the_same_impressions_and_guarded_segments(
     scored: pl.DataFrame, toy: SimpleNamespace
 ) -> None:
     project = toy.project(promotion={"guard": {"new_users": 0.1, "category: absent": 0.1}})
     dataset = scored.with_columns(worst=pl.col("behaviour_only")).reverse()
     values = promotion_values(dataset, scored, _ranker("worst"), project)
     means = values.group_by("segment", "scorer").agg(pl.col("mrr").mean(), lists=pl.len())
-    found = {(segment, scorer): (mrr, lists) for segment, scorer, mrr, lists in means.iter_rows()}
-    assert found["all", "challenger"] == (1.0, 40)
-    assert found["all", "champion"] == (pytest.approx(1 / 3), 40)
-    assert found["new_users", "champion"] == (pytest.approx(1 / 3), 20)
+    mrr_of = {(segment, scorer): (mrr, lists) for segment, scorer, mrr, lists in means.iter_rows()}
+    assert mrr_of["all", "challenger"] == (1.0, 40)
+    assert mrr_of["all", "champion"] == (pytest.approx(1 / 3), 40)
+    assert mrr_of["new_users", "champion"] == (pytest.approx(1 / 3), 20)
     assert set(values["segment"]) == {"all", "new_users"}
     assert set(promotion_values(dataset, scored, None, project)["segment"]) == {"all"}

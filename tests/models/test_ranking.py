@@ -29,7 +29,7 @@ def test_higher_scores_come_first_and_ranks_count_from_one() -> None:
 
 @settings(max_examples=40, deadline=None)
 @given(st.lists(st.sampled_from([-1.0, -0.0, 0.0, 0.5, 2.0]), min_size=1, max_size=30), st.randoms())
-def test_row_order_does_not_matter_however_many_scores_tie(scores: list[float], random) -> None:  # type: ignore[no-untyped-def]
+def test_row_order_does_not_matter_even_with_ties(scores: list[float], random) -> None:  # type: ignore[no-untyped-def]
     frame = _lists(scores)
     rows = list(range(frame.height))
     random.shuffle(rows)
@@ -50,17 +50,17 @@ def test_the_hash_never_changes() -> None:
     assert stable_hash(ids).dtype == pl.UInt64
 
 
-def test_top_keeps_the_best_of_each_list() -> None:
+def test_top_keeps_the_best_of_each_group() -> None:
     assert top(_lists([0.1, 5.0, 0.3, 4.0, 0.2, 6.0]), 1)["item_id"].to_list() == ["item2", "item5"]
 
 
-def test_lists_may_belong_to_users_and_scores_bear_another_name() -> None:
+def test_group_and_score_columns_may_have_other_names() -> None:
     frame = _lists([1.0, 2.0], impressions=1).rename({"impression_id": "user_id", "score": "rank_score"})
     assert order(frame, by="user_id", score="rank_score")["rank_score"].to_list() == [2.0, 1.0]
 
 
 @pytest.mark.parametrize("bad", [None, float("nan")])
-def test_a_score_that_is_no_number_is_refused(bad: float | None) -> None:
+def test_a_score_that_is_not_a_number_is_rejected(bad: float | None) -> None:
     frame = _lists([1.0, 2.0, 3.0]).with_columns(score=pl.Series([1.0, bad, 3.0]))
     with pytest.raises(ModelError, match=r"1 of 3 rows have no number in 'score'"):
         order(frame)
@@ -72,5 +72,5 @@ def test_integer_scores_rank_too_and_a_missing_column_is_named() -> None:
         order(_lists([1.0]).drop("score"))
 
 
-def test_no_rows_are_no_lists() -> None:
+def test_no_rows_give_no_groups() -> None:
     assert order(_lists([])).columns == ["impression_id", "item_id", "score", "rank"]

@@ -107,7 +107,7 @@ def test_the_better_takes_over_the_worse_stays_out_and_a_rollback_restores(deplo
     assert (refused["promoted"], refused["challenger"], refused["champion_before"]) == (False, worse, plain)
     assert refused["challenger_slice"] == SLICES[1]
     assert refused["difference"] < -0.01  # type: ignore[operator]
-    assert "below the +0.0000 asked for" in str(refused["reasons"])
+    assert "below the required +0.0000" in str(refused["reasons"])
     assert "it may be worse by more than the margin" in str(refused["reasons"])
     assert deployment.registry.champion() == (plain, SLICES[0])
     assert deployment.evaluated(SLICES[2]) == (worse, SLICES[1])

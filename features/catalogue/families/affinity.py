@@ -33,7 +33,7 @@ def affinity_features(project: Project) -> Iterator[Feature]:
     for name in project.items.numeric:
         for half_life in project.features.half_lives:
             tail, when = suffix(half_life), span(half_life)
-            usual = mean("user", f"{name}_taken", f"{name}_known", half_life, project)
+            usual = mean("user", f"{name}_sum", f"{name}_known", half_life, project)
             yield Feature(
                 f"user_{name}_usual{tail}",
                 "affinity",

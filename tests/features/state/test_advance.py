@@ -16,7 +16,7 @@ def project(toy: SimpleNamespace) -> Project:
 
 @pytest.fixture
 def events(toy: SimpleNamespace) -> SliceEvents:
-    """One list of three, from which `b` is taken; `c` is below what is remembered as passed."""
+    """One impression of three items: `b` is clicked, `c` is too deep to count as skipped."""
     return SliceEvents(
         toy.items(toy.item("a", toy.START, tags=["x", "y"]), toy.item("b", toy.at(30), category="k")),
         toy.impressions(("r", "u", toy.at(60), ["a", "b", "c"])),
@@ -24,20 +24,20 @@ def events(toy: SimpleNamespace) -> SliceEvents:
     )
 
 
-def test_each_item_is_remembered_in_its_latest_version(toy: SimpleNamespace, project: Project) -> None:
-    told = SliceEvents(
+def test_the_state_keeps_the_latest_version_of_each_item(toy: SimpleNamespace, project: Project) -> None:
+    events = SliceEvents(
         toy.items(toy.item("b", toy.at(1), "new"), toy.item("b", toy.START, "old"), toy.item("a", toy.at(2))),
         toy.impressions(),
         toy.interactions(),
     )
 
-    state = advance(start(project), told, toy.at(10), project)
+    state = advance(start(project), events, toy.at(10), project)
 
     Items.validate(state.items)
     assert state.items.select("item_id", "title").rows() == [("a", "about a"), ("b", "new")]
 
 
-def test_a_slice_in_which_nothing_happened_only_passes_time(
+def test_a_slice_without_events_only_decays_counts(
     toy: SimpleNamespace, project: Project, events: SliceEvents
 ) -> None:
     state = advance(start(project), events, toy.at(120), project)
@@ -52,11 +52,11 @@ def test_a_slice_in_which_nothing_happened_only_passes_time(
     halved = {
         item: value / 2 for item, value in state.counts("item").select("item_id", "exposures_1h").iter_rows()
     }
-    found = dict(later.counts("item").select("item_id", "exposures_1h").iter_rows())
-    assert found == pytest.approx(halved)
+    counts = dict(later.counts("item").select("item_id", "exposures_1h").iter_rows())
+    assert counts == pytest.approx(halved)
 
 
-def test_what_nothing_touched_for_long_is_dropped_and_all_else_stays(
+def test_entries_expire_after_their_ttl_and_the_others_stay(
     toy: SimpleNamespace, events: SliceEvents
 ) -> None:
     project = toy.project(features={"ttl": "1h"})
@@ -65,7 +65,9 @@ def test_what_nothing_touched_for_long_is_dropped_and_all_else_stays(
 
     later = advance(state, again, toy.at(140), project)
 
-    assert set(state.counts("item")["item_id"]) == {"b"}  # a and c were shown at minute 60, b taken at 65
+    assert set(state.counts("item")["item_id"]) == {
+        "b"
+    }  # a and c were shown at minute 60, b was clicked at 65
     assert set(state.counts("user")["user_id"]) == {"u"}
     assert set(later.counts("user")["user_id"]) == {"v"}
     assert later.counts("item").select("item_id", "exposures_all").rows() == [("b", 1.0)]
@@ -75,7 +77,7 @@ def test_what_nothing_touched_for_long_is_dropped_and_all_else_stays(
     assert set(later.items["item_id"]) == {"a", "b"}
 
 
-def test_a_state_does_not_grow_with_history(toy: SimpleNamespace) -> None:
+def test_a_state_does_not_grow_with_the_length_of_history(toy: SimpleNamespace) -> None:
     project = toy.project(features={"ttl": "2h"})
 
     def sizes(hours: int) -> dict[str, int]:
@@ -84,10 +86,10 @@ def test_a_state_does_not_grow_with_history(toy: SimpleNamespace) -> None:
             for n in range(1, 6 * hours)
         ]
         clicks = [(f"u{n}", f"i{n}", "click", toy.at(10 * n + 1)) for n in range(1, 6 * hours)]
-        told = SliceEvents(toy.items(), toy.impressions(*lists), toy.interactions(*clicks))
+        events = SliceEvents(toy.items(), toy.impressions(*lists), toy.interactions(*clicks))
         state = start(project)
         for hour in range(1, hours + 1):
-            part = toy.between(told, state.at, toy.at(60 * hour))
+            part = toy.between(events, state.at, toy.at(60 * hour))
             state = advance(state, part, toy.at(60 * hour), project)
         return {name: table.height for name, table in state.tables().items()}
 
@@ -96,18 +98,18 @@ def test_a_state_does_not_grow_with_history(toy: SimpleNamespace) -> None:
     assert set(sizes(5)) > set(counters(project))
 
 
-def test_people_whose_tastes_are_silent_keep_them_as_long_as_they_are_remembered(
+def test_tastes_last_while_their_user_is_shown_impressions(
     toy: SimpleNamespace,
 ) -> None:
-    # Clicks on one value, then only sights for longer than anything is remembered, then one more click.
+    # Clicks on one value, then only exposures for longer than the TTL, then one more click.
     project = toy.project(features={"ttl": "1h"})
     lists = [(f"r{n}", "u", toy.at(30 * n), ["a"]) for n in range(1, 8)]
     clicks = [("u", "a", "click", toy.at(minute)) for minute in (31, 32, 33, 200)]
-    told = SliceEvents(
+    events = SliceEvents(
         toy.items(toy.item("a", toy.START, category="k")), toy.impressions(*lists), toy.interactions(*clicks)
     )
 
-    features, _ = toy.walk(told, project, [toy.at(130)])
+    features, _ = toy.walk(events, project, [toy.at(130)])
 
     entropies = features.sort("impression_id")["user_category_entropy"].to_list()
     assert entropies[0] is None

@@ -7,7 +7,7 @@ from features.state import compiled as compiling
 from features.state.compiled import compiled
 
 
-def test_a_cache_that_cannot_be_written_is_said_and_not_fatal(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unwritable_cache_is_a_warning_and_not_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     def njit(*, nogil: bool, cache: bool = False) -> object:
         if cache:
             raise RuntimeError("no locator available")

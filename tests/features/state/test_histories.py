@@ -17,7 +17,7 @@ def project(toy: SimpleNamespace) -> Project:
 
 @pytest.fixture
 def events(toy: SimpleNamespace) -> SliceEvents:
-    """One list of three, from which `b` is taken; `c` is below what is remembered as passed."""
+    """One impression of three items: `b` is clicked, `c` is too deep to count as skipped."""
     return SliceEvents(
         toy.items(toy.item("a", toy.START, tags=["x", "y"]), toy.item("b", toy.at(30), category="k")),
         toy.impressions(("r", "u", toy.at(60), ["a", "b", "c"])),
@@ -25,7 +25,7 @@ def events(toy: SimpleNamespace) -> SliceEvents:
     )
 
 
-def told(state: MomentState, events: SliceEvents, project: Project) -> list[tuple[str, str, datetime]]:
+def all_moments(state: MomentState, events: SliceEvents, project: Project) -> list[tuple[str, str, datetime]]:
     return moments(state, events, project).select("item_id", "action", "known_at").rows()
 
 
@@ -33,7 +33,7 @@ def test_candidates_are_rows_in_the_order_shown(events: SliceEvents) -> None:
     assert exposed(events.impressions).select("item_id", "position").rows() == [("a", 1), ("b", 2), ("c", 3)]
 
 
-def test_kinds_without_a_gain_make_no_moment_yet_are_no_pass(
+def test_kinds_without_a_gain_are_no_moments_but_prevent_skips(
     toy: SimpleNamespace, project: Project, events: SliceEvents
 ) -> None:
     viewed = SliceEvents(
@@ -42,19 +42,19 @@ def test_kinds_without_a_gain_make_no_moment_yet_are_no_pass(
         toy.interactions(("u", "a", "view", toy.at(61)), ("u", "b", "view", toy.at(62))),
     )
 
-    assert told(start(project), viewed, project) == []
+    assert all_moments(start(project), viewed, project) == []
 
 
-def test_a_list_is_left_when_the_window_ends(
+def test_an_impression_closes_when_its_window_ends(
     toy: SimpleNamespace, project: Project, events: SliceEvents
 ) -> None:
-    assert told(start(project), events, project) == [
+    assert all_moments(start(project), events, project) == [
         ("b", "click", toy.at(65)),
         ("a", SKIPPED, toy.at(80)),
     ]
 
 
-def test_a_list_is_left_just_before_the_users_next_one(
+def test_an_impression_closes_just_before_the_users_next_one(
     toy: SimpleNamespace, project: Project, events: SliceEvents
 ) -> None:
     shown = toy.impressions(
@@ -62,7 +62,7 @@ def test_a_list_is_left_just_before_the_users_next_one(
     )
     followed = SliceEvents(events.items, shown, events.interactions)
 
-    assert told(start(project), followed, project)[:4] == [
+    assert all_moments(start(project), followed, project)[:4] == [
         ("a", SKIPPED, toy.at(63, -1)),
         ("b", SKIPPED, toy.at(63, -1)),
         ("b", "click", toy.at(65)),
@@ -70,41 +70,43 @@ def test_a_list_is_left_just_before_the_users_next_one(
     ]
 
 
-def test_two_lists_at_one_instant_do_not_close_each_other(toy: SimpleNamespace, project: Project) -> None:
+def test_two_impressions_at_one_instant_do_not_close_each_other(
+    toy: SimpleNamespace, project: Project
+) -> None:
     shown = toy.impressions(("r", "u", toy.at(60), ["a"]), ("s", "u", toy.at(60), ["b"]))
     both = SliceEvents(toy.items(), shown, toy.interactions(("u", "a", "click", toy.at(80))))
 
-    assert told(start(project), both, project) == [
+    assert all_moments(start(project), both, project) == [
         ("a", "click", toy.at(80)),
         ("b", SKIPPED, toy.at(80)),
     ]
 
 
-def test_what_happened_before_the_list_was_shown_is_not_its_answer(
+def test_an_interaction_before_the_impression_does_not_prevent_its_skip(
     toy: SimpleNamespace, project: Project
 ) -> None:
     shown = toy.impressions(("r", "u", toy.at(60), ["a"]))
     early = SliceEvents(toy.items(), shown, toy.interactions(("u", "a", "click", toy.at(59))))
 
-    assert told(start(project), early, project) == [
+    assert all_moments(start(project), early, project) == [
         ("a", "click", toy.at(59)),
         ("a", SKIPPED, toy.at(80)),
     ]
 
 
 @pytest.mark.parametrize("cut", [61, 65, 66, 79, 80, 81])
-def test_an_open_list_is_carried_into_the_next_slice(
+def test_an_open_impression_continues_in_the_next_slice(
     toy: SimpleNamespace, project: Project, events: SliceEvents, cut: int
 ) -> None:
-    _, whole = toy.walk(events, project)
+    _, undivided = toy.walk(events, project)
 
     _, divided = toy.walk(events, project, [toy.at(cut)])
 
-    assert divided.moments.rows() == whole.moments.rows()
-    assert whole.open.is_empty()
+    assert divided.moments.rows() == undivided.moments.rows()
+    assert undivided.open.is_empty()
 
 
-def test_open_candidates_are_those_not_left_nor_taken(
+def test_open_candidates_exclude_the_clicked_ones(
     toy: SimpleNamespace, project: Project, events: SliceEvents
 ) -> None:
     state = advance(start(project), events, toy.at(66), project)
@@ -113,24 +115,24 @@ def test_open_candidates_are_those_not_left_nor_taken(
     assert state.moments["action"].to_list() == ["click"]
 
 
-def test_a_pass_known_just_before_the_cut_stands_where_it_would_without_it(
+def test_a_skip_known_just_before_the_cut_is_ordered_as_without_the_cut(
     toy: SimpleNamespace, project: Project
 ) -> None:
-    # The list of minute 70 closes that of minute 60 one microsecond before: beside a click on another item.
-    told = SliceEvents(
+    # The impression of minute 70 closes that of minute 60 one microsecond earlier, when another item is clicked.
+    events = SliceEvents(
         toy.items(),
         toy.impressions(("r", "u", toy.at(60), ["a"]), ("s", "u", toy.at(70), ["z"])),
         toy.interactions(("u", "b", "click", toy.at(70, -1))),
     )
 
-    _, whole = toy.walk(told, project)
-    _, divided = toy.walk(told, project, [toy.at(70)])
+    _, undivided = toy.walk(events, project)
+    _, divided = toy.walk(events, project, [toy.at(70)])
 
-    assert divided.moments.rows() == whole.moments.rows()
-    assert whole.moments["item_id"].to_list()[:2] == ["a", "b"]
+    assert divided.moments.rows() == undivided.moments.rows()
+    assert undivided.moments["item_id"].to_list()[:2] == ["a", "b"]
 
 
-def test_passes_do_not_crowd_out_clicks(toy: SimpleNamespace, project: Project) -> None:
+def test_skips_do_not_displace_clicks(toy: SimpleNamespace, project: Project) -> None:
     shown = [(f"r{n}", "u", toy.at(60 + n), [f"i{n}", f"j{n}"]) for n in range(4)]
     clicks = [("u", f"k{n}", "click", toy.at(50 + n)) for n in range(3)]
     busy = SliceEvents(toy.items(), toy.impressions(*shown), toy.interactions(*clicks))
@@ -141,15 +143,15 @@ def test_passes_do_not_crowd_out_clicks(toy: SimpleNamespace, project: Project) 
     assert state.moments["item_id"].to_list() == ["k1", "k2", "j2", "i3", "j3"]
 
 
-def test_what_is_long_ago_is_forgotten_wherever_time_is_cut(toy: SimpleNamespace) -> None:
+def test_old_moments_expire_wherever_time_is_cut(toy: SimpleNamespace) -> None:
     project = toy.project(features={"ttl": "2h"})
     clicks = [("u", f"i{n}", "click", toy.at(40 * n)) for n in range(16)]
     old = SliceEvents(toy.items(), toy.impressions(), toy.interactions(*clicks))
 
-    _, whole = toy.walk(old, project)
+    _, undivided = toy.walk(old, project)
     _, divided = toy.walk(old, project, [toy.at(150), toy.at(620)])
     state = advance(start(project), toy.between(old, toy.START, toy.at(161)), toy.at(161), project)
 
     assert state.moments["item_id"].to_list() == ["i2", "i3", "i4"]  # i1 is two hours and a minute old
-    assert whole.moments["item_id"].to_list() == ["i15"]
-    assert divided.moments.equals(whole.moments)
+    assert undivided.moments["item_id"].to_list() == ["i15"]
+    assert divided.moments.equals(undivided.moments)

@@ -16,33 +16,33 @@ def project(toy: SimpleNamespace) -> Project:
     return toy.project()
 
 
-def laid_out(events: SliceEvents, project: Project) -> Layout:
+def layout_of(events: SliceEvents, project: Project) -> Layout:
     state, events = start(project), in_order(events)
     described = state.describe(events.items)
     shown = code(events.impressions, state.counted)
-    return lay_out(events, shown, placed(events, project), described, state.counted, project)
+    return lay_out(events, shown, attributed(events, project), described, state.counted, project)
 
 
-def placed(events: SliceEvents, project: Project) -> pl.DataFrame:
+def attributed(events: SliceEvents, project: Project) -> pl.DataFrame:
     state = start(project)
     return place(state, events, code(events.impressions, state.counted), project)
 
 
-def test_rows_are_in_order_of_instant_and_id_whatever_order_they_came_in(
+def test_rows_are_sorted_by_instant_and_id_whatever_their_order_of_arrival(
     toy: SimpleNamespace, project: Project
 ) -> None:
     lists = [("s", "u", toy.at(60), ["c"]), ("r", "v", toy.at(60), ["b", "a"]), ("q", "u", toy.at(70), ["a"])]
     done = [("u", "a", "click", toy.at(80)), ("v", "b", "click", toy.at(61))]
 
     for order in (1, -1):
-        found = laid_out(
+        layout = layout_of(
             SliceEvents(toy.items(), toy.impressions(*lists[::order]), toy.interactions(*done[::order])),
             project,
         )
-        assert found.impressions["impression_id"].to_list() == ["r", "s", "q"]
-        assert found.candidates["item_id"].to_list() == ["b", "a", "c", "a"]
-        assert found.list_of.tolist() == [0, 0, 1, 2]
-        assert found.interactions["item_id"].to_list() == ["b", "a"]
+        assert layout.impressions["impression_id"].to_list() == ["r", "s", "q"]
+        assert layout.candidates["item_id"].to_list() == ["b", "a", "c", "a"]
+        assert layout.list_of.tolist() == [0, 0, 1, 2]
+        assert layout.interactions["item_id"].to_list() == ["b", "a"]
 
 
 def test_a_row_sees_the_version_known_strictly_before_it(toy: SimpleNamespace, project: Project) -> None:
@@ -53,11 +53,11 @@ def test_a_row_sees_the_version_known_strictly_before_it(toy: SimpleNamespace, p
     )
     lists = toy.impressions(("r", "u", toy.at(60), ["a", "b"]), ("s", "u", toy.at(61), ["a"]))
 
-    found = laid_out(SliceEvents(items, lists, toy.interactions()), project)
+    layout = layout_of(SliceEvents(items, lists, toy.interactions()), project)
 
-    known = found.described.found["known_at"].to_list()
-    assert [known[n] if n >= 0 else None for n in found.version] == [toy.START, None, toy.at(60)]
-    category, tags = (found.described.values[name] for name in ("category", "tags"))
+    known = layout.described.found["known_at"].to_list()
+    assert [known[n] if n >= 0 else None for n in layout.version] == [toy.START, None, toy.at(60)]
+    category, tags = (layout.described.values[name] for name in ("category", "tags"))
     assert np.diff(category.start).tolist() == [0, 1, 0]
     assert np.diff(tags.start).tolist() == [2, 0, 0]
 
@@ -66,15 +66,15 @@ def test_kinds_without_a_gain_are_left_out_unless_valued(toy: SimpleNamespace, p
     done = toy.interactions(("u", "a", "view", toy.at(61), None, 12.5), ("u", "b", "click", toy.at(62)))
     events = SliceEvents(toy.items(), toy.impressions(), done)
 
-    assert placed(events, project)["kind"].to_list() == ["click"]
+    assert attributed(events, project)["kind"].to_list() == ["click"]
     valuing = toy.project(features={"valued": ("view",)})
-    assert placed(events, valuing)["value"].to_list() == [12.5, None]
+    assert attributed(events, valuing)["value"].to_list() == [12.5, None]
 
 
 @pytest.mark.parametrize(
     ("minute", "position"), [(59, None), (60, 3), (70, 3), (75, 1), (94, 1), (95, 1), (96, None)]
 )
-def test_a_click_answers_the_latest_sight_of_the_item_inside_the_window(
+def test_a_click_is_attributed_to_the_latest_exposure_within_the_window(
     toy: SimpleNamespace, project: Project, minute: int, position: int | None
 ) -> None:
     events = SliceEvents(
@@ -83,12 +83,12 @@ def test_a_click_answers_the_latest_sight_of_the_item_inside_the_window(
         toy.interactions(("u", "c", "click", toy.at(minute)), ("v", "c", "click", toy.at(minute))),
     )
 
-    found = placed(in_order(events), project)
+    interactions = attributed(in_order(events), project)
 
-    assert found["position"].to_list() == [position, None]
+    assert interactions["position"].to_list() == [position, None]
 
 
-def test_of_two_sights_at_one_instant_the_last_id_decides_whatever_the_order(
+def test_of_two_exposures_at_one_instant_the_last_id_wins_whatever_the_order(
     toy: SimpleNamespace, project: Project
 ) -> None:
     shown = [("r", "u", toy.at(60), ["a", "b"]), ("s", "u", toy.at(60), ["b", "a"])]
@@ -96,10 +96,10 @@ def test_of_two_sights_at_one_instant_the_last_id_decides_whatever_the_order(
 
     for rows in (shown, shown[::-1]):
         events = in_order(SliceEvents(toy.items(), toy.impressions(*rows), done))
-        assert placed(events, project)["position"].to_list() == [1]
+        assert attributed(events, project)["position"].to_list() == [1]
 
 
-def test_the_expected_click_rate_is_that_of_the_position_until_then(
+def test_the_expected_click_rate_is_that_of_the_position_before_the_impression(
     toy: SimpleNamespace, project: Project
 ) -> None:
     events = SliceEvents(
@@ -107,7 +107,7 @@ def test_the_expected_click_rate_is_that_of_the_position_until_then(
         toy.impressions(("r", "u", toy.at(60), ["a", "b"]), ("s", "v", toy.at(70), ["c", "d"])),
         toy.interactions(("u", "b", "click", toy.at(65)), ("u", "b", "click", toy.at(70))),
     )
-    layout, tables = laid_out(events, project), start(project).counted
+    layout, tables = layout_of(events, project), start(project).counted
 
     (chunk,) = run(tables, layout, None, project, (), (), ["position"])
 
@@ -116,19 +116,19 @@ def test_the_expected_click_rate_is_that_of_the_position_until_then(
     )
 
 
-def test_positions_below_the_hundredth_are_one(toy: SimpleNamespace, project: Project) -> None:
+def test_positions_below_the_hundredth_count_as_the_hundredth(toy: SimpleNamespace, project: Project) -> None:
     deep = toy.impressions(("r", "u", toy.at(60), ["a", "b", "c"], {"first": 99}))
 
-    found = laid_out(SliceEvents(toy.items(), deep, toy.interactions()), project)
+    layout = layout_of(SliceEvents(toy.items(), deep, toy.interactions()), project)
 
-    assert found.position.tolist() == [99, 100, 100]
-    assert found.candidates.schema["position"] == pl.Int32
+    assert layout.position.tolist() == [99, 100, 100]
+    assert layout.candidates.schema["position"] == pl.Int32
 
 
 def test_values_of_a_version_are_counted_once(toy: SimpleNamespace, project: Project) -> None:
     items = toy.items(toy.item("a", toy.START, category="k", tags=["x", "x"]), toy.item("b", toy.START))
 
-    found = start(project).describe(items).values
+    values = start(project).describe(items).values
 
-    assert found["category"].start.tolist() == [0, 1, 1]
-    assert found["tags"].start.tolist() == [0, 1, 1]
+    assert values["category"].start.tolist() == [0, 1, 1]
+    assert values["tags"].start.tolist() == [0, 1, 1]

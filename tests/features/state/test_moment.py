@@ -17,7 +17,7 @@ def project(toy: SimpleNamespace) -> Project:
 
 @pytest.fixture
 def state(toy: SimpleNamespace, project: Project) -> MomentState:
-    """After one list of three, from which `b` is taken, while it is open."""
+    """After an open impression of three items, of which `b` is clicked."""
     events = SliceEvents(
         toy.items(toy.item("a", toy.START, tags=["x", "y"]), toy.item("b", toy.at(30), category="k")),
         toy.impressions(("r", "u", toy.at(60), ["a", "b", "c"])),
@@ -35,7 +35,7 @@ def test_the_click_is_the_kind_click_or_else_the_first_declared(toy: SimpleNames
     assert kinds(like=1, share=2) == {"like": "clicks", "share": "shares"}
 
 
-def test_a_valued_kind_is_counted_too_whatever_it_gains(toy: SimpleNamespace) -> None:
+def test_a_valued_kind_is_counted_with_or_without_a_gain(toy: SimpleNamespace) -> None:
     valued = toy.project(labels={"gains": {"click": 1, "share": 2}}, features={"valued": ("dwell", "share")})
 
     assert kinds_counted(valued) == {"click": "clicks", "share": "shares", "dwell": "dwells"}
@@ -43,9 +43,9 @@ def test_a_valued_kind_is_counted_too_whatever_it_gains(toy: SimpleNamespace) ->
 
 
 def test_every_grain_is_counted_by_its_keys(toy: SimpleNamespace, project: Project) -> None:
-    found = counters(project)
+    declared = counters(project)
 
-    assert {grain: counter.keys for grain, counter in found.items()} == {
+    assert {grain: counter.keys for grain, counter in declared.items()} == {
         "everything": ("everything",),
         "position": ("position",),
         "item": ("item_id",),
@@ -55,20 +55,20 @@ def test_every_grain_is_counted_by_its_keys(toy: SimpleNamespace, project: Proje
         "taste": ("user_id", "attribute"),
         "user_item": ("user_id", "item_id"),
     }
-    assert found["item"].quantities == ("exposures", "clicks", "comments", "expected", "depth")
-    assert found["user_item"].columns == ["exposures_all", "clicks_all", "comments_all"]
-    occasions = counters(toy.project(context={"categorical": ("surface",)}))
-    assert occasions["item_context"].keys == ("item_id", "context", "value")
+    assert declared["item"].quantities == ("exposures", "clicks", "comments", "expected", "depth")
+    assert declared["user_item"].columns == ["exposures_all", "clicks_all", "comments_all"]
+    with_context = counters(toy.project(context={"categorical": ("surface",)}))
+    assert with_context["item_context"].keys == ("item_id", "context", "value")
 
 
-def test_all_but_everybodys_and_positions_counters_expire(project: Project) -> None:
+def test_all_counters_but_everything_and_position_expire(project: Project) -> None:
     expiring = {grain for grain, counter in counters(project).items() if counter.ttl is not None}
 
     assert expiring == set(counters(project)) - {"everything", "position"}
 
 
 @pytest.mark.parametrize("kind", ["exposure", "position"])
-def test_a_kind_called_as_a_built_in_counter_is_refused_or_kept_apart(
+def test_a_kind_named_like_a_built_in_counter_is_rejected_or_distinct(
     toy: SimpleNamespace, kind: str
 ) -> None:
     project = toy.project(labels={"gains": {"click": 1.0, kind: 2.0}})
@@ -81,14 +81,14 @@ def test_a_kind_called_as_a_built_in_counter_is_refused_or_kept_apart(
         assert catalogue(project)["name"].is_unique().all()
 
 
-def test_the_first_state_is_empty_and_at_the_first_slice(project: Project) -> None:
+def test_the_first_state_is_empty_at_the_start_of_the_first_slice(project: Project) -> None:
     state = start(project)
 
     assert state.at == project.slices.start
     assert all(table.is_empty() for table in state.tables().values())
 
 
-def test_a_state_is_its_tables(project: Project, state: MomentState) -> None:
+def test_a_state_is_restored_from_its_tables(project: Project, state: MomentState) -> None:
     again = restore(state.at, state.tables(), project)
 
     assert set(state.tables()) == {
@@ -103,7 +103,7 @@ def test_a_state_is_its_tables(project: Project, state: MomentState) -> None:
     assert all(again.tables()[name].equals(table) for name, table in state.tables().items())
 
 
-def test_tables_keep_their_columns_and_types_when_the_state_moves_on(
+def test_tables_keep_their_columns_and_types_when_the_state_advances(
     project: Project, state: MomentState
 ) -> None:
     first = start(project).tables()
@@ -113,20 +113,20 @@ def test_tables_keep_their_columns_and_types_when_the_state_moves_on(
         assert table.schema == first[name].schema, name
 
 
-def test_a_state_from_files_of_several_buckets_goes_on_as_from_one(
+def test_a_state_read_bucket_by_bucket_advances_as_one_read_whole(
     toy: SimpleNamespace, project: Project
 ) -> None:
     world = toy.busy()
     state = advance(start(project), toy.between(world, toy.START, toy.at(300)), toy.at(300), project)
-    apart = {
+    by_bucket = {
         name: pl.concat(table.partition_by("user_id", maintain_order=True)[::-1])
         if "user_id" in table.columns
         else table
         for name, table in state.tables().items()
     }
-    rest = toy.between(world, toy.at(300), toy.END)
+    later = toy.between(world, toy.at(300), toy.END)
 
-    found = advance(restore(state.at, apart, project), rest, toy.END, project).tables()
+    restored = advance(restore(state.at, by_bucket, project), later, toy.END, project).tables()
 
-    for name, table in advance(state, rest, toy.END, project).tables().items():
-        assert found[name].equals(table), name
+    for name, table in advance(state, later, toy.END, project).tables().items():
+        assert restored[name].equals(table), name

@@ -6,21 +6,21 @@ from features.behaviour import advance
 from features.state import counters, restore, start
 
 
-def test_what_a_slice_does_not_touch_keeps_its_bytes(toy: SimpleNamespace) -> None:
+def test_entries_that_a_slice_does_not_touch_keep_their_bytes(toy: SimpleNamespace) -> None:
     project, world = toy.project(), toy.busy()
     state = advance(start(project), toy.between(world, toy.START, toy.at(300)), toy.at(300), project)
     later = advance(state, toy.between(world, toy.at(300), toy.at(330)), toy.at(330), project)
 
     for grain, counter in counters(project).items():
-        kept = later.stored(grain).filter(pl.col("last_at") < toy.at(300))
+        untouched = later.stored(grain).filter(pl.col("last_at") < toy.at(300))
         before = state.stored(grain).join(
-            kept.select(counter.keys), on=counter.keys, how="semi", maintain_order="left"
+            untouched.select(counter.keys), on=counter.keys, how="semi", maintain_order="left"
         )
-        assert kept.equals(before), grain
-        assert kept.height > 0 or grain in ("everything", "position", "attribute"), grain
+        assert untouched.equals(before), grain
+        assert untouched.height > 0 or grain in ("everything", "position", "attribute"), grain
 
 
-def test_rows_are_by_key_whatever_order_ids_were_met_in(toy: SimpleNamespace) -> None:
+def test_rows_are_sorted_by_key_whatever_the_order_of_first_appearance(toy: SimpleNamespace) -> None:
     project, world = toy.project(), toy.busy()
     state = advance(start(project), toy.between(world, toy.START, toy.END), toy.END, project)
 
@@ -45,12 +45,12 @@ def test_counts_are_as_of_the_state_and_stored_numbers_as_of_the_last_update(toy
     assert stored["exposures_all"].equals(now["exposures_all"])
 
 
-def test_a_stored_state_goes_on_as_the_one_in_memory(toy: SimpleNamespace) -> None:
+def test_a_restored_state_advances_as_the_one_in_memory(toy: SimpleNamespace) -> None:
     project, world = toy.project(context={"categorical": ("surface",)}), toy.busy()
     state = advance(start(project), toy.between(world, toy.START, toy.at(300)), toy.at(300), project)
-    rest = toy.between(world, toy.at(300), toy.END)
+    later = toy.between(world, toy.at(300), toy.END)
 
-    again = advance(restore(state.at, state.tables(), project), rest, toy.END, project)
+    restored = advance(restore(state.at, state.tables(), project), later, toy.END, project)
 
-    for name, table in advance(state, rest, toy.END, project).tables().items():
-        assert again.tables()[name].equals(table), name
+    for name, table in advance(state, later, toy.END, project).tables().items():
+        assert restored.tables()[name].equals(table), name

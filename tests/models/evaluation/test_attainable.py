@@ -1,4 +1,4 @@
-"""Where a figure stands between random order and perfect order."""
+"""The share of the attainable gain between random order and perfect order."""
 
 import pytest
 
@@ -13,14 +13,14 @@ def test_the_share_runs_from_random_order_to_perfect_order(mean, random, share):
 
 
 @pytest.mark.parametrize("random", [None, 1.0])
-def test_no_share_is_claimed_without_a_random_figure_or_with_nothing_to_gain(random):
+def test_there_is_no_share_without_a_random_figure_or_attainable_gain(random):
     assert attainable_share(0.7, random) is None
     assert beside_random(0.7, random) == ""
 
 
-def test_a_known_best_value_takes_the_place_of_perfect_order():
+def test_a_known_best_value_replaces_perfect_order():
     assert attainable_share(0.5, 0.2, best=0.8) == pytest.approx(0.5)
 
 
-def test_a_figure_is_put_beside_random_and_perfect_order_in_words():
+def test_the_text_names_random_order_perfect_order_and_the_share():
     assert beside_random(0.65, 0.3) == "random order 0.300, perfect order 1: 50.0% of the attainable gain"

@@ -24,17 +24,17 @@ def _dataset(rows: int = 4) -> pl.DataFrame:
 
 
 def scores(dataset: pl.DataFrame, seed: int) -> pl.DataFrame:
-    """The baselines of a table that holds what they read, in any order."""
+    """Baseline scores of a table that includes their features, in any row order."""
     measured = dataset.select("impression_id", "item_id", POPULARITY, AGE)
     return baselines.scores(dataset.drop(POPULARITY, AGE), measured.reverse(), seed)
 
 
-def test_what_baselines_read_does_not_depend_on_what_is_selected(toy: SimpleNamespace) -> None:
-    events, all_of_them = toy.busy(), toy.project()
-    none_of_it = toy.project(features={"select": ("hour",), "relative": ()})
-    every = read_features(start(all_of_them), events, all_of_them, toy.vectors(events.items))
+def test_the_features_of_baselines_do_not_depend_on_the_selection(toy: SimpleNamespace) -> None:
+    events, project = toy.busy(), toy.project()
+    without = toy.project(features={"select": ("hour",), "relative": ()})
+    every = read_features(start(project), events, project, toy.vectors(events.items))
     assert_frame_equal(
-        measure(start(none_of_it), events, none_of_it),
+        measure(start(without), events, without),
         every.select("impression_id", "item_id", POPULARITY, AGE),
     )
     assert every[POPULARITY].max() > 0
@@ -49,7 +49,7 @@ def test_each_baseline_prefers_what_its_name_says() -> None:
     assert result.null_count().sum_horizontal().item() == 0
 
 
-def test_random_is_uniform_seeded_and_bound_to_the_row() -> None:
+def test_random_is_uniform_and_depends_on_seed_and_row_only() -> None:
     dataset = _dataset(8000)
     first = scores(dataset, seed=1)
     assert first["random"].is_between(0, 1, closed="left").all()
@@ -59,7 +59,7 @@ def test_random_is_uniform_seeded_and_bound_to_the_row() -> None:
     assert not scores(dataset, seed=2)["random"].equals(first["random"])
 
 
-def test_an_item_is_not_lucky_in_every_list() -> None:
+def test_an_item_gets_another_random_score_in_each_impression() -> None:
     result = scores(_dataset(8000), seed=1).filter(pl.col("item_id") == "item3")
     assert result["random"].mean() == pytest.approx(0.5, abs=0.05)
     assert result["random"].std() == pytest.approx(12**-0.5, abs=0.03)

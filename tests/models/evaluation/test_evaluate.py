@@ -11,7 +11,7 @@ from models.evaluation.metrics import METRICS, per_impression, pooled_auc
 
 
 def _world(impressions: int = 120, size: int = 8, seed: int = 0, prefix: str = "i") -> pl.DataFrame:
-    """Lists with a label, a good score, a slightly noisier form of it, and noise."""
+    """Impressions with labels, a good score, a slightly noisier one, and noise."""
     random = np.random.default_rng(seed)
     count = impressions * size
     taste = random.normal(size=count)
@@ -35,7 +35,7 @@ def _mean(evaluated, scorer: str, metric: str, segment: str = "all") -> dict:  #
                             & (pl.col("segment") == segment), named=True)  # fmt: skip
 
 
-def test_means_are_over_judged_impressions_and_the_others_are_counted() -> None:
+def test_means_are_over_evaluated_impressions_and_skipped_ones_are_counted() -> None:
     frame = _world()
     evaluated = evaluate(frame, ["good", "noise"])
     singles = per_impression(frame.rename({"good": "score"}))
@@ -44,7 +44,7 @@ def test_means_are_over_judged_impressions_and_the_others_are_counted() -> None:
     for metric in METRICS:
         row = _mean(evaluated, "good", metric)
         assert row["mean"] == pytest.approx(singles[metric].mean(), abs=1e-12)
-        # All of a list of eight are among its first ten.
+        # Eight candidates are all in the first ten ranks.
         assert row["low"] < row["mean"] < row["high"] or (metric == "recall@10" and row["low"] == 1.0)
         assert row["impressions"] == evaluated.impressions
     assert _mean(evaluated, "good", "auc")["low"] > _mean(evaluated, "noise", "auc")["high"]
@@ -61,7 +61,7 @@ def test_pooled_auc_is_over_every_row_and_its_interval_agrees_with_a_plain_boots
     assert row["impressions"] == 120
 
 
-def test_pooled_auc_judges_lists_of_one() -> None:
+def test_impressions_of_one_candidate_are_evaluated_with_pooled_auc() -> None:
     frame = _world(impressions=300, size=1)
     evaluated = evaluate(frame, ["good"])
     assert (evaluated.impressions, evaluated.skipped, evaluated.headline) == (300, 0, "pooled_auc")
@@ -69,7 +69,7 @@ def test_pooled_auc_judges_lists_of_one() -> None:
     assert _mean(evaluated, "good", "pooled_auc")["mean"] == pooled_auc(frame.rename({"good": "score"}))
 
 
-def test_json_has_the_shape_that_is_promised_and_no_nan() -> None:
+def test_json_has_the_documented_shape_and_no_nan() -> None:
     result = evaluate(_world(), ["good", "noise"]).as_json()
     assert set(result) == {"impressions", "headline", "scorers"}
     assert set(result["scorers"]) == {"good", "noise"}
@@ -79,7 +79,7 @@ def test_json_has_the_shape_that_is_promised_and_no_nan() -> None:
     json.dumps(evaluate(_world().clear(), ["good"]).as_json(), allow_nan=False)
 
 
-def test_judging_nothing_gives_nulls_for_every_metric() -> None:
+def test_an_empty_evaluation_has_null_metrics() -> None:
     evaluated = evaluate(_world().clear(), ["good", "noise"])
     assert (evaluated.impressions, evaluated.skipped) == (0, 0)
     assert evaluated.table.height == 2 * (len(METRICS) + 1)
@@ -97,36 +97,36 @@ def test_row_order_does_not_matter_and_the_same_seed_gives_the_same_figures() ->
     )
 
 
-def test_a_user_segment_chooses_impressions_and_an_item_segment_candidates() -> None:
+def test_a_user_segment_selects_impressions_and_an_item_segment_candidates() -> None:
     frame = _world()
     evaluated = evaluate(frame, ["good"], {"new users": pl.col("user_new"), "new items": pl.col("item_new")})
     users = evaluated.values.filter(pl.col("segment") == "new users")
     items = evaluated.values.filter(pl.col("segment") == "new items")
-    whole = evaluated.values.filter(pl.col("segment") == "all").drop("segment")
+    every = evaluated.values.filter(pl.col("segment") == "all").drop("segment")
     assert users.height == 40
     assert users.drop("segment").equals(
-        whole.filter(pl.col("impression_id").is_in(users["impression_id"].implode()))
+        every.filter(pl.col("impression_id").is_in(users["impression_id"].implode()))
     )
     assert items["candidates"].sum() == frame["item_new"].sum()
     expected = per_impression(frame.filter("item_new").rename({"good": "score"}))
     assert items["auc"].equals(expected["auc"])
 
 
-def test_a_segment_of_few_impressions_is_left_out_and_said_to_be() -> None:
+def test_a_segment_of_few_impressions_is_left_out_and_reported() -> None:
     segments = {
         "rare": pl.col("impression_id") < "i0009",
         "common": pl.col("user_new"),
         "none": pl.lit(False),
     }
     everything = evaluate(_world(), ["good"], segments)
-    evaluated = evaluate(_world(), ["good"], segments, few=20)
+    evaluated = evaluate(_world(), ["good"], segments, min_impressions=20)
     rare = everything.values.filter(pl.col("segment") == "rare")["auc"].drop_nulls().len()
     assert evaluated.left_out == {"rare": rare, "none": 0}
     assert 0 < rare < 20
     assert everything.left_out == {}
-    for told in ("table", "values"):
-        kept = getattr(everything, told).filter(~pl.col("segment").is_in(["rare", "none"]))
-        assert getattr(evaluated, told).equals(kept)
+    for name in ("table", "values"):
+        expected = getattr(everything, name).filter(~pl.col("segment").is_in(["rare", "none"]))
+        assert getattr(evaluated, name).equals(expected)
 
 
 def test_pooled_auc_has_an_interval_over_all_rows_and_a_mean_in_segments() -> None:
@@ -147,7 +147,7 @@ def test_a_paired_interval_is_narrower_than_the_difference_of_two_intervals() ->
     assert difference(evaluated.values, "good", "noise").low > 0
 
 
-def test_the_interval_covers_the_truth_about_as_often_as_it_says() -> None:
+def test_the_interval_covers_the_truth_at_its_confidence() -> None:
     random = np.random.default_rng(11)
     covered = 0
     for draw in range(150):

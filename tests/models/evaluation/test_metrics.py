@@ -55,7 +55,7 @@ def test_auc_agrees_with_scikit_learn_to_1e_12_with_ties_too(tied: bool) -> None
 
 @st.composite
 def _lists(draw: st.DrawFn) -> pl.DataFrame:
-    """A few lists of any length, some without a click or full of clicks; scores are few numbers, so that many tie."""
+    """Impressions of any size, some without clicks or with clicks only; many scores tie."""
     scores = st.sampled_from([-1e9, -0.5, -0.0, 0.0, 1e-9, 0.5, 3.0]) | st.floats(-5, 5)
     labels = st.sampled_from([0.0, 0.0, 1.0, 2.5])
     row = st.tuples(labels, scores)
@@ -67,7 +67,7 @@ def _lists(draw: st.DrawFn) -> pl.DataFrame:
 
 
 def _by_hand(rows: pl.DataFrame) -> dict[str, float | None]:
-    """Metrics of one list in plain loops: ties by the hash of the item, written down here once more."""
+    """Metrics of one impression in plain loops, with a second implementation of the tie-break."""
     listed = sorted(
         zip(rows["score"], rows["item_id"], rows["label"], strict=True),
         key=lambda row: (
@@ -76,21 +76,21 @@ def _by_hand(rows: pl.DataFrame) -> dict[str, float | None]:
         ),
     )
     labels = [label for _, _, label in listed]
-    taken = [label > 0 for label in labels]
-    if not any(taken) or all(taken):
+    clicked = [label > 0 for label in labels]
+    if not any(clicked) or all(clicked):
         return dict.fromkeys(METRICS)
-    places = np.arange(len(labels), 0, -1)
+    scores = np.arange(len(labels), 0, -1)
     return {
-        "ndcg@5": ndcg_score([labels], [places], k=5),
-        "ndcg@10": ndcg_score([labels], [places], k=10),
-        "recall@10": sum(taken[:10]) / sum(taken),
-        "mrr": 1 / (1 + taken.index(True)),
+        "ndcg@5": ndcg_score([labels], [scores], k=5),
+        "ndcg@10": ndcg_score([labels], [scores], k=10),
+        "recall@10": sum(clicked[:10]) / sum(clicked),
+        "mrr": 1 / (1 + clicked.index(True)),
         "auc": roc_auc_score(rows["label"] > 0, rows["score"]),
     }
 
 
 @given(_lists())
-def test_every_metric_agrees_with_loops_and_scikit_learn_to_1e_12_whatever_ties(frame: pl.DataFrame) -> None:
+def test_every_metric_agrees_with_loops_and_scikit_learn_to_1e_12_with_ties(frame: pl.DataFrame) -> None:
     found = per_impression(frame)
     assert found.height == frame["impression_id"].n_unique()
     for row in found.iter_rows(named=True):
@@ -101,10 +101,10 @@ def test_every_metric_agrees_with_loops_and_scikit_learn_to_1e_12_whatever_ties(
 
 
 @given(_lists(), st.randoms(use_true_random=False))
-def test_judging_chosen_rows_is_judging_a_frame_of_them(frame: pl.DataFrame, random: object) -> None:
-    chosen = np.array([random.random() < 0.6 for _ in range(frame.height)])  # type: ignore[attr-defined]
-    apart = Lists(frame, ["score"]).measure("score", chosen)
-    assert apart.equals(per_impression(frame.filter(pl.Series(chosen))))
+def test_evaluating_selected_rows_is_evaluating_a_frame_of_them(frame: pl.DataFrame, random: object) -> None:
+    selected = np.array([random.random() < 0.6 for _ in range(frame.height)])  # type: ignore[attr-defined]
+    apart = Lists(frame, ["score"]).measure("score", selected)
+    assert apart.equals(per_impression(frame.filter(pl.Series(selected))))
 
 
 def test_recall_is_the_share_of_positives_in_the_first_ten() -> None:
@@ -114,12 +114,12 @@ def test_recall_is_the_share_of_positives_in_the_first_ten() -> None:
     assert short["recall@10"].item() == 1.0
 
 
-def test_endless_scores_tie_with_each_other() -> None:
-    endless = float("inf")
-    assert per_impression(_frame([1.0, 0.0, 0.0], [endless, endless, -endless]))["auc"].item() == 0.75
+def test_infinite_scores_tie_with_each_other() -> None:
+    infinite = float("inf")
+    assert per_impression(_frame([1.0, 0.0, 0.0], [infinite, infinite, -infinite]))["auc"].item() == 0.75
 
 
-def test_mrr_agrees_with_counting_down_the_list() -> None:
+def test_mrr_agrees_with_counting_ranks() -> None:
     frame = _random_lists(tied=True, count=50)
     for row in per_impression(frame).drop_nulls().iter_rows(named=True):
         ranked = order(frame.filter(pl.col("impression_id") == row["impression_id"]))
@@ -137,12 +137,12 @@ def test_the_best_order_is_exactly_one() -> None:
     assert [row[metric] for metric in METRICS] == [1.0] * len(METRICS)
 
 
-def test_all_scores_equal_is_an_auc_of_one_half() -> None:
+def test_equal_scores_have_an_auc_of_one_half() -> None:
     assert per_impression(_frame([1.0, 0.0, 0.0], [2.0, 2.0, 2.0]))["auc"].item() == 0.5
 
 
 @pytest.mark.parametrize("label", [0.0, 1.0])
-def test_lists_without_a_positive_or_with_nothing_else_are_counted_and_null(label: float) -> None:
+def test_impressions_of_one_class_are_counted_and_null(label: float) -> None:
     row = per_impression(_frame([label] * 3, [1.0, 2.0, 3.0])).row(0, named=True)
     assert (row["candidates"], row["positives"]) == (3, 3 * label)
     assert [row[metric] for metric in METRICS] == [None] * len(METRICS)
@@ -162,7 +162,7 @@ def test_no_rows_give_no_impressions() -> None:
     assert empty.is_empty()
 
 
-def test_what_is_no_label_or_score_is_refused() -> None:
+def test_invalid_labels_and_scores_are_rejected() -> None:
     with pytest.raises(ModelError, match="'label' that is not a gain of 0 or more"):
         per_impression(_frame([1.0, -1.0], [1.0, 2.0]))
     with pytest.raises(ModelError, match="'score' that is not a number"):

@@ -28,15 +28,17 @@ def test_auc_and_log_loss_agree_with_scikit_learn() -> None:
     frame = _world()
     evaluated = evaluate(frame, ["good", "noise"], {"new": pl.col("new")}, probabilities={"good": "chance"})
     for segment, rows in (("all", frame), ("new", frame.filter("new"))):
-        told = evaluated.as_json(segment)["scorers"]
+        scorers = evaluated.as_json(segment)["scorers"]
         clicked = (rows["label"] > 0).to_numpy()
         for scorer in ("good", "noise"):
-            assert told[scorer]["pooled_auc"]["mean"] == pytest.approx(
+            assert scorers[scorer]["pooled_auc"]["mean"] == pytest.approx(
                 roc_auc_score(clicked, rows[scorer].to_numpy()), abs=1e-12
             )
-        assert told["good"]["log_loss"]["mean"] == pytest.approx(log_loss(clicked, rows["chance"]), abs=1e-12)
-        assert told["noise"]["log_loss"]["mean"] is None
-        auc = told["good"]["pooled_auc"]
+        assert scorers["good"]["log_loss"]["mean"] == pytest.approx(
+            log_loss(clicked, rows["chance"]), abs=1e-12
+        )
+        assert scorers["noise"]["log_loss"]["mean"] is None
+        auc = scorers["good"]["pooled_auc"]
         assert auc["low"] < auc["mean"] < auc["high"]
     assert (evaluated.headline, evaluated.impressions, evaluated.skipped) == ("pooled_auc", 300, 0)
 
@@ -52,7 +54,7 @@ def test_differences_of_auc_are_paired() -> None:
         difference(values.filter((pl.col("scorer") == "good") | (pl.col("impression_id") > "i0009")), "good", "near", "pooled_auc")  # fmt: skip  # noqa: E501
 
 
-def test_where_all_labels_are_on_one_side_nothing_is_judged() -> None:
+def test_labels_of_one_class_are_not_evaluated() -> None:
     evaluated = evaluate(_world().with_columns(label=1.0), ["good"], probabilities={"good": "chance"})
     assert (evaluated.impressions, evaluated.skipped) == (0, 300)
     assert evaluated.as_json()["scorers"]["good"]["pooled_auc"]["mean"] is None

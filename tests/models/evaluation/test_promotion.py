@@ -11,7 +11,7 @@ from models.evaluation.promotion import BASELINES, MIN_IMPRESSIONS, Decision, de
 
 
 def _values(count: int = 200, **gains: float) -> pl.DataFrame:
-    """Per-impression nDCG@10 of each scorer: a shared difficulty, its gain, and a little noise of its own."""
+    """Per-impression nDCG@10 of each scorer: a shared difficulty, plus its gain and a little noise."""
     random = np.random.default_rng(0)
     difficulty = random.uniform(0.3, 0.7, count)
     return pl.concat(
@@ -34,7 +34,7 @@ def _decide(
 
 
 def _guarded(gap: float, count: int = 60) -> pl.DataFrame:
-    """A challenger that is better in all, and differs by `gap` on `count` lists of new users."""
+    """A challenger that is better overall and differs by `gap` on `count` impressions of new users."""
     everything = _values(challenger=0.05, champion=0.0)
     few = _values(count, challenger=gap, champion=0.0).with_columns(segment=pl.lit("new_users"))
     return pl.concat([everything, few])
@@ -42,20 +42,20 @@ def _guarded(gap: float, count: int = 60) -> pl.DataFrame:
 
 def test_a_guarded_segment_that_loses_more_than_its_margin_blocks() -> None:
     guard = Promotion(guard={"new_users": 0.03})
-    kept, lost = (_decide(_guarded(gap), guard) for gap in (-0.01, -0.06))
-    assert (kept.promote, lost.promote) == (True, False)
+    safe, lost = (_decide(_guarded(gap), guard) for gap in (-0.01, -0.06))
+    assert (safe.promote, lost.promote) == (True, False)
     assert lost.guards[0][:2] == ("new_users", 60)
     assert lost.reasons[3] == (
         "In 'new users' (60 impressions) the challenger's mean ndcg@10 differs from the champion's by "
         f"{lost.guards[0].difference:+.4f}, beyond the -0.0300 allowed."
     )
-    assert "within the -0.0300 allowed" in kept.reasons[3]
+    assert "within the -0.0300 allowed" in safe.reasons[3]
     assert lost.figures()["guard_slack"] == lost.guards[0].difference + 0.03 < 0
-    assert kept.figures()["guard_slack"] > 0
+    assert safe.figures()["guard_slack"] > 0
     assert _decide(_guarded(-0.06), Promotion(guard={})).promote
 
 
-def test_a_guarded_segment_of_few_or_no_impressions_says_so_and_does_not_block() -> None:
+def test_a_guarded_segment_with_too_few_impressions_is_reported_and_does_not_block() -> None:
     decision = _decide(
         _guarded(-0.5, MIN_IMPRESSIONS - 1), Promotion(guard={"new_users": 0.03, "new_items": 0.03})
     )
@@ -68,7 +68,7 @@ def test_a_guarded_segment_of_few_or_no_impressions_says_so_and_does_not_block()
 
 
 @pytest.mark.parametrize("champion", ["champion", None])
-def test_probabilities_that_cannot_be_believed_block(champion: str | None) -> None:
+def test_miscalibrated_probabilities_block(champion: str | None) -> None:
     values = _values(challenger=0.05, champion=0.0, **dict.fromkeys(BASELINES, 0.0))
     good, bad, none = (
         _decide(values, Promotion(calibration=0.02), error=error, champion=champion)
@@ -82,7 +82,7 @@ def test_probabilities_that_cannot_be_believed_block(champion: str | None) -> No
     assert bad.figures()["calibration_slack"] == pytest.approx(-0.01)
 
 
-def test_a_first_challenger_has_nobody_to_be_guarded_against() -> None:
+def test_a_first_challenger_has_no_guards() -> None:
     values = _values(challenger=0.05, **dict.fromkeys(BASELINES, 0.0))
     assert _decide(values, Promotion(guard={"new_users": 0.0}), champion=None).guards == ()
 
@@ -98,27 +98,27 @@ def test_a_better_challenger_is_promoted_and_the_reasons_carry_the_figures() -> 
     assert f"[{decision.difference.low:+.4f}, {decision.difference.high:+.4f}]" in decision.reasons[2]
 
 
-def test_a_worse_challenger_is_refused() -> None:
+def test_a_worse_challenger_is_rejected() -> None:
     decision = _decide(_values(challenger=-0.05, champion=0.0), Promotion(), seed=1)
     assert not decision.promote
     assert decision.difference.high < 0
-    assert "below the +0.0000 asked for" in decision.reasons[1]
+    assert "below the required +0.0000" in decision.reasons[1]
     assert "it may be worse by more than the margin" in decision.reasons[2]
 
 
-def test_slightly_worse_is_refused_even_inside_the_margin() -> None:
+def test_a_slightly_worse_challenger_is_rejected_even_within_the_margin() -> None:
     decision = _decide(_values(challenger=-0.003, champion=0.0), Promotion(margin=0.02), seed=1)
     assert decision.difference.low > -0.02
     assert not decision.promote
 
 
-def test_a_model_as_good_as_the_champion_takes_over_because_it_is_newer() -> None:
+def test_a_challenger_as_good_as_the_champion_is_promoted() -> None:
     same = _values(challenger=0.0)
     values = pl.concat([same, same.with_columns(scorer=pl.lit("champion"))])
     assert _decide(values, Promotion(), seed=1).promote
 
 
-def test_a_better_mean_with_a_wide_interval_shows_nothing() -> None:
+def test_a_better_mean_with_a_wide_interval_is_rejected() -> None:
     noisy = np.random.default_rng(0).normal(0.005, 0.3, 40)
     values = _values(40, challenger=0.0, champion=0.0).with_columns(
         pl.Series("ndcg@10", np.concatenate([0.5 + noisy - noisy.mean() + 0.01, np.full(40, 0.5)]))
@@ -128,14 +128,14 @@ def test_a_better_mean_with_a_wide_interval_shows_nothing() -> None:
     assert not decision.promote
 
 
-def test_a_demanded_gain_is_demanded() -> None:
+def test_min_gain_is_required() -> None:
     values = _values(challenger=0.02, champion=0.0)
     assert _decide(values, Promotion(min_gain=0.01), seed=1).promote
     assert not _decide(values, Promotion(min_gain=0.03), seed=1).promote
 
 
 @pytest.mark.parametrize("champion", ["champion", None])
-def test_too_few_impressions_decide_nothing(champion: str | None) -> None:
+def test_too_few_impressions_are_not_enough_to_promote(champion: str | None) -> None:
     values = _values(
         MIN_IMPRESSIONS - 1, challenger=0.2, champion=0.0, random=0.0, popularity=0.0, recency=0.0
     )
@@ -144,7 +144,7 @@ def test_too_few_impressions_decide_nothing(champion: str | None) -> None:
     assert decision.reasons[0] == "Only 29 impressions could be evaluated; 30 are needed to decide."
 
 
-def test_unjudged_impressions_do_not_count() -> None:
+def test_skipped_impressions_do_not_count() -> None:
     values = _values(challenger=0.05, champion=0.0).with_columns(
         pl.lit(None, pl.Float64).alias("ndcg@10"), evaluated=False
     )
@@ -162,7 +162,7 @@ def test_the_first_challenger_must_beat_the_best_baseline() -> None:
     assert "best baseline's (popularity)" in bad.reasons[1]
 
 
-def test_models_judged_on_different_impressions_cannot_be_compared() -> None:
+def test_models_evaluated_on_different_impressions_cannot_be_compared() -> None:
     values = _values(challenger=0.05, champion=0.0)
     with pytest.raises(ModelError, match="not the same ones"):
         _decide(
@@ -173,7 +173,7 @@ def test_models_judged_on_different_impressions_cannot_be_compared() -> None:
 
 
 def _single(**slopes: float) -> pl.DataFrame:
-    """Impressions of one candidate under scorers whose scores follow the clicks by their slope."""
+    """Impressions of one candidate; each score follows the clicks with its scorer's slope."""
     random = np.random.default_rng(3)
     clicked = random.random(400) < 0.4
     chance = {name: 1 / (1 + np.exp(-(slope * (2 * clicked - 1) + random.normal(0, 1, 400)))) for name, slope in slopes.items()}  # fmt: skip  # noqa: E501
@@ -191,10 +191,10 @@ def test_impressions_of_one_candidate_are_promoted_by_pooled_auc_and_log_loss() 
     assert "Its log loss is" in better.reasons[3]
     worse = _decide(_single(challenger=0.5, champion=1.5), Promotion())
     assert not worse.promote
-    # The same order with exaggerated probabilities: the AUC cannot tell, the log loss can.
+    # The same order with exaggerated probabilities: AUC is equal, log loss is not.
     same = _single(challenger=1.0, champion=1.0)
-    shouting = pl.col("log_loss") + pl.when(pl.col("scorer") == "challenger").then(0.1).otherwise(0.0)
-    assert not _decide(same.with_columns(shouting), Promotion(margin=0.05)).promote
+    exaggerated = pl.col("log_loss") + pl.when(pl.col("scorer") == "challenger").then(0.1).otherwise(0.0)
+    assert not _decide(same.with_columns(exaggerated), Promotion(margin=0.05)).promote
 
 
 def test_the_first_challenger_on_single_candidates_must_beat_the_best_baseline() -> None:

@@ -12,7 +12,7 @@ RIGHT, WRONG = LABELS, [-label for label in LABELS]
 def evaluated(
     full: list[float], behaviour_only: list[float], labels: list[float] = LABELS
 ) -> EvaluationResult:
-    """Two lists of three."""
+    """Two impressions of three candidates."""
     frame = pl.DataFrame(
         {
             "impression_id": ["a"] * 3 + ["b"] * 3,
@@ -25,7 +25,7 @@ def evaluated(
     return evaluate(frame, ("full", "behaviour_only"), resamples=100)
 
 
-def test_the_gain_is_that_of_the_full_ranker_over_behaviour() -> None:
+def test_the_gain_is_full_minus_behaviour_only() -> None:
     found = gain(evaluated(RIGHT, WRONG), Promotion(), 1)
 
     assert found["auc"] == {"mean": 1.0, "low": 1.0, "high": 1.0}
@@ -34,7 +34,7 @@ def test_the_gain_is_that_of_the_full_ranker_over_behaviour() -> None:
 
 
 def test_the_seed_variance_is_the_mean_and_deviation_over_seeds() -> None:
-    half = [1.0, 0.0, 0.0, 1.0, 0.0, 1.0]  # one list right, one wrong
+    half = [1.0, 0.0, 0.0, 1.0, 0.0, 1.0]  # one impression right, one wrong
 
     found = seed_variance([evaluated(RIGHT, WRONG), evaluated(half, WRONG), evaluated(WRONG, WRONG)])
 
@@ -43,7 +43,7 @@ def test_the_seed_variance_is_the_mean_and_deviation_over_seeds() -> None:
     assert found[GAIN]["auc"]["values"] == [1.0, 0.5, 0.0]
 
 
-def test_where_nothing_was_judged_there_is_no_mean() -> None:
+def test_there_is_no_mean_if_nothing_was_evaluated() -> None:
     nothing = evaluated(RIGHT, WRONG, labels=[0.0] * 6)
 
     found = seed_variance([nothing, evaluated(RIGHT, WRONG)])

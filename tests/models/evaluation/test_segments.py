@@ -1,4 +1,4 @@
-"""Segments of scored lists: which there are, and that they hold the rows that their names say."""
+"""Segments of scored impressions: their names and rows."""
 
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
@@ -14,18 +14,18 @@ _ATTRIBUTES = pl.List(pl.Struct({"name": pl.String, "value": pl.String}))
 
 
 def _scored(sizes: list[int], hours: list[int], values: list[list[tuple[str, str]] | None]) -> pl.DataFrame:
-    """Lists of the given sizes at the given hours; the attributes of the rows go round `values`."""
+    """Impressions of the given sizes and hours; the attributes of rows cycle through `values`."""
     rows = [
-        (f"i{n}", datetime(2026, 1, 5, tzinfo=UTC) + timedelta(hours=hour), place == 0, n == 0)
+        (f"i{n}", datetime(2026, 1, 5, tzinfo=UTC) + timedelta(hours=hour), position == 0, n == 0)
         for n, (size, hour) in enumerate(zip(sizes, hours, strict=True))
-        for place in range(size)
+        for position in range(size)
     ]
     frame = pl.DataFrame(rows, schema=["impression_id", "as_of", "new_item", "new_user"], orient="row")
-    told = [
-        None if found is None else [{"name": name, "value": value} for name, value in found]
-        for found in (values[n % len(values)] for n in range(frame.height))
+    attributes = [
+        None if pairs is None else [{"name": name, "value": value} for name, value in pairs]
+        for pairs in (values[n % len(values)] for n in range(frame.height))
     ]
-    return frame.with_columns(attributes=pl.Series(told, dtype=_ATTRIBUTES))
+    return frame.with_columns(attributes=pl.Series(attributes, dtype=_ATTRIBUTES))
 
 
 def _project(toy: SimpleNamespace, **sections: object) -> Project:
@@ -48,7 +48,7 @@ def test_the_largest_values_of_each_attribute_are_segments_of_their_items(toy: S
     assert [*segments(scored, _project(toy, evaluation={"top_values": 0}))] == ["new_users", "new_items"]
 
 
-def test_a_value_of_one_attribute_is_not_that_of_another(toy: SimpleNamespace) -> None:
+def test_equal_values_of_two_attributes_are_two_segments(toy: SimpleNamespace) -> None:
     scored = _scored([4], [3], [[("category", "x")], [("tags", "x")], [("tags", "x"), ("category", "y")], []])
     found = segments(scored, _project(toy, evaluation={"top_values": 2}))
     assert {name: scored.filter(found[name]).height for name in found if ":" in name} == {
@@ -58,7 +58,7 @@ def test_a_value_of_one_attribute_is_not_that_of_another(toy: SimpleNamespace) -
     }
 
 
-def test_a_guarded_value_is_a_segment_however_small(toy: SimpleNamespace) -> None:
+def test_a_guarded_value_is_always_a_segment(toy: SimpleNamespace) -> None:
     scored = _scored([3], [3], [[("category", "a")], [("category", "a")], [("category", "rare")]])
     guard = {"guard": {"category: rare": 0.1, "category: absent": 0.1}}
     assert "category: rare" in segments(scored, _project(toy, promotion=guard))
@@ -66,7 +66,7 @@ def test_a_guarded_value_is_a_segment_however_small(toy: SimpleNamespace) -> Non
     assert "category: rare" not in segments(scored, _project(toy))
 
 
-def test_bands_of_length_and_hour_part_the_lists(toy: SimpleNamespace) -> None:
+def test_bands_of_length_and_hour_partition_impressions(toy: SimpleNamespace) -> None:
     scored = _scored([5, 6, 20, 60], [0, 5, 6, 23], [None])
     found = segments(scored, _project(toy))
     lengths = {
@@ -90,12 +90,12 @@ def test_bands_of_length_and_hour_part_the_lists(toy: SimpleNamespace) -> None:
     assert {"00–09 h", "18–24 h"} <= set(uneven)
 
 
-def test_a_band_that_holds_every_list_is_no_segment(toy: SimpleNamespace) -> None:
+def test_a_band_with_every_impression_is_not_a_segment(toy: SimpleNamespace) -> None:
     found = segments(_scored([7, 8], [1, 2], [None]), _project(toy))
     assert list(found) == ["new_users", "new_items"]
 
 
-def test_lists_without_rows_have_the_segments_that_need_none(toy: SimpleNamespace) -> None:
+def test_an_empty_frame_has_only_the_segments_of_new_users_and_items(toy: SimpleNamespace) -> None:
     empty = _scored([1], [1], [None]).clear()
     assert list(segments(empty, _project(toy))) == ["new_users", "new_items"]
     assert attribute_values(empty).columns == ["row", "name", "value"]
