@@ -173,7 +173,7 @@ def test_kinds_and_delays_of_events(tmp_path: Path) -> None:
 
 def test_a_long_log_is_sampled_and_its_end_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sampling, "ROWS", 30)
-    monkeypatch.setattr(sampling, "LAST", 10)
+    monkeypatch.setattr(sampling, "TAIL_ROWS", 10)
     found = draft(tmp_path, log__csv=LOG)
     assert "in a sample" in found.text  # the log is not in order of time
     assert guess(found, "slices.end") is None
@@ -187,7 +187,7 @@ def test_a_long_log_is_sampled_and_its_end_is_read(tmp_path: Path, monkeypatch: 
 
 def test_a_long_table_of_items_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sampling, "ROWS", 50)
-    monkeypatch.setattr(sampling, "LAST", 30)
+    monkeypatch.setattr(sampling, "TAIL_ROWS", 30)
     log = "".join(f"u{row % 7},2026-01-05T10:00:{row:02},{900 - row}\n" for row in range(40))
     things = "".join(f"{number},Thing number {number}\n" for number in range(900))
     customers = "".join(f"u{number},Somebody or other\n" for number in range(7))
