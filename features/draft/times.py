@@ -10,7 +10,7 @@ from features.draft.guesses import Guess
 
 _LENGTHS = ("1m", "2m", "5m", "10m", "15m", "30m", "1h", "2h", "3h", "6h", "12h", "1d")
 _MIN_SLICES = 6
-"""Fewest slices of a short log."""
+"""A short log is cut into at least this many slices."""
 _MAX_SLICES = 400
 """Most daily slices; longer logs have weekly ones."""
 _DAY = timedelta(days=1)
