@@ -118,7 +118,7 @@ def _guess_delay(span: Span, known_at: bool) -> Guess:
         value,
         "the log does not say when an interaction became known",
         "low",
-        "How long after a click is it in your log? Features use it only from then on.",
+        "How long after a click does your log have it? Features use it only from then on.",
     )
 
 
