@@ -1,19 +1,19 @@
-"""Columns of an items table, or fields of item events → title, body, time, numbers and attributes."""
+"""Guess title, body, time, numbers and attributes from an items table or fields of item events."""
 
 from collections.abc import Sequence
 
 import polars as pl
 
 from features.draft.columns import Column, mean, repeated
-from features.draft.guesses import Guess, listed
-from features.draft.names import leads, parts, says
+from features.draft.guesses import Guess, join_names
+from features.draft.names import begins_with, parts, suggests
 
-_MOST = 8
-"""Attributes and numbers that are declared at most: each makes columns of its own."""
+_MAX_FIELDS = 8
+"""Most attributes and numbers declared: each adds feature columns."""
 
 
 def guess_items(columns: Sequence[Column], key: str) -> list[Guess]:
-    """`items.title`, `body`, `published_at`, `numeric` and `categorical`; `key` is the column of ids."""
+    """Guess `items.title`, `body`, `published_at`, `numeric` and `categorical`; `key` is the id column."""
     left = [column for column in columns if column.name != key and column.rows]
     guesses: list[Guess] = []
     title = _title(left)
@@ -28,24 +28,24 @@ def guess_items(columns: Sequence[Column], key: str) -> list[Guess]:
             Guess(
                 "items.published_at",
                 published.name,
-                f"{published.name} holds instants",
-                "high" if says(published.name, "published") else "low",
+                f"{published.name} has instants",
+                "high" if suggests(published.name, "published") else "low",
             )
         )
     left = [column for column in left if column.instants is None or column is published]
     attributes, numbers = [c for c in left if _is_attribute(c)], [c for c in left if _is_number(c)]
-    attributes = _without_twins(attributes)
+    attributes = _without_duplicates(attributes)
     if numbers and published is not None:
         numbers = [column for column in numbers if column is not published]
     guesses += _many("items.numeric", "numbers", numbers)
-    unread = [c.name for c in attributes if c.separator not in ("", "|")]
-    attributes = [c for c in attributes if c.name not in unread]
+    unsupported = [c.name for c in attributes if c.separator not in ("", "|")]
+    attributes = [c for c in attributes if c.name not in unsupported]
     guesses += _many("items.categorical", "short values that items share", attributes)
-    if unread:
-        evidence = f"{listed(unread)}: several values in a cell are read where | parts them, or as JSON lists"
-        guesses.append(
-            Guess("items.categorical", None, evidence, "edit", "Write these cells anew to use them.")
+    if unsupported:
+        evidence = (
+            f"{join_names(unsupported)}: several values in a cell must be separated by | or be JSON lists"
         )
+        guesses.append(Guess("items.categorical", None, evidence, "edit", "Convert these cells to use them."))
     return guesses
 
 
@@ -55,12 +55,18 @@ def _title(columns: Sequence[Column]) -> Column | None:
     ]
 
     def fit(column: Column) -> tuple[bool, bool, bool, bool, float]:
-        named, prose = says(column.name, "title"), column.words >= 1.7
-        # A name that repeats is an attribute's (`category_name`); a title mostly does not.
-        own = column.distinct > 0.1 * column.rows
-        exact = 1 if leads(column.name, "title") else 0
-        best = exact - column.length / 10_000 if own else column.distinct
-        return (named and own, prose and own and not says(column.name, "body"), named, prose and own, best)
+        named, prose = suggests(column.name, "title"), column.words >= 1.7
+        # Attributes repeat (`category_name`); titles mostly do not.
+        varied = column.distinct > 0.1 * column.rows
+        exact = 1 if begins_with(column.name, "title") else 0
+        best = exact - column.length / 10_000 if varied else column.distinct
+        return (
+            named and varied,
+            prose and varied and not suggests(column.name, "body"),
+            named,
+            prose and varied,
+            best,
+        )
 
     best = max(texts, key=fit, default=None)
     return best if best is not None and any(fit(best)[:4]) else None
@@ -69,39 +75,39 @@ def _title(columns: Sequence[Column]) -> Column | None:
 def _title_guess(title: Column | None, left: Sequence[Column]) -> Guess:
     if title is None:
         evidence = (
-            f"no column holds a short text of its own for each item, of {listed([c.name for c in left])}"
+            f"no column has a short, distinct text for each item, of {join_names([c.name for c in left])}"
         )
         return Guess("items.title", "", evidence, "low", "Which column, if any, is an item's title?")
-    how = f"{title.words:.1f} words each, {title.distinct:,} different"
+    evidence = f"{title.words:.1f} words each, {title.distinct:,} distinct"
     if title.distinct <= 0.1 * title.rows:
-        return Guess("items.title", title.name, how, "low", "It repeats from item to item: is it a title?")
-    return Guess("items.title", title.name, how, "high" if says(title.name, "title") else "medium")
+        return Guess("items.title", title.name, evidence, "low", "Many items share it: is it a title?")
+    return Guess("items.title", title.name, evidence, "high" if suggests(title.name, "title") else "medium")
 
 
 def _body(columns: Sequence[Column]) -> Column | None:
     texts = [c for c in columns if c.sentences and c.instants is None and not _is_link(c)]
-    texts = [c for c in texts if says(c.name, "body") or (c.words >= 4 and c.distinct > 0.5 * c.rows)]
-    return max(texts, key=lambda c: (says(c.name, "body"), c.length), default=None)
+    texts = [c for c in texts if suggests(c.name, "body") or (c.words >= 4 and c.distinct > 0.5 * c.rows)]
+    return max(texts, key=lambda c: (suggests(c.name, "body"), c.length), default=None)
 
 
 def _body_guess(body: Column | None) -> Guess:
     if body is None:
-        return Guess("items.body", "", "no column holds a longer text", "medium")
+        return Guess("items.body", "", "no column has a longer text", "medium")
     return Guess(
         "items.body",
         body.name,
         f"{body.words:.0f} words each",
-        "high" if says(body.name, "body") else "medium",
+        "high" if suggests(body.name, "body") else "medium",
     )
 
 
 def _published(columns: Sequence[Column]) -> Column | None:
-    times = [c for c in columns if c.instants is not None and not c.forms and not says(c.name, "known")]
-    return max(times, key=lambda c: (says(c.name, "published"), c.filled), default=None)
+    times = [c for c in columns if c.instants is not None and not c.formats and not suggests(c.name, "known")]
+    return max(times, key=lambda c: (suggests(c.name, "published"), c.filled), default=None)
 
 
 def _is_attribute(column: Column) -> bool:
-    """Whether values are short, and most of what items have is shared with other items."""
+    """Whether values are short and shared by items."""
     if column.instants is not None or _is_link(column) or column.distinct < 2 or column.unique:
         return False
     if column.numbers is not None and not _is_code(column):
@@ -112,9 +118,9 @@ def _is_attribute(column: Column) -> bool:
 
 
 def _is_code(column: Column) -> bool:
-    """Whether numbers name something (`product_type_no`, `category`) and few values are shared by all items."""
-    named = _is_identifier(column) or says(column.name, "attribute")
-    return column.whole and named and column.distinct <= max(3, 0.2 * column.rows)
+    """Whether numbers are codes (`product_type_no`, `category`) with few values."""
+    named = _is_identifier(column) or suggests(column.name, "attribute")
+    return column.integral and named and column.distinct <= max(3, 0.2 * column.rows)
 
 
 def _is_number(column: Column) -> bool:
@@ -123,7 +129,7 @@ def _is_number(column: Column) -> bool:
 
 
 def _is_identifier(column: Column) -> bool:
-    return column.whole and any(
+    return column.integral and any(
         part in {"id", "ids", "code", "key", "no", "nr"} for part in parts(column.name)
     )
 
@@ -133,18 +139,17 @@ def _is_link(column: Column) -> bool:
     return mean(links) > 0.5
 
 
-def _without_twins(columns: list[Column]) -> list[Column]:
-    """Without codes (`product_type_no`) that say the same as another column (`product_type_name`)."""
-    kept: list[Column] = []
+def _without_duplicates(columns: list[Column]) -> list[Column]:
+    """Drop codes (`product_type_no`) that duplicate another column (`product_type_name`)."""
+    unique: list[Column] = []
     for column in sorted(columns, key=lambda c: c.numbers is not None):
-        twin = (other for other in kept if _says_the_same(other, column))
-        if next(twin, None) is None:
-            kept.append(column)
-    return [column for column in columns if column in kept]
+        if not any(_is_duplicate(other, column) for other in unique):
+            unique.append(column)
+    return [column for column in columns if column in unique]
 
 
-def _says_the_same(one: Column, other: Column) -> bool:
-    """Whether two columns of single values split the items in the same way."""
+def _is_duplicate(one: Column, other: Column) -> bool:
+    """Whether two columns of single values group the items identically."""
     if one.lists is not None or other.lists is not None or one.distinct != other.distinct:
         return False
     pairs = pl.DataFrame({"one": one.cells, "other": other.cells}).drop_nulls()
@@ -154,14 +159,14 @@ def _says_the_same(one: Column, other: Column) -> bool:
 def _many(key: str, what: str, columns: list[Column]) -> list[Guess]:
     if not columns:
         return []
-    chosen = sorted(columns, key=lambda c: -c.filled)[:_MOST]
+    chosen = sorted(columns, key=lambda c: -c.filled)[:_MAX_FIELDS]
     names = tuple(column.name for column in columns if column in chosen)
-    evidence = f"{what}: " + listed([f"{column.name} ({column.distinct:,} values)" for column in chosen])
+    evidence = f"{what}: " + join_names([f"{column.name} ({column.distinct:,} values)" for column in chosen])
     left = [column.name for column in columns if column not in chosen]
-    reviews = [f"Left out: {listed(left)}."] if left else []
-    totals = [name for name in names if what == "numbers" and says(name, "total")]
+    reviews = [f"Left out: {join_names(left)}."] if left else []
+    totals = [name for name in names if what == "numbers" and suggests(name, "total")]
     if totals:
         reviews.append(
-            f"Take {listed(totals)} out if they are totals of the log's own time: they know the future."
+            f"Remove {join_names(totals)} if they are totals over the log's own period: they leak the future."
         )
     return [Guess(key, names, evidence, "medium", " ".join(reviews))]

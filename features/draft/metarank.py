@@ -1,4 +1,4 @@
-"""Samples of Metarank's JSON lines → the guesses of format "metarank"."""
+"""Guess the project file of a log in Metarank's JSON lines."""
 
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
@@ -9,14 +9,14 @@ import polars as pl
 
 from features.config.slices import parse_duration
 from features.draft.columns import Column, repeated
-from features.draft.guesses import Guess, listed
+from features.draft.guesses import Guess, join_names
 from features.draft.items import guess_items
-from features.draft.sample import read_json_lines, read_tail, spread
+from features.draft.sample import evenly_spaced, read_json_lines, read_tail
 from features.draft.times import (
     guess_attribution,
-    guess_memory,
+    guess_half_lives,
     guess_times,
-    length_of,
+    slice_length,
     span_of,
 )
 from features.errors import SourceError
@@ -26,15 +26,15 @@ from features.sources.items import text_of, texts_of
 
 _EVENTS = ("item", "ranking", "interaction")
 _BLOCKS = 4
-"""Blocks of 16 MB of a file that are looked at."""
+"""Blocks of 16 MB read per file."""
 _ROWS = 8000
-"""Events of each kind of a block that are looked at."""
-_WORTH = {"purchase": 10.0, "buy": 10.0, "order": 10.0, "transaction": 10.0, "cart": 3.0, "add_to_cart": 3.0,
+"""Events of each kind used per block."""
+_GAINS = {"purchase": 10.0, "buy": 10.0, "order": 10.0, "transaction": 10.0, "cart": 3.0, "add_to_cart": 3.0,
           "addtocart": 3.0, "share": 3.0, "like": 2.0, "comment": 2.0, "bookmark": 2.0, "save": 2.0,
           "favorite": 2.0, "follow": 2.0, "click": 1.0, "view": 1.0, "open": 1.0, "read": 1.0, "play": 1.0}  # fmt: skip
 """Gains of common kinds of interaction."""
-_AGAINST = ("dislike", "skip", "hide", "block", "report", "mute", "return", "refund")
-"""Kinds that speak against an item: they have no gain."""
+_NEGATIVE = ("dislike", "skip", "hide", "block", "report", "mute", "return", "refund")
+"""Negative kinds of interaction: they have no gain."""
 
 Event = dict[str, Any]
 
@@ -45,36 +45,36 @@ def is_event(row: Mapping[str, object]) -> bool:
 
 
 def guess_metarank(files: Sequence[Path], path: str | tuple[str, ...]) -> list[Guess]:
-    """Every guess for a log of Metarank's events. `path`: how the project file names the files.
+    """Guess every key for a log of Metarank's events. `path` is `source.path`.
 
-    Raises SourceError where the events have no rankings.
+    Raises SourceError if there are no ranking events.
     """
     events, complete, to_end = _sample(files)
     items, rankings, clicks = (events[kind] for kind in _EVENTS)
     if not rankings:
         raise SourceError(
-            f"{files[0]} holds {len(items):,} item events and no ranking: name the log with the rankings too"
+            f"{files[0]} has {len(items):,} item events and no ranking: name the log with the rankings too"
         )
     at = pl.concat([_instants(rankings), _instants(clicks)])
     span = span_of(at.sort() if _instants(rankings).is_sorted() else at, complete, to_end)
-    arrival = any("known_at" in click or "known_at" in _fields(click) for click in clicks)
+    has_arrival = any("known_at" in click or "known_at" in _fields(click) for click in clicks)
     counts = f"{len(items):,} item, {len(rankings):,} ranking and {len(clicks):,} interaction events"
     return [
         Guess("source.format", "metarank", counts + ("" if complete else " in a sample")),
         Guess("source.path", path, f"{len(files)} file{'s'[: len(files) > 1]} of JSON lines"),
-        *guess_times(span, arrival),
+        *guess_times(span, has_arrival),
         _gains(clicks),
-        guess_attribution(_lags(rankings, clicks), parse_duration(length_of(span))),
+        guess_attribution(_lags(rankings, clicks), parse_duration(slice_length(span))),
         *_item_fields(items),
         *_context(rankings),
-        *guess_memory(span),
+        *guess_half_lives(span),
     ]
 
 
 def _sample(files: Sequence[Path]) -> tuple[dict[str, list[Event]], bool, bool]:
-    """Events of each kind from the beginnings and ends of some files, whether all, and whether the last ones."""
-    found: dict[str, list[Event]] = {kind: [] for kind in _EVENTS}
-    chosen = spread(files)
+    """Events of each kind from the start and end of some files; whether all and whether the last are included."""
+    events: dict[str, list[Event]] = {kind: [] for kind in _EVENTS}
+    chosen = evenly_spaced(files)
     complete, to_end = len(chosen) == len(files), True
     for path in chosen:
         to_end = True
@@ -82,23 +82,23 @@ def _sample(files: Sequence[Path]) -> tuple[dict[str, list[Event]], bool, bool]:
             if number == _BLOCKS:
                 tail = read_tail(path)
                 complete, to_end = False, bool(tail)
-                _sort_out(tail, found)
+                _add_events(tail, events)
                 break
-            complete = _sort_out(block.content, found) and complete
-    return found, complete, to_end
+            complete = _add_events(block.content, events) and complete
+    return events, complete, to_end
 
 
-def _sort_out(content: bytes, found: dict[str, list[Event]]) -> bool:
-    """Add a block's first events of each kind, and its last one, to those found; False where some were left out."""
-    seen = dict.fromkeys(_EVENTS, 0)
+def _add_events(content: bytes, events: dict[str, list[Event]]) -> bool:
+    """Add a block's first events of each kind and its last one to `events`. False if some were left out."""
+    counts = dict.fromkeys(_EVENTS, 0)
     for row in read_json_lines(content):
         kind = row.get("event")
-        if isinstance(kind, str) and kind in seen:
-            seen[kind] += 1
-            if seen[kind] > _ROWS:
-                found[kind].pop()
-            found[kind].append(row)
-    return max(seen.values()) <= _ROWS
+        if isinstance(kind, str) and kind in counts:
+            counts[kind] += 1
+            if counts[kind] > _ROWS:
+                events[kind].pop()
+            events[kind].append(row)
+    return max(counts.values()) <= _ROWS
 
 
 def _instants(events: Sequence[Event]) -> pl.Series:
@@ -117,7 +117,7 @@ def _fields(event: Event) -> dict[str, object]:
 
 
 def _columns(events: Sequence[Event]) -> list[Column]:
-    """The fields of some events as columns: of lists where a value is a list, else of text."""
+    """Fields of events as columns: of lists if any value is a list, else of text."""
     rows = [_fields(event) for event in events]
     columns = []
     for name in dict.fromkeys(name for row in rows for name in row):
@@ -132,38 +132,38 @@ def _columns(events: Sequence[Event]) -> list[Column]:
 
 def _item_fields(items: Sequence[Event]) -> list[Guess]:
     if not items:
-        nothing = "the sample holds no item events: items are known by their ids only"
-        return [Guess("items.title", "", nothing, "low"), Guess("items.body", "", nothing, "low")]
+        evidence = "the sample has no item events: only ids of items are known"
+        return [Guess("items.title", "", evidence, "low"), Guess("items.body", "", evidence, "low")]
     return guess_items(_columns(items), "")
 
 
 def _gains(clicks: Sequence[Event]) -> Guess:
     kinds = pl.Series([str(click.get("type")) for click in clicks], dtype=pl.String).value_counts(sort=True)
-    names = [kind for kind in kinds.to_series(0).head(12) if kind.lower() not in _AGAINST]
+    names = [kind for kind in kinds.to_series(0).head(12) if kind.lower() not in _NEGATIVE]
     if not names:
-        return Guess("labels.gains", {"click": 1.0}, "the sample holds no interactions", "low")
-    gains = {name: _WORTH.get(name.lower(), 1.0) for name in names}
+        return Guess("labels.gains", {"click": 1.0}, "the sample has no interactions", "low")
+    gains = {name: _GAINS.get(name.lower(), 1.0) for name in names}
     if len(gains) > 1 and "view" in gains and "click" in gains:
         gains["view"] = 0.5
-    counted = ", ".join(f"{name} {count:,}" for name, count in kinds.head(12).iter_rows())
+    counts = ", ".join(f"{name} {count:,}" for name, count in kinds.head(12).iter_rows())
     if list(gains) == ["click"]:
-        return Guess("labels.gains", gains, f"interactions: {counted}")
-    review = "How much is each kind worth to you? The numbers are usual ones."
-    return Guess("labels.gains", gains, f"interactions: {counted}", "low", review)
+        return Guess("labels.gains", gains, f"interactions: {counts}")
+    review = "How much is each kind worth to you? These gains are common ones."
+    return Guess("labels.gains", gains, f"interactions: {counts}", "low", review)
 
 
 def _lags(rankings: Sequence[Event], clicks: Sequence[Event]) -> pl.Series | None:
-    """Times between rankings and the interactions that name them."""
+    """Times from rankings to their interactions."""
     ids = pl.Series([text_of(event.get("id")) for event in rankings], dtype=pl.String)
     shown = pl.DataFrame({"id": ids, "shown": _instants(rankings)}).drop_nulls().unique("id")
-    named = pl.Series([text_of(event.get("ranking")) for event in clicks], dtype=pl.String)
-    done = pl.DataFrame({"id": named, "done": _instants(clicks)}).drop_nulls()
-    lags = done.join(shown, on="id").select(pl.col("done") - pl.col("shown")).to_series()
+    ids = pl.Series([text_of(event.get("ranking")) for event in clicks], dtype=pl.String)
+    clicked = pl.DataFrame({"id": ids, "clicked": _instants(clicks)}).drop_nulls()
+    lags = clicked.join(shown, on="id").select(pl.col("clicked") - pl.col("shown")).to_series()
     return lags.filter(lags >= timedelta(0)) if len(lags) else None
 
 
 def _context(rankings: Sequence[Event]) -> list[Guess]:
-    """Fields of rankings with few values; what users typed (`query`) is not one of them."""
+    """Guess the context: fields of rankings with few values, which excludes what users type (`query`)."""
     fitting = [
         column
         for column in _columns(rankings)
@@ -171,13 +171,13 @@ def _context(rankings: Sequence[Event]) -> list[Guess]:
     ]
     if not fitting:
         return []
-    evidence = "fields of rankings with few values: " + listed(
+    evidence = "fields of rankings with few values: " + join_names(
         [f"{c.name} ({c.distinct})" for c in fitting[:4]]
     )
     return [Guess("context.categorical", tuple(c.name for c in fitting[:4]), evidence, "medium")]
 
 
 def holds_events(content: bytes) -> bool:
-    """Whether the first lines of a file are Metarank's events."""
+    """Whether most of a file's first lines are Metarank's events."""
     rows = [row for row, _ in zip(read_json_lines(content), range(50), strict=False)]
     return bool(rows) and sum(map(is_event, rows)) >= 0.5 * len(rows)

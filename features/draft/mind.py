@@ -1,4 +1,4 @@
-"""MIND's folders → the guesses of format "mind", whose columns are known beforehand."""
+"""Guess the project file of a MIND log, whose columns are known."""
 
 from collections.abc import Sequence
 from itertools import islice
@@ -8,19 +8,19 @@ import polars as pl
 
 from features.draft.guesses import Guess
 from features.draft.sample import read_head
-from features.draft.times import guess_memory, guess_times, span_of
+from features.draft.times import guess_half_lives, guess_times, span_of
 from features.errors import SourceError
 from features.sources.files import cut
 
 BEHAVIORS, NEWS = "behaviors.tsv", "news.tsv"
 _BLOCKS = 8
-"""Blocks of 16 MB of a log whose times are read: MIND's logs are in no order."""
+"""Blocks of 16 MB per log whose times are read: MIND's logs are not ordered by time."""
 _TIME = r"^[^\t]*\t[^\t]*\t([^\t]+)\t"
-_FORM = "%m/%d/%Y %I:%M:%S %p"
+_TIME_FORMAT = "%m/%d/%Y %I:%M:%S %p"
 
 
 def guess_mind(folders: Sequence[Path], path: str | tuple[str, ...]) -> list[Guess]:
-    """Every guess for MIND's part folders. `path`: how the project file names them."""
+    """Guess every key for MIND's part folders. `path` is `source.path`."""
     times, complete = _times(folders)
     if not len(times):
         raise SourceError(
@@ -33,10 +33,10 @@ def guess_mind(folders: Sequence[Path], path: str | tuple[str, ...]) -> list[Gue
         *guess_times(span),
         Guess("labels.gains", {"click": 1.0}, "MIND has clicks only"),
         Guess(
-            "labels.attribution", "30m", "a click is dated one second after its impression: any length does"
+            "labels.attribution", "30m", "a click is dated one second after its impression: any window works"
         ),
         *_fields(folders),
-        *guess_memory(span),
+        *guess_half_lives(span),
     ]
 
 
@@ -48,25 +48,29 @@ def _times(folders: Sequence[Path]) -> tuple[pl.Series, bool]:
             lines = pl.Series(block.content.decode(errors="replace").split("\n"))
             texts = lines.str.extract(_TIME).drop_nulls()
             pieces.append(
-                texts.str.to_datetime(_FORM, strict=False, time_unit="us", time_zone="UTC").drop_nulls()
+                texts.str.to_datetime(
+                    _TIME_FORMAT, strict=False, time_unit="us", time_zone="UTC"
+                ).drop_nulls()
             )
         complete = complete and next(blocks, None) is None
     return pl.concat(pieces), complete
 
 
 def _fields(folders: Sequence[Path]) -> list[Guess]:
-    """Which of the fields that MIND's articles can have are filled in."""
+    """Guess the item fields from those that are filled in."""
     lines = [line for folder in folders for line in _head(folder / NEWS)]
     cells = [line.split("\t") for line in lines]
-    filled = [sum(len(row) > place and row[place] not in ("", "[]") for row in cells) for place in range(8)]
-    found = f"of {len(cells):,} articles of the sample"
-    names = [name for name, places in (("category", (1,)), ("subcategory", (2,)), ("entities", (6, 7)))
-             if any(filled[place] for place in places)]  # fmt: skip
-    body = Guess("items.body", "abstract", f"{filled[4]:,} {found} have an abstract")
+    filled = [
+        sum(len(row) > column and row[column] not in ("", "[]") for row in cells) for column in range(8)
+    ]
+    of_sample = f"of {len(cells):,} articles of the sample"
+    names = [name for name, columns in (("category", (1,)), ("subcategory", (2,)), ("entities", (6, 7)))
+             if any(filled[column] for column in columns)]  # fmt: skip
+    body = Guess("items.body", "abstract", f"{filled[4]:,} {of_sample} have an abstract")
     if not filled[4]:
-        body = Guess("items.body", "", f"none {found} has an abstract")
+        body = Guess("items.body", "", f"none {of_sample} has an abstract")
     return [
-        Guess("items.title", "title", f"{filled[3]:,} {found} have a title"),
+        Guess("items.title", "title", f"{filled[3]:,} {of_sample} have a title"),
         body,
         Guess("items.categorical", tuple(names), "the fields of MIND that are filled in"),
     ]

@@ -1,6 +1,6 @@
-"""What a column's name says about its content, in the styles and languages that logs are written in.
+"""What a column's name suggests about its content, in several naming styles and languages.
 
-Names only break ties between columns whose content fits: `columns.py` looks at the content.
+Names only break ties between columns whose content fits (`columns.py`).
 """
 
 import re
@@ -50,24 +50,25 @@ _SUFFIXES = ("ids", "id", "nr", "no", "s", "at", "time")
 
 
 def parts(name: str) -> list[str]:
-    """A name's words in lower case: `userId`, `user_id` and `USER-ID` are `user`, `id`."""
-    apart = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name)
-    return [part for part in re.split(r"[\W_]+", apart.lower()) if part]
+    """Split a name into words in lower case: `userId`, `user_id` and `USER-ID` → `user`, `id`."""
+    snake = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name)
+    return [part for part in re.split(r"[\W_]+", snake.lower()) if part]
 
 
-def says(name: str, role: str) -> bool:
-    """Whether a name has a word of a role, also run together with `id`, `at` and the like (`visitorid`)."""
-    words = _ROLES[role]
-    found = parts(name)
-    if any(part in words for part in found):
+def suggests(name: str, role: str) -> bool:
+    """Whether a name has a word of a role, perhaps with a suffix such as `id` or `at` (`visitorid`)."""
+    words, name_parts = _ROLES[role], parts(name)
+    if any(part in words for part in name_parts):
         return True
     stems = (
-        part.removesuffix(suffix) for part in found for suffix in _SUFFIXES if len(part) > len(suffix) + 2
+        part.removesuffix(suffix)
+        for part in name_parts
+        for suffix in _SUFFIXES
+        if len(part) > len(suffix) + 2
     )
     return any(stem in words for stem in stems)
 
 
-def leads(name: str, role: str) -> bool:
-    """Whether the name is only a word of the role, or begins with one: `title` rather than `title_entities`."""
-    found = parts(name)
-    return bool(found) and found[0] in _ROLES[role]
+def begins_with(name: str, role: str) -> bool:
+    """Whether a name begins with a word of a role."""
+    return next(iter(parts(name)), None) in _ROLES[role]

@@ -1,4 +1,4 @@
-"""Samples of log files: the first and the last rows of a few files of each kind, never a whole log."""
+"""Sample log files: the first and last rows of a few files of each kind."""
 
 import csv
 import io
@@ -17,17 +17,17 @@ from features.sources.files import cut, find
 from features.sources.items import text_of
 
 ROWS = 50_000
-"""Rows of a file that are looked at."""
+"""Rows read per file."""
 HEAD = 1 << 24
-"""Bytes from a file's beginning."""
+"""Bytes read from the start of a file."""
 TAIL = 1 << 18
-"""Bytes from the end of a plain file that is longer."""
-LAST = 1000
-"""Rows from the end of a longer file."""
-MORE = 10
-"""How many times as much of a table of items is looked at, so that the log's ids are found in it."""
+"""Bytes read from the end of a longer plain file."""
+TAIL_ROWS = 1000
+"""Rows used from the end of a longer file."""
+ITEMS_FACTOR = 10
+"""Factor by which samples of items are larger, so that they contain the log's ids."""
 FILES = 6
-"""Files of one kind that are looked into: the first, the last, and some between."""
+"""Files read per kind: the first, the last, and some between."""
 
 _PARQUET = (".parquet", ".pq")
 _JSON = (".jsonl", ".ndjson", ".json")
@@ -38,15 +38,15 @@ _SEPARATORS = ",\t;|"
 
 @dataclass(frozen=True)
 class Sample:
-    """Rows of files that have the same columns: cells of text, or with the types of Parquet."""
+    """Rows of files with the same columns; cells are text, or typed as in Parquet."""
 
     files: tuple[Path, ...]
-    """All files of this kind, looked into or not."""
+    """All files of this kind, read or not."""
     frame: pl.DataFrame
     complete: bool
-    """Whether the frame holds every row of every file."""
+    """Whether the frame has all rows of all files."""
     to_end: bool
-    """Whether the frame holds the last rows of the last file."""
+    """Whether the frame has the last rows of the last file."""
 
     @property
     def size(self) -> int:
@@ -60,45 +60,44 @@ class Sample:
 
 
 def find_files(paths: Sequence[Path]) -> list[Path]:
-    """The log files among and under the paths. Raises SourceError where there are none."""
+    """List the log files among the paths and in folders. Raises SourceError if there are none."""
     return [path for _, path in find(paths, SUFFIXES) if not path.name.startswith((".", "_"))]
 
 
-def take(paths: Sequence[Path], times: int = 1) -> list[Sample]:
-    """One sample for each set of columns among the files, the largest files first.
+def read_samples(paths: Sequence[Path], times: int = 1) -> list[Sample]:
+    """Read one sample for each distinct set of columns, the largest files first.
 
-    `times`: how many times the usual rows and bytes are read.
-
-    Raises SourceError for a file that is neither text nor Parquet, or has no rows.
+    `times` multiplies the rows and bytes that are read. Raises SourceError for a file that is neither text nor
+    Parquet.
     """
     kinds: dict[tuple[str, ...], list[Path]] = {}
     for path in paths:
         kinds.setdefault(tuple(_names(path)), []).append(path)
-    samples = [_take(files, times) for files in kinds.values()]
+    samples = [_sample(files, times) for files in kinds.values()]
     return sorted(samples, key=lambda sample: -sample.size)
 
 
-def spread(files: Sequence[Path], count: int = FILES) -> list[Path]:
-    """The first, the last, and evenly spaced files between."""
+def evenly_spaced(files: Sequence[Path], count: int = FILES) -> list[Path]:
+    """Choose the first, the last, and evenly spaced files between."""
     if len(files) <= count:
         return list(files)
-    return [files[round(place * (len(files) - 1) / (count - 1))] for place in range(count)]
+    return [files[round(n * (len(files) - 1) / (count - 1))] for n in range(count)]
 
 
 def read_head(path: Path, limit: int = HEAD) -> tuple[bytes, bool]:
-    """The first bytes of a plain or gz file, in whole lines, and whether that is all of it."""
-    kept: list[bytes] = []
+    """Read about `limit` bytes of whole lines from the start of a plain or gz file, and whether these are all."""
+    contents: list[bytes] = []
     size = 0
     for block in cut(path, path.name):
-        if kept and size + len(block.content) > limit:
-            return b"\n".join(kept), False
-        kept.append(block.content)
+        if contents and size + len(block.content) > limit:
+            return b"\n".join(contents), False
+        contents.append(block.content)
         size += len(block.content)
-    return b"\n".join(kept), True
+    return b"\n".join(contents), True
 
 
 def read_tail(path: Path) -> bytes:
-    """The last whole lines of a plain file; nothing of a gz, which cannot be read from its end."""
+    """Read the last whole lines of a plain file; empty for a gz, which cannot be read from its end."""
     with path.open("rb") as file:
         if file.read(2) == b"\x1f\x8b":
             return b""
@@ -107,7 +106,7 @@ def read_tail(path: Path) -> bytes:
 
 
 def read_json_lines(content: bytes) -> Iterator[dict[str, Any]]:
-    """The objects of some JSON lines; broken lines are passed over."""
+    """Parse the objects of JSON lines, and ignore broken lines."""
     for line in content.splitlines():
         with suppress(ValueError, RecursionError):
             row = json.loads(line)
@@ -115,39 +114,39 @@ def read_json_lines(content: bytes) -> Iterator[dict[str, Any]]:
                 yield row
 
 
-def _take(files: list[Path], times: int) -> Sample:
-    chosen = spread(files)
-    read = [_read(path, times) for path in chosen]
-    complete = len(chosen) == len(files) and all(whole for _, whole, _ in read)
+def _sample(files: list[Path], times: int) -> Sample:
+    chosen = evenly_spaced(files)
+    parts = [_read(path, times) for path in chosen]
+    complete = len(chosen) == len(files) and all(complete for _, complete, _ in parts)
     try:
-        frame = pl.concat([frame for frame, _, _ in read], how="diagonal_relaxed")
+        frame = pl.concat([frame for frame, _, _ in parts], how="diagonal_relaxed")
     except pl.exceptions.PolarsError as error:
         names = ", ".join(str(path) for path in chosen)
         raise SourceError(f"the same columns have different types in {names}: {error}") from None
-    return Sample(tuple(files), frame, complete, to_end=read[-1][2])
+    return Sample(tuple(files), frame, complete, to_end=parts[-1][2])
 
 
 def _read(path: Path, times: int) -> tuple[pl.DataFrame, bool, bool]:
-    """Rows of a file, whether they are all, and whether the last ones are among them."""
+    """Rows of a file, whether they are complete, and whether they include the last ones."""
     if path.name.lower().endswith(_PARQUET):
         return _read_parquet(path, times)
-    content, whole = read_head(path, HEAD * times)
+    content, complete = read_head(path, HEAD * times)
     is_json = _is_json(content)
     parse = _parse_json if is_json else _parse_csv
     frame = parse(content, ROWS * times)
-    if whole and frame.height < ROWS * times:
+    if complete and frame.height < ROWS * times:
         return frame, True, True
     tail = read_tail(path)
     header = b"" if is_json else content.partition(b"\n")[0] + b"\n"
-    last = parse(header + tail, TAIL).tail(LAST) if tail else frame.clear()
+    last = parse(header + tail, TAIL).tail(TAIL_ROWS) if tail else frame.clear()
     if last.is_empty() or last.columns != frame.columns:
         return frame, False, False
-    # Of a file a little longer than its head, the tail holds rows of the head again.
+    # The head and the tail of a file may overlap.
     return pl.concat([frame, last]).unique(maintain_order=True), False, True
 
 
 def _read_parquet(path: Path, times: int) -> tuple[pl.DataFrame, bool, bool]:
-    """The first and last rows; vectors, bytes and nested structs are left out."""
+    """The first and last rows, without vectors, bytes and nested types."""
     try:
         rows = pl.scan_parquet(path)
         names = [name for name, dtype in rows.collect_schema().items() if _is_readable(dtype)]
@@ -155,7 +154,7 @@ def _read_parquet(path: Path, times: int) -> tuple[pl.DataFrame, bool, bool]:
         if frame.height < ROWS * times:
             return frame, True, True
         height = rows.select(pl.len()).collect().item()
-        last = rows.select(names).slice(max(frame.height, height - LAST)).collect()
+        last = rows.select(names).slice(max(frame.height, height - TAIL_ROWS)).collect()
         return pl.concat([frame, last]), False, True
     except (pl.exceptions.PolarsError, OSError) as error:
         raise SourceError(f"{path} is not a readable Parquet file: {error}") from None
@@ -169,7 +168,7 @@ def _is_readable(dtype: pl.DataType) -> bool:
 
 
 def _names(path: Path) -> list[str]:
-    """A file's columns, from its first bytes."""
+    """Columns of a file; `event` alone for a log of Metarank's events."""
     if path.name.lower().endswith(_PARQUET):
         return _read_parquet(path, 1)[0].columns
     content, _ = read_head(path, 1)
@@ -209,7 +208,7 @@ def _cell(value: Any) -> str | None:
 
 
 def _parse_csv(content: bytes, count: int) -> pl.DataFrame:
-    """Rows of a CSV with a header; a last row that was cut within quotes is left out."""
+    """Parse a CSV with a header, without a last row that was cut inside quotes."""
     text = content.removeprefix(b"\xef\xbb\xbf")
     header = text.partition(b"\n")[0].decode(errors="replace")
     separator = max(_SEPARATORS, key=header.count)
@@ -218,10 +217,10 @@ def _parse_csv(content: bytes, count: int) -> pl.DataFrame:
     reader = csv.reader(io.StringIO(text.decode(errors="replace"), newline=""), delimiter=separator)
     names = next(reader, [])
     rows = [row for _, row in zip(range(count), reader, strict=False) if len(row) == len(names)]
-    whole = [[cell or None for cell in row] for row, _ in pairwise([*rows, []])]
-    return _without_index(pl.DataFrame(whole, schema=dict.fromkeys(names, pl.String), orient="row"))
+    cells = [[cell or None for cell in row] for row, _ in pairwise([*rows, []])]
+    return _without_index(pl.DataFrame(cells, schema=dict.fromkeys(names, pl.String), orient="row"))
 
 
 def _without_index(frame: pl.DataFrame) -> pl.DataFrame:
-    """Without columns that have no name, such as the row numbers that pandas writes."""
+    """Drop unnamed columns, such as the index that pandas writes."""
     return frame.select(name for name in frame.columns if name and not name.startswith("Unnamed:"))

@@ -1,4 +1,4 @@
-"""Guesses → the text of a project file, each key under a comment that says why."""
+"""Guesses → the text of a project file, each key below a comment with its evidence."""
 
 import json
 import re
@@ -12,9 +12,9 @@ _BARE = re.compile(r"^[A-Za-z0-9_-]+$")
 
 
 def write_toml(name: str, guesses: Sequence[Guess]) -> str:
-    """The project file. A guess without a value is a comment in place of its key."""
+    """Write the project file. The key of a guess without a value is commented out."""
     lines = [
-        "# Drafted by momentrank init from a sample of the logs. Read the comments; what is marked EDIT needs you.",
+        "# Drafted by momentrank init from a sample of the logs. Check the comments; complete the keys marked EDIT.",
         f"name = {literal(name)}",
     ]
     for section in _SECTIONS:
@@ -27,28 +27,28 @@ def write_toml(name: str, guesses: Sequence[Guess]) -> str:
 
 
 def literal(value: object) -> str:
-    """A value as TOML."""
+    """Format a value as TOML."""
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, str):
-        # JSON's escapes are TOML's, but for DEL.
+        # TOML shares JSON's escapes, except for DEL.
         return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
     if isinstance(value, datetime):
         return value.strftime("%Y-%m-%dT%H:%M:%SZ")
     if isinstance(value, Mapping):
         pairs = (
-            f"{key if _BARE.match(key) else literal(key)} = {literal(one)}" for key, one in value.items()
+            f"{key if _BARE.match(key) else literal(key)} = {literal(entry)}" for key, entry in value.items()
         )
         return "{ " + ", ".join(pairs) + " }"
     if isinstance(value, Sequence):
-        return "[" + ", ".join(literal(one) for one in value) + "]"
+        return "[" + ", ".join(literal(entry) for entry in value) + "]"
     return repr(value)
 
 
 def _lines(guess: Guess) -> list[str]:
     mark = "EDIT: " if guess.confidence == "edit" else ""
-    sure = "" if guess.confidence in ("edit", "high") else f" ({guess.confidence} confidence)"
-    lines = [f"# {mark}{_plain(guess.evidence)}{sure}"]
+    confidence = "" if guess.confidence in ("edit", "high") else f" ({guess.confidence} confidence)"
+    lines = [f"# {mark}{_plain(guess.evidence)}{confidence}"]
     if guess.review:
         lines.append(f"# {_plain(guess.review)}")
     key = guess.key.rpartition(".")[2]
@@ -58,5 +58,5 @@ def _lines(guess: Guess) -> list[str]:
 
 
 def _plain(text: str) -> str:
-    """Text that may stand in a comment: TOML allows no control characters there."""
+    """Replace control characters, which TOML does not allow in comments."""
     return re.sub(r"[\x00-\x1f\x7f]", " ", text)

@@ -1,4 +1,4 @@
-"""Readers, one per wire format: the only wire-format knowledge. `events.py` evaluates what they read."""
+"""Log readers, one per wire format. `features.events.validation` checks the rows that they return."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -9,7 +9,7 @@ from features.config.project import Project
 from features.errors import SourceError
 from features.sources import jsonl_events, mind, tables
 from features.sources.files import LogFile, find, resolve
-from features.sources.raw import FORGOTTEN, Hide, RawEvents, as_logged, gather, together
+from features.sources.raw import FORGOTTEN, Hide, RawEvents, as_logged, concat_events, gather
 from features.sources.reject_hints import hint
 from features.sources.sampling import Past
 
@@ -17,7 +17,7 @@ __all__ = ["LogFile", "Past", "RawEvents", "chunks", "log_files", "read", "requi
 
 
 def log_files(project: Project, paths: Sequence[Path]) -> list[LogFile]:
-    """What is to be parsed, in order: items tables first. Raises SourceError where a path holds no log."""
+    """List the files to parse, in order: items tables first. Raises SourceError if a path holds no log."""
     if project.source.format == "mind":
         return [mind.files(paths)]
     if project.source.format == "tables":
@@ -28,9 +28,10 @@ def log_files(project: Project, paths: Sequence[Path]) -> list[LogFile]:
 def chunks(
     project: Project, file: LogFile, hide: Hide = as_logged, past: Past | None = None
 ) -> Iterator[RawEvents]:
-    """Parse a file, about `source.chunk_rows` rows and candidates at a time: that many are in memory.
+    """Parse a file in chunks of about `source.chunk_rows` rows and candidates, to bound memory.
 
-    User ids pass through `hide` first. `past`: what lists of shape `interactions` are drawn from.
+    `hide` maps user ids before any other id is built from them. `past` is the pool from which the
+    candidates of shape `interactions` are sampled.
     """
     if project.source.format == "mind":
         pieces = mind.chunks(project, file, hide)
@@ -38,34 +39,34 @@ def chunks(
         pieces = tables.chunks(project, file, hide, past)
     else:
         pieces = jsonl_events.chunks(project, file, hide)
-    kept: list[RawEvents] = []
+    buffered: list[RawEvents] = []
     for piece in pieces:
-        kept.append(piece)
-        if sum(part.size for part in kept) >= project.source.chunk_rows:
-            yield together(kept)
-            kept = []
-    if kept:
-        yield together(kept)
+        buffered.append(piece)
+        if sum(part.size for part in buffered) >= project.source.chunk_rows:
+            yield concat_events(buffered)
+            buffered = []
+    if buffered:
+        yield concat_events(buffered)
 
 
 def read(project: Project, paths: Sequence[Path], hide: Hide = as_logged) -> RawEvents:
-    """All rows of a project's logs at once, where they are few. Raises what `log_files` and `chunks` raise."""
+    """Read small logs at once. Raises what `log_files` and `chunks` raise."""
     past = Past()
     pieces = [chunk for file in log_files(project, paths) for chunk in chunks(project, file, hide, past)]
-    return together(pieces) if pieces else gather()
+    return concat_events(pieces) if pieces else gather()
 
 
 def require_rows(rows: int, rejects: pl.DataFrame, project: Project) -> None:
-    """Raise SourceError where not one of the rows could be read. The message quotes no row: it may be stored."""
+    """Raise SourceError if every row was rejected. The message quotes no row, because it may be stored."""
     if rows > rejects.height or FORGOTTEN in rejects["reason"]:
         return
-    found = "it is empty"
+    problem = "it is empty"
     if rows:
         reason, count = rejects["reason"].value_counts(sort=True).row(0)
         source, line = rejects.filter(reason=reason).select("source", "line").row(0)
-        said = hint(reason, tables=project.source.format == "tables")
-        found = f"{count:,} × {reason}, the first in {source} line {line}. {said}".rstrip()
+        advice = hint(reason, tables=project.source.format == "tables")
+        problem = f"{count:,} × {reason}, the first in {source} line {line}. {advice}".rstrip()
     raise SourceError(
         f'no readable row in the log of format "{project.source.format}" (source.format in the project file): '
-        f"{found}"
+        f"{problem}"
     )

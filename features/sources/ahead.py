@@ -1,4 +1,4 @@
-"""Work on the pieces of a log: on all processors at once, with few pieces in memory at a time."""
+"""Process pieces of a log on all processors, with few pieces in memory at a time."""
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -12,7 +12,7 @@ Result = TypeVar("Result")
 
 
 def work_ahead(work: Callable[[Piece], Result], pieces: Iterable[Piece]) -> Iterator[Result]:
-    """What `work` makes of each piece, in order. Threads serve, for polars works outside Python's lock."""
+    """Apply `work` to each piece in threads (polars releases the GIL) and yield results in order."""
     count = pl.thread_pool_size()
     waiting: deque[Future[Result]] = deque()
     with ThreadPoolExecutor(count) as threads:

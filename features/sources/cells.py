@@ -1,7 +1,4 @@
-"""Cells of a table, of whatever type → text, ids, grades, and lists of text.
-
-Ids are stripped of the blanks around them.
-"""
+"""Cells of a table, of any type → text, ids (stripped), grades, and lists of text."""
 
 import json
 import re
@@ -17,7 +14,7 @@ from features.sources.json_texts import decode_each
 SPACES = r"\s"
 _SIGNS = (",", ";", "|")
 _TRUTH = {"true": 1.0, "t": 1.0, "yes": 1.0, "y": 1.0, "false": 0.0, "f": 0.0, "no": 0.0, "n": 0.0}
-_NOTHING = ("null", "none", "nan")
+_NULLS = ("null", "none", "nan")
 
 _ENTRY = r"""(?:"(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*'|[^\s,"'\[\]{}\\]+)"""
 _BETWEEN = r"(?:\s*,\s*|\s+)"
@@ -25,9 +22,9 @@ _LIST = re.compile(rf"\s*(?:{_ENTRY}(?:{_BETWEEN}{_ENTRY})*)?\s*,?\s*")
 
 
 def read_texts(cells: pl.Series) -> pl.Series:
-    """Each cell as text; whole floats (a column of integers with gaps) without their fraction.
+    """Each cell as text; integral floats (integers in a column with nulls) without their fraction.
 
-    Null for what has no text: NaN, lists, structs, durations.
+    NaN, lists, structs and durations become null.
     """
     if not _has_text(cells.dtype):
         return pl.repeat(None, len(cells), dtype=pl.String, eager=True).alias(cells.name)
@@ -37,7 +34,7 @@ def read_texts(cells: pl.Series) -> pl.Series:
 
 
 def texts_of_bytes(cells: pl.Series) -> pl.Series:
-    """Binary cells (Parquet text without its annotation) as text; null for bytes that are not UTF-8."""
+    """Binary cells (Parquet text without its annotation) as text; null if they are not UTF-8."""
     try:
         return cells.cast(pl.String)
     except pl.exceptions.ComputeError:
@@ -48,12 +45,12 @@ def texts_of_bytes(cells: pl.Series) -> pl.Series:
 
 
 def read_ids(cells: pl.Series) -> pl.Series:
-    """Each cell as an id: its text without the blanks around it."""
+    """Each cell as an id: its stripped text."""
     return read_texts(cells).str.strip_chars()
 
 
 def read_grades(cells: pl.Series) -> pl.Series:
-    """Each cell as a number; 1 and 0 for true, yes, t, y and false, no, f, n. Null for what is no finite number."""
+    """Each cell as a number; 1 and 0 for true, yes, t, y and false, no, f, n. Null unless finite."""
     if cells.dtype.is_numeric() or cells.dtype == pl.Boolean:
         grades = cells.cast(pl.Float64)
     else:
@@ -67,7 +64,7 @@ def read_grades(cells: pl.Series) -> pl.Series:
 
 
 def read_id_lists(cells: pl.Series, separator: str) -> pl.Series:
-    """Lists of ids: as `read_lists`, and from Postgres arrays (`{a,b}`)."""
+    """Lists of ids, as `read_lists` and also from Postgres arrays (`{a,b}`)."""
     if not isinstance(cells.dtype, pl.List | pl.Array):
         texts = read_texts(cells).str.strip_chars()
         array = texts.str.starts_with("{") & texts.str.ends_with("}")
@@ -79,9 +76,9 @@ def read_id_lists(cells: pl.Series, separator: str) -> pl.Series:
 
 
 def read_lists(cells: pl.Series, separator: str) -> pl.Series:
-    r"""Lists of texts: from real lists, bracketed ones, or text parted by `separator` (`\s`: by blanks).
+    r"""Lists of text from list cells, bracketed text, or text split at `separator` (`\s`: at whitespace).
 
-    Bracketed are JSON, and what Python and NumPy print (`['a', 'b']`, `[1 2]`). Null where such a list is broken.
+    Bracketed text is JSON or the output of Python and NumPy (`['a', 'b']`, `[1 2]`). Broken lists become null.
     """
     if isinstance(cells.dtype, pl.Array):
         cells = cells.arr.to_list()
@@ -91,7 +88,7 @@ def read_lists(cells: pl.Series, separator: str) -> pl.Series:
             return pl.repeat(None, len(cells), dtype=TEXTS, eager=True).alias(cells.name)
         return cells.to_frame().select(pl.all().list.eval(_text(pl.element(), inner))).to_series()
     texts = read_texts(cells).str.strip_chars()
-    lists = texts.str.extract_all(r"\S+") if separator == SPACES else _part(texts, separator)
+    lists = texts.str.extract_all(r"\S+") if separator == SPACES else _split(texts, separator)
     bracketed = texts.str.starts_with("[").fill_null(False)
     if not bracketed.any():
         return lists
@@ -101,50 +98,50 @@ def read_lists(cells: pl.Series, separator: str) -> pl.Series:
     return decoded.zip_with(bracketed, lists).alias(cells.name)
 
 
-def read_values(cells: pl.Series, *, parted: bool) -> pl.Series:
-    """A field's values: a cell's own text, or several, where the cell is a list or `parted` by `|` or in JSON."""
-    if parted or isinstance(cells.dtype, pl.List | pl.Array):
+def read_values(cells: pl.Series, *, split: bool) -> pl.Series:
+    """A field's values: the entries of a list cell, with `split` of JSON or of text separated by `|`, else the text."""
+    if split or isinstance(cells.dtype, pl.List | pl.Array):
         return read_lists(cells, "|")
     return read_texts(cells).to_frame().select(pl.concat_list(pl.all())).to_series()
 
 
 def find_separator(source: str, columns: Iterable[pl.Series]) -> str:
-    """What parts the ids of a file's list columns: blanks, or the one sign (`,`, `;` or `|`) in their place.
+    """Find the separator of ids in a file's list columns: whitespace, `,`, `;` or `|`.
 
-    Raises SourceError where signs and blanks are mixed: one id is never read as several, nor a list as one id.
+    Raises SourceError if several occur, so that ids are never split nor lists read as one id.
     """
     texts = [_plain(cells) for cells in columns if not isinstance(cells.dtype, pl.List | pl.Array)]
     text = pl.col("text")
     firsts = {sign: _first(texts, text.str.contains(sign, literal=True)) for sign in _SIGNS}
-    found = {sign: example for sign, example in firsts.items() if example}
-    if not found:
+    present = {sign: example for sign, example in firsts.items() if example}
+    if not present:
         return SPACES
     joined = text.str.replace_all(r"\s*[,;|]\s*", ",")
     spaced = _first(texts, joined.str.contains(SPACES))
-    if len(found) == 1 and spaced is None:
-        return next(iter(found))
-    examples = {repr(sign): example for sign, example in found.items()} | (
+    if len(present) == 1 and spaced is None:
+        return next(iter(present))
+    examples = {repr(sign): example for sign, example in present.items()} | (
         {"blanks": spaced} if spaced else {}
     )
     shown = " and ".join(repr(example[:60]) for example in examples.values())
     raise SourceError(
-        f"{source}: lists are parted by {' and '.join(examples)}, for example {shown}: say which one parts the ids, "
+        f"{source}: lists are separated by {' and '.join(examples)}, for example {shown}: set the ids' separator, "
         'for example source.tables.separator = "," (" " for blanks)'
     )
 
 
 def _plain(cells: pl.Series) -> pl.DataFrame:
-    """Texts of a column that are no bracketed lists."""
+    """Texts of a column that are not bracketed lists."""
     texts = read_texts(cells).str.strip_chars().drop_nulls()
     return texts.filter(~texts.str.contains(r"^[\[{]")).to_frame("text")
 
 
 def _first(columns: Iterable[pl.DataFrame], condition: pl.Expr) -> str | None:
-    """The first text of the columns for which a condition holds."""
+    """The first text in the columns that meets a condition."""
     return next((text for column in columns for text in column.filter(condition).head(1)["text"]), None)
 
 
-def _part(texts: pl.Series, separator: str) -> pl.Series:
+def _split(texts: pl.Series, separator: str) -> pl.Series:
     entries = pl.element().str.strip_chars()
     parts = texts.str.split(separator).to_frame()
     return parts.select(pl.all().list.eval(entries.filter(entries != ""))).to_series()
@@ -152,9 +149,9 @@ def _part(texts: pl.Series, separator: str) -> pl.Series:
 
 def _text(cell: pl.Expr, dtype: DataTypeClass | pl.DataType) -> pl.Expr:
     if dtype.is_float():
-        whole = cell.cast(pl.Int64, strict=False)
-        written = pl.when(cell.is_finite()).then(cell.cast(pl.String))
-        return pl.when(whole == cell).then(whole.cast(pl.String)).otherwise(written)
+        integer = cell.cast(pl.Int64, strict=False)
+        text = pl.when(cell.is_finite()).then(cell.cast(pl.String))
+        return pl.when(integer == cell).then(integer.cast(pl.String)).otherwise(text)
     if isinstance(dtype, pl.Datetime):
         return cell.dt.to_string("%Y-%m-%dT%H:%M:%S%.f" + ("%:z" if dtype.time_zone else ""))
     return cell.cast(pl.String)
@@ -165,17 +162,17 @@ def _has_text(dtype: DataTypeClass | pl.DataType) -> bool:
 
 
 def _read_list(text: str) -> list[str | None] | None:
-    """One bracketed list: JSON, or what Python and NumPy print (which elides long arrays: `...`)."""
+    """Parse one bracketed list: JSON, or the output of Python and NumPy (None if NumPy elided entries: `...`)."""
     try:
         return [text_of(entry) for entry in json.loads(text)]
     except (ValueError, RecursionError):
         inside = text[1:-1]
     if not text.endswith("]") or not _LIST.fullmatch(inside) or "..." in inside:
         return None
-    return [_entry(found) for found in re.findall(_ENTRY, inside)]
+    return [_entry(entry) for entry in re.findall(_ENTRY, inside)]
 
 
-def _entry(found: str) -> str | None:
-    if found[0] in "\"'":
-        return re.sub(r"\\(.)", r"\1", found[1:-1])
-    return None if found.lower() in _NOTHING else found
+def _entry(text: str) -> str | None:
+    if text[0] in "\"'":
+        return re.sub(r"\\(.)", r"\1", text[1:-1])
+    return None if text.lower() in _NULLS else text

@@ -1,4 +1,4 @@
-"""Bytes of a file, gz or not, UTF-8 or UTF-16 → pieces of UTF-8. Memory stays bounded, whatever a gz unpacks to."""
+"""Decode files (plain or gz, UTF-8 or UTF-16) into pieces of UTF-8, in bounded memory even for a gz bomb."""
 
 import codecs
 import zlib
@@ -13,20 +13,20 @@ _GZIP = b"\x1f\x8b"
 _GZIP_WBITS = 31
 _PIECE = 1 << 16
 _UNPACKED = 1 << 20
-"""Bytes that a gz is unpacked to at a time: 64 KB of it may hold 64 MB."""
+"""Bytes unpacked at a time: 64 KB of a gz may unpack to 64 MB."""
 _LARGE = 1 << 28
 MAX_RATIO = 500
-"""How many times its size a gz may unpack to beyond 256 MB; logs reach about 20, and DEFLATE ends at 1,032."""
+"""Largest compression ratio of a gz that unpacks to more than 256 MB; logs reach about 20, DEFLATE at most 1,032."""
 
 
 class BrokenGzip(Exception):
-    """What was read before is sound; nothing after it is."""
+    """A gz is truncated or corrupt. What was read before is valid."""
 
 
 def read_pieces(path: Path, size: int, after: int = 0) -> Iterator[bytes]:
-    """Content of a text file as UTF-8; `size`: bytes of a plain one read at a time, `after`: those skipped.
+    """Read a text file as UTF-8: `size` bytes of a plain file at a time, from byte `after` on.
 
-    Raises BrokenGzip where a gz cannot go on, and SourceError for one that unpacks to more than a log would.
+    Raises BrokenGzip at the first error in a gz, and SourceError for a gz bomb.
     """
     with path.open("rb") as file:
         head = file.read(len(_GZIP))
@@ -36,7 +36,7 @@ def read_pieces(path: Path, size: int, after: int = 0) -> Iterator[bytes]:
 
 
 def _as_utf8(pieces: Iterator[bytes]) -> Iterator[bytes]:
-    """The same text in UTF-8 without a byte-order mark."""
+    """Convert text to UTF-8 without a byte-order mark."""
     head = b""
     for piece in pieces:
         head += piece
@@ -54,7 +54,7 @@ def _as_utf8(pieces: Iterator[bytes]) -> Iterator[bytes]:
 
 
 def _encoding(head: bytes) -> tuple[bytes, str | None]:
-    """The byte-order mark that a text begins with, and its encoding where that is not UTF-8."""
+    """The byte-order mark at the start of a text, and its encoding unless that is UTF-8."""
     for mark, encoding in ((codecs.BOM_UTF16_LE, "utf-16-le"), (codecs.BOM_UTF16_BE, "utf-16-be")):
         if head.startswith(mark):
             return mark, encoding
@@ -81,18 +81,18 @@ def _unzip(file: BinaryIO) -> Iterator[bytes]:
             unpacked += len(piece)
             if unpacked > max(_LARGE, MAX_RATIO * file.tell()):
                 raise SourceError(
-                    f"{file.name} unpacks to more than {MAX_RATIO} times its size, as no log does: "
-                    "if it is one, unpack it"
+                    f"{file.name} unpacks to more than {MAX_RATIO} times its size, which logs do not: "
+                    "if it is a log, unpack it"
                 )
             packed = member.unconsumed_tail
-            # At the file's end zlib may still hold text back.
+            # At the end of the file zlib may still buffer text.
             if not member.eof and not packed and not (packed := file.read(_PIECE)) and not piece:
                 raise BrokenGzip
         packed = _next_member(member.unused_data, file)
 
 
 def _next_member(packed: bytes, file: BinaryIO) -> bytes:
-    """The beginning of the next gz in a file of several, behind the zeros that may stand between them."""
+    """The start of the next gz member, after zero padding."""
     packed = packed.lstrip(b"\0")
     while len(packed) < len(_GZIP) and (more := file.read(_PIECE)):
         packed = (packed + more).lstrip(b"\0")
@@ -102,11 +102,11 @@ def _next_member(packed: bytes, file: BinaryIO) -> bytes:
 
 
 def _salvage(member: "zlib._Decompress", piece: bytes) -> bytes:
-    """What can be decompressed of a piece with an error in it: byte by byte, up to the error."""
-    kept: list[bytes] = []
+    """Decompress a corrupt piece byte by byte, up to the error."""
+    salvaged: list[bytes] = []
     for byte in piece:
         try:
-            kept.append(member.decompress(bytes([byte])))
+            salvaged.append(member.decompress(bytes([byte])))
         except zlib.error:
             break
-    return b"".join(kept)
+    return b"".join(salvaged)

@@ -1,5 +1,6 @@
-"""Files, folders and globs of a log → lines of text. Broken gz tails, bytes that are no text and endless lines are
-rejects.
+"""Files, folders and globs of a log → lines of text.
+
+Truncated gz files, lines that are not UTF-8 and lines that are too long yield rejects.
 """
 
 import glob
@@ -16,25 +17,25 @@ from features.sources.decoding import BrokenGzip, read_pieces
 from features.sources.raw import RAW_LENGTH, SCHEMAS
 
 _BLOCK = 1 << 24
-"""Bytes that are split into lines at a time: what a reader needs beside its result grows with this."""
+"""Bytes that are split into lines at a time; a reader's working memory grows with this."""
 MAX_LINE = 1 << 22
-"""Bytes of the longest line that is read; a longer one is a reject, `line_too_long`."""
+"""Longest line in bytes; a longer one is rejected as `line_too_long`."""
 _SOMETHING = r"[^\s\x1c-\x1f]"
 _ROWS = pl.Schema({"source": pl.String, "line": pl.Int64, "raw": pl.String})
 
 
 @dataclass(frozen=True)
 class LogFile:
-    """What is parsed as one: a file of a log, or of its items; MIND's files, which belong together."""
+    """Files that are parsed together: one file of a log or of its items, or all files of MIND."""
 
     files: tuple[tuple[str, Path], ...]
-    """Source names, as rows and rejects carry them, and where the files are."""
+    """Source names, as in rows and rejects, and paths."""
     items: bool = False
-    """Whether it is a table of items beside the log."""
+    """Whether this is an items table."""
     after: int = 0
-    """Bytes of a log that grew which were parsed before."""
+    """Bytes to skip: of a log that has grown, those parsed before."""
     first: int = 1
-    """Number of the line behind them."""
+    """Number of the first line after them."""
 
     @property
     def source(self) -> str:
@@ -43,62 +44,61 @@ class LogFile:
 
     @property
     def path(self) -> Path:
-        """Where the first file is."""
+        """Path of the first file."""
         return self.files[0][1]
 
 
 @dataclass(frozen=True)
 class Block:
-    """Some megabytes of a file, without the last line's end."""
+    """Some megabytes of a file: whole lines, without the last newline."""
 
     source: str
     first: int
     """Number of the first line, from 1."""
     content: bytes
     problem: str | None = None
-    """Why the content, a piece of one line, is a reject: `truncated_gzip` or `line_too_long`."""
+    """Reject reason if the content is part of one invalid line: `truncated_gzip` or `line_too_long`."""
 
 
 @dataclass(frozen=True)
 class Lines:
-    """`rows`: `source`, `line` (from 1), `raw`, blank lines left out; `rejects`: lines that are no text."""
+    """`rows`: `source`, `line` (from 1), `raw`, without blank lines; `rejects`: invalid lines."""
 
     rows: pl.DataFrame
     rejects: pl.DataFrame
 
 
 def resolve(source_path: str | Path, folders: Iterable[Path]) -> list[Path]:
-    """The path under the first folder that has it; the files that match, sorted, where it is a glob (`logs/*.csv`).
+    """Find a path, or the sorted matches of a glob (`logs/*.csv`), in the first folder that has it.
 
-    Raises SourceError that lists where it was looked for.
+    Raises SourceError with the paths tried.
     """
-    wanted = Path(source_path).expanduser()
-    looked = []
+    relative = Path(source_path).expanduser()
+    tried = []
     for folder in folders:
-        looked.append(folder / wanted)
-        if looked[-1].exists():
-            return [looked[-1]]
-        if glob.has_magic(str(wanted)):
-            found = sorted(glob.glob(str(wanted), root_dir=folder, recursive=True))
-            if found:
-                return [folder / name for name in found]
-    places = "\n".join(f"  {path}" for path in dict.fromkeys(looked)) or "  (no folder was given)"
+        tried.append(folder / relative)
+        if tried[-1].exists():
+            return [tried[-1]]
+        if glob.has_magic(str(relative)):
+            matches = sorted(glob.glob(str(relative), root_dir=folder, recursive=True))
+            if matches:
+                return [folder / name for name in matches]
+    paths = "\n".join(f"  {path}" for path in dict.fromkeys(tried)) or "  (no folder was given)"
     raise SourceError(
-        f"no file or folder {str(source_path)!r}; looked at:\n{places}\n"
-        "Mend source.path in the project file, or point MOMENTRANK_DATA at the folder that holds it."
+        f"no file or folder {str(source_path)!r}; tried:\n{paths}\n"
+        "Correct source.path in the project file, or set MOMENTRANK_DATA to the folder that contains it."
     )
 
 
 def find(paths: Sequence[Path], suffixes: Sequence[str]) -> list[tuple[str, Path]]:
-    """Files with their source names: given files as they are, folders searched through for the suffixes.
+    """List files with their source names: the given files, and those in the given folders with one of the suffixes.
 
-    Hidden files and folders (`.DS_Store`, `._log.csv`) in a folder are left out.
-
-    A source name is the file's path relative to its folder, or to what all paths share if there are several.
-    Raises SourceError for a path that does not exist, a file of another type, or a folder without such files.
+    Hidden files and folders (`.DS_Store`, `._log.csv`) in a folder are left out. A source name is relative to the
+    file's folder, or to the common folder of several paths. Raises SourceError for a path that does not exist, a
+    file of another type, or a folder without such files.
     """
-    known = ", ".join(suffixes)
-    found: list[Path] = []
+    expected = ", ".join(suffixes)
+    files: list[Path] = []
     for path in paths:
         if path.is_dir():
             inside = [
@@ -107,17 +107,17 @@ def find(paths: Sequence[Path], suffixes: Sequence[str]) -> list[tuple[str, Path
                 if p.is_file() and _has_suffix(p, suffixes) and not is_hidden(p.relative_to(path))
             ]
             if not inside:
-                raise SourceError(f"folder {path} holds no log: expected files that end in {known}")
-            found += inside
+                raise SourceError(f"folder {path} holds no log: expected files that end in {expected}")
+            files += inside
         elif not path.exists():
             resolve(path, [Path()])
         elif path.suffix and not _has_suffix(path, suffixes):
-            raise SourceError(f"{path} is of an unknown type: expected a file that ends in {known}")
+            raise SourceError(f"{path} is of an unknown type: expected a file that ends in {expected}")
         else:
-            found.append(path)
+            files.append(path)
     roots = [path if path.is_dir() else path.parent for path in paths]
     root = os.path.commonpath([root.resolve() for root in roots])
-    return [(os.path.relpath(path.resolve(), root), path) for path in dict.fromkeys(found)]
+    return [(os.path.relpath(path.resolve(), root), path) for path in dict.fromkeys(files)]
 
 
 def is_plain_text(path: Path) -> bool:
@@ -127,7 +127,7 @@ def is_plain_text(path: Path) -> bool:
 
 
 def count_lines(path: Path, size: int) -> int | None:
-    """Lines in the first `size` bytes of a file; None where these end inside a line."""
+    """Count lines in the first `size` bytes of a file; None if these end inside a line."""
     lines, piece = 0, b""
     with path.open("rb") as file:
         while size and (read := file.read(min(size, _BLOCK))):
@@ -137,20 +137,19 @@ def count_lines(path: Path, size: int) -> int | None:
 
 
 def is_hidden(path: PurePath) -> bool:
-    """Whether a file, or a folder that it is in, begins with a dot."""
+    """Whether the name of a file or of one of its folders begins with a dot."""
     return any(part.startswith(".") for part in path.parts)
 
 
 def cut(path: Path, source: str, after: int = 0, first: int = 1) -> Iterator[Block]:
-    """A gz or plain file in blocks of whole lines; pieces of lines that are rejects are blocks of their own.
+    """Cut a plain or gz file into blocks of whole lines; each invalid line is a block of its own.
 
-    Of a plain UTF-8 file `after` bytes can be skipped: line `first` begins behind them.
-
-    Memory is bounded by a block and a line: what follows the first MAX_LINE bytes of a line is not kept.
+    `after` bytes of a plain UTF-8 file can be skipped; line `first` begins after them. Memory is bounded by a block
+    and a line: of a line, only the first MAX_LINE bytes are kept.
     """
     problem = None
-    kept: list[bytes] = []
-    size = open_size = 0  # bytes kept, and those of them after the last newline
+    buffered: list[bytes] = []
+    size = open_size = 0  # bytes buffered, and those after the last newline
     skipping = False  # inside a line that is too long
     try:
         for unread in read_pieces(path, _BLOCK, after):
@@ -158,68 +157,68 @@ def cut(path: Path, source: str, after: int = 0, first: int = 1) -> Iterator[Blo
             if skipping:
                 _, newline, piece = unread.partition(b"\n")
                 skipping = not newline
-            kept.append(piece)
+            buffered.append(piece)
             size += len(piece)
             end = piece.rfind(b"\n")
             open_size = len(piece) - end - 1 if end >= 0 else open_size + len(piece)
             if size < _BLOCK and open_size <= MAX_LINE:
                 continue
-            content, newline, rest = b"".join(kept).rpartition(b"\n")
+            content, newline, remainder = b"".join(buffered).rpartition(b"\n")
             if newline:
                 yield from _without_long_lines(Block(source, first, content))
                 first += content.count(b"\n") + 1
             if open_size > MAX_LINE:
-                yield Block(source, first, rest[:RAW_LENGTH], "line_too_long")
+                yield Block(source, first, remainder[:RAW_LENGTH], "line_too_long")
                 first += 1
-                skipping, rest = True, b""
-            kept = [rest]
-            size = open_size = len(rest)
+                skipping, remainder = True, b""
+            buffered = [remainder]
+            size = open_size = len(remainder)
     except BrokenGzip:
         problem = "truncated_gzip"
-    content, newline, rest = b"".join(kept).rpartition(b"\n")
+    content, newline, remainder = b"".join(buffered).rpartition(b"\n")
     if newline:
         yield from _without_long_lines(Block(source, first, content))
         first += content.count(b"\n") + 1
-    if rest or problem:
-        yield Block(source, first, rest, problem)
+    if remainder or problem:
+        yield Block(source, first, remainder, problem)
 
 
 def _without_long_lines(block: Block) -> Iterator[Block]:
-    """A block in pieces, its lines of more than MAX_LINE bytes apart, as rejects."""
-    content, first, start, seen = block.content, block.first, 0, 0
-    while len(content) - seen > MAX_LINE:
-        end = content.rfind(b"\n", seen, seen + MAX_LINE + 1)
+    """Split a block so that each line of more than MAX_LINE bytes is an invalid block of its own."""
+    content, first, start, position = block.content, block.first, 0, 0
+    while len(content) - position > MAX_LINE:
+        end = content.rfind(b"\n", position, position + MAX_LINE + 1)
         if end >= 0:
-            seen = end + 1
+            position = end + 1
             continue
-        if seen > start:
-            yield Block(block.source, first, content[start : seen - 1])
-            first += content.count(b"\n", start, seen)
-        yield Block(block.source, first, content[seen : seen + RAW_LENGTH], "line_too_long")
+        if position > start:
+            yield Block(block.source, first, content[start : position - 1])
+            first += content.count(b"\n", start, position)
+        yield Block(block.source, first, content[position : position + RAW_LENGTH], "line_too_long")
         first += 1
-        end = content.find(b"\n", seen)
+        end = content.find(b"\n", position)
         if end < 0:
             return
-        start = seen = end + 1
+        start = position = end + 1
     yield Block(block.source, first, content[start:]) if start else block
 
 
 def cut_json_lines(path: Path, source: str, after: int = 0, first: int = 1) -> Iterator[Block]:
-    """`cut` a file of JSON lines. Raises SourceError where the file is one JSON array."""
+    """`cut` a file of JSON lines. Raises SourceError if the file is one JSON array."""
     for block in cut(path, source, after, first):
         if block.first == 1 and block.content.lstrip().startswith(b"["):
             raise SourceError(
-                f"{path} is a JSON array, and JSON lines are expected, one object a line: "
-                f"jq -c '.[]' {path.name} > {path.name.partition('.')[0]}.jsonl makes them"
+                f"{path} is a JSON array, but JSON lines are expected, one object a line. Convert it: "
+                f"jq -c '.[]' {path.name} > {path.name.partition('.')[0]}.jsonl"
             )
         yield block
 
 
 def split(block: Block) -> Lines:
-    """The lines of a block.
+    """Split a block into lines.
 
-    The piece of a line before the break of a gz is one reject, `truncated_gzip`; so are a line that is not UTF-8,
-    `invalid_utf8`, and one of more than MAX_LINE bytes, `line_too_long`.
+    Rejects are the last, incomplete line of a broken gz (`truncated_gzip`), lines that are not UTF-8 (`invalid_utf8`)
+    and lines of more than MAX_LINE bytes (`line_too_long`).
     """
     if block.problem:
         return Lines(_ROWS.to_frame(), _rejects(block, block.problem, [(0, block.content)]))
@@ -230,7 +229,7 @@ def split(block: Block) -> Lines:
 
 
 def quote_lines(block: Block, lines: pl.Series) -> pl.DataFrame:
-    """The texts of those of the lines that a block has, `line` and `raw`."""
+    """Read again those of the numbered lines that are in a block: `line`, `raw`."""
     here = lines.filter(lines.is_between(block.first, block.first + block.content.count(b"\n")))
     if here.is_empty():
         return _ROWS.to_frame().select("line", "raw")
@@ -239,15 +238,15 @@ def quote_lines(block: Block, lines: pl.Series) -> pl.DataFrame:
 
 
 def _read_texts(block: Block) -> tuple[pl.DataFrame, list[tuple[int, bytes]]]:
-    """Every line of a block in a column, `raw`; in place of those that are no text, nothing: place and bytes."""
+    """A column `raw` of a block's lines, and the index and bytes of lines that are not UTF-8, which are empty in it."""
     content = block.content
     try:
         return pl.read_lines(io.BytesIO(content), name="raw"), []
     except pl.exceptions.ComputeError:
         lines = content.split(b"\n")
-        bad = [(place, line) for place, line in enumerate(lines) if not _is_text(line)]
-        for place, _ in bad:
-            lines[place] = b""
+        bad = [(index, line) for index, line in enumerate(lines) if not _is_text(line)]
+        for index, _ in bad:
+            lines[index] = b""
         return pl.read_lines(io.BytesIO(b"\n".join(lines)), name="raw"), bad
 
 
@@ -261,8 +260,8 @@ def _is_text(line: bytes) -> bool:
 
 def _rejects(block: Block, reason: str, lines: list[tuple[int, bytes]]) -> pl.DataFrame:
     rows = [
-        (block.source, block.first + place, reason, text.decode(errors="replace"), None)
-        for place, text in lines
+        (block.source, block.first + index, reason, text.decode(errors="replace"), None)
+        for index, text in lines
     ]
     return pl.DataFrame(rows, schema=SCHEMAS["rejects"], orient="row")
 

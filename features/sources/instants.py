@@ -1,9 +1,9 @@
-"""Instants as logs write them → UTC microseconds, vectorised.
+"""Instants of a log → UTC microseconds, vectorised.
 
-Numbers are epochs whose unit is told by their size: below 1e11 seconds, below 1e14 milliseconds, below 1e17
-microseconds, below 1e20 nanoseconds; so every reading but that of small seconds falls between 1973 and 5138.
-Text is such a number or ISO 8601; without an offset it is UTC. So is what databases and Python write in its place:
-`2026-01-06 12:00:00+00`, `… UTC`, `2026/01/06 12:00`. Other forms, such as day-first dates, must be declared.
+Numbers are epochs; their size gives the unit: below 1e11 seconds, below 1e14 milliseconds, below 1e17
+microseconds, below 1e20 nanoseconds, so that all but small seconds fall between 1973 and 5138. Text is such a
+number, ISO 8601 or a variant of it that databases and Python write (`2026-01-06 12:00:00+00`, `… UTC`,
+`2026/01/06 12:00`); without an offset it is UTC. Other formats, such as day-first dates, must be declared.
 """
 
 import polars as pl
@@ -13,7 +13,7 @@ from features.sources.raw import INSTANT
 
 _NUMBER = r"^-?\d+(\.\d+)?([eE][+-]?\d+)?$"
 _ISO = ("%Y-%m-%dT%H:%M:%S%.f%z", "%Y-%m-%dT%H:%M%z", "%Y-%m-%dT%H:%M:%S%.f", "%Y-%m-%dT%H:%M", "%Y-%m-%d")
-_RARE = (
+_VARIANTS = (
     (r"^(\d{4})/(\d\d?)/(\d\d?)", "${1}-${2}-${3}"),
     (r"\s*(?:UTC|GMT|[zZ])$", "+00:00"),
     (r"(:[\d.]+)\s*([+-]\d\d)(?::?(\d\d))?$", "${1}${2}:${3}"),
@@ -21,15 +21,14 @@ _RARE = (
     (r"(:\d\d),(\d+)", "${1}.${2}"),
     (r"\s+", "T"),
 )
-"""What turns the forms of databases and Python into ISO 8601, in this order."""
+"""Replacements that turn the output of databases and Python into ISO 8601, in this order."""
 _YEAR_ONE = -62_135_596_800_000_000
 
 
 def read_instants(values: pl.Series, time_format: str = "") -> pl.Series:
-    """Instants of any column: Datetime, Date, number or text. What is no instant becomes null.
+    """Parse a column of Datetime, Date, numbers or text as instants; invalid values become null.
 
-    `time_format` is a strptime form: text and numbers that fit it are read by it, all others as without it. Raises
-    ProjectError for one that polars cannot use.
+    `time_format` is a strptime format, which is tried first. Raises ProjectError if polars cannot use it.
     """
     if values.dtype in (pl.Categorical, pl.Enum):
         values = values.cast(pl.String, strict=False)
@@ -38,8 +37,10 @@ def read_instants(values: pl.Series, time_format: str = "") -> pl.Series:
         try:
             read = texts.str.to_datetime(time_format, strict=False, time_unit="us", time_zone="UTC")
         except pl.exceptions.ComputeError as error:
-            said = str(error).partition("\n")[0]
-            raise ProjectError(f"source.tables.time_format: {time_format!r} cannot be used: {said}") from None
+            reason = str(error).partition("\n")[0]
+            raise ProjectError(
+                f"source.tables.time_format: {time_format!r} cannot be used: {reason}"
+            ) from None
         return read.zip_with(read.is_not_null(), read_instants(values))
     if isinstance(values.dtype, pl.Datetime):
         naive = values.dtype.time_zone is None
@@ -55,11 +56,11 @@ def read_instants(values: pl.Series, time_format: str = "") -> pl.Series:
 
 
 def _from_text(texts: pl.Series) -> pl.Series:
-    whole = texts.cast(pl.Int64, strict=False)
-    epochs = _from_epoch(whole.cast(pl.Float64))
-    if whole.null_count() == texts.null_count():
+    integers = texts.cast(pl.Int64, strict=False)
+    epochs = _from_epoch(integers.cast(pl.Float64))
+    if integers.null_count() == texts.null_count():
         return epochs
-    return epochs.zip_with(whole.is_not_null(), _from_other_text(texts))
+    return epochs.zip_with(integers.is_not_null(), _from_other_text(texts))
 
 
 def _from_other_text(texts: pl.Series) -> pl.Series:
@@ -71,16 +72,16 @@ def _from_other_text(texts: pl.Series) -> pl.Series:
     plain = pl.col("text").str.replace(" ", "T", literal=True).str.replace("[zZ]$", "+00:00")
     read = _from_iso(written, plain)
     if read.null_count() > written.null_count():
-        other = pl.col("text")
-        for form, iso in _RARE:
-            other = other.str.replace(form, iso)
-        read = read.zip_with(read.is_not_null(), _from_iso(written.set(read.is_not_null(), None), other))
+        variant = pl.col("text")
+        for pattern, iso in _VARIANTS:
+            variant = variant.str.replace(pattern, iso)
+        read = read.zip_with(read.is_not_null(), _from_iso(written.set(read.is_not_null(), None), variant))
     return epochs.zip_with(is_number, read).alias(texts.name)
 
 
 def _from_iso(texts: pl.Series, text: pl.Expr) -> pl.Series:
-    forms = [text.str.to_datetime(form, strict=False, time_unit="us", time_zone="UTC") for form in _ISO]
-    return texts.alias("text").to_frame().select(pl.coalesce(forms))["text"]
+    instants = [text.str.to_datetime(iso, strict=False, time_unit="us", time_zone="UTC") for iso in _ISO]
+    return texts.alias("text").to_frame().select(pl.coalesce(instants))["text"]
 
 
 def _from_epoch(numbers: pl.Series) -> pl.Series:
@@ -96,5 +97,5 @@ def _from_epoch(numbers: pl.Series) -> pl.Series:
         .then(1e-3)
     )
     micros = (pl.col("n") * scale).round().cast(pl.Int64, strict=False)
-    sound = pl.when(micros >= _YEAR_ONE).then(micros).cast(INSTANT)
-    return numbers.alias("n").to_frame().select(sound.alias("n"))["n"].alias(numbers.name)
+    valid = pl.when(micros >= _YEAR_ONE).then(micros).cast(INSTANT)
+    return numbers.alias("n").to_frame().select(valid.alias("n"))["n"].alias(numbers.name)

@@ -1,7 +1,7 @@
 """Metarank's event format: JSON lines of `item`, `ranking` and `interaction` events.
 
-Lines are decoded by polars, thousands at a time; what polars cannot decode is read line by line. Both ways
-give the same rows.
+Polars decodes thousands of lines at a time; lines that it cannot decode are parsed one by one, with the same
+result.
 """
 
 import json
@@ -21,19 +21,19 @@ from features.sources.items import (
     item_rows,
     named_values,
     names_of,
-    only,
     pick_fields,
+    single_value,
     text_of,
     texts_of,
 )
 from features.sources.json_texts import decode
-from features.sources.raw import Hide, RawEvents, absent, as_logged, gather, numbered, refuse
+from features.sources.raw import Hide, RawEvents, absent, as_logged, gather, refuse, with_positions
 
 SUFFIXES = (".jsonl", ".jsonl.gz", ".ndjson", ".ndjson.gz", ".json", ".json.gz")
 
 _TEXTS = ("event", "id", "item", "user", "session", "ranking", "type", "timestamp", "known_at", "value")
 _EITHER = ("known_at", "value")
-"""Keys of an interaction that may stand among its fields instead."""
+"""Keys of an interaction that may be fields instead."""
 _WIRE = pl.Struct(
     {
         **dict.fromkeys(_TEXTS, pl.String),
@@ -43,20 +43,19 @@ _WIRE = pl.Struct(
 )
 _PLACE = pl.Schema({"source": pl.String, "line": pl.Int64, "raw": pl.String})
 _QUOTED = pl.lit(None, pl.String)
-"""In place of a kept row's text, which is quoted when it is asked for."""
+"""Texts of valid rows are not kept: `quote_lines` reads them again."""
 _ROW = pl.Schema({**_PLACE, **_WIRE.to_schema(), "problem": pl.String})
 
 
 def chunks(project: Project, file: LogFile, hide: Hide = as_logged) -> Iterator[RawEvents]:
-    """Read the events of a file, a block at a time. Each line becomes one item, impression, interaction or reject.
+    """Read events one block at a time. Each line becomes one item, impression, interaction or reject.
 
-    An interaction whose value is no finite number has none; it is known at its `known_at` (a key or a
-    field), else `source.known_after` after it happened.
-    A field's value may be a list; where one value is wanted, a list of one is that value.
+    An interaction's value is null unless it is a finite number. It is known at its `known_at` (a key or a field),
+    else `source.known_after` after it happened. Where a field must have one value, a list of one is accepted.
     Raises SourceError for a JSON array.
     """
     blocks = cut_json_lines(file.path, file.source, file.after, file.first)
-    return work_ahead(partial(_sort_out, project, hide), blocks)
+    return work_ahead(partial(_parse_block, project, hide), blocks)
 
 
 def read_lines(project: Project, content: bytes, source: str, hide: Hide = as_logged) -> RawEvents:
@@ -65,7 +64,7 @@ def read_lines(project: Project, content: bytes, source: str, hide: Hide = as_lo
 
 
 def _read_rows(lines: pl.DataFrame) -> pl.DataFrame:
-    """Lines with what is in them, in the columns of `_ROW`; `problem` says why nothing is."""
+    """Parse lines into the columns of `_ROW`; `problem` is the reject reason of lines that are no event."""
     values, read = decode(lines["raw"], _WIRE)
     decoded = lines.filter(read).hstack(values.struct.unnest().get_columns())
     decoded = decoded.with_columns(problem=pl.lit(None, pl.String)).select(_ROW.names())
@@ -73,7 +72,7 @@ def _read_rows(lines: pl.DataFrame) -> pl.DataFrame:
 
 
 def _parse(lines: pl.DataFrame) -> pl.DataFrame:
-    """Read lines one by one."""
+    """Parse lines one by one."""
     rows: list[tuple[Any, ...]] = []
     for source, line, raw in lines.iter_rows():
         event, problem = _load(raw)
@@ -81,7 +80,7 @@ def _parse(lines: pl.DataFrame) -> pl.DataFrame:
         if problem is None:
             wrong = (name for name in _TEXTS if isinstance(event.get(name), list | dict))
             problem = next((f"bad_field:{name}" for name in wrong), None)
-        items, problem = _shown(event, problem)
+        items, problem = _items(event, problem)
         texts = [text_of(event.get(name)) for name in _TEXTS]
         rows.append((source, line, raw, *texts, items, fields, problem))
     return pl.DataFrame(rows, schema=_ROW, orient="row")
@@ -89,7 +88,7 @@ def _parse(lines: pl.DataFrame) -> pl.DataFrame:
 
 def _load(raw: str) -> tuple[dict[str, Any], str | None]:
     try:
-        # Of a key that is there twice, polars takes the first.
+        # Like polars, use the first value of a duplicate key.
         event = json.loads(
             raw, parse_constant=_refuse_constant, object_pairs_hook=lambda pairs: dict(reversed(pairs))
         )
@@ -114,7 +113,7 @@ def _fields(event: dict[str, Any], problem: str | None) -> tuple[list[dict[str, 
     return [{"name": name, "value": value} for name, value in named], None
 
 
-def _shown(event: dict[str, Any], problem: str | None) -> tuple[list[dict[str, Any]] | None, str | None]:
+def _items(event: dict[str, Any], problem: str | None) -> tuple[list[dict[str, Any]] | None, str | None]:
     items = event.get("items")
     if problem is not None or items is None or event.get("event") != "ranking":
         return None, problem
@@ -126,12 +125,12 @@ def _shown(event: dict[str, Any], problem: str | None) -> tuple[list[dict[str, A
     return [{"id": text_of(item_id)} for item_id in ids], None
 
 
-def _sort_out(project: Project, hide: Hide, block: Block) -> RawEvents:
-    """A block's lines → items, impressions, interactions, and rejects for what no table can hold."""
+def _parse_block(project: Project, hide: Hide, block: Block) -> RawEvents:
+    """A block's lines → items, impressions, interactions and rejects."""
     lines = split(block)
-    rows, refused = _split_rejects(_read_rows(lines.rows))
+    rows, invalid = _split_rejects(_read_rows(lines.rows))
     rows = rows.with_columns(hide(rows["user"]))
-    interactions, unclear = _interactions(_of(rows, "interaction"), project)
+    interactions, ambiguous = _interactions(_of(rows, "interaction"), project)
     impressions = _impressions(_of(rows, "ranking"), project.context.categorical)
     items = (
         _of(rows, "item")
@@ -139,13 +138,13 @@ def _sort_out(project: Project, hide: Hide, block: Block) -> RawEvents:
         .collect()
     )
     described = items.hstack(pick_fields(items["fields"], names_of(project.items)))
-    rejects = [lines.rejects, refused, unclear]
+    rejects = [lines.rejects, invalid, ambiguous]
     quotes = [(block.source, partial(quote_lines, block))]
     return gather([item_rows(described, project.items)], [impressions], [interactions], rejects, quotes)
 
 
 def _split_rejects(rows: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """Rows with their instant, `at`, and those that are no event of ours."""
+    """Valid rows with their instant, `at`, and rejects."""
     event, problem = pl.col("event"), pl.col("problem")
     return refuse(
         rows.with_columns(read_instants(rows["timestamp"]).alias("at")),
@@ -173,23 +172,23 @@ def _impressions(rankings: pl.LazyFrame, context: Sequence[str]) -> pl.DataFrame
         user_id="user",
         shown_at="at",
         session_id="session",
-        candidates=numbered(pl.col("items").list.eval(pl.element().struct.field("id"))),
+        candidates=with_positions(pl.col("items").list.eval(pl.element().struct.field("id"))),
     ).collect()
     return rows.hstack(pick_fields(rows["fields"], context)).with_columns(context=named_values(context))
 
 
 def _interactions(rows: pl.LazyFrame, project: Project) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """Interactions, and those whose value or arrival cannot be read. Both may be a key or a field."""
-    done = rows.select(*_PLACE, *_TEXTS, "fields", "at").collect()
-    done = done.hstack(pick_fields(done["fields"], _EITHER))
-    done = done.with_columns(pl.coalesce(name, only(name)) for name in _EITHER)
-    known = read_instants(done["known_at"])
+    """Interactions, and rejects whose value or `known_at` is invalid. Each may be a key or a field."""
+    events = rows.select(*_PLACE, *_TEXTS, "fields", "at").collect()
+    events = events.hstack(pick_fields(events["fields"], _EITHER))
+    events = events.with_columns(pl.coalesce(name, single_value(name)) for name in _EITHER)
+    known = read_instants(events["known_at"])
     several = [pl.col(name).is_null() & (pl.col(FIELD + name).list.len() != 1) for name in _EITHER]
     value = pl.col("value").cast(pl.Float64, strict=False)
     kept, rejects = refuse(
-        done.with_columns(known=known),
+        events.with_columns(known=known),
         [
-            *((f"bad_field:{name}", unclear) for name, unclear in zip(_EITHER, several, strict=True)),
+            *((f"bad_field:{name}", condition) for name, condition in zip(_EITHER, several, strict=True)),
             ("bad_timestamp:known_at", pl.col("known").is_null() & ~absent("known_at")),
         ],
         at="at",

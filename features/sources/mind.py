@@ -1,10 +1,10 @@
 """Microsoft's MIND: `behaviors.tsv` and `news.tsv`, in one part folder or several (train, dev, test).
 
-MIND says when a list was shown, not when it was clicked: a click happens one second after its list was shown.
-The clicked history beside a user's first list has no times either: its clicks are spread over the time just
-before that list, a second apart (closer, where the first slice began less than that long before), and belong
-to no impression. In the test part candidates carry no `-0`/`-1`: they were shown, nothing is known of clicks.
-Articles have no dates: they are known before everything.
+MIND dates impressions but not clicks: each click is dated one second after its impression. The click history
+beside a user's first impression has no times either: its clicks are dated one second apart, ending just before
+that impression (closer together if the first slice starts too late for that), and belong to no impression.
+Candidates of the test part have no `-0`/`-1` label, so they have no clicks. Articles have no dates: they are
+known before the first slice.
 """
 
 import json
@@ -20,7 +20,7 @@ from features.config.project import Project
 from features.errors import SourceError
 from features.sources.ahead import work_ahead
 from features.sources.files import Block, LogFile, cut, find, split
-from features.sources.items import FIELD, TEXTS, before_everything, item_rows, text_of
+from features.sources.items import FIELD, TEXTS, before_first_slice, item_rows, text_of
 from features.sources.json_texts import decode_each
 from features.sources.raw import (
     INSTANT,
@@ -28,14 +28,14 @@ from features.sources.raw import (
     RawEvents,
     absent,
     as_logged,
+    empty_context,
     gather,
-    no_context,
-    numbered,
     refuse,
+    with_positions,
 )
 
 CLICK_DELAY = timedelta(seconds=1)
-"""From a list shown to its clicks: MIND has no click times."""
+"""Time from an impression to its clicks, which MIND does not date."""
 
 _BEHAVIORS, _NEWS = "behaviors.tsv", "news.tsv"
 _NEWS_COLUMNS = (
@@ -53,17 +53,17 @@ _TIME = "%m/%d/%Y %I:%M:%S %p"
 
 
 def files(paths: Sequence[Path]) -> LogFile:
-    """The parts under the given folders. Raises SourceError where there is no `behaviors.tsv`."""
-    found = find(paths, (_BEHAVIORS, _NEWS))
-    if not any(path.name == _BEHAVIORS for _, path in found):
+    """Find the files of all parts under the folders, `news.tsv` first. Raises SourceError without a `behaviors.tsv`."""
+    parts = find(paths, (_BEHAVIORS, _NEWS))
+    if not any(path.name == _BEHAVIORS for _, path in parts):
         raise SourceError(f"no {_BEHAVIORS} under {', '.join(map(str, paths))}: expected MIND's part folders")
-    return LogFile(tuple(sorted(found, key=lambda file: file[1].name == _BEHAVIORS)))
+    return LogFile(tuple(sorted(parts, key=lambda file: file[1].name == _BEHAVIORS)))
 
 
 def chunks(project: Project, parts: LogFile, hide: Hide = as_logged) -> Iterator[RawEvents]:
-    """Read the parts, a block at a time; the clicked histories, once all lists were read, come last.
+    """Read the parts one block at a time. Click histories come last, once all impressions are read.
 
-    Impression ids repeat between parts: with more than one they are prefixed with the part folder's name.
+    Impression ids repeat between parts: with several parts, the folder's name is their prefix.
     An item's fields are `category`, `subcategory`, `title`, `abstract`, `url` and `entities` (labels).
     """
     behaviors = [path for _, path in parts.files if path.name == _BEHAVIORS]
@@ -75,31 +75,31 @@ def chunks(project: Project, parts: LogFile, hide: Hide = as_logged) -> Iterator
             continue
         name = path.resolve().parent.name
         part = str(Path(source).parent) if names.count(name) > 1 else name
-        read = partial(_lists, f"{part}/" if len(names) > 1 else "", hide)
+        read = partial(_read_impressions, f"{part}/" if len(names) > 1 else "", hide)
         for shown, rejects in work_ahead(read, cut(path, source)):
             impressions = shown.with_columns(
-                no_context(), session_id=pl.lit(None), candidates=numbered(pl.col("items"))
+                empty_context(), session_id=pl.lit(None), candidates=with_positions(pl.col("items"))
             )
             yield gather([], [impressions], [_clicks(shown, project)], rejects)
-            first = _first_lists(shown if first is None else pl.concat([first, shown]))
+            first = _first_impressions(shown if first is None else pl.concat([first, shown]))
     if first is not None:
         yield gather(interactions=[_histories(first, project)])
 
 
 def _columns(block: Block, count: int) -> tuple[pl.DataFrame, list[pl.DataFrame]]:
-    """Lines of a TSV file split into `cells`; those with another number of cells are rejected."""
+    """Split lines of a TSV file into `cells`, and reject those that do not have `count` cells."""
     lines = split(block)
     cells = lines.rows.with_columns(pl.col("raw").str.split("\t").alias("cells"))
-    found = pl.col("cells").list.len()
+    width = pl.col("cells").list.len()
     kept, broken = refuse(
         cells,
-        [(pl.concat_str(pl.lit("broken_row:"), found, pl.lit(f" columns, not {count}")), found != count)],
+        [(pl.concat_str(pl.lit("broken_row:"), width, pl.lit(f" columns, not {count}")), width != count)],
     )
     return kept, [lines.rejects, broken]
 
 
-def _lists(prefix: str, hide: Hide, block: Block) -> tuple[pl.DataFrame, list[pl.DataFrame]]:
-    """Lists shown: `impression_id, user_id, shown_at, history, items, taken` (lists of ids) and the place."""
+def _read_impressions(prefix: str, hide: Hide, block: Block) -> tuple[pl.DataFrame, list[pl.DataFrame]]:
+    """Impressions: `source, line, raw, impression_id, user_id, shown_at` and id lists `history, items, clicked`."""
     rows, rejects = _columns(block, 5)
     cell = [pl.col("cells").list.get(i).str.strip_chars() for i in range(5)]
     shown_at = cell[2].str.to_datetime(_TIME, strict=False, time_unit="us", time_zone="UTC")
@@ -123,9 +123,9 @@ def _lists(prefix: str, hide: Hide, block: Block) -> tuple[pl.DataFrame, list[pl
         ],
         at="shown_at",
     )
-    taken = tokens.eval(pl.element().filter(pl.element().str.ends_with("-1")))
+    clicked = tokens.eval(pl.element().filter(pl.element().str.ends_with("-1")))
     without_label = pl.element().str.replace("-[01]$", "")
-    lists = kept.select(
+    impressions = kept.select(
         "source",
         "line",
         "raw",
@@ -134,22 +134,22 @@ def _lists(prefix: str, hide: Hide, block: Block) -> tuple[pl.DataFrame, list[pl
         "history",
         impression_id=pl.lit(prefix) + pl.col("impression_id"),
         items=tokens.eval(without_label),
-        taken=taken.list.eval(without_label).list.unique(maintain_order=True),
+        clicked=clicked.list.eval(without_label).list.unique(maintain_order=True),
     )
-    return lists, [*rejects, broken]
+    return impressions, [*rejects, broken]
 
 
 def _clicks(shown: pl.DataFrame, project: Project) -> pl.DataFrame:
-    taken = shown.filter(pl.col("taken").list.len() > 0).explode("taken")
+    clicks = shown.filter(pl.col("clicked").list.len() > 0).explode("clicked")
     happened_at = pl.col("shown_at") + CLICK_DELAY
-    return taken.select(
+    return clicks.select(
         "source",
         "line",
         "impression_id",
         "user_id",
-        raw="taken",
-        interaction_id=pl.concat_str("impression_id", "taken", separator="/"),
-        item_id="taken",
+        raw="clicked",
+        interaction_id=pl.concat_str("impression_id", "clicked", separator="/"),
+        item_id="clicked",
         kind=pl.lit("click"),
         value=pl.lit(None),
         happened_at=happened_at,
@@ -157,13 +157,13 @@ def _clicks(shown: pl.DataFrame, project: Project) -> pl.DataFrame:
     )
 
 
-def _first_lists(shown: pl.DataFrame) -> pl.DataFrame:
-    """Each user's first list."""
+def _first_impressions(shown: pl.DataFrame) -> pl.DataFrame:
+    """Each user's first impression."""
     return shown.sort("shown_at", "source", "line").unique("user_id", keep="first", maintain_order=True)
 
 
 def _histories(first: pl.DataFrame, project: Project) -> pl.DataFrame:
-    """The history beside each user's first list: the k-th of n clicks stands n − k + 1 steps before it."""
+    """Clicks of the history beside each user's first impression: the k-th of n is n − k + 1 steps before it."""
     first = first.filter(pl.col("history").list.len() > 0).with_columns(
         n=pl.col("history").list.len().cast(pl.Int64),
         room=(pl.col("shown_at") - project.slices.start).dt.total_microseconds(),
@@ -203,13 +203,13 @@ def _news(project: Project, block: Block) -> RawEvents:
         labels.alias(FIELD + "entities"),
         *(values.alias(FIELD + name) for name, values in fields.items()),
         item_id=cells["item_id"],
-        known_at=pl.lit(before_everything(project)).cast(INSTANT),
+        known_at=pl.lit(before_first_slice(project)).cast(INSTANT),
     )
     return gather([item_rows(rows, project.items)], rejects=rejects)
 
 
 def _labels(cells: pl.Series) -> pl.Series:
-    """Labels of the entities in JSON cells; a cell that is no such JSON has none."""
+    """Entity labels in JSON cells; none for a cell that is not a JSON array."""
     entities = decode_each(cells.set(cells == "", None), _ENTITIES, _read_entities)
     labels = pl.col("entities").list.eval(pl.element().struct.field("Label")).fill_null([])
     return pl.DataFrame({"entities": entities}).select(labels).to_series()
@@ -217,7 +217,7 @@ def _labels(cells: pl.Series) -> pl.Series:
 
 def _read_entities(cell: str) -> list[dict[str, Any]] | None:
     try:
-        found = json.loads(cell)
+        entities = json.loads(cell)
     except ValueError:
         return None
-    return [{"Label": text_of(entity.get("Label"))} for entity in found if isinstance(entity, dict)]
+    return [{"Label": text_of(entity.get("Label"))} for entity in entities if isinstance(entity, dict)]

@@ -1,4 +1,4 @@
-"""What a reader hands over: rows in the project's words, not yet evaluated, each with the place it came from."""
+"""What readers return: unchecked rows in the columns of the schemas, each with its source file and line."""
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -8,9 +8,9 @@ import polars as pl
 from features import schemas
 
 RAW_LENGTH = 4000
-"""Characters of a row that are kept beside it."""
+"""Characters of a row's text that a reject quotes."""
 FORGOTTEN = "forgotten_person"
-"""Reason of the rows of people who were forgotten; nothing of such a row is kept but its place."""
+"""Reject reason for rows of erased users; only source and line of such a row are kept."""
 
 INSTANT = pl.Datetime("us", "UTC")
 PLACE = pl.Schema({"source": pl.String, "line": pl.Int64, "raw": pl.String})
@@ -22,18 +22,17 @@ SCHEMAS = {
 }
 
 Rule = tuple[str | pl.Expr, pl.Expr]
-"""A reason (or the expression that names it), and the condition under which a row is refused for it."""
-
+"""A reject reason (or an expression for it), and the condition under which a row is rejected."""
 
 Hide = Callable[[pl.Series], pl.Series]
-"""User ids of a log → the ids to keep. Readers call it before they build any other id from a user's."""
+"""Maps user ids of a log to the ids to store. Readers call it before they build other ids from user ids."""
 
 Quote = tuple[str, Callable[[pl.Series], pl.DataFrame]]
-"""A source, and what makes `line`, `raw` of line numbers: those of the rows that it holds, as they came."""
+"""A source, and a function that reads rows again: line numbers → `line`, `raw`."""
 
 
 def as_logged(users: pl.Series) -> pl.Series:
-    """Keep user ids as the log has them."""
+    """Return user ids unchanged."""
     return users
 
 
@@ -41,9 +40,8 @@ def as_logged(users: pl.Series) -> pl.Series:
 class RawEvents:
     """Rows as read: the columns of the schemas, any of which may be null, plus `source`, `line`, `raw`.
 
-    `rejects` are the rows that no table could hold (broken text, an instant that is none), with `at`: the
-    row's own time where it is readable. Where `raw` is null, one of `quotes` has it: texts of rows that are
-    kept would only take up memory.
+    `rejects` are the rows that fit no table (broken text, an invalid instant), with `at`, the row's own time if
+    it is readable. To save memory, `raw` may be null; then one of `quotes` reads it again.
     """
 
     items: pl.DataFrame
@@ -60,25 +58,24 @@ class RawEvents:
 
     @property
     def size(self) -> int:
-        """Rows in all four tables, and the candidates of lists: what memory grows with."""
+        """Rows in all four tables, and candidates of impressions: what memory grows with."""
         return self.height + int(self.impressions["candidates"].list.len().sum())
 
     def quote(self, rejects: pl.DataFrame) -> pl.DataFrame:
-        """The same rejects with their `raw`, cut at 4,000 characters."""
-        wanted = rejects.filter(pl.col("raw").is_null()).group_by("source").agg(pl.col("line").unique())
-        lines = dict(wanted.iter_rows())
-        found = [
+        """Fill in the `raw` of rejects, cut at 4,000 characters."""
+        missing = rejects.filter(pl.col("raw").is_null()).group_by("source").agg(pl.col("line").unique())
+        lines = dict(missing.iter_rows())
+        texts = [
             quote(pl.Series("line", lines[source], pl.Int64)).select(
                 pl.lit(source).alias("source"), "line", quoted="raw"
             )
             for source, quote in self.quotes
             if source in lines
         ]
-        if found:
-            quoted = pl.concat(found)
-            rejects = rejects.join(quoted, on=["source", "line"], how="left", maintain_order="left")
+        if texts:
+            rejects = rejects.join(pl.concat(texts), on=["source", "line"], how="left", maintain_order="left")
             rejects = rejects.with_columns(pl.coalesce("raw", "quoted").alias("raw")).drop("quoted")
-        # A file may have been replaced since.
+        # The file may have been replaced since.
         return rejects.with_columns(pl.col("raw").fill_null("").str.head(RAW_LENGTH))
 
 
@@ -89,7 +86,7 @@ def gather(
     rejects: Sequence[pl.DataFrame] = (),
     quotes: Sequence[Quote] = (),
 ) -> RawEvents:
-    """Put a reader's pieces together: known columns in known order."""
+    """Concatenate a reader's tables and select the columns of the schemas."""
     return RawEvents(
         items=_stack("items", items),
         impressions=_stack("impressions", impressions),
@@ -99,8 +96,8 @@ def gather(
     )
 
 
-def together(pieces: Sequence[RawEvents]) -> RawEvents:
-    """Several pieces as one."""
+def concat_events(pieces: Sequence[RawEvents]) -> RawEvents:
+    """Concatenate the tables of several pieces."""
     if len(pieces) == 1:
         return pieces[0]
     return gather(
@@ -115,10 +112,10 @@ def together(pieces: Sequence[RawEvents]) -> RawEvents:
 def refuse(
     frame: pl.DataFrame, rules: Iterable[Rule], at: str | None = None
 ) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """Split a frame (with `source`, `line`, `raw`) into the rows that break no rule and the rejects.
+    """Split a frame (with `source`, `line`, `raw`) into valid rows and rejects.
 
-    A rejected row carries the reason of the first rule it breaks and, from the column `at`, its time.
-    A condition that is null (it could not be decided) does not refuse.
+    A reject has the reason of the first rule that it breaks and its time, from the column `at`. A condition
+    that is null does not reject.
     """
     rules = list(rules)
     hits = frame.select(condition.any().alias(f"rule:{n}") for n, (_, condition) in enumerate(rules)).row(0)
@@ -139,12 +136,12 @@ def refuse(
 
 
 def absent(column: str) -> pl.Expr:
-    """Whether a text column holds nothing."""
+    """Whether a text is null or empty."""
     return pl.col(column).fill_null("") == ""
 
 
-def numbered(lists: pl.Expr) -> pl.Expr:
-    """A list of item ids in the order shown → `candidates`: structs of `item_id` and `position` from 1."""
+def with_positions(lists: pl.Expr) -> pl.Expr:
+    """Lists of item ids in the order shown → `candidates`: structs of `item_id` and `position`, from 1."""
     return lists.list.eval(
         pl.struct(
             item_id=pl.element(),
@@ -153,8 +150,8 @@ def numbered(lists: pl.Expr) -> pl.Expr:
     )
 
 
-def no_context() -> pl.Expr:
-    """The context of lists of which nothing is known."""
+def empty_context() -> pl.Expr:
+    """A `context` column of empty lists."""
     return pl.lit([], SCHEMAS["impressions"]["context"]).alias("context")
 
 

@@ -1,9 +1,8 @@
-"""Candidate lists for logs that hold interactions only: drawn as of each moment, without a look ahead.
+"""Sample candidates, point-in-time, for logs that hold interactions only.
 
-Every item gets one ticket when it becomes known and one more for each interaction with it, when that becomes
-known. A list drawn at t takes tickets uniformly among those strictly before t, so an item's weight is its
-interactions known so far + 1. Tickets are ordered by time: later rows add tickets behind all that an earlier
-list could draw from, and never change that list.
+An item gets one ticket when it becomes known and one more whenever an interaction with it becomes known.
+Candidates at instant t are drawn uniformly from the tickets strictly before t, so an item's weight is 1 + the
+number of its known interactions. Tickets are ordered by time, so later rows never change an earlier draw.
 """
 
 import hashlib
@@ -24,20 +23,20 @@ _ITEMS = pl.Schema({"item_id": pl.String(), "known_at": INSTANT})
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 _CHUNK = 16_384
 _ROUNDS = 4
-"""Rounds of drawing, each with four times the draws; a list still short is completed evenly."""
+"""Rounds, each with four times the draws of the one before; lists still too short are completed uniformly."""
 
 
 @dataclass
 class Past:
-    """What lists are drawn from beside the rows at hand: interactions and items that were read before."""
+    """Interactions and items that were read earlier: candidates are sampled from them too."""
 
     rows: pl.DataFrame = field(default_factory=_ROWS.to_frame)
-    """As `draw_lists` takes them."""
+    """In the columns of `draw_lists`."""
     items: pl.DataFrame = field(default_factory=_ITEMS.to_frame)
     """`item_id, known_at`, without nulls."""
 
     def add(self, rows: pl.DataFrame | None = None, items: pl.DataFrame | None = None) -> None:
-        """What was read since."""
+        """Append rows and items."""
         if rows is not None:
             self.rows = pl.concat([self.rows, rows.select(_ROWS.names())])
         if items is not None:
@@ -45,23 +44,23 @@ class Past:
 
 
 def draw_lists(rows: pl.DataFrame, past: Past, size: int, seed: int) -> pl.Series:
-    """A list of at most `size` item ids around each row's item.
+    """Sample candidates around each row's item: lists of at most `size` distinct item ids.
 
-    Rows, without nulls: `key` (what seeds the row's draws), `item`, `at`, and `known`, when the interaction
-    became known. The row's own item stands at a drawn place; the others are
-    distinct and were known strictly before `at`. Fewer were known: a shorter list.
+    Rows, without nulls: `key` (seeds the row's draws), `item`, `at`, and `known`, when the interaction became
+    known. The row's own item is at a random position; the others were known strictly before `at`. The list is
+    shorter if fewer items were known.
     """
     if rows.is_empty():
         return pl.Series("items", [], pl.List(pl.String))
-    items, told = past.items, pl.concat([rows.select(_ROWS.names()), past.rows])
-    names = pl.concat([told["item"], items["item_id"]])
+    items, interactions = past.items, pl.concat([rows.select(_ROWS.names()), past.rows])
+    names = pl.concat([interactions["item"], items["item_id"]])
     ids = names.unique().sort()
     codes = (names.rank("dense").cast(pl.Int64) - 1).to_numpy()
-    own, listed = codes[: told.height], codes[told.height :]
+    own, listed = codes[: interactions.height], codes[interactions.height :]
     at = rows["at"].dt.epoch("us").to_numpy()
-    known = told["known"].dt.epoch("us").to_numpy()
+    known = interactions["known"].dt.epoch("us").to_numpy()
     once = (
-        told.with_row_index("row")
+        interactions.with_row_index("row")
         .sort("known")
         .unique("key", keep="first", maintain_order=True)["row"]
         .to_numpy()
@@ -101,19 +100,19 @@ def _hash(keys: Sequence[str], seed: int) -> Hashes:
 
 
 def _mix(numbers: Hashes) -> Hashes:
-    """splitmix64's finaliser (Steele, Lea and Flood, 2014): evenly spread 64 bits."""
+    """splitmix64's finaliser (Steele, Lea and Flood, 2014): uniform 64 bits."""
     numbers = (numbers ^ (numbers >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     numbers = (numbers ^ (numbers >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return numbers ^ (numbers >> np.uint64(31))
 
 
-def _draw(hashes: Hashes, own: Ints, ticket: Ints, tickets: Ints, wanted: Ints, width: int) -> Ints:
-    """Distinct items other than the row's own, in the order drawn: [rows, width], −1 where draws ran out."""
+def _draw(hashes: Hashes, own: Ints, ticket: Ints, tickets: Ints, sizes: Ints, width: int) -> Ints:
+    """Draw distinct items other than the row's own: [rows, width], in the order drawn, −1 where draws ran out."""
     drawn = np.full((len(hashes), width), -1, np.int64)
     if width == 0:
         return drawn
-    # A pool no larger than the list is taken whole by `_complete`: nothing is to be drawn.
-    open_rows = np.flatnonzero((wanted == width) & (tickets > 0))
+    # `_complete` uses a pool no larger than the list as it is.
+    open_rows = np.flatnonzero((sizes == width) & (tickets > 0))
     draws = 2 * width + 8
     for _ in range(_ROUNDS):
         if not len(open_rows):
@@ -121,40 +120,40 @@ def _draw(hashes: Hashes, own: Ints, ticket: Ints, tickets: Ints, wanted: Ints, 
         steps = np.arange(1, draws + 1, dtype=np.uint64) * _GOLDEN
         share = (_mix(hashes[open_rows, None] + steps) >> np.uint64(11)) * 2.0**-53
         picks = ticket[(share * tickets[open_rows, None]).astype(np.int64)]
-        # Items with their draw's number, sorted as one integer: much faster than a stable argsort.
-        numbered = np.sort(picks * draws + np.arange(draws), axis=1)
-        ranked, order = np.divmod(numbered, draws)
+        # Sorting item and draw number as one integer is much faster than a stable argsort.
+        keyed = np.sort(picks * draws + np.arange(draws), axis=1)
+        ranked, order = np.divmod(keyed, draws)
         repeat = np.zeros(picks.shape, bool)
         np.put_along_axis(repeat, order[:, 1:], ranked[:, 1:] == ranked[:, :-1], axis=1)
-        sound = ~repeat & (picks != own[open_rows, None])
-        place = np.cumsum(sound, axis=1) - 1
-        row, draw = np.nonzero(sound & (place < width))
-        drawn[open_rows[row], place[row, draw]] = picks[row, draw]
-        open_rows = open_rows[place[:, -1] + 1 < width]
+        valid = ~repeat & (picks != own[open_rows, None])
+        position = np.cumsum(valid, axis=1) - 1
+        row, draw = np.nonzero(valid & (position < width))
+        drawn[open_rows[row], position[row, draw]] = picks[row, draw]
+        open_rows = open_rows[position[:, -1] + 1 < width]
         draws *= 4
     return drawn
 
 
 def _complete(others: Ints, hashes: Hashes, own: Ints, entry: Ints, entries: Ints, pool: Ints) -> None:
-    """Fill, in place, lists that drawing left short with known items not yet in them, evenly drawn."""
-    wanted = np.minimum(pool, others.shape[1])
-    have = (others >= 0).sum(axis=1)
-    for row in np.flatnonzero(have < wanted):
+    """Fill lists that are too short, in place, with other known items, drawn uniformly."""
+    sizes = np.minimum(pool, others.shape[1])
+    drawn = (others >= 0).sum(axis=1)
+    for row in np.flatnonzero(drawn < sizes):
         known = entry[: entries[row]]
-        taken = np.append(others[row, : have[row]], own[row])
-        left = known[~np.isin(known, taken)]
-        order = np.argsort(_mix(hashes[row] + left.astype(np.uint64) * _GOLDEN), kind="stable")
-        others[row, have[row] : wanted[row]] = left[order][: wanted[row] - have[row]]
+        used = np.append(others[row, : drawn[row]], own[row])
+        unused = known[~np.isin(known, used)]
+        order = np.argsort(_mix(hashes[row] + unused.astype(np.uint64) * _GOLDEN), kind="stable")
+        others[row, drawn[row] : sizes[row]] = unused[order][: sizes[row] - drawn[row]]
 
 
 def _insert(others: Ints, own: Ints, hashes: Hashes) -> Ints:
-    """Put each row's own item at a drawn place among the others."""
+    """Insert each row's own item at a random position among the others."""
     length = (others >= 0).sum(axis=1)
-    place = (_mix(~hashes) % (length + 1).astype(np.uint64)).astype(np.int64)
+    position = (_mix(~hashes) % (length + 1).astype(np.uint64)).astype(np.int64)
     columns = np.arange(others.shape[1] + 1)
     padded = np.concatenate([others, np.full((len(others), 1), -1)], axis=1)
-    source = columns - (columns > place[:, None])
+    source = columns - (columns > position[:, None])
     lists: Ints = np.where(
-        columns == place[:, None], own[:, None], np.take_along_axis(padded, source, axis=1)
+        columns == position[:, None], own[:, None], np.take_along_axis(padded, source, axis=1)
     )
     return lists

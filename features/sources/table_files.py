@@ -1,4 +1,4 @@
-"""CSV, Parquet and JSON-lines files → frames of cells with their place, and the rows that are no rows."""
+"""CSV, Parquet and JSON-lines files → frames of cells with source and line, and rejects."""
 
 import csv
 import io
@@ -34,7 +34,7 @@ _JSONL = (".jsonl", ".jsonl.gz", ".ndjson", ".ndjson.gz")
 _PARQUET = (".parquet", ".pq")
 _SEPARATORS = ",\t;|"
 _LINE, _RAW = "__line", "__raw"
-"""Names that no log's column has."""
+"""Names that do not clash with a log's columns."""
 _Pick = Callable[[pl.LazyFrame, Iterable[str]], pl.DataFrame]
 _Broken = tuple[str, int, str, str, None]
 """Source, line, reason, text, time."""
@@ -42,25 +42,24 @@ _Broken = tuple[str, int, str, str, None]
 
 @dataclass(frozen=True)
 class Piece:
-    """Some rows of a file, and those that are none."""
+    """Some rows of a file, and rejects."""
 
     frame: pl.DataFrame
-    """`source, line, raw` and the columns asked for; without columns where there is no row."""
+    """`source, line, raw` and the requested columns; without columns if there are no rows."""
     rejects: pl.DataFrame
     quotes: tuple[Quote, ...] = ()
-    """Where `raw` is null."""
+    """For rows whose `raw` is null."""
 
 
 def read_pieces(
     file: LogFile, columns: dict[str, str], optional: dict[str, str], rows: int, *, quoted: bool = True
 ) -> Iterator[Piece]:
-    """Read the columns asked for, some megabytes or, of Parquet, `rows` at a time.
+    """Read columns of a file, some megabytes at a time, or `rows` rows of Parquet.
 
-    With `quoted` each row has its `raw`, else that of Parquet and JSON lines is null.
-    `columns`: what a column is called here → what it is called in the file; `optional` ones may be missing.
-    Cells of CSV and JSON lines are text (a JSON list or object stays JSON), those of Parquet have their types, but
-    Binary ones are text.
-    A line is a row's number, headers counted. Raises SourceError for an unreadable file or a missing column.
+    `columns` maps names in the result to names in the file; `optional` ones may be missing. Without `quoted`, `raw`
+    of Parquet and JSON lines is null. Cells of CSV and JSON lines are text (JSON lists and objects stay JSON);
+    Parquet cells keep their types, except that Binary becomes text. A line number counts rows and headers, from 1.
+    Raises SourceError for an unreadable file or a missing column.
     """
     pick = partial(_pick, file=file, columns=columns, optional=optional)
     name = file.path.name.lower()
@@ -90,16 +89,17 @@ def _scan_parquet(path: Path, start: int, size: int, quoted: bool) -> pl.LazyFra
     texts = [
         pl.col(name).map_batches(texts_of_bytes, pl.String) for name in schema if schema[name] == pl.Binary
     ]
-    # JSON has no form for bytes, and polars panics at them.
-    shown = [name for name, dtype in schema.items() if not dtype.is_nested() or "Binary" not in repr(dtype)]
-    raw = pl.struct(shown).struct.json_encode() if quoted and shown else pl.lit(None, pl.String)
+    # Polars panics when it encodes bytes as JSON.
+    encodable = [
+        name for name, dtype in schema.items() if not dtype.is_nested() or "Binary" not in repr(dtype)
+    ]
+    raw = pl.struct(encodable).struct.json_encode() if quoted and encodable else pl.lit(None, pl.String)
     return rows.with_columns(texts).with_columns(raw.alias(_RAW)).with_row_index(_LINE, offset=start + 1)
 
 
 def _quote_rows(path: Path, start: int, size: int, lines: pl.Series) -> pl.DataFrame:
-    """Some rows of a Parquet file, as JSON."""
-    wanted = pl.col(_LINE).is_in(lines.implode())
-    rows = _scan_parquet(path, start, size, quoted=True).filter(wanted)
+    """Read numbered rows of a Parquet file again, as JSON."""
+    rows = _scan_parquet(path, start, size, quoted=True).filter(pl.col(_LINE).is_in(lines.implode()))
     return rows.select(pl.col(_LINE).cast(pl.Int64).alias("line"), pl.col(_RAW).alias("raw")).collect()
 
 
@@ -110,25 +110,25 @@ def _pick(
     columns: dict[str, str],
     optional: dict[str, str],
 ) -> pl.DataFrame:
-    found = [name for name in names if name not in (_LINE, _RAW)]
-    if not found:
+    present = [name for name in names if name not in (_LINE, _RAW)]
+    if not present:
         return pl.DataFrame()
-    missing = [column for column in columns.values() if column not in found]
+    missing = [column for column in columns.values() if column not in present]
     if missing:
         raise SourceError(
-            f"{file.path} has no column {missing[0]!r}, only {', '.join(found)}: "
-            'name its columns in [source.tables] and [items] (title = "" where items have no title)'
+            f"{file.path} has no column {missing[0]!r}, only {', '.join(present)}: "
+            'name the columns in [source.tables] and [items] (title = "" where items have no title)'
         )
-    present = {key: name for key, name in optional.items() if name in found}
-    picked = [pl.col(column).alias(key) for key, column in {**columns, **present}.items()]
-    place = [pl.lit(file.source).alias("source"), pl.col(_LINE).cast(pl.Int64).alias("line")]
-    return rows.select(*place, pl.col(_RAW).alias("raw"), *picked).collect()
+    available = columns | {key: name for key, name in optional.items() if name in present}
+    picked = [pl.col(column).alias(key) for key, column in available.items()]
+    origin = [pl.lit(file.source).alias("source"), pl.col(_LINE).cast(pl.Int64).alias("line")]
+    return rows.select(*origin, pl.col(_RAW).alias("raw"), *picked).collect()
 
 
-def _read_json_lines(file: LogFile, pick: _Pick, wanted: set[str], quoted: bool) -> Iterator[Piece]:
-    """The wanted keys of a file's objects; lines that are no object are rejects."""
+def _read_json_lines(file: LogFile, pick: _Pick, keys: set[str], quoted: bool) -> Iterator[Piece]:
+    """Read keys of a file's objects; other lines are rejects."""
     names: dict[str, None] = {}
-    columns = [_LINE, _RAW, *wanted]
+    columns = [_LINE, _RAW, *keys]
     schema = {name: pl.Int64 if name == _LINE else pl.String for name in columns}
     for block in cut_json_lines(file.path, file.source, file.after, file.first):
         lines = split(block)
@@ -140,7 +140,7 @@ def _read_json_lines(file: LogFile, pick: _Pick, wanted: set[str], quoted: bool)
                 broken.append((file.source, number, "broken_json", raw, None))
                 continue
             names |= dict.fromkeys(row)
-            rows.append((number, raw if quoted else None, *(_cell(row.get(name)) for name in wanted)))
+            rows.append((number, raw if quoted else None, *(_cell(row.get(name)) for name in keys)))
         frame = pick(pl.LazyFrame(rows, schema=schema, orient="row"), [*names] if rows else [])
         rejects = pl.concat([lines.rejects, _rejects(broken)])
         yield Piece(frame, rejects, ((file.source, partial(quote_lines, block)),))
@@ -161,7 +161,7 @@ def _cell(value: Any) -> str | None:
 
 
 def _read_csv(file: LogFile, pick: _Pick) -> Iterator[Piece]:
-    """Rows of a CSV whose first line names the columns, parted by what that line holds most of."""
+    """Read a CSV whose first line names the columns; the separator is the sign that is most frequent in that line."""
     header, separator, number = b"", ",", 2
     for piece, broken in _cut_csv(file):
         text = header + b"\n" + piece if header else piece
@@ -169,7 +169,7 @@ def _read_csv(file: LogFile, pick: _Pick) -> Iterator[Piece]:
             header = _first_row(piece)
             separator = max(_SEPARATORS, key=header.decode(errors="replace").count)
         try:
-            # Polars would read the blank line in place of one that is too long as a row.
+            # Polars would read the blank line that replaces a line that is too long as a row.
             if broken:
                 raise pl.exceptions.ComputeError
             frame = pl.read_csv(text, separator=separator, infer_schema=False)
@@ -186,7 +186,7 @@ def _read_csv(file: LogFile, pick: _Pick) -> Iterator[Piece]:
 
 
 def _cut_csv(file: LogFile) -> Iterator[tuple[bytes, list[_Broken]]]:
-    """A CSV's text, cut where no quoted cell is open; a blank line in place of one that is too long."""
+    """Cut a CSV outside quoted cells; a blank line replaces each line that is too long."""
     pieces: list[bytes] = []
     broken: list[_Broken] = []
     quotes = 0
@@ -205,7 +205,7 @@ def _cut_csv(file: LogFile) -> Iterator[tuple[bytes, list[_Broken]]]:
 
 
 def _first_row(content: bytes) -> bytes:
-    """The first row, which may have line breaks in quotes."""
+    """The first row, which may have quoted line breaks."""
     end = content.find(b"\n")
     while end >= 0 and content.count(b'"', 0, end) % 2:
         end = content.find(b"\n", end + 1)
@@ -215,9 +215,9 @@ def _first_row(content: bytes) -> bytes:
 def _read_rows(
     content: bytes, separator: str, source: str, broken: list[_Broken], first: int
 ) -> tuple[pl.DataFrame, int]:
-    """Read row by row what polars refused as a whole: too many cells or broken text reject the row alone.
+    """Read text that polars refused row by row: only rows with too many cells or broken text are rejected.
 
-    `first`: number of the row behind the header. Returns the number of the one behind the last, too.
+    `first` is the number of the first row after the header. Returns the number after the last row, too.
     """
     csv.field_size_limit(MAX_LINE)
     reader = csv.reader(io.StringIO(content.decode(errors="replace"), newline=""), delimiter=separator)
@@ -237,8 +237,8 @@ def _read_rows(
         elif len(cells) > len(header):
             broken.append((source, number, f"broken_row:{len(cells)} columns, not {len(header)}", raw, None))
         elif cells:
-            short = [None] * (len(header) - len(cells))
-            rows.append([number, *(cell or None for cell in cells), *short])
+            padding = [None] * (len(header) - len(cells))
+            rows.append([number, *(cell or None for cell in cells), *padding])
     schema = {_LINE: pl.Int64, **dict.fromkeys(header, pl.String)}
     return pl.DataFrame(rows, schema=schema, orient="row"), number
 

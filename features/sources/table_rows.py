@@ -1,4 +1,4 @@
-"""Rows of a mapped table → our types; rows whose cells are none are refused."""
+"""Convert rows of a mapped table to the event types; reject those with cells that cannot be converted."""
 
 from collections.abc import Callable
 from functools import partial
@@ -16,8 +16,10 @@ from features.sources.raw import INSTANT, Hide, absent, refuse
 def split_rejects(
     frame: pl.DataFrame, project: Project, mapping: TableMapping, separator: str, hide: Hide
 ) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """Cells in our types (`impression_id, user_id, session_id, at, known`, then `items, taken`, or `item_id` and,
-    where there is one, `grade`), and the rows whose cells are none.
+    """Split a table into converted rows and rejects.
+
+    Converted rows have `impression_id, user_id, session_id, at, known` and either `items, clicked_items` (lists) or
+    `item_id` and perhaps `grade`.
     """
     instants = partial(read_instants, time_format=mapping.time_format)
     at = instants(frame["time"])
@@ -30,7 +32,7 @@ def split_rejects(
     columns.append(_read(frame, "known_at", instants, INSTANT).alias("known"))
     columns.append(_read(frame, "session", read_ids, pl.String()).alias("session_id"))
     columns += [
-        _read(frame, name, partial(read_values, parted=True), TEXTS).alias(name)
+        _read(frame, name, partial(read_values, split=True), TEXTS).alias(name)
         for name in (FIELD + name for name in project.context.categorical)
     ]
     rules = [
@@ -44,13 +46,13 @@ def split_rejects(
     if mapping.shape == "lists":
         columns += [
             read_id_lists(frame[name], separator).alias(key)
-            for name, key in (("item", "items"), ("clicked", "taken"))
+            for name, key in (("item", "items"), ("clicked", "clicked_items"))
         ]
         rules += [
             ("missing_field:items", pl.col("item").is_null()),
             ("bad_list:items", pl.col("items").is_null()),
             ("empty_list", pl.col("items").list.len() == 0),
-            ("bad_list:clicked", pl.col("taken").is_null() & pl.col("clicked").is_not_null()),
+            ("bad_list:clicked", pl.col("clicked_items").is_null() & pl.col("clicked").is_not_null()),
         ]
     else:
         columns.append(read_ids(frame["item"]).alias("item_id"))
@@ -77,5 +79,5 @@ def split_rejects(
 def _read(
     frame: pl.DataFrame, name: str, read: Callable[[pl.Series], pl.Series], dtype: pl.DataType
 ) -> pl.Series | pl.Expr:
-    """A column's values; nulls, where the log has no such column."""
+    """A column's values, or nulls if the log has no such column."""
     return read(frame[name]) if name in frame.columns else pl.lit(None, dtype)

@@ -1,15 +1,15 @@
 """Any CSV, Parquet or JSON-lines log, through the column mapping of `[source.tables]`; four shapes.
 
-- `lists`: a row is an impression, with list columns of the ids shown and clicked (real lists, JSON, what Postgres
-  and Python print, or text parted by blanks or by one sign: `source.tables.separator`).
-- `candidates`: a row is a candidate; rows of one impression share its id (else user and instant) and stand in
-  the order shown; `clicked` is 0/1, true/false, yes/no or a grade.
-- `interactions`: a row is an interaction; the list around it is drawn as of its moment (`sampling.py`).
-- `ratings`: a row is a list of one item with a grade.
+- `lists`: a row is an impression, with list columns of the ids shown and clicked (real lists, JSON, the output of
+  Postgres and Python, or text separated by whitespace or by `source.tables.separator`).
+- `candidates`: a row is a candidate; rows of one impression share its id (else user and instant) and are in the
+  order shown; `clicked` is 0/1, true/false, yes/no or a grade.
+- `interactions`: a row is an interaction; the other candidates are sampled point-in-time (`sampling.py`).
+- `ratings`: a row is an impression of one item with a grade.
 
-These logs say when a list was shown, not when it was acted on: an interaction happens at its row's instant
-and is known at `known_at` where that column is mapped, else `source.known_after` later. Items come from
-`items_path`, or are ids alone; a categorical cell there holds a value, a JSON list, or values parted by `|`.
+These logs date impressions, not interactions: an interaction happens at its row's instant and is known at
+`known_at` if that column is mapped, else `source.known_after` later. Items come from `items_path`, or are ids
+only; a categorical cell there holds a value, a JSON list, or values separated by `|`.
 """
 
 from collections.abc import Iterator, Sequence
@@ -25,21 +25,21 @@ from features.sources.ahead import work_ahead
 from features.sources.cells import SPACES, find_separator, read_ids, read_values
 from features.sources.files import LogFile, find, resolve
 from features.sources.instants import read_instants
-from features.sources.items import FIELD, before_everything, item_rows, named_values, names_of
-from features.sources.raw import INSTANT, Hide, RawEvents, as_logged, gather, numbered, refuse
+from features.sources.items import FIELD, before_first_slice, item_rows, named_values, names_of
+from features.sources.raw import INSTANT, Hide, RawEvents, as_logged, gather, refuse, with_positions
 from features.sources.sampling import Past, draw_lists
 from features.sources.table_files import SUFFIXES, read_pieces
 from features.sources.table_rows import split_rejects
 
 _PIECE_ROWS = 1 << 14
 _PIECES = 16
-"""Rows are worked on in pieces of a sixteenth, but of no fewer rows than these."""
+"""Rows are split into this many pieces of at least `_PIECE_ROWS` rows, which threads process."""
 
 
 def files(project: Project, paths: Sequence[Path]) -> list[LogFile]:
-    """The items tables, looked for beside the project file and beside the log, then the log's files.
+    """List the items tables, searched for beside the project file and the log, then the log's files.
 
-    Raises SourceError where there is none, or for a mapping that says too little.
+    Raises SourceError if a file is missing or the mapping is incomplete.
     """
     mapping = project.source.tables
     if mapping is None:
@@ -51,15 +51,15 @@ def files(project: Project, paths: Sequence[Path]) -> list[LogFile]:
     log = [LogFile((file,)) for file in find(paths, SUFFIXES)]
     if mapping.items_path is None:
         return log
-    wanted = (mapping.items_path,) if isinstance(mapping.items_path, str) else mapping.items_path
+    items_paths = (mapping.items_path,) if isinstance(mapping.items_path, str) else mapping.items_path
     log_paths = (project.source.path,) if isinstance(project.source.path, str) else project.source.path
     depth = max(len(Path(path).parts) for path in log_paths)
     folders = [
         project.folder,
         *(parent for path in paths for parent in [path, *path.resolve().parents][: depth + 1]),
     ]
-    found = find([path for name in wanted for path in resolve(name, folders)], SUFFIXES)
-    return [*(LogFile((file,), items=True) for file in found), *log]
+    tables = find([path for name in items_paths for path in resolve(name, folders)], SUFFIXES)
+    return [*(LogFile((file,), items=True) for file in tables), *log]
 
 
 def chunks(
@@ -67,12 +67,11 @@ def chunks(
 ) -> Iterator[RawEvents]:
     """Read a file of a mapped log, or of its items, at most `source.chunk_rows` rows at a time.
 
-    Ids lose the blanks around them. `past`: what was known before the file; the lists of shape `interactions` are
-    drawn from it and from what the file says, which is added to it.
-    Raises SourceError where the file cannot be read, or a mapped column is not in it.
+    Ids are stripped. For shape `interactions`, candidates are sampled from `past` and from the file's own rows,
+    which are added to `past`. Raises SourceError if the file cannot be read or lacks a mapped column.
     """
     mapping = project.source.tables
-    assert mapping is not None  # `files` says what is missing
+    assert mapping is not None  # checked by `files`
     if file.items:
         yield from _items(project, mapping, file, past)
         return
@@ -91,7 +90,7 @@ def chunks(
             if mapping.shape == "interactions":
                 log = log.with_columns(_draw(log, mapping, project.seed, past or Past()))
             elif mapping.shape == "candidates":
-                # The last list may go on in the next piece.
+                # The last impression may continue in the next piece.
                 log = _merge(log)
                 log, left = log[:-1], log[-1:]
             yield gather([], [_impressions(log, context)], interactions, rejects, read.quotes)
@@ -102,7 +101,7 @@ def chunks(
 
 
 def _impressions(log: pl.DataFrame, context: Sequence[str]) -> pl.DataFrame:
-    candidates = numbered(pl.col("items")).alias("candidates")
+    candidates = with_positions(pl.col("items")).alias("candidates")
     return log.rename({"at": "shown_at"}).with_columns(candidates, context=named_values(context))
 
 
@@ -115,8 +114,10 @@ def _draw(log: pl.DataFrame, mapping: TableMapping, seed: int, past: Past) -> pl
 
 @dataclass(frozen=True)
 class _Part:
-    """Some rows of the log: as impressions, with the ids shown in `items` (in shape `interactions` still
-    `item_id`, for lists are drawn from the whole log), and as interactions.
+    """Some rows of the log, as impressions and as interactions.
+
+    Impressions have the ids shown in `items`; those of shape `interactions` have `item_id`, because candidates are
+    sampled later, from all rows.
     """
 
     log: pl.DataFrame
@@ -125,7 +126,7 @@ class _Part:
 
 
 def _pieces(frame: pl.DataFrame, mapping: TableMapping) -> Iterator[tuple[pl.DataFrame, str]]:
-    """Pieces of some rows, with what parts the ids of their text cells."""
+    """Split rows into pieces, each with the separator of ids in its text cells."""
     if frame.is_empty():
         return
     separator = mapping.separator.strip() or SPACES
@@ -140,25 +141,25 @@ def _read_part(
 ) -> _Part:
     log, rejects = split_rejects(piece, project, mapping, separator, hide)
     if mapping.shape == "lists":
-        return _Part(log.drop("taken"), _taken_in_lists(log, mapping), rejects)
+        return _Part(log.drop("clicked_items"), _clicks_in_lists(log, mapping), rejects)
     graded = mapping.shape != "interactions"
-    taken = log.filter(pl.col("grade") > mapping.threshold) if graded else log
+    positive = log.filter(pl.col("grade") > mapping.threshold) if graded else log
     if mapping.shape == "ratings":
         log = log.with_columns(items=pl.concat_list("item_id"))
     elif mapping.shape == "candidates":
         log = _fold(log)
-    return _Part(log, _interactions(taken, mapping), rejects)
+    return _Part(log, _interactions(positive, mapping), rejects)
 
 
 def _fold(log: pl.DataFrame) -> pl.DataFrame:
-    """Neighbouring rows of one impression → one row, with the ids shown in `items`."""
+    """Fold adjacent rows of one impression into one row, with the ids shown in `items`."""
     first = pl.all().exclude("run", "item_id", "grade", "known").first()
     runs = log.with_columns(run=log["impression_id"].rle_id().set_sorted())
     return runs.group_by("run", maintain_order=True).agg(first, items="item_id").drop("run")
 
 
 def _merge(lists: pl.DataFrame) -> pl.DataFrame:
-    """One row an impression, though its rows stood apart."""
+    """Merge rows of one impression that were not adjacent."""
     if lists["impression_id"].n_unique() == lists.height:
         return lists
     first = pl.all().exclude("impression_id", "items").first()
@@ -167,7 +168,7 @@ def _merge(lists: pl.DataFrame) -> pl.DataFrame:
 
 
 def _log_columns(mapping: TableMapping) -> dict[str, str]:
-    named = {
+    columns = {
         "user": mapping.user,
         "time": mapping.at,
         "item": mapping.item,
@@ -176,20 +177,21 @@ def _log_columns(mapping: TableMapping) -> dict[str, str]:
         "session": mapping.session,
         "known_at": mapping.known_at,
     }
-    return {key: column for key, column in named.items() if column is not None}
+    return {key: column for key, column in columns.items() if column is not None}
 
 
-def _taken_in_lists(log: pl.DataFrame, mapping: TableMapping) -> pl.DataFrame:
-    taken = log.filter(pl.col("taken").list.len() > 0).select(
-        pl.all().exclude("items", "taken"), item_id=pl.col("taken").list.unique(maintain_order=True)
+def _clicks_in_lists(log: pl.DataFrame, mapping: TableMapping) -> pl.DataFrame:
+    clicked = log.filter(pl.col("clicked_items").list.len() > 0).select(
+        pl.all().exclude("items", "clicked_items"),
+        item_id=pl.col("clicked_items").list.unique(maintain_order=True),
     )
-    taken = taken.explode("item_id").drop_nulls("item_id")
-    return _interactions(taken.with_columns(raw="item_id"), mapping)
+    clicked = clicked.explode("item_id").drop_nulls("item_id")
+    return _interactions(clicked.with_columns(raw="item_id"), mapping)
 
 
-def _interactions(taken: pl.DataFrame, mapping: TableMapping) -> pl.DataFrame:
-    grade = pl.col("grade") if "grade" in taken.columns else pl.lit(None, pl.Float64)
-    return taken.select(
+def _interactions(rows: pl.DataFrame, mapping: TableMapping) -> pl.DataFrame:
+    grade = pl.col("grade") if "grade" in rows.columns else pl.lit(None, pl.Float64)
+    return rows.select(
         "source",
         "line",
         "raw",
@@ -205,23 +207,25 @@ def _interactions(taken: pl.DataFrame, mapping: TableMapping) -> pl.DataFrame:
 
 
 def _items(project: Project, mapping: TableMapping, file: LogFile, past: Past | None) -> Iterator[RawEvents]:
-    """Rows of an items table."""
+    """Read an items table."""
     declared = project.items
-    needed = {"item_id": mapping.item_key}
+    required = {"item_id": mapping.item_key}
     if mapping.item_at is not None:
-        needed["known_at"] = mapping.item_at
-    # The body has a default name, which a log may well lack; all else was named on purpose.
-    named = {FIELD + name: name for name in names_of(declared)}
-    body = {FIELD + declared.body: named.pop(FIELD + declared.body)} if declared.body else {}
-    for read in read_pieces(file, {**needed, **named}, body, project.source.chunk_rows):
+        required["known_at"] = mapping.item_at
+    required |= {FIELD + name: name for name in names_of(declared)}
+    # A table may lack the body, whose column has a default name.
+    body = {FIELD + declared.body: required.pop(FIELD + declared.body)} if declared.body else {}
+    for read in read_pieces(file, required, body, project.source.chunk_rows):
         frame = read.frame
         if frame.is_empty():
             yield gather(rejects=[read.rejects])
             continue
-        first = pl.Series("known_at", [before_everything(project)], INSTANT).new_from_index(0, frame.height)
-        known = read_instants(frame["known_at"], mapping.time_format) if mapping.item_at else first
+        default = pl.Series("known_at", [before_first_slice(project)], INSTANT).new_from_index(
+            0, frame.height
+        )
+        known = read_instants(frame["known_at"], mapping.time_format) if mapping.item_at else default
         fields = [
-            read_values(frame[FIELD + name], parted=name in declared.categorical)
+            read_values(frame[FIELD + name], split=name in declared.categorical)
             for name in names_of(declared)
             if FIELD + name in frame.columns
         ]

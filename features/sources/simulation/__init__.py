@@ -1,7 +1,7 @@
-"""The embedded newsroom: a simulated world whose true click probabilities are known.
+"""The built-in newsroom: a simulated world with known click probabilities.
 
 world.py      articles, impressions and actions, drawn from a seed
-readers.py    visits, and what each reader likes
+readers.py    visits and tastes of readers
 prose.py      titles and bodies of articles; topics.py their vocabulary
-newsroom.py   the world as logs in the event format, with late and broken lines
+newsroom.py   the world as logs in Metarank's format, with late and broken lines
 """

@@ -1,7 +1,7 @@
-"""The embedded newsroom: a seeded world written as raw logs in Metarank's JSONL event format.
+"""Write a seeded, simulated newsroom as raw logs in Metarank's JSON-lines format.
 
-The logs are as untidy as real ones: some interactions arrive late, some arrive twice, a few lines are broken.
-What no log holds, the true probability of each click, goes to `truth.parquet`, which only tests read.
+As in real logs, some interactions arrive late, some arrive twice, and a few lines are broken. The true click
+probabilities are in `truth.parquet`, which only tests read.
 """
 
 import gzip
@@ -28,12 +28,12 @@ REPEATED = 0.005
 BROKEN_A_DAY = 5
 
 _FORMAT = 1
-"""Counts up when the same parameters give other logs, so that older logs are written anew."""
+"""Increment when the same parameters give other logs: older logs are then rewritten."""
 _MARKER = "world.json"
 
 
 class _Line(NamedTuple):
-    """One line of the log and when it arrived (epoch milliseconds)."""
+    """A line of the log and its arrival in epoch milliseconds."""
 
     arrived: int
     text: str
@@ -42,11 +42,11 @@ class _Line(NamedTuple):
 def write(project: Project, folder: Path) -> None:
     """Write the project's world to `folder/events/<day>.jsonl.gz` and `folder/truth.parquet`.
 
-    A folder that already holds this very world is left alone; another world's is replaced as a whole. The
-    same project gives the same bytes.
+    A folder with the same world is left unchanged; one with another world is replaced. The same project gives the
+    same bytes.
     """
-    made = marker(project)
-    if (folder / _MARKER).is_file() and (folder / _MARKER).read_text(encoding="utf-8") == made:
+    expected = marker(project)
+    if (folder / _MARKER).is_file() and (folder / _MARKER).read_text(encoding="utf-8") == expected:
         return
     world = simulate(project.source.newsroom, project.slices.start, project.seed)
     building = folder.with_name(folder.name + ".building")
@@ -54,13 +54,13 @@ def write(project: Project, folder: Path) -> None:
     (building / "events").mkdir(parents=True)
     _write_log(project, world, building / "events")
     _truth(world).write_parquet(building / "truth.parquet")
-    (building / _MARKER).write_text(made, encoding="utf-8")
+    (building / _MARKER).write_text(expected, encoding="utf-8")
     shutil.rmtree(folder, ignore_errors=True)
     building.rename(folder)
 
 
 def marker(project: Project) -> str:
-    """What the world's logs follow from: equal for equal logs."""
+    """The parameters that determine the logs, with their hash, as JSON."""
     parameters = {
         "format": _FORMAT,
         "seed": project.seed,
@@ -161,7 +161,7 @@ def _interaction_lines(world: World, random: np.random.Generator) -> Iterator[_L
 
 
 def _with_broken(texts: list[str], random: np.random.Generator) -> list[str]:
-    """Put a few broken lines between a day's good ones; no good line is lost."""
+    """Insert a few broken lines among a day's lines."""
     result = list(texts)
     for kind in range(BROKEN_A_DAY):
         text = texts[int(random.integers(len(texts)))]

@@ -1,7 +1,6 @@
-"""Readable articles for the newsroom: a storyline told in a style.
+"""Readable articles for the newsroom.
 
-What an article is about within its category (its storyline) and how it is told (its style) are in its words
-and nowhere else: no attribute of the item carries them.
+An article's storyline (its subject within a category) and its style show only in its text, not in attributes.
 """
 
 from dataclasses import dataclass
@@ -15,7 +14,7 @@ from features.sources.simulation.topics import TOPICS
 
 @dataclass(frozen=True)
 class Storyline:
-    """Alternatives for who acts, for what they did, and for sentences that tell more."""
+    """Alternative subjects, developments and sentences with details."""
 
     subjects: tuple[str, ...]
     developments: tuple[str, ...]
@@ -34,7 +33,7 @@ class Category:
 
 @dataclass(frozen=True)
 class Style:
-    """How a piece is told: headlines, first sentences and last sentences."""
+    """Alternative headlines, first sentences and last sentences."""
 
     name: str
     titles: tuple[str, ...]
@@ -43,13 +42,13 @@ class Style:
 
 
 class Prose(NamedTuple):
-    """The words of one article."""
+    """The text of one article."""
 
     title: str
     corrected_title: str
     body: str
     tags: tuple[str, ...]
-    """People and places it mentions; they say nothing of storyline or style."""
+    """A person and a place; independent of storyline and style."""
 
 
 STYLES = (
@@ -141,21 +140,21 @@ _DAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Su
 @cache
 def categories() -> tuple[Category, ...]:
     """The newsroom's sections, in the order of `TOPICS`, each with the same number of storylines."""
-    found: list[Category] = []
+    sections: list[Category] = []
     lines = TOPICS.strip().splitlines()
     starts = [number for number, line in enumerate(lines) if not line.startswith(" ")]
     for start, end in zip(starts, [*starts[1:], len(lines)], strict=True):
-        name, people, places, *rest = lines[start:end]
-        heads = [number for number, line in enumerate(rest) if not line.startswith("    ")]
+        name, people, places, *body = lines[start:end]
+        heads = [number for number, line in enumerate(body) if not line.startswith("    ")]
         storylines = tuple(
             Storyline(
-                _alternatives(rest[head]),
-                _alternatives(rest[head + 1]),
-                tuple(line.strip() for line in rest[head + 2 : after]),
+                _alternatives(body[head]),
+                _alternatives(body[head + 1]),
+                tuple(line.strip() for line in body[head + 2 : after]),
             )
-            for head, after in zip(heads, [*heads[1:], len(rest)], strict=True)
+            for head, after in zip(heads, [*heads[1:], len(body)], strict=True)
         )
-        found.append(
+        sections.append(
             Category(
                 name,
                 _alternatives(people.partition(":")[2]),
@@ -163,11 +162,11 @@ def categories() -> tuple[Category, ...]:
                 storylines,
             )
         )
-    return tuple(found)
+    return tuple(sections)
 
 
 def compose(category: Category, storyline: Storyline, style: Style, random: np.random.Generator) -> Prose:
-    """Write one article: title, the title as corrected later, body of four sentences or so, and tags."""
+    """Write an article: title, corrected title, body of about five sentences, and tags."""
     subject, other_subject = _two(storyline.subjects, random)
     person, other_person = _two(category.people, random)
     place, other_place = _two(category.places, random)

@@ -1,7 +1,7 @@
-"""The newsroom's people: when they come, and what they like.
+"""The newsroom's readers: their visits and their tastes.
 
-A taste is a share for each category, for each storyline within a category and for each style. How well an
-article matches it, in units of a logit, is
+A taste has a share for each category, each storyline within a category, and each style. The match of an article,
+in logits, is
 
     √category·(CATEGORY + STORYLINE·(√storyline − ½)) + STYLE·(√style − mean of √style)
 """
@@ -25,24 +25,24 @@ CATEGORY = 9.5
 STORYLINE = 3.5
 STYLE = 3.6
 CATEGORY_SPREAD, STORYLINE_SPREAD, STYLE_SPREAD = 0.12, 0.3, 0.3
-"""Dirichlet concentrations of a taste: the smaller, the more it keeps to one thing."""
+"""Dirichlet concentrations: the smaller, the narrower a taste."""
 
 DRIFT = 0.01
-"""Share of a taste that a day replaces."""
+"""Share of a taste that is replaced every day."""
 SWITCHERS = 0.005
-"""Share of people whose taste is another one on the next day."""
-NEWCOMERS = 0.3
-"""Share of people who come after the first day."""
+"""Share of users whose taste is replaced completely on a day."""
+NEW_USERS = 0.3
+"""Share of users whose first visit is after the first day."""
 ACTIVITY_SPREAD = 1.0
-"""Deviation of the logarithm of how often a person comes."""
+"""Standard deviation of log visits per user."""
 ONCE_ONLY = 0.15
-"""Share of people who come once and hardly ever again."""
+"""Share of users who rarely come more than once."""
 _READING_HOURS = np.array([1, 1, 1, 1, 1, 2, 5, 9, 9, 6, 5, 5, 7, 6, 4, 4, 5, 6, 7, 8, 9, 9, 8, 6], float)
 
 
 @dataclass(frozen=True)
 class Visits:
-    """Who opened a list when, by time; one entry an impression."""
+    """Impressions by time: users, sessions, instants."""
 
     user: Integers
     session: Integers
@@ -51,29 +51,29 @@ class Visits:
 
 
 class Tastes:
-    """What each person likes today: shares of categories, storylines and styles."""
+    """Users' tastes of one day: shares of categories, storylines and styles."""
 
     def __init__(self, users: int, random: np.random.Generator) -> None:
         self._users, self._random = users, random
-        self._category, self._storyline, self._style = self._drawn()
+        self._category, self._storyline, self._style = self._draw()
 
     def drift(self) -> None:
-        """Go on to the next day: everybody changes a little, a few people altogether."""
+        """Advance one day: all tastes change a little, a few completely."""
         switched = self._random.random(self._users) < SWITCHERS
         new = np.where(switched, 1.0, DRIFT)
-        category, storyline, style = self._drawn()
+        category, storyline, style = self._draw()
         self._category += new[:, None] * (category - self._category)
         self._storyline += new[:, None, None] * (storyline - self._storyline)
         self._style += new[:, None] * (style - self._style)
 
     def match(self, user: int, category: Integers, storyline: Integers, style: Integers) -> Reals:
-        """How well articles match a person's taste; one entry an article, in and out."""
+        """Match of articles with a user's taste, in logits; one entry per article."""
         within = np.sqrt(self._storyline[user, category, storyline]) - 0.5
         interest = np.sqrt(self._category[user, category]) * (CATEGORY + STORYLINE * within)
         manner = np.sqrt(self._style[user])
         return np.asarray(interest + STYLE * (manner[style] - manner.mean()))
 
-    def _drawn(self) -> tuple[Reals, Reals, Reals]:
+    def _draw(self) -> tuple[Reals, Reals, Reals]:
         sections = len(categories())
         storylines = len(categories()[0].storylines)
         return (
@@ -84,19 +84,19 @@ class Tastes:
 
 
 def visits(size: NewsroomWorld, beginning: int, random: np.random.Generator) -> Visits:
-    """Sessions of one to five lists a few minutes apart, by time."""
-    newcomer = random.random(size.users) < NEWCOMERS
-    newcomer[0] = False
-    arrival = np.where(newcomer, random.integers(1, size.days, size.users), 0)
+    """Simulate sessions of one to five impressions a few minutes apart, by time."""
+    new = random.random(size.users) < NEW_USERS
+    new[0] = False
+    arrival = np.where(new, random.integers(1, size.days, size.users), 0)
     once_only = random.random(size.users) < ONCE_ONLY
     activity = np.where(once_only, 1e-3, random.lognormal(0.0, ACTIVITY_SPREAD, size.users))
     users: list[Integers] = []
     sessions: list[Integers] = []
     shown: list[Integers] = []
     for day in range(size.days):
-        first_timers = np.flatnonzero((arrival == day) & (newcomer | once_only))
-        known = np.where(arrival < max(day, 1), activity, 0.0)
-        regulars = random.choice(size.users, size.impressions_a_day, p=known / known.sum())
+        first_timers = np.flatnonzero((arrival == day) & (new | once_only))
+        weights = np.where(arrival < max(day, 1), activity, 0.0)
+        regulars = random.choice(size.users, size.impressions_a_day, p=weights / weights.sum())
         visitor = np.concatenate([first_timers, regulars])[: size.impressions_a_day]
         lists = np.minimum(random.geometric(0.5, visitor.size), 5)
         opened = beginning + day * DAY + times_of_day(_READING_HOURS, visitor.size, random)
@@ -114,6 +114,6 @@ def visits(size: NewsroomWorld, beginning: int, random: np.random.Generator) -> 
 
 
 def times_of_day(hours: Reals, count: int, random: np.random.Generator) -> Integers:
-    """Milliseconds since midnight, drawn by weight of the 24 hours."""
+    """Draw milliseconds since midnight; `hours` weights the 24 hours."""
     hour = random.choice(24, count, p=hours / hours.sum())
     return np.asarray(hour * HOUR + random.integers(HOUR, size=count))

@@ -1,11 +1,11 @@
-"""The newsroom's articles and lists: what was published, what was shown, and what was done with it.
+"""The newsroom's articles, impressions and interactions.
 
-An article's attractiveness to a person, the probability of a click on it once it is looked at, is
+The attractiveness of an article, its click probability once examined, is
 
-    sigmoid(BASE + match of the person's taste + quality + FRESHNESS·exp(−age in days))
+    sigmoid(BASE + match of the user's taste + quality + FRESHNESS·exp(−age in days))
 
-A person looks at position p with probability p^−POSITION_DECAY and clicks on what is looked at and attracts
-(the examination hypothesis: Craswell et al., WSDM 2008).
+A user examines position p with probability p^−POSITION_DECAY and clicks if the position is examined and the article
+attracts (the examination hypothesis: Craswell et al., WSDM 2008).
 """
 
 from dataclasses import dataclass
@@ -16,39 +16,39 @@ import numpy as np
 from numpy.typing import NDArray
 
 from features.config.sections import NewsroomWorld
-from features.sources.simulation import readers as people
+from features.sources.simulation import readers
 from features.sources.simulation.prose import STYLES, Prose, categories, compose
 from features.sources.simulation.readers import DAY, HOUR, MINUTE, Integers, Reals, Visits
 
 BASE = -4.2
-STORYLINE_APPEAL, STYLE_APPEAL, OWN_QUALITY = 0.8, 0.6, 0.8
-"""Deviations of what everybody sees in a storyline, in a style and in one article."""
+STORYLINE_QUALITY, STYLE_QUALITY, OWN_QUALITY = 0.8, 0.6, 0.8
+"""Standard deviations, in logits, of the quality of a storyline, a style and an article: the same for all users."""
 FRESHNESS = 0.5
 
 RECENT, POPULAR = 1.0, 0.15
-"""What the logging policy adds to chance (Gumbel noise of deviation 1.3) for recency and log clicks."""
+"""Weights of recency and log clicks in the logging policy, beside Gumbel noise of standard deviation 1.3."""
 POSITION_DECAY = 0.25
 STOCK_DAYS = 2
-"""Days before the start from which articles are at hand."""
+"""Days before the start in which articles are already published."""
 SHOWN_DAYS = 3
-"""Age in days at which an article leaves the lists."""
+"""Age in days after which an article is no longer shown."""
 CORRECTED = 0.03
 """Share of articles whose title is corrected later."""
 TAGGED = 0.4
 """Share of articles that have tags."""
 UNFILED = 0.12
-"""Share of articles that nobody has filed: their log names no category and no author, only their words do."""
+"""Share of articles whose log has neither category nor author."""
 AUTHORS = 4
-"""Authors of a category."""
+"""Authors per category."""
 FOLLOW_UP = {"comment": (0.15, 8 * MINUTE), "share": (0.1, 4 * MINUTE)}
-"""Probability that a click is followed by it, and the longest wait."""
+"""Kind → probability after a click, and the longest delay."""
 
 _PUBLISHING_HOURS = np.array([1, 1, 1, 1, 2, 5, 8, 8, 7, 6, 6, 5, 5, 5, 5, 5, 5, 4, 3, 3, 2, 2, 1, 1], float)
 
 
 @dataclass(frozen=True)
 class Articles:
-    """All articles by time of publication; one entry an article. Instants are epoch milliseconds."""
+    """Articles by time of publication, one entry each. Instants are epoch milliseconds."""
 
     published: Integers
     category: Integers
@@ -68,7 +68,7 @@ class Articles:
 
 @dataclass(frozen=True)
 class Lists:
-    """What was shown; but for `visits` one entry a candidate, in the order shown."""
+    """Impressions (`visits`) and, one entry each in the order shown, their candidates."""
 
     visits: Visits
     impression: Integers
@@ -77,9 +77,9 @@ class Lists:
     """Index into `Articles`."""
     position: Integers
     examination: Reals
-    """Probability that this position is looked at."""
+    """Probability that the position is examined."""
     attractiveness: Reals
-    """Probability of a click once it is looked at."""
+    """Probability of a click once the candidate is examined."""
 
 
 class Action(NamedTuple):
@@ -94,7 +94,7 @@ class Action(NamedTuple):
 
 @dataclass(frozen=True)
 class World:
-    """A newsroom's whole history."""
+    """All articles, impressions and interactions of a simulation."""
 
     articles: Articles
     lists: Lists
@@ -102,34 +102,34 @@ class World:
 
 
 def simulate(size: NewsroomWorld, start: datetime, seed: int) -> World:
-    """Play `size.days` days from `start`; the same arguments give the same world."""
+    """Simulate `size.days` days from `start`, deterministically."""
     publishing, visiting, tasting, showing = (
         np.random.default_rng(child) for child in np.random.SeedSequence(seed).spawn(4)
     )
     beginning = int(start.timestamp() * 1000)
     articles = _publish(size, beginning, publishing)
-    visits = people.visits(size, beginning, visiting)
-    return World(articles, *_show(size, articles, visits, people.Tastes(size.users, tasting), showing))
+    visits = readers.visits(size, beginning, visiting)
+    return World(articles, *_show(size, articles, visits, readers.Tastes(size.users, tasting), showing))
 
 
 def _publish(size: NewsroomWorld, beginning: int, random: np.random.Generator) -> Articles:
     days = np.repeat(np.arange(-STOCK_DAYS, size.days), size.articles_a_day)
-    published = np.sort(beginning + days * DAY + people.times_of_day(_PUBLISHING_HOURS, days.size, random))
+    published = np.sort(beginning + days * DAY + readers.times_of_day(_PUBLISHING_HOURS, days.size, random))
     sections = categories()
     category = random.integers(len(sections), size=days.size)
     storyline = random.integers(len(sections[0].storylines), size=days.size)
     style = random.integers(len(STYLES), size=days.size)
-    storyline_appeal = random.normal(0.0, STORYLINE_APPEAL, (len(sections), len(sections[0].storylines)))
-    storyline_appeal -= storyline_appeal.mean(axis=1, keepdims=True)
-    style_appeal = random.normal(0.0, STYLE_APPEAL, len(STYLES))
+    storyline_quality = random.normal(0.0, STORYLINE_QUALITY, (len(sections), len(sections[0].storylines)))
+    storyline_quality -= storyline_quality.mean(axis=1, keepdims=True)
+    style_quality = random.normal(0.0, STYLE_QUALITY, len(STYLES))
     corrected = published + random.integers(HOUR, 12 * HOUR, days.size)
     return Articles(
         published=published,
         category=category,
         storyline=storyline,
         style=style,
-        quality=storyline_appeal[category, storyline]
-        + style_appeal[style]
+        quality=storyline_quality[category, storyline]
+        + style_quality[style]
         + random.normal(0.0, OWN_QUALITY, days.size),
         author=random.integers(AUTHORS, size=days.size),
         length=random.integers(30, 180, days.size) * 10,
@@ -147,7 +147,7 @@ def _show(
     size: NewsroomWorld,
     articles: Articles,
     visits: Visits,
-    tastes: people.Tastes,
+    tastes: readers.Tastes,
     random: np.random.Generator,
 ) -> tuple[Lists, tuple[Action, ...]]:
     read = np.zeros((size.users, articles.published.size), bool)
@@ -160,7 +160,7 @@ def _show(
         while day < shown // DAY:
             tastes.drift()
             day += 1
-        chosen = _shelf(articles, shown, read[user], clicks, size.list_size, random)
+        chosen = _rank(articles, shown, read[user], clicks, size.list_size, random)
         age = (shown - articles.published[chosen]) / DAY
         match = tastes.match(
             user, articles.category[chosen], articles.storyline[chosen], articles.style[chosen]
@@ -168,11 +168,11 @@ def _show(
         logit = BASE + articles.quality[chosen] + FRESHNESS * np.exp(-age)
         attractiveness = 1 / (1 + np.exp(-logit - match))
         examination: Reals = np.arange(1.0, chosen.size + 1) ** -POSITION_DECAY
-        taken = np.flatnonzero(random.random(chosen.size) < examination * attractiveness)
+        clicked = np.flatnonzero(random.random(chosen.size) < examination * attractiveness)
         rows.append((chosen, examination, attractiveness))
-        read[user, chosen[taken]] = True
-        clicks[chosen[taken]] += 1
-        for candidate in (taken + shown_so_far).tolist():
+        read[user, chosen[clicked]] = True
+        clicks[chosen[clicked]] += 1
+        for candidate in (clicked + shown_so_far).tolist():
             actions += _actions(candidate, shown, random)
         shown_so_far += chosen.size
     lengths = [chosen.size for chosen, _, _ in rows]
@@ -190,7 +190,7 @@ def _show(
     )
 
 
-def _shelf(
+def _rank(
     articles: Articles,
     shown: int,
     read: NDArray[np.bool_],
@@ -198,19 +198,19 @@ def _shelf(
     list_size: int,
     random: np.random.Generator,
 ) -> Integers:
-    """Draw and order a list: mostly chance, a little recency and a little popularity, what was read before last."""
+    """Rank recent articles by noise with a little recency and popularity, articles already read last."""
     oldest, newest = np.searchsorted(articles.published, [shown - SHOWN_DAYS * DAY, shown])
     pool = np.arange(oldest, newest)
     age = (shown - articles.published[pool]) / DAY
-    urge = RECENT * np.exp(-age) + POPULAR * np.log1p(clicks[pool]) + random.gumbel(size=pool.size)
-    urge[read[pool]] -= 100.0
-    return pool[np.argsort(-urge, kind="stable")[:list_size]]
+    scores = RECENT * np.exp(-age) + POPULAR * np.log1p(clicks[pool]) + random.gumbel(size=pool.size)
+    scores[read[pool]] -= 100.0
+    return pool[np.argsort(-scores, kind="stable")[:list_size]]
 
 
 def _actions(candidate: int, shown: int, random: np.random.Generator) -> list[Action]:
     clicked = shown + int(random.integers(2_000, 2 * MINUTE))
-    found = [Action(candidate, "click", clicked)]
+    actions = [Action(candidate, "click", clicked)]
     for kind, (probability, longest) in FOLLOW_UP.items():
         if random.random() < probability:
-            found.append(Action(candidate, kind, clicked + int(random.integers(10_000, longest))))
-    return found
+            actions.append(Action(candidate, kind, clicked + int(random.integers(10_000, longest))))
+    return actions

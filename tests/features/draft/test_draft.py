@@ -25,12 +25,12 @@ def draft(folder: Path, **files: str | bytes) -> Draft:
     return draft_project([folder], [], "logs", folder)
 
 
-def guess(found: Draft, key: str) -> object:
-    return {guess.key: guess.value for guess in found.guesses}[key]
+def guess(drafted: Draft, key: str) -> object:
+    return {guess.key: guess.value for guess in drafted.guesses}[key]
 
 
 @pytest.mark.parametrize(
-    ("files", "said"),
+    ("files", "message"),
     [
         ({}, "holds no log: expected files that end in"),
         ({"x__dat": b"\0\1\2"}, "holds no log: expected files that end in"),
@@ -44,8 +44,10 @@ def guess(found: Draft, key: str) -> object:
         ({"x__jsonl": '{"event": "item", "item": "1", "timestamp": "1700000000000"}\n'}, "and no ranking"),
     ],
 )
-def test_what_is_no_log_is_one_clear_error(tmp_path: Path, files: dict[str, str | bytes], said: str) -> None:
-    with pytest.raises(SourceError, match=said):
+def test_files_that_are_not_a_log_are_one_clear_error(
+    tmp_path: Path, files: dict[str, str | bytes], message: str
+) -> None:
+    with pytest.raises(SourceError, match=message):
         draft(tmp_path, **files)
 
 
@@ -54,30 +56,30 @@ def test_a_missing_path_is_named(tmp_path: Path) -> None:
         draft_project([tmp_path / "nowhere"], [], "logs", tmp_path)
 
 
-def test_what_cannot_be_decided_is_marked_and_the_file_is_valid(tmp_path: Path) -> None:
-    # Nothing says which of the posts' columns is an item.
+def test_undecided_keys_are_marked_and_the_file_is_valid(tmp_path: Path) -> None:
+    # No column of the posts is recognisable as the item.
     posts = "".join(f"{row},a{row % 7},2026-01-05T10:00:{row % 60:02}Z,some text here\n" for row in range(99))
-    found = draft(tmp_path, posts__csv="number,author,at,words\n" + posts)
+    drafted = draft(tmp_path, posts__csv="number,author,at,words\n" + posts)
 
-    assert [edit.key for edit in found.edits] == ["source.tables.item"]
-    assert "# EDIT: Which column is the item? One of number, author, at, words" in found.text
-    (tmp_path / "logs.toml").write_text(found.text)
+    assert [edit.key for edit in drafted.edits] == ["source.tables.item"]
+    assert "# EDIT: Which column is the item? One of number, author, at, words" in drafted.text
+    (tmp_path / "logs.toml").write_text(drafted.text)
     assert load(tmp_path / "logs.toml").source.format == "tables"
 
 
-def test_columns_are_found_by_content_where_names_say_nothing(tmp_path: Path) -> None:
+def test_columns_are_found_by_content_if_names_say_nothing(tmp_path: Path) -> None:
     log = "".join(
         f"{1_700_000_000 + row * 700},{row % 11},{100 + row % 23},{row / 7}\n" for row in range(300)
     )
     things = "".join(f"{100 + number},Thing number {number} of many\n" for number in range(23))
-    found = draft(tmp_path, a__csv="c1,c2,c3,c4\n" + log, b__csv="k,l\n" + things)
+    drafted = draft(tmp_path, a__csv="c1,c2,c3,c4\n" + log, b__csv="k,l\n" + things)
 
     columns = ("at", "user", "item", "item_key", "items_path")
-    guesses = [guess(found, f"source.tables.{name}") for name in columns]
+    guesses = [guess(drafted, f"source.tables.{name}") for name in columns]
     assert guesses == ["c1", "c2", "c3", "k", "b.csv"]
-    assert guess(found, "items.title") == "l"
-    doubtful = {one.key for one in found.guesses if one.confidence == "low"}
-    assert {"source.tables.user", "source.tables.item"} <= doubtful
+    assert guess(drafted, "items.title") == "l"
+    uncertain = {entry.key for entry in drafted.guesses if entry.confidence == "low"}
+    assert {"source.tables.user", "source.tables.item"} <= uncertain
 
 
 @pytest.mark.parametrize(
@@ -90,9 +92,9 @@ def test_columns_are_found_by_content_where_names_say_nothing(tmp_path: Path) ->
     ],
 )
 def test_names_of_other_languages(tmp_path: Path, names: str, roles: tuple[str, ...]) -> None:
-    found = draft(tmp_path, log__csv=LOG.replace("user,when,item,clicked", names))
+    drafted = draft(tmp_path, log__csv=LOG.replace("user,when,item,clicked", names))
 
-    assert tuple(guess(found, f"source.tables.{role}") for role in ("user", "at", "item")) == roles
+    assert tuple(guess(drafted, f"source.tables.{role}") for role in ("user", "at", "item")) == roles
 
 
 def test_rows_that_share_an_impression_are_candidates(tmp_path: Path) -> None:
@@ -101,14 +103,14 @@ def test_rows_that_share_an_impression_are_candidates(tmp_path: Path) -> None:
         f"{int(row % 5 == row // 5 % 5)}\n"
         for row in range(500)
     )
-    found = draft(tmp_path, log__csv="request_id,user_id,ts,item_id,position,click\n" + rows)
+    drafted = draft(tmp_path, log__csv="request_id,user_id,ts,item_id,position,click\n" + rows)
 
     shape, impression, clicked = (
-        guess(found, f"source.tables.{name}") for name in ("shape", "impression", "clicked")
+        guess(drafted, f"source.tables.{name}") for name in ("shape", "impression", "clicked")
     )
     assert (shape, impression, clicked) == ("candidates", "request_id", "click")
-    assert "are they sorted by position within an impression?" in found.text
-    (tmp_path / "logs.toml").write_text(found.text)
+    assert "are they sorted by position within an impression?" in drafted.text
+    (tmp_path / "logs.toml").write_text(drafted.text)
     raw = read(load(tmp_path / "logs.toml"), [tmp_path / "log.csv"])
     assert (raw.impressions.height, raw.interactions.height, raw.rejects.height) == (100, 100, 0)
 
@@ -118,14 +120,16 @@ def test_json_lines_and_an_index_column_are_read(tmp_path: Path) -> None:
         {"who": f"u{n % 7}", "at": f"2026-01-05T10:{n % 60:02}:00Z", "shown": [n % 5, 7, 9], "clicked": [7]}
         for n in range(60)
     ]
-    found = draft(tmp_path / "json", log__jsonl__gz=gzip.compress("\n".join(map(json.dumps, rows)).encode()))
+    drafted = draft(
+        tmp_path / "json", log__jsonl__gz=gzip.compress("\n".join(map(json.dumps, rows)).encode())
+    )
     keys = ("shape", "item", "clicked")
-    assert [guess(found, f"source.tables.{key}") for key in keys] == ["lists", "shown", "clicked"]
+    assert [guess(drafted, f"source.tables.{key}") for key in keys] == ["lists", "shown", "clicked"]
 
     lines = [f"{n},u{n % 7},2026-01-05T10:{n % 60:02}:00Z,{n % 5} 7 9,{n % 5}" for n in range(60)]
-    found = draft(tmp_path / "csv", log__csv=",who,at,shown,clicked\n" + "\n".join(lines))
-    assert [guess(found, f"source.tables.{key}") for key in keys] == ["lists", "shown", "clicked"]
-    assert "source.tables.impression" not in [one.key for one in found.guesses]
+    drafted = draft(tmp_path / "csv", log__csv=",who,at,shown,clicked\n" + "\n".join(lines))
+    assert [guess(drafted, f"source.tables.{key}") for key in keys] == ["lists", "shown", "clicked"]
+    assert "source.tables.impression" not in [entry.key for entry in drafted.guesses]
 
 
 def test_times_of_arrival_and_sessions(tmp_path: Path) -> None:
@@ -133,23 +137,23 @@ def test_times_of_arrival_and_sessions(tmp_path: Path) -> None:
         f"u{row % 7},s{row % 14},2026-01-05T10:{row % 60:02}:00Z,2026-01-05T10:{row % 60:02}:30Z,{row % 9}\n"
         for row in range(99)
     )
-    found = draft(
+    drafted = draft(
         tmp_path, log__csv="user,visit_id,ingested_at,seen_at,item\n" + rows.replace(":00Z", ":40Z")
     )
-    assert guess(found, "source.tables.session") == "visit_id"
-    assert (guess(found, "source.tables.at"), guess(found, "source.tables.known_at")) == (
+    assert guess(drafted, "source.tables.session") == "visit_id"
+    assert (guess(drafted, "source.tables.at"), guess(drafted, "source.tables.known_at")) == (
         "seen_at",
         "ingested_at",
     )
-    assert guess(found, "source.known_after") == "0s"
+    assert guess(drafted, "source.known_after") == "0s"
 
 
-def test_times_of_other_forms_are_declared(tmp_path: Path) -> None:
+def test_times_of_other_formats_are_declared(tmp_path: Path) -> None:
     rows = "".join(f"u{row % 7};{1 + row % 28:02}/12/2025 10:{row % 60:02};{row % 9}\n" for row in range(99))
-    found = draft(tmp_path, log__csv="user;when;item\n" + rows)
+    drafted = draft(tmp_path, log__csv="user;when;item\n" + rows)
 
-    assert guess(found, "source.tables.time_format") == "%d/%m/%Y %H:%M"
-    assert guess(found, "slices.start") == datetime(2025, 12, 1, tzinfo=UTC)
+    assert guess(drafted, "source.tables.time_format") == "%d/%m/%Y %H:%M"
+    assert guess(drafted, "slices.start") == datetime(2025, 12, 1, tzinfo=UTC)
 
 
 def test_kinds_and_delays_of_events(tmp_path: Path) -> None:
@@ -163,42 +167,42 @@ def test_kinds_and_delays_of_events(tmp_path: Path) -> None:
                        "fields": [{"name": "surface", "value": ["home", "search"][n % 2]}]})  # fmt: skip
         events.append({"event": "interaction", "id": f"c{n}", "user": f"u{n % 3}", "ranking": f"r{n}",
                        "item": "i1", "type": "click" if n % 9 else "purchase", "timestamp": at + 400_000})  # fmt: skip
-    found = draft(tmp_path, log__jsonl="\n".join(map(json.dumps, events)))
+    drafted = draft(tmp_path, log__jsonl="\n".join(map(json.dumps, events)))
 
-    assert guess(found, "labels.gains") == {"click": 1.0, "purchase": 10.0}
-    assert guess(found, "labels.attribution") == "10m"
-    assert guess(found, "context.categorical") == ("surface",)
-    assert guess(found, "items.title") == "name"
+    assert guess(drafted, "labels.gains") == {"click": 1.0, "purchase": 10.0}
+    assert guess(drafted, "labels.attribution") == "10m"
+    assert guess(drafted, "context.categorical") == ("surface",)
+    assert guess(drafted, "items.title") == "name"
 
 
 def test_a_long_log_is_sampled_and_its_end_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sampling, "ROWS", 30)
-    monkeypatch.setattr(sampling, "LAST", 10)
-    found = draft(tmp_path, log__csv=LOG)
-    assert "in a sample" in found.text  # the log is not in order of time
-    assert guess(found, "slices.end") is None
-    assert "# end =" in found.text
+    monkeypatch.setattr(sampling, "TAIL_ROWS", 10)
+    drafted = draft(tmp_path, log__csv=LOG)
+    assert "in a sample" in drafted.text  # the log is not in order of time
+    assert guess(drafted, "slices.end") is None
+    assert "# end =" in drafted.text
 
     header, *rows = LOG.splitlines()
     in_order = "\n".join([header, *sorted(rows, key=lambda row: row.split(",")[1])])
-    found = draft(tmp_path, log__csv=in_order)
-    assert guess(found, "slices.end") == datetime(2026, 1, 7, tzinfo=UTC)
+    drafted = draft(tmp_path, log__csv=in_order)
+    assert guess(drafted, "slices.end") == datetime(2026, 1, 7, tzinfo=UTC)
 
 
 def test_a_long_table_of_items_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sampling, "ROWS", 50)
-    monkeypatch.setattr(sampling, "LAST", 30)
+    monkeypatch.setattr(sampling, "TAIL_ROWS", 30)
     log = "".join(f"u{row % 7},2026-01-05T10:00:{row:02},{900 - row}\n" for row in range(40))
     things = "".join(f"{number},Thing number {number}\n" for number in range(900))
     customers = "".join(f"u{number},Somebody or other\n" for number in range(7))
-    found = draft(
+    drafted = draft(
         tmp_path,
         a__csv="user,time,item\n" + log,
         b__csv="id,name\n" + things,
         c__csv="user_id,full_name\n" + customers,
     )
 
-    assert guess(found, "source.tables.items_path") == "b.csv"
+    assert guess(drafted, "source.tables.items_path") == "b.csv"
 
 
 def test_other_tables_in_the_folder_are_left_out_of_the_path(tmp_path: Path) -> None:

@@ -7,9 +7,9 @@ from features.draft.items import guess_items
 COUNT = 400
 
 
-def guessed(**columns: list[object]) -> dict[str, tuple[object, str]]:
+def guess(**columns: list[object]) -> dict[str, tuple[object, str]]:
     frame = pl.DataFrame({"sku": [f"s{number}" for number in range(COUNT)], **columns}, strict=False)
-    return {guess.key: (guess.value, guess.confidence) for guess in guess_items(describe(frame), "sku")}
+    return {g.key: (g.value, g.confidence) for g in guess_items(describe(frame), "sku")}
 
 
 def cycle(*values: object) -> list[object]:
@@ -17,23 +17,23 @@ def cycle(*values: object) -> list[object]:
 
 
 def test_a_title_that_several_items_share_is_still_the_title() -> None:
-    # Of a product in three colours, each colour is an item.
-    found = guessed(
+    # A product in three colours is three items.
+    guesses = guess(
         prod_name=[f"Shirt {number // 3}" for number in range(COUNT)],
         type_name=cycle("Shirt", "Trousers", "Dress"),
         detail_desc=[f"A soft garment of cotton, cut number {number // 3}" for number in range(COUNT)],
     )
-    assert found["items.title"] == ("prod_name", "high")
-    assert found["items.body"][0] == "detail_desc"
-    assert found["items.categorical"][0] == ("type_name",)
+    assert guesses["items.title"] == ("prod_name", "high")
+    assert guesses["items.body"][0] == "detail_desc"
+    assert guesses["items.categorical"][0] == ("type_name",)
 
 
-def test_a_name_of_few_values_is_doubted_as_a_title() -> None:
-    assert guessed(type_name=cycle("Shirt", "Trousers", "Dress"))["items.title"] == ("type_name", "low")
+def test_a_name_with_few_values_is_an_uncertain_title() -> None:
+    assert guess(type_name=cycle("Shirt", "Trousers", "Dress"))["items.title"] == ("type_name", "low")
 
 
-def test_codes_are_no_numbers_and_say_nothing_twice() -> None:
-    found = guessed(
+def test_codes_are_not_numbers_and_duplicates_are_dropped() -> None:
+    guesses = guess(
         name=[f"Thing {number}" for number in range(COUNT)],
         group_no=cycle(10, 20, 30),
         group_name=cycle("a", "b", "c"),
@@ -42,16 +42,18 @@ def test_codes_are_no_numbers_and_say_nothing_twice() -> None:
         barcode_id=list(range(10**6, 10**6 + COUNT)),
         image_url=[f"https://shop.test/{number}.jpg" for number in range(COUNT)],
     )
-    assert found["items.numeric"][0] == ("price",)
-    assert found["items.categorical"][0] == ("group_name", "brand_id")
+    assert guesses["items.numeric"][0] == ("price",)
+    assert guesses["items.categorical"][0] == ("group_name", "brand_id")
 
 
-@pytest.mark.parametrize(("separator", "read"), [("|", True), (";", False)])
-def test_values_in_one_cell_are_attributes_where_they_can_be_read(separator: str, read: bool) -> None:
-    found = guessed(genres=cycle(f"Drama{separator}War", "Comedy", f"War{separator}Comedy"))
-    assert found["items.categorical"] == ((("genres",), "medium") if read else (None, "edit"))
+@pytest.mark.parametrize(("separator", "supported"), [("|", True), (";", False)])
+def test_several_values_in_a_cell_are_attributes_if_they_can_be_parsed(
+    separator: str, supported: bool
+) -> None:
+    guesses = guess(genres=cycle(f"Drama{separator}War", "Comedy", f"War{separator}Comedy"))
+    assert guesses["items.categorical"] == ((("genres",), "medium") if supported else (None, "edit"))
 
 
-def test_times_are_when_an_item_was_published() -> None:
+def test_a_time_is_when_an_item_was_published() -> None:
     days = [f"2026-01-{1 + number % 28:02}" for number in range(COUNT)]
-    assert guessed(released=days)["items.published_at"] == ("released", "high")
+    assert guess(released=days)["items.published_at"] == ("released", "high")

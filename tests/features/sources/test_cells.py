@@ -1,4 +1,4 @@
-"""Cells as strangers' logs have them: lists, clicks and ids in every form that is read, and what is refused."""
+"""Cells of lists, clicks and ids in every supported form, and invalid ones."""
 
 import polars as pl
 import pytest
@@ -55,17 +55,17 @@ def test_mixed_separators_must_be_declared(cells: list[str]) -> None:
         find_separator("log.csv", [pl.Series(cells)])
 
 
-def test_the_other_column_s_blanks_count_too() -> None:
+def test_separators_of_all_columns_count() -> None:
     with pytest.raises(SourceError, match="blanks"):
         find_separator("log.csv", [pl.Series(["a b"]), pl.Series(["c,d"])])
 
 
-def test_a_separator_may_be_several_signs_and_blanks_around_ids_go() -> None:
+def test_a_separator_may_be_several_signs_and_ids_are_stripped() -> None:
     assert read_id_lists(pl.Series([" a b :: c::"]), "::").to_list() == [["a b", "c"]]
     assert read_id_lists(pl.Series([[" a", "b "]]), SPACES).to_list() == [["a", "b"]]
 
 
-def test_clicks_are_numbers_or_truth_values() -> None:
+def test_clicks_are_numbers_or_booleans() -> None:
     written = pl.Series(["1", "0.5", "True", "yes", "T", "y", " FALSE", "no", "f", "N", None])
     assert read_grades(written).to_list() == [1, 0.5, 1, 1, 1, 1, 0, 0, 0, 0, None]
     assert read_grades(pl.Series([True, False])).to_list() == [1, 0]
@@ -73,19 +73,19 @@ def test_clicks_are_numbers_or_truth_values() -> None:
 
 
 @pytest.mark.parametrize("word", ["nan", "NaN", "inf", "-Infinity", "1e400", "maybe", ""])
-def test_what_is_no_finite_number_is_no_click(word: str) -> None:
+def test_a_value_that_is_not_finite_is_no_click(word: str) -> None:
     assert read_grades(pl.Series([word, "1"])).to_list() == [None, 1]
 
 
-def test_a_float_that_is_none_is_no_click_and_no_id() -> None:
+def test_nan_and_infinity_are_no_clicks_and_no_ids() -> None:
     cells = pl.Series([1.0, float("nan"), float("inf")])
     assert read_grades(cells).to_list() == [1, None, None]
     assert read_ids(cells).to_list() == ["1", None, None]
 
 
-def test_bytes_are_text_where_they_are_utf_8() -> None:
+def test_bytes_are_text_if_they_are_utf_8() -> None:
     assert read_texts(pl.Series([b"a", b"\xff", None])).to_list() == ["a", None, None]
 
 
-def test_ids_lose_the_blanks_around_them() -> None:
+def test_ids_are_stripped() -> None:
     assert read_ids(pl.Series([" a ", "b"])).to_list() == ["a", "b"]

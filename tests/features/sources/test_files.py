@@ -1,4 +1,4 @@
-"""Files as strangers have them: bombs, other encodings, arrays, hidden ones, globs. Memory stays bounded."""
+"""Difficult files: gz bombs, other encodings, JSON arrays, hidden files, globs. Memory stays bounded."""
 
 import gzip
 import json
@@ -38,7 +38,7 @@ def read_lines(path: Path) -> Lines:
 
 
 @pytest.mark.parametrize("packed", [True, False])
-def test_an_endless_line_is_one_reject_and_the_next_is_read(tmp_path: Path, packed: bool) -> None:
+def test_a_line_that_is_too_long_is_one_reject_and_the_next_is_read(tmp_path: Path, packed: bool) -> None:
     content = b"first\n" + b"0" * (5 * MAX_LINE) + b"\nnext\n"
     path = write(tmp_path / "log.jsonl", gzip.compress(content) if packed else content)
 
@@ -70,25 +70,25 @@ def test_every_line_is_a_row_a_reject_or_blank_wherever_blocks_end(
         small.setattr(files, "MAX_LINE", 8)
         small.setattr(files, "_BLOCK", 16)
         small.setattr(decoding, "_UNPACKED", 5)
-        found = read_lines(path)
+        split_lines = read_lines(path)
 
-    assert found.rows.select("line", "raw").rows() == [
+    assert split_lines.rows.select("line", "raw").rows() == [
         (n, line) for n, line in numbered if line.strip() and len(line) <= 8
     ]
-    assert found.rejects["line"].to_list() == [n for n, line in numbered if len(line) > 8]
+    assert split_lines.rejects["line"].to_list() == [n for n, line in numbered if len(line) > 8]
 
 
 def test_a_gz_bomb_takes_no_more_memory_than_a_block(tmp_path: Path) -> None:
     path = write(tmp_path / "log.jsonl.gz", bomb(megabytes=200))
     tracemalloc.start()
     try:
-        found = [(block.first, block.problem) for block in cut(path, "log")]
+        blocks = [(block.first, block.problem) for block in cut(path, "log")]
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
 
     assert path.stat().st_size < 300_000
-    assert found == [(1, "line_too_long"), (2, None)]
+    assert blocks == [(1, "line_too_long"), (2, None)]
     assert peak < 40 << 20
 
 
@@ -109,7 +109,7 @@ def test_text_is_read_in_its_encoding(tmp_path: Path, encoding: str) -> None:
 
 
 @pytest.mark.parametrize("text", ['[{"a": 1}, {"a": 2}]', '\n[\n  {"a": 1}\n]'])
-def test_a_json_array_says_what_makes_lines_of_it(tmp_path: Path, text: str) -> None:
+def test_the_error_for_a_json_array_shows_how_to_convert_it(tmp_path: Path, text: str) -> None:
     path = write(tmp_path / "log.json", text.encode())
 
     with pytest.raises(SourceError, match=r"jq -c '\.\[\]' log\.json > log\.jsonl"):

@@ -40,12 +40,12 @@ def test_a_time_is_read_as_databases_and_python_write_it(text: str) -> None:
 @pytest.mark.parametrize(
     "text", ["13/01/2026", "01.06.2026 12:00", "12:00", "2026-13-01", "2026-01-06 25:00"]
 )
-def test_a_time_that_might_be_another_is_not_guessed(text: str) -> None:
+def test_an_ambiguous_time_is_not_guessed(text: str) -> None:
     assert read_instants(pl.Series([text])).to_list() == [None]
 
 
 @pytest.mark.parametrize(
-    ("form", "written"),
+    ("time_format", "text"),
     [
         ("%d/%m/%Y %H:%M", "06/01/2026 12:00"),
         ("%m/%d/%Y %I:%M %p", "01/06/2026 12:00 PM"),
@@ -54,25 +54,25 @@ def test_a_time_that_might_be_another_is_not_guessed(text: str) -> None:
         ("%Y%m%d%H%M", 202601061200),
     ],
 )
-def test_a_declared_form_is_read_before_all_others(form: str, written: str | int) -> None:
-    assert read_instants(pl.Series([written]), form).to_list() == [NOON]
+def test_a_declared_format_is_tried_first(time_format: str, text: str | int) -> None:
+    assert read_instants(pl.Series([text]), time_format).to_list() == [NOON]
 
 
-def test_what_does_not_fit_the_declared_form_is_read_as_without_it() -> None:
+def test_texts_that_do_not_fit_the_declared_format_are_read_without_it() -> None:
     texts = pl.Series(["2026-01-06 12:00", "06/13/2026 12:00"])
     assert read_instants(texts, "%d/%m/%Y %H:%M").to_list() == [NOON, None]
 
 
-def test_numbers_that_are_none_are_no_instants() -> None:
+def test_nan_and_infinity_are_no_instants() -> None:
     assert read_instants(pl.Series([float("nan"), float("inf"), 1e400])).to_list() == [None] * 3
 
 
-def test_a_form_that_cannot_be_read_is_an_error_that_names_the_key() -> None:
+def test_an_unusable_format_is_an_error_that_names_the_key() -> None:
     with pytest.raises(ProjectError, match=r"source\.tables\.time_format"):
         read_instants(pl.Series(["2026010612"]), "%Y%m%d%H")
 
 
-def test_a_form_without_a_year_is_refused() -> None:
+def test_a_format_without_a_year_is_refused() -> None:
     tables = {"shape": "ratings", "time_format": "DD/MM"}
     source = {"format": "tables", "path": "log", "tables": tables}
     with pytest.raises(ValueError, match="strptime"):

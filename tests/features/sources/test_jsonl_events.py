@@ -155,14 +155,14 @@ def test_instants_are_read_in_every_form(tmp_path: Path, written: object) -> Non
         (item(fields={"title": "Rain"}), "bad_field:fields"),
     ],
 )
-def test_a_line_that_no_table_can_hold_is_rejected_alone(tmp_path: Path, line: object, reason: str) -> None:
+def test_an_invalid_line_is_rejected_alone(tmp_path: Path, line: object, reason: str) -> None:
     raw = read(tmp_path, ranking(), line, click())
 
     assert raw.rejects.select("line", "reason").rows() == [(2, reason)]
     assert (raw.impressions.height, raw.interactions.height) == (1, 1)
 
 
-def test_bytes_that_are_no_text_reject_their_line_only(tmp_path: Path) -> None:
+def test_invalid_utf8_rejects_its_line_only(tmp_path: Path) -> None:
     (tmp_path / "log.jsonl").write_bytes(json.dumps(click()).encode() + b'\n{"event": "\xff"}\n')
 
     raw = sources.read(PROJECT, [tmp_path / "log.jsonl"])
@@ -200,7 +200,7 @@ def test_a_corrupted_gz_keeps_the_lines_before_the_error(tmp_path: Path) -> None
     assert raw.rejects["reason"].to_list()[-1] == "truncated_gzip"
 
 
-def test_folders_are_read_through_and_gz_may_have_several_members(tmp_path: Path) -> None:
+def test_folders_are_searched_and_gz_may_have_several_members(tmp_path: Path) -> None:
     (tmp_path / "deep").mkdir()
     (tmp_path / "deep" / "b.jsonl.gz").write_bytes(
         gzip.compress(json.dumps(click()).encode() + b"\n")
@@ -218,7 +218,7 @@ def test_folders_are_read_through_and_gz_may_have_several_members(tmp_path: Path
     assert raw.impressions["source"].to_list() == ["a.json"]
 
 
-def test_files_of_one_name_in_two_folders_stay_apart(tmp_path: Path) -> None:
+def test_files_of_one_name_in_two_folders_are_distinct(tmp_path: Path) -> None:
     paths = []
     for part in ("train", "test"):
         (tmp_path / part).mkdir()

@@ -33,7 +33,7 @@ def write(folder: Path, *rows: str, news: str = NEWS) -> Path:
     return folder
 
 
-def test_news_is_known_before_everything_with_its_categories_and_entities(tmp_path: Path) -> None:
+def test_news_is_known_before_the_first_slice_with_categories_and_entities(tmp_path: Path) -> None:
     raw = sources.read(PROJECT, [write(tmp_path / "train", "1\tU1\t11/12/2019 2:14:46 PM\t\tN1-0")])
 
     first, second = raw.items.sort("item_id").iter_rows(named=True)
@@ -51,7 +51,7 @@ def test_news_is_known_before_everything_with_its_categories_and_entities(tmp_pa
     assert len(second["attributes"]) == 2
 
 
-def test_a_list_and_its_clicks(tmp_path: Path) -> None:
+def test_an_impression_and_its_clicks(tmp_path: Path) -> None:
     raw = sources.read(PROJECT, [write(tmp_path / "train", "1\tU1\t11/12/2019 2:14:46 PM\t\tN1-0 N2-1 N3-1")])
 
     shown_at = datetime(2019, 11, 12, 14, 14, 46, tzinfo=UTC)
@@ -68,14 +68,14 @@ def test_a_list_and_its_clicks(tmp_path: Path) -> None:
     assert clicks == [("1/N2", "N2", happened_at, known_at), ("1/N3", "N3", happened_at, known_at)]
 
 
-def test_the_test_part_has_lists_without_labels(tmp_path: Path) -> None:
+def test_the_test_part_has_impressions_without_labels(tmp_path: Path) -> None:
     raw = sources.read(PROJECT, [write(tmp_path / "test", "1\tU1\t11/12/2019 2:14:46 AM\t\tN1 N2")])
 
     assert [c["item_id"] for c in raw.impressions["candidates"][0]] == ["N1", "N2"]
     assert raw.interactions.is_empty()
 
 
-def test_history_comes_once_a_user_just_before_the_first_list(tmp_path: Path) -> None:
+def test_history_is_read_once_per_user_just_before_the_first_impression(tmp_path: Path) -> None:
     folder = write(
         tmp_path / "train",
         "2\tU1\t11/12/2019 3:00:00 PM\tN7 N8\tN1-0",
@@ -104,7 +104,7 @@ def test_a_history_longer_than_the_time_before_it_stays_in_the_first_slice(tmp_p
     assert past["known_at"].max() < built.impressions["shown_at"][0]
 
 
-def test_history_earns_no_labels(tmp_path: Path) -> None:
+def test_history_gets_no_labels(tmp_path: Path) -> None:
     raw = sources.read(PROJECT, [write(tmp_path / "train", "1\tU1\t11/12/2019 2:00:00 PM\tN1\tN1-0 N2-1")])
     built = events.build(raw, PROJECT, datetime(2020, 1, 1, tzinfo=UTC))
 
@@ -113,7 +113,7 @@ def test_history_earns_no_labels(tmp_path: Path) -> None:
     assert frame["clicked"].to_list() == [False, True]
 
 
-def test_impression_ids_of_several_parts_carry_the_part(tmp_path: Path) -> None:
+def test_impression_ids_of_several_parts_have_the_part_as_prefix(tmp_path: Path) -> None:
     row = "1\tU1\t11/12/2019 2:00:00 PM\t\tN1-1"
     parts = [write(tmp_path / "train", row), write(tmp_path / "dev", row)]
 

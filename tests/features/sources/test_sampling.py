@@ -62,7 +62,7 @@ def test_sampled_lists_hold_the_item_and_only_known_others(tmp_path: Path) -> No
     assert raw.impressions.filter(pl.col("shown_at") < AT + delay)["candidates"].list.len().max() == 1
 
 
-def test_sampling_follows_popularity_and_places_the_item_anywhere(tmp_path: Path) -> None:
+def test_sampling_follows_popularity_and_puts_the_item_at_any_position(tmp_path: Path) -> None:
     rows = [f"u,{SECONDS + number},{'hot' if number % 4 else f'cold{number % 40}'}" for number in range(4000)]
 
     raw = sampled(tmp_path, rows, sampled=3)
@@ -74,9 +74,9 @@ def test_sampling_follows_popularity_and_places_the_item_anywhere(tmp_path: Path
     cold = lists.filter(pl.col("own") != "hot").explode("candidates").unnest("candidates")
     hot_lists = cold.filter(pl.col("item_id") == "hot")["impression_id"].n_unique()
     assert hot_lists > 0.85 * cold["impression_id"].n_unique()
-    places = cold.filter(pl.col("item_id") == pl.col("own"))["position"].value_counts()
-    assert places.height == 3
-    assert places["count"].min() > 0.2 * places["count"].sum()
+    positions = cold.filter(pl.col("item_id") == pl.col("own"))["position"].value_counts()
+    assert positions.height == 3
+    assert positions["count"].min() > 0.2 * positions["count"].sum()
 
 
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -100,7 +100,7 @@ def test_another_seed_draws_other_lists(tmp_path: Path) -> None:
     assert not first.impressions["candidates"].equals(second.impressions["candidates"])
 
 
-def test_items_of_the_log_can_be_drawn_before_anyone_took_them(tmp_path: Path) -> None:
+def test_items_of_the_log_can_be_drawn_before_any_interaction(tmp_path: Path) -> None:
     (tmp_path / "films.csv").write_text(
         "item_id,title,length,genres,added\n"
         + "".join(f"f{number},F,1,x,{SECONDS + (1000 if number < 5 else -1000)}\n" for number in range(10))
@@ -111,7 +111,7 @@ def test_items_of_the_log_can_be_drawn_before_anyone_took_them(tmp_path: Path) -
     assert set(shown(raw)[0]) == {"a", "f5", "f6", "f7", "f8", "f9"}
 
 
-def test_a_repeated_row_is_taken_once(tmp_path: Path) -> None:
+def test_a_repeated_row_is_deduplicated(tmp_path: Path) -> None:
     row = f"u,{SECONDS},a"
 
     built = events.build(sampled(tmp_path, [row, row]), project(tmp_path), datetime(2026, 2, 1, tzinfo=UTC))

@@ -113,7 +113,7 @@ def test_every_reader_gives_the_same_columns(tmp_path: Path, log: Log) -> None:
     assert raw.quote(raw.impressions)["raw"].to_list() == [rows[n - first] for n in raw.impressions["line"]]
 
 
-def test_every_readers_rows_pass_the_schemas_and_earn_labels(tmp_path: Path, log: Log) -> None:
+def test_every_readers_rows_pass_the_schemas_and_get_labels(tmp_path: Path, log: Log) -> None:
     setting, name, header, rows = log
     raw = sources.read(setting, [write(tmp_path, name, (header + "\n".join(rows)).encode())])
 
@@ -139,10 +139,10 @@ def test_every_reader_accounts_for_every_line_of_a_damaged_log(tmp_path: Path, l
     built = events.build(raw, setting, NOW)
 
     tables = [raw.items, raw.impressions, raw.interactions, raw.rejects]
-    seen = {line for table in tables for line in table["line"]}
+    lines = {line for table in tables for line in table["line"]}
     first = 2 if header else 1
     # Rows of one list that share an instant and a user would merge; the rows above do not.
-    assert seen == set(range(first, first + len(rows)))
+    assert lines == set(range(first, first + len(rows)))
     assert raw.rejects.height > 0
     assert raw.rejects["reason"].is_in(["invalid_utf8"]).any()
     out = built.items.height + built.impressions.height + built.interactions.height + built.rejects.height
@@ -154,21 +154,21 @@ def test_every_reader_gives_the_same_rows_however_a_file_is_cut(
 ) -> None:
     setting, name, header, rows = log
     path = write(tmp_path, name, (header + "\n".join([*rows[:20], rows[20][:9], *rows[21:]])).encode())
-    whole = sources.read(setting, [path])
+    complete = sources.read(setting, [path])
 
     monkeypatch.setattr(sources.files, "_BLOCK", 200)
     pieces = [*sources.chunks(few(setting, 9), *sources.log_files(setting, [path]), past=sources.Past())]
 
     assert len(pieces) > 3
     for table in SCHEMAS:
-        found = pl.concat(getattr(piece, table) for piece in pieces)
-        expected = getattr(whole, table)
+        actual = pl.concat(getattr(piece, table) for piece in pieces)
+        expected = getattr(complete, table)
         key = ["line", *({"impression_id", "interaction_id"} & {*expected.columns})]
-        assert found.sort(key).equals(expected.sort(key))
+        assert actual.sort(key).equals(expected.sort(key))
 
 
 @pytest.mark.parametrize("size", [1, 3, 10, 100])
-def test_a_list_that_a_chunk_of_rows_ends_in_is_one_list(tmp_path: Path, size: int) -> None:
+def test_an_impression_across_two_chunks_is_one_impression(tmp_path: Path, size: int) -> None:
     setting = project("tables", tables={"shape": "candidates", "clicked": "took"})
     frame = pl.DataFrame(
         [(f"u{n // 4}", SECONDS + n // 4, f"i{n}", n % 4 == 1) for n in range(30)],
@@ -176,18 +176,18 @@ def test_a_list_that_a_chunk_of_rows_ends_in_is_one_list(tmp_path: Path, size: i
         orient="row",
     )
     frame.write_parquet(tmp_path / "log.parquet")
-    whole = sources.read(setting, [tmp_path / "log.parquet"])
+    complete = sources.read(setting, [tmp_path / "log.parquet"])
 
     cut = sources.read(few(setting, size), [tmp_path / "log.parquet"])
 
     assert cut.impressions["candidates"].list.len().to_list() == [4] * 7 + [2]
-    assert cut.impressions.equals(whole.impressions)
-    assert cut.interactions.equals(whole.interactions)
+    assert cut.impressions.equals(complete.impressions)
+    assert cut.interactions.equals(complete.interactions)
     assert cut.quote(cut.impressions)["raw"].str.contains("user_id").all()
 
 
 def few(setting: Project, rows: int) -> Project:
-    """The project, parsed so many rows at a time."""
+    """The project with another `source.chunk_rows`."""
     return setting.model_copy(update={"source": setting.source.model_copy(update={"chunk_rows": rows})})
 
 
@@ -201,7 +201,7 @@ def test_every_reader_is_deterministic(tmp_path: Path, log: Log) -> None:
         assert getattr(first, table).equals(getattr(second, table))
 
 
-def test_every_reader_keeps_the_past_when_rows_are_appended(tmp_path: Path, log: Log) -> None:
+def test_every_reader_keeps_earlier_rows_when_rows_are_appended(tmp_path: Path, log: Log) -> None:
     setting, name, header, rows = log
     half = len(rows) // 2
 
@@ -258,7 +258,7 @@ def test_a_path_is_found_in_the_first_folder_that_has_it(tmp_path: Path) -> None
     assert sources.resolve(str(path), [tmp_path / "one"]) == [path]
 
 
-def test_a_missing_path_says_where_it_was_looked_for(tmp_path: Path) -> None:
+def test_the_error_for_a_missing_path_lists_the_paths_tried(tmp_path: Path) -> None:
     with pytest.raises(SourceError) as error:
         sources.resolve("log.jsonl", [tmp_path / "one", tmp_path / "two"])
 

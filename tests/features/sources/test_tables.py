@@ -90,7 +90,7 @@ def test_lists_in_parquet_are_lists(tmp_path: Path) -> None:
     assert raw.interactions.select("interaction_id", "kind").rows() == [("x/2", "like")]
 
 
-def test_candidates_of_one_impression_make_a_list_with_grades(tmp_path: Path) -> None:
+def test_rows_of_one_impression_become_its_candidates_with_grades(tmp_path: Path) -> None:
     log = "imp,user_id,timestamp,item_id,grade\n" + "".join(
         f"{imp},u,{SECONDS},{item},{grade}\n"
         for imp, item, grade in [(1, "a", 0), (1, "b", 2), (2, "c", 1), (1, "d", 4)]
@@ -106,7 +106,7 @@ def test_candidates_of_one_impression_make_a_list_with_grades(tmp_path: Path) ->
     ]
 
 
-def test_ratings_are_lists_of_one(tmp_path: Path) -> None:
+def test_ratings_are_impressions_of_one_item(tmp_path: Path) -> None:
     log = f"user_id::item_id::r::timestamp\nu::a::3.5::{SECONDS}\nu::b::4::{SECONDS}\n".replace("::", "\t")
 
     raw = read(tmp_path, log, "ratings", "log.tsv", clicked="r", threshold=3.5)
@@ -119,13 +119,13 @@ def test_ratings_are_lists_of_one(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "written", [SECONDS, SECONDS * 1000, SECONDS * 10**6, SECONDS * 10**9, "2026-01-06T12:00:00"]
 )
-def test_the_unit_of_time_is_told_by_its_size(tmp_path: Path, written: object) -> None:
+def test_the_size_of_an_epoch_gives_its_unit(tmp_path: Path, written: object) -> None:
     raw = read(tmp_path, f"user_id,timestamp,item_id,r\nu,{written},a,1\n", "ratings", clicked="r")
 
     assert raw.impressions["shown_at"][0] == AT
 
 
-def test_items_ride_along_from_beside_the_log(tmp_path: Path) -> None:
+def test_items_are_read_from_beside_the_log(tmp_path: Path) -> None:
     (tmp_path / "films.csv").write_text(
         "key,title,length,genres,source\n1,Heat,170,Crime|Drama,x\n2,Up,?,,y\n"
     )
@@ -188,7 +188,7 @@ def test_a_broken_list_is_a_reject(tmp_path: Path) -> None:
     assert shown(raw) == [["a"]]
 
 
-def test_text_that_is_no_text_and_a_cut_gz_reject_their_rows_only(tmp_path: Path) -> None:
+def test_invalid_utf8_and_a_truncated_gz_reject_their_rows_only(tmp_path: Path) -> None:
     rows = b"".join(b"u%d,%d,a,1\n" % (number * 7919, SECONDS) for number in range(500))
     content = b"user_id,timestamp,item_id,r\n\xff,1,a,1\n" + rows
     (tmp_path / "log.csv.gz").write_bytes(gzip.compress(content)[:-40])
@@ -215,7 +215,7 @@ def test_a_wrong_mapping_is_an_error(tmp_path: Path, mapping: Mapping[str, Any],
 
 
 @pytest.mark.parametrize("name", ["[old] logs", "user_id=7"])
-def test_a_parquet_lies_in_a_folder_of_any_name(tmp_path: Path, name: str) -> None:
+def test_parquet_is_read_from_a_folder_of_any_name(tmp_path: Path, name: str) -> None:
     frame = pl.DataFrame(
         {"user_id": ["u"], "timestamp": [SECONDS], "item_id": [["a", "b"]], "clicked": [["b"]]}
     )
@@ -245,7 +245,7 @@ def test_a_grade_that_is_no_finite_number_is_one_reject(tmp_path: Path, grade: s
     assert built.interactions["value"].to_list() == [1.0]
 
 
-def test_bytes_in_parquet_are_text_and_cells_that_are_none_are_rejects(tmp_path: Path) -> None:
+def test_bytes_in_parquet_are_text_and_invalid_cells_are_rejects(tmp_path: Path) -> None:
     rows = {
         "user_id": [b"u", b"\xff", b"v"],
         "timestamp": [b"2026-01-06 12:00:00+00"] * 3,
@@ -273,7 +273,7 @@ def test_bytes_in_parquet_are_text_and_cells_that_are_none_are_rejects(tmp_path:
     ("shown_ids", "clicked"),
     [("a,b", "b"), ("a|b", "b"), ("{a,b}", "{b}"), ("['a', 'b']", "['b']"), (" a b ", "b")],
 )
-def test_lists_in_csv_are_parted_as_databases_and_python_do(
+def test_lists_in_csv_are_read_as_databases_and_python_write_them(
     tmp_path: Path, shown_ids: str, clicked: str
 ) -> None:
     log = f'user_id,timestamp,item_id,clicked\nu,{SECONDS},"{shown_ids}","{clicked}"\n'
@@ -294,7 +294,7 @@ def test_a_declared_separator_leaves_other_signs_in_the_ids(tmp_path: Path) -> N
     assert shown(raw) == [["a|1", "b|2"]]
 
 
-def test_day_first_dates_are_read_where_declared(tmp_path: Path) -> None:
+def test_day_first_dates_are_read_if_declared(tmp_path: Path) -> None:
     log = "user_id,timestamp,item_id,r\nu,06/01/2026 12:00,a,True\n"
 
     assert read(tmp_path, log, "ratings", clicked="r").rejects["reason"].to_list() == ["bad_timestamp"]
@@ -304,7 +304,7 @@ def test_day_first_dates_are_read_where_declared(tmp_path: Path) -> None:
     assert raw.interactions["value"].to_list() == [1.0]
 
 
-def test_ids_lose_the_blanks_around_them(tmp_path: Path) -> None:
+def test_ids_are_stripped(tmp_path: Path) -> None:
     (tmp_path / "items.csv").write_text("item_id,title,length,genres\na ,One,1,x\n")
     log = f"user_id,timestamp,item_id,r\n u ,{SECONDS}, a,1\n"
 
@@ -321,8 +321,8 @@ def test_ids_lose_the_blanks_around_them(tmp_path: Path) -> None:
 def test_a_line_that_csv_cannot_hold_is_one_reject(
     tmp_path: Path, user: bytes, refused: list[tuple[int, str]]
 ) -> None:
-    rest = f",{SECONDS},a,1\nu,{SECONDS},{'x' * (5 << 20)},1\nu,{SECONDS},b,1\n"
-    (tmp_path / "log.csv").write_bytes(b"user_id,timestamp,item_id,r\n" + user + rest.encode())
+    remainder = f",{SECONDS},a,1\nu,{SECONDS},{'x' * (5 << 20)},1\nu,{SECONDS},b,1\n"
+    (tmp_path / "log.csv").write_bytes(b"user_id,timestamp,item_id,r\n" + user + remainder.encode())
 
     raw = sources.read(project(tmp_path, "ratings", clicked="r"), [tmp_path / "log.csv"])
 
@@ -330,7 +330,7 @@ def test_a_line_that_csv_cannot_hold_is_one_reject(
     assert raw.impressions.height + len(refused) == 3
 
 
-def test_json_rows_keep_the_wanted_keys_and_quote_rejects_from_the_file(tmp_path: Path) -> None:
+def test_json_rows_keep_the_requested_keys_and_quote_rejects_from_the_file(tmp_path: Path) -> None:
     rows = [
         {"user_id": "u", "timestamp": SECONDS, "item_id": n, "r": r, "more": "x"} for n, r in enumerate("10?")
     ]
@@ -342,7 +342,7 @@ def test_json_rows_keep_the_wanted_keys_and_quote_rejects_from_the_file(tmp_path
     assert json.loads(build(raw, setting, NOW).rejects["raw"][0]) == rows[2]
 
 
-def test_truth_values_are_numbers_of_items(tmp_path: Path) -> None:
+def test_booleans_are_numbers_of_items(tmp_path: Path) -> None:
     (tmp_path / "items.csv").write_text(
         "item_id,title,length,genres\na,One,True,x\nb,Two,nan,x\nc,Three,1e400,x\n"
     )

@@ -1,4 +1,4 @@
-"""The pass cut in two, global counters and buckets of users, gives what one pass gives, to the bit."""
+"""Global counters and then buckets of users give the same bits as one pass."""
 
 from types import SimpleNamespace
 
@@ -26,7 +26,7 @@ def of_bucket(frame: pl.DataFrame, number: int, buckets: int) -> pl.DataFrame:
     return frame.filter(bucket(frame["user_id"], buckets) == number)
 
 
-def apart(
+def in_buckets(
     state: MomentState,
     events: SliceEvents,
     until: object,
@@ -34,7 +34,7 @@ def apart(
     vectors: pl.DataFrame,
     buckets: int,
 ) -> tuple[pl.DataFrame, dict[str, pl.DataFrame]]:
-    """Features and tables of the state after a slice, made by a bucket of users at a time."""
+    """Features and state tables after a slice, computed one bucket of users at a time."""
     declared, before, every = counters(project), state.tables(), in_order(events)
     placed = place(state, every, code(every.impressions, state.counted), project)
     nobody = SliceEvents(events.items, every.impressions.drop("user_id"), pl.DataFrame())
@@ -45,29 +45,29 @@ def apart(
         .repeat_by(every.impressions["candidates"].list.len())
         .explode(empty_as_null=False)
     )
-    found, states = [], []
+    frames, states = [], []
     for n in range(buckets):
         own = {name: of_bucket(before[name], n, buckets) for name, c in declared.items() if not is_global(c)}
         own |= {name: of_bucket(before[name], n, buckets) for name in OWN}
-        mine = restore(state.at, own | {"items": before["items"]}, project)
+        previous = restore(state.at, own | {"items": before["items"]}, project)
         part = SliceEvents(
             events.items,
             of_bucket(events.impressions, n, buckets),
             of_bucket(events.interactions, n, buckets),
         )
         listed, shown = bucket(lists, buckets) == n, bucket(rows, buckets) == n
-        given_ = Answers(
+        global_answers = Answers(
             answers.by_list.filter(listed), answers.by_candidate.filter(shown), answers.expected.filter(shown)
         )
-        features, then = lookup_and_update(mine, part, until, project, vectors, given_)  # type: ignore[arg-type]
-        found.append(features)
+        features, then = lookup_and_update(previous, part, until, project, vectors, global_answers)  # type: ignore[arg-type]
+        frames.append(features)
         states.append(then.tables())
     tables = {
         name: after.tables()[name] if name in SHARED or (name in declared and is_global(declared[name]))
         else pl.concat(one[name] for one in states)
         for name in before
     }  # fmt: skip
-    return pl.concat(found), tables
+    return pl.concat(frames), tables
 
 
 def assert_same(
@@ -76,9 +76,9 @@ def assert_same(
     vectors, state = toy.vectors(world.items), start(project)
     for until in (*cuts, toy.END):
         events = toy.between(world, state.at, until)
-        found, tables = apart(state, events, until, project, vectors, buckets)
+        actual, tables = in_buckets(state, events, until, project, vectors, buckets)
         expected, state = lookup_and_update(state, events, until, project, vectors)
-        assert found.sort(KEYS).equals(expected.sort(KEYS))
+        assert actual.sort(KEYS).equals(expected.sort(KEYS))
         for name, table in state.tables().items():
             plain = [c for c, dtype in table.schema.items() if not dtype.is_nested() and not dtype.is_float()]
             assert tables[name].sort(plain).equals(table.sort(plain)), name
@@ -96,14 +96,14 @@ def test_however_many_buckets_features_and_state_are_the_same(
 
 
 @pytest.mark.parametrize("buckets", [1, 2, 4])
-def test_a_hot_item_is_the_same_in_any_buckets(toy: SimpleNamespace, buckets: int) -> None:
+def test_a_hot_item_is_the_same_with_any_number_of_buckets(toy: SimpleNamespace, buckets: int) -> None:
     project = toy.project(features={"valued": ("view",)}, context={"categorical": ("surface",)})
 
     assert_same(toy, toy.busy(), project, [toy.at(300)], buckets)
 
 
 @pytest.mark.parametrize("missing", ["impressions", "interactions", "both"])
-def test_slices_where_nothing_was_shown_or_done(toy: SimpleNamespace, missing: str) -> None:
+def test_slices_without_impressions_or_interactions(toy: SimpleNamespace, missing: str) -> None:
     project, world = toy.project(), toy.busy(lists=30, users=1)
     less = SliceEvents(
         world.items,

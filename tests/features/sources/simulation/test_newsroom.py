@@ -44,14 +44,14 @@ def texts(folder: Path) -> list[tuple[str, str]]:
     ]
 
 
-def whole(line: str) -> dict | None:
-    """The event of a line that is not broken."""
+def parse(line: str) -> dict | None:
+    """The event of a line, or None for a broken line."""
     try:
         event = json.loads(line)
     except json.JSONDecodeError:
         return None
-    known = event["event"] in {"item", "ranking", "interaction"}
-    return event if known and "timestamp" in event else None
+    valid = event["event"] in {"item", "ranking", "interaction"}
+    return event if valid and "timestamp" in event else None
 
 
 def value(item: dict, name: str) -> object:
@@ -67,13 +67,13 @@ def default_world(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def events(default_world) -> list[tuple[str, dict]]:
-    read = [(name, whole(line)) for name, line in texts(default_world)]
+    read = [(name, parse(line)) for name, line in texts(default_world)]
     return [(name, event) for name, event in read if event is not None]
 
 
 @pytest.fixture(scope="module")
 def candidates(default_world, events) -> pl.DataFrame:
-    """Truth beside what was logged: label, click, and item clicks per showing known before the list."""
+    """Truth and log: label, click, and the item's clicks per impression before this one."""
     gains = {"click": 1.0, "comment": 2.0, "share": 3.0}
     label: dict[tuple[str, str], float] = {}
     clicked_at: dict[tuple[str, str], int] = {}
@@ -111,7 +111,7 @@ def candidates(default_world, events) -> pl.DataFrame:
 
 
 def ndcg(candidates: pl.DataFrame, score: str) -> float:
-    """Mean nDCG@10 over lists with something taken and something left; linear gains."""
+    """Mean nDCG@10 with linear gains, over impressions with a positive and a negative."""
 
     def dcg(by: str) -> pl.Expr:
         ordered = pl.col("label").sort_by(pl.col(by), "tie", descending=True).head(10)
@@ -121,10 +121,10 @@ def ndcg(candidates: pl.DataFrame, score: str) -> float:
     lists = (
         candidates.with_columns(tie=pl.col("item_id").hash(7))
         .group_by("impression_id")
-        .agg(found=dcg(score), best=dcg("label"), most=pl.col("label").max(), least=pl.col("label").min())
+        .agg(actual=dcg(score), best=dcg("label"), most=pl.col("label").max(), least=pl.col("label").min())
         .filter(pl.col("most") > 0, pl.col("least") == 0)
     )
-    return float(lists.select((pl.col("found") / pl.col("best")).mean()).item())
+    return float(lists.select((pl.col("actual") / pl.col("best")).mean()).item())
 
 
 def test_same_seed_gives_same_bytes_and_another_seed_others(tmp_path):
@@ -143,13 +143,13 @@ def test_writing_again_does_nothing_until_the_world_changes(tmp_path):
     folder = tmp_path / "world"
     newsroom.write(small(), folder)
     first = contents(folder)
-    kept = {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
+    modified = {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
 
     newsroom.write(small(), folder)
     untouched = {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
     newsroom.write(small(seed=2), folder)
 
-    assert untouched == kept
+    assert untouched == modified
     assert contents(folder) != first
     assert [path.name for path in tmp_path.iterdir()] == ["world"]
 
@@ -157,11 +157,11 @@ def test_writing_again_does_nothing_until_the_world_changes(tmp_path):
 def test_one_file_a_day_in_order_of_arrival(default_world, events):
     names = [path.name for path in sorted((default_world / "events").iterdir())]
     arrivals: dict[str, list[int]] = {}
-    seen: set[str] = set()
+    ids: set[str] = set()
     for name, event in events:
-        if event["id"] not in seen:  # a repeat tells nothing of when it came
+        if event["id"] not in ids:  # a repeat has no arrival time of its own
             arrivals.setdefault(name, []).append(int(event.get("known_at", event["timestamp"])))
-        seen.add(event["id"])
+        ids.add(event["id"])
 
     assert names == [f"2026-01-{day:02d}.jsonl.gz" for day in range(5, 5 + DAYS)]
     for day, name in enumerate(names):
@@ -170,7 +170,7 @@ def test_one_file_a_day_in_order_of_arrival(default_world, events):
         assert arrivals[name][-1] < START_MS + (day + 1) * DAY
 
 
-def test_the_log_is_untidy(default_world, events):
+def test_the_log_has_late_repeated_and_broken_lines(default_world, events):
     lines = texts(default_world)
     interactions = [(name, event) for name, event in events if event["event"] == "interaction"]
     ids = Counter(event["id"] for _, event in interactions)
@@ -179,7 +179,7 @@ def test_the_log_is_untidy(default_world, events):
     days = {f"2026-01-{5 + day:02d}.jsonl.gz": day for day in range(DAYS)}
     next_day = [e for name, e in late if (int(e["timestamp"]) - START_MS) // DAY < days[name]]
 
-    broken = Counter(name for name, line in lines if whole(line) is None)
+    broken = Counter(name for name, line in lines if parse(line) is None)
 
     assert set(broken.values()) == {newsroom.BROKEN_A_DAY}
     assert set(broken) == set(days)
@@ -190,7 +190,7 @@ def test_the_log_is_untidy(default_world, events):
     assert next_day
 
 
-def test_every_slice_has_new_articles_and_new_people(events):
+def test_every_slice_has_new_articles_and_new_users(events):
     published: Counter[int] = Counter()
     first_seen: dict[str, int] = {}
     versions: Counter[str] = Counter()
@@ -208,7 +208,7 @@ def test_every_slice_has_new_articles_and_new_people(events):
     assert max(versions.values()) == 2
 
 
-def test_nothing_is_shown_before_it_is_published_nor_taken_that_was_not_shown(events):
+def test_nothing_is_shown_before_it_is_published_nor_clicked_unless_shown(events):
     published: set[str] = set()
     shown: set[tuple[str, str]] = set()
     for _, event in events:
@@ -223,7 +223,7 @@ def test_nothing_is_shown_before_it_is_published_nor_taken_that_was_not_shown(ev
             assert (event["ranking"], event["item"]) in shown
 
 
-def test_truth_is_aside_from_the_log(events, candidates):
+def test_truth_is_not_in_the_log(events, candidates):
     keys = {key for _, event in events for key in event}
     fields = {field["name"] for _, event in events for field in event.get("fields", [])}
 
@@ -236,7 +236,7 @@ def test_truth_is_aside_from_the_log(events, candidates):
     assert candidates["click_probability"].is_between(0, 1, closed="none").all()
 
 
-def test_clicks_fall_with_position_as_the_propensities_say(candidates):
+def test_clicks_fall_with_position_as_the_propensities_do(candidates):
     by_position = (
         candidates.group_by("position")
         .agg(
@@ -270,7 +270,7 @@ def test_the_world_is_not_easy(candidates):
     assert 0.1 < (popularity - chance) / (best - chance) < 0.5
 
 
-def test_words_are_readable_and_varied(events):
+def test_texts_are_readable_and_varied(events):
     items = [event for _, event in events if event["event"] == "item"]
     titles = [str(value(item, "title")) for item in items]
     bodies = [str(value(item, "body")) for item in items]
@@ -283,7 +283,7 @@ def test_words_are_readable_and_varied(events):
     assert all(200 <= len(body) <= 700 for body in bodies)
 
 
-def test_storyline_and_style_are_in_the_words_only(events, candidates):
+def test_storyline_and_style_show_only_in_texts(events, candidates):
     kinds = {
         item: (storyline, style)
         for item, storyline, style in candidates.select("item_id", "storyline", "style").iter_rows()
@@ -296,6 +296,6 @@ def test_storyline_and_style_are_in_the_words_only(events, candidates):
         for tag in value(event, "tags") or []:
             storylines_of_tag.setdefault(tag, set()).add(kinds[item][0])
 
-    assert all(len(told) > 4 for told in by_author.values())
-    assert np.mean([len(found) for found in storylines_of_tag.values()]) > 2
+    assert all(len(authored) > 4 for authored in by_author.values())
+    assert np.mean([len(storylines) for storylines in storylines_of_tag.values()]) > 2
     assert 0.3 < np.mean([value(event, "tags") is not None for event in first.values()]) < 0.5
