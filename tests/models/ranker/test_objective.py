@@ -11,7 +11,9 @@ from models.evaluation.metrics import pooled_auc
 from models.ranker import fit
 from models.ranker.objective import BINARY, LAMBDARANK, REGRESSION, choose_objective
 
-SETTINGS = Settings(rounds=60, early_stopping=15, leaves=7, min_leaf=10, learning_rate=0.1)
+SETTINGS = Settings(
+    num_iterations=60, early_stopping_round=15, num_leaves=7, min_data_in_leaf=10, learning_rate=0.1
+)
 
 
 def _single(levels: tuple[float, ...] = (1.0,), count: int = 900, seed: int = 0) -> pl.DataFrame:

@@ -23,7 +23,9 @@ from models.ranker.shards import Shard, fit_shard
 
 COLUMNS = ("item_ctr_1d", "user_clicks_7d", "pair_seen", "interest_score")
 LABELS = Labels(gains={"click": 1.0, "share": 3.0})
-SETTINGS = Settings(rounds=40, early_stopping=40, leaves=7, min_leaf=10, learning_rate=0.1)
+SETTINGS = Settings(
+    num_iterations=40, early_stopping_round=40, num_leaves=7, min_data_in_leaf=10, learning_rate=0.1
+)
 SINCE = datetime(2026, 1, 7, tzinfo=UTC)
 
 

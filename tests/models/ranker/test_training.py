@@ -17,7 +17,9 @@ from models.ranker import Ranker, fit, load
 
 COLUMNS = ("item_ctr_1d", "user_category_ctr_7d", "pair_seen", "interest_score")
 LABELS = Labels(gains={"click": 1.0, "share": 3.0})
-SETTINGS = Settings(rounds=60, early_stopping=15, leaves=7, min_leaf=10, learning_rate=0.1)
+SETTINGS = Settings(
+    num_iterations=60, early_stopping_round=15, num_leaves=7, min_data_in_leaf=10, learning_rate=0.1
+)
 
 
 def _dataset(impressions: int = 300, seed: int = 0, bias: float = 0.0, slices: int = 3) -> pl.DataFrame:
