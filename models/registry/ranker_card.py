@@ -107,8 +107,8 @@ def _data(ranker: Ranker, project: Project, tags: Mapping[str, object]) -> str:
         **({"sampled": tags["drawn"]} if "drawn" in tags else {}),
         **({"workers": tags["workers"]} if "workers" in tags else {}),
         "label": f"{gains}; within {project.labels.attribution} of the impression",
-        "iterations": f"{ranker.info['best_iteration']}, by {ranker.info['validation_metric']} on held-out impressions: "
-        f"{ranker.info['validation']:.3f}",
+        "iterations": f"{ranker.info['best_iteration']}, by {ranker.info['validation_metric']} on held-out "
+        f"impressions: {ranker.info['validation']:.3f}",
         "tables": tags.get("tables", ""),
         "interest scores": f"up to version {tags.get('interest_version', 'none')} of {project.name}-interest",
     }

@@ -193,7 +193,7 @@ def inputs(report: ReportData) -> str:
         last = rows.sort("slice").row(-1, named=True)
         rate = "" if last["click_rate"] is None else f", a click rate of {last['click_rate']:.1%}"
         caption = (
-            f"Impressions (bars) and click rate (line) by slice; the last has {last['impressions']:,}{rate}."
+            f"Impressions and click rate by slice; the last has {last['impressions']:,} impressions{rate}."
         )
         content = picture(report_figures.volume_figure, rows, caption) + folded(
             "Figures of all slices", table(rows, "Rows of each slice; click rate is clicks over candidates.")
