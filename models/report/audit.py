@@ -192,9 +192,7 @@ def inputs(report: ReportData) -> str:
     if rows.height:
         last = rows.sort("slice").row(-1, named=True)
         rate = "" if last["click_rate"] is None else f", a click rate of {last['click_rate']:.1%}"
-        caption = (
-            f"Impressions and click rate by slice; the last has {last['impressions']:,} impressions{rate}."
-        )
+        caption = f"Lists and click rate by slice; the last slice has {last['impressions']:,} lists{rate}."
         content = picture(report_figures.volume_figure, rows, caption) + folded(
             "Figures of all slices", table(rows, "Rows of each slice; click rate is clicks over candidates.")
         )

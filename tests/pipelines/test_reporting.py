@@ -33,4 +33,4 @@ def test_a_log_in_which_nothing_was_shown_has_a_report(
     assert found["candidates"].to_list() == [0, 0]
     assert found["click_rate"].to_list() == [None, None]
     report = ReportData("toy", datetime(2026, 1, 7, tzinfo=UTC), SLICES, volume=found)
-    assert "0 impressions." in page(report)
+    assert "0 lists." in page(report)
