@@ -50,15 +50,15 @@ def threads(processes: int = 1) -> int:
     return max(1, (os.cpu_count() or 1) // 2 // processes)
 
 
-def directions(declared: Mapping[str, int], known: Sequence[str], columns: Sequence[str]) -> list[int]:
+def directions(declared: Mapping[str, int], features: Sequence[str], columns: Sequence[str]) -> list[int]:
     """Monotone constraint of each column: -1, 0 or 1.
 
     `declared` is `ranker.monotone`; the last pattern that matches a column decides. Raises ModelError for a pattern
-    that matches none of `known`, all features of the dataset (an ablation reads fewer).
+    that matches none of `features`, those of the whole dataset (an ablation reads fewer).
     """
     for pattern in declared:
-        if not any(fnmatchcase(column, pattern) for column in known):
-            near = ", ".join(get_close_matches(pattern, known, 3, cutoff=0.4))
+        if not any(fnmatchcase(column, pattern) for column in features):
+            near = ", ".join(get_close_matches(pattern, features, 3, cutoff=0.4))
             raise ModelError(
                 f"ranker.monotone names {pattern!r}, which is no feature of the dataset"
                 f"{f' (near: {near})' if near else ''}: correct the name or pattern in the project file"
