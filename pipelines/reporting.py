@@ -82,7 +82,7 @@ def report_data(deployment: Deployment, result: EvaluationResult | None, slice: 
         quality=_until(lake, "evaluation", slice).filter(segment=ALL) if result else pl.DataFrame(),
         segments=result.table.filter(pl.col("segment") != ALL) if result else pl.DataFrame(),
         segment_gain=_segment_gains(result, project) if result else pl.DataFrame(),
-        few=project.evaluation.min_impressions,
+        min_impressions=project.evaluation.min_impressions,
         importance=with_family(ranker.importance(), project) if ranker else pl.DataFrame(),
         calibration=calibrations,
         calibration_errors=errors,

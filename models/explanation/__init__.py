@@ -1,1 +1,1 @@
-"""Why an item stands at its rank: contributions by family, past items behind a score, and sentences."""
+"""Why an item has its rank: contributions by family, past items behind a score, and sentences."""

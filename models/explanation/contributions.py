@@ -1,7 +1,7 @@
-"""Why an item stands where it stands: contributions by family, the strongest features, and the past behind interest.
+"""Why an item has its rank: contributions by family, the strongest features, and the past behind its interest score.
 
-A ranker's contributions and its bias sum to the rank score, and so do the families and the bias: what is told
-here leaves nothing out. `models/explanation/sentences.py` says it in words.
+A ranker's contributions and its bias sum to the rank score, and so do the families and the bias: nothing is left out.
+`models/explanation/sentences.py` turns them into words.
 """
 
 from collections.abc import Sequence
@@ -15,80 +15,81 @@ from models.interest_input import InterestInput
 INTEREST = "interest"
 """Family of the interest score and its list-relative form."""
 BIAS = "bias"
-"""Where every score starts: the same for every candidate."""
+"""The score that every candidate starts from."""
 
 PAST = pl.List(pl.Struct({"title": pl.String(), "action": pl.String()}))
 _STRONGEST = pl.List(pl.Struct({"feature": pl.String(), "value": pl.Float64(), "contribution": pl.Float64()}))
-_LEAST = 0.01
-"""Logits: what brought less is not worth a person's time."""
+_MIN_WEIGHT = 0.01
+"""Logits: moments that raised the interest score by less are not shown."""
 
 
 def by_family(contributions: pl.DataFrame, catalogue: pl.DataFrame) -> pl.DataFrame:
-    """Contributions (a column a feature, and `bias`) summed to a column a family, greatest spread first.
+    """Sum contributions (one column a feature, and `bias`) by family, in order of total absolute contribution.
 
-    `catalogue`: name, family. Columns it does not know are the interest score's. With the bias, which is left
-    out, a row's families sum to its rank score.
+    `catalogue`: name, family. Columns missing from it belong to the interest score. The result leaves out the bias:
+    a row's families plus its bias sum to its rank score.
     """
-    family = dict(catalogue.select("name", "family").iter_rows())
+    family_of = dict(catalogue.select("name", "family").iter_rows())
     members: dict[str, list[str]] = {}
     for name in contributions.columns:
         if name != BIAS:
-            members.setdefault(family.get(name, INTEREST), []).append(name)
+            members.setdefault(family_of.get(name, INTEREST), []).append(name)
     sums = contributions.select(pl.sum_horizontal(names).alias(f) for f, names in members.items())
-    spread = sums.select(pl.all().abs().sum()).row(0)
-    order = sorted(zip(spread, sums.columns, strict=True), key=lambda part: (-part[0], part[1]))
+    totals = sums.select(pl.all().abs().sum()).row(0)
+    order = sorted(zip(totals, sums.columns, strict=True), key=lambda part: (-part[0], part[1]))
     return sums.select(name for _, name in order)
 
 
 def strongest(contributions: pl.DataFrame, values: pl.DataFrame, count: int = 3) -> pl.Series:
-    """The features that moved each row's score most, either way, greatest first, with their values there.
+    """The features with the largest absolute contribution to each row's score, with their values.
 
-    `values` holds the features, row for row. What moved nothing is not named.
+    `values` holds the features in the same row order. Features that contribute nothing are left out.
     """
     names = [name for name in contributions.columns if name != BIAS]
-    moved = contributions.select(names).to_numpy()
-    best = np.argsort(-np.abs(moved), axis=1, kind="stable")[:, :count]
-    found = [
+    weights = contributions.select(names).to_numpy()
+    largest = np.argsort(-np.abs(weights), axis=1, kind="stable")[:, :count]
+    features = [
         [
-            {"feature": names[place], "value": values[names[place]][row], "contribution": float(moved[row, place])}
-            for place in places
-            if moved[row, place]
+            {"feature": names[c], "value": values[names[c]][row], "contribution": float(weights[row, c])}
+            for c in columns
+            if weights[row, c]
         ]
-        for row, places in enumerate(best.tolist())
-    ]  # fmt: skip
-    return pl.Series("strongest", found, dtype=_STRONGEST)
+        for row, columns in enumerate(largest.tolist())
+    ]
+    return pl.Series("strongest", features, dtype=_STRONGEST)
 
 
 def past_behind(
-    given: InterestInput, version: Path | None, items: pl.DataFrame, cache: Path, named: int = 2
+    model_input: InterestInput, version: Path | None, items: pl.DataFrame, cache: Path, count: int = 2
 ) -> pl.DataFrame:
-    """`impression_id, item_id, past`: the moments that raised a candidate's interest score most, greatest first.
+    """`impression_id, item_id, past`: the moments that raised a candidate's interest score most, strongest first.
 
-    A moment is `title` and `action`; an item is named once, items without a title never. `items` gives the
-    titles (`item_id, title`). Null where nothing in the user's past spoke for the candidate, or there is no
-    interest version yet.
+    `past` lists at most `count` structs of `title` and `action`. An item occurs once; items without a title never.
+    `items` gives the titles (`item_id, title`). Null where nothing in the user's past raised the score, or there is
+    no interest version yet.
     """
     if version is None:
-        return given.keys.with_columns(past=pl.lit(None, PAST))
+        return model_input.keys.with_columns(past=pl.lit(None, PAST))
     from models.interest.explanation import contributions
     from models.interest.version import InterestModel
 
-    # An item may have been met often: more moments are looked through than are named.
-    found = contributions(InterestModel.load(version), given.items, given.moments, 4 * named, cache)
-    titles = given.past.join(
-        items.select("item_id", "title"), on="item_id", how="left", maintain_order="left"
+    # Read more moments than are shown: several may be of the same item.
+    raised = contributions(
+        InterestModel.load(version), model_input.items, model_input.moments, 4 * count, cache
     )
-    told = titles.select("title", "action").rows()
-    spoke = [
-        _distinct([told[m] for m, weight in zip(moments, weights, strict=True) if weight >= _LEAST], named)
-        for moments, weights in zip(found.moment.tolist(), found.weight.tolist(), strict=True)
-    ]
-    return given.keys.with_columns(past=pl.Series(spoke, dtype=PAST))
+    titles = items.select("item_id", "title")
+    past = model_input.past.join(titles, on="item_id", how="left", maintain_order="left")
+    moments = past.select("title", "action").rows()
+    shown = [
+        _distinct([moments[i] for i, weight in zip(indices, weights, strict=True) if weight >= _MIN_WEIGHT], count)
+        for indices, weights in zip(raised.moment.tolist(), raised.weight.tolist(), strict=True)
+    ]  # fmt: skip
+    return model_input.keys.with_columns(past=pl.Series(shown, dtype=PAST))
 
 
-def _distinct(moments: Sequence[tuple[str | None, str]], named: int) -> list[dict[str, str]] | None:
+def _distinct(moments: Sequence[tuple[str | None, str]], count: int) -> list[dict[str, str]] | None:
     actions: dict[str, str] = {}
     for title, action in moments:
         if title:
             actions.setdefault(title, action)
-    return [{"title": title, "action": action} for title, action in [*actions.items()][:named]] or None
+    return [{"title": title, "action": action} for title, action in [*actions.items()][:count]] or None

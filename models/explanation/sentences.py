@@ -1,8 +1,8 @@
-"""One plain sentence that says why an item stands where it stands. It names no feature and no figure but an age.
+"""One plain sentence that says why an item has its rank. It names no feature, and no number except an age.
 
-What a sentence says is what the score says: only families that moved it are named, the strongest first, and what
-spoke against the item where that is at least half as strong. What is the same for a whole list (who the user is,
-how the visit goes) sets no item above another and is not named.
+It names only the families that moved the score, strongest first, and one that moved it the other way if that is at
+least half as strong. Families that are the same for the whole impression (user, session) rank no item above another
+and are left out.
 """
 
 from collections.abc import Mapping, Sequence
@@ -15,17 +15,17 @@ from models.explanation.contributions import INTEREST, by_family
 
 _SAME_IN_A_LIST = ("user", "session")
 _AGE = "age"
-_LEAST = 0.01
-"""Contribution to a rank score below which nothing is said."""
-_SECOND = 0.2
-"""A second cause is told if it is at least this share of the first."""
-_AGAINST = 0.5
-_LONGEST = 60
-"""Characters of a title."""
+_MIN_WEIGHT = 0.01
+"""Smallest contribution to a rank score that is mentioned."""
+_MIN_SECOND = 0.2
+"""Smallest share of the first cause at which a second one is mentioned."""
+_MIN_OPPOSITE = 0.5
+_MAX_TITLE = 60
+"""Characters."""
 _ORDINALS = ("First", "Second", "Third", "Fourth", "Fifth", "Sixth", "Seventh", "Eighth", "Ninth", "Tenth")
 
 _UNITS = ((24 * 365.25, "year", 24 * 730), (24, "day", 48), (1, "hour", 1))
-"""Hours of a unit of age, its name, and the hours from which on it is used."""
+"""Hours in a unit of age, its name, and the age in hours from which it is used."""
 
 _VERBS = {
     "click": "opened",
@@ -36,76 +36,79 @@ _VERBS = {
     "purchase": "bought",
     "dwell": "spent time with",
     "rating": "rated",
-    SKIPPED: "passed over",
+    SKIPPED: "skipped",
 }
-_WORDS = {
-    "item": ("it is doing well with everybody", "it is doing less well than others"),
-    "attribute": ("its kind is doing well with everybody", "its kind is doing less well than others"),
-    "affinity": ("the user often takes items of its kind", "the user seldom takes items of its kind"),
-    "context": ("it suits the occasion", "it does not suit the occasion"),
-    "list": ("little else in the list is like it", "much else in the list is like it"),
-    "pair": (
-        "what was between the user and it speaks for it",
-        "what was between the user and it speaks against it",
+_CAUSES = {
+    "item": ("it is popular right now", "it is less popular than other items"),
+    "attribute": (
+        "items of its kind are popular right now",
+        "items of its kind are less popular than others",
     ),
-    INTEREST: ("it suits what the user takes", "it is unlike what the user takes"),
+    "affinity": ("the user often clicks items of its kind", "the user rarely clicks items of its kind"),
+    "context": ("it fits the context", "it does not fit the context"),
+    "list": ("few items in the list are like it", "many items in the list are like it"),
+    "pair": (
+        "earlier interactions with this item speak for it",
+        "earlier interactions with this item speak against it",
+    ),
+    INTEREST: ("it matches what the user clicks", "it is unlike what the user clicks"),
 }
-"""Family → what it says for an item, and what it says against it."""
+"""Family → the cause when it raises the score, and when it lowers it."""
 
-_MARKED = {
-    "affinity": ("the user often takes {}", "the user seldom takes {}"),
-    "attribute": ("{} are doing well with everybody", "{} are doing less well than others"),
+_ATTRIBUTE_CAUSES = {
+    "affinity": ("the user often clicks items marked {}", "the user rarely clicks items marked {}"),
+    "attribute": ("items marked {} are popular right now", "items marked {} are less popular than others"),
 }
-"""The same where it is known which of the item's attributes it is about."""
+"""The same, naming the attribute value that moved the score most."""
 
 
-class Voice(NamedTuple):
-    """What one family says of an item."""
+class Cause(NamedTuple):
+    """A family and its contribution to an item's rank score."""
 
     family: str
     weight: float
 
 
-def sentences(listed: pl.DataFrame, contributions: pl.DataFrame, catalogue: pl.DataFrame) -> pl.Series:
-    """`reasons`: a sentence for each row of `listed`, whose contributions are given row for row.
+def sentences(ranked: pl.DataFrame, contributions: pl.DataFrame, catalogue: pl.DataFrame) -> pl.Series:
+    """`reasons`: a sentence for each row of `ranked`; `contributions` has the same row order.
 
-    `listed`: `rank`, `candidates` (how many the list was ordered of), `past` as `explanation.past_behind` gives
-    it, and, where they are there, the item's `attributes`, `item_age_hours` and `pair_exposures`.
+    `ranked`: `rank`, `candidates` (how many its impression has), `past` (from `contributions.past_behind`), and
+    optionally the item's `attributes`, `item_age_hours` and `pair_exposures`.
     """
-    voices = by_family(contributions, _voices(catalogue)).drop(*_SAME_IN_A_LIST, strict=False)
-    about_kinds = catalogue.filter(pl.col("family").is_in([*_MARKED]))["name"]
-    kinds = contributions.select(name for name in contributions.columns if name in about_kinds)
-    moved_by = kinds.iter_rows(named=True) if kinds.width else ({} for _ in range(listed.height))
-    rows = zip(listed.iter_rows(named=True), moved_by, voices.iter_rows(named=True), strict=True)
-    told = [
+    by_cause = by_family(contributions, _cause_families(catalogue)).drop(*_SAME_IN_A_LIST, strict=False)
+    attribute_features = catalogue.filter(pl.col("family").is_in([*_ATTRIBUTE_CAUSES]))["name"]
+    kinds = contributions.select(name for name in contributions.columns if name in attribute_features)
+    kind_rows = kinds.iter_rows(named=True) if kinds.width else ({} for _ in range(ranked.height))
+    rows = zip(ranked.iter_rows(named=True), kind_rows, by_cause.iter_rows(named=True), strict=True)
+    reasons = [
         _sentence(
-            row | {"marks": _marks(row.get("attributes") or (), moved)},
-            [Voice(family, weight) for family, weight in weights.items() if abs(weight) >= _LEAST],
+            row | {"named": _named_values(row.get("attributes") or (), kind_weights)},
+            [Cause(family, weight) for family, weight in weights.items() if abs(weight) >= _MIN_WEIGHT],
         )
-        for row, moved, weights in rows
+        for row, kind_weights, weights in rows
     ]
-    return pl.Series("reasons", told, dtype=pl.String)
+    return pl.Series("reasons", reasons, dtype=pl.String)
 
 
 def because_of(past: Sequence[Mapping[str, str]] | None) -> str | None:
-    """`because of “A”, passing over “B”`: the past behind an interest score; None where nothing is."""
+    """`because of “A”, skipping “B”`: the past behind an interest score; None without one."""
     if not past:
         return None
     quoted = (
-        f"passing over {quote(moment['title'])}" if moment["action"] == SKIPPED else quote(moment["title"])
+        f"skipping {quote(moment['title'])}" if moment["action"] == SKIPPED else quote(moment["title"])
         for moment in past
     )
     return f"because of {', '.join(quoted)}"
 
 
 def quote(title: str) -> str:
-    """A title in quotation marks, cut where it is long."""
-    cut = title if len(title) <= _LONGEST else f"{title[: _LONGEST - 1].rstrip()}…"
-    return f"“{cut.replace('“', '‘').replace('”', '’')}”"
+    """A title in quotation marks, shortened to 60 characters."""
+    short = title if len(title) <= _MAX_TITLE else f"{title[: _MAX_TITLE - 1].rstrip()}…"
+    return f"“{short.replace('“', '‘').replace('”', '’')}”"
 
 
-def _voices(catalogue: pl.DataFrame) -> pl.DataFrame:
-    """The catalogue with age as a voice of its own, and every text with the interest score's."""
+def _cause_families(catalogue: pl.DataFrame) -> pl.DataFrame:
+    """The catalogue with age as a family of its own, and text features in the interest score's."""
     name, family = pl.col("name"), pl.col("family")
     return catalogue.select(
         "name",
@@ -115,33 +118,33 @@ def _voices(catalogue: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def _marks(
-    attributes: Sequence[Mapping[str, str]], moved: Mapping[str, float]
+def _named_values(
+    attributes: Sequence[Mapping[str, str]], weights: Mapping[str, float]
 ) -> dict[tuple[str, bool], str]:
-    """(family, whether it speaks for the item) → the item's value of the attribute that moved it most that way."""
-    found: dict[tuple[str, bool], tuple[float, str]] = {}
-    for family, grain in (("affinity", "user"), ("attribute", "item")):
+    """(family, whether it raises the score) → the item's attribute value that moved it most in that direction."""
+    largest: dict[tuple[str, bool], tuple[float, str]] = {}
+    for family, entity in (("affinity", "user"), ("attribute", "item")):
         for attribute in attributes:
-            start = f"{grain}_{attribute['name']}_"
-            weight = sum(value for name, value in moved.items() if name.startswith(start))
+            prefix = f"{entity}_{attribute['name']}_"
+            weight = sum(value for name, value in weights.items() if name.startswith(prefix))
             key = (family, weight > 0)
-            if abs(weight) >= _LEAST and abs(weight) > found.get(key, (0.0, ""))[0]:
-                found[key] = (abs(weight), attribute["value"])
-    return {key: value for key, (_, value) in found.items()}
+            if abs(weight) >= _MIN_WEIGHT and abs(weight) > largest.get(key, (0.0, ""))[0]:
+                largest[key] = (abs(weight), attribute["value"])
+    return {key: value for key, (_, value) in largest.items()}
 
 
-def _sentence(row: Mapping[str, Any], voices: Sequence[Voice]) -> str:
-    place = _ordinal(row["rank"])
-    speak = sorted((v for v in voices if v.weight > 0), key=lambda voice: -voice.weight)
-    against = sorted((v for v in voices if v.weight < 0), key=lambda voice: voice.weight)
-    ahead = row["rank"] <= row["candidates"] / 2 or sum(v.weight for v in voices) > 0
-    first, other = (speak, against) if (ahead and speak) or not against else (against, speak)
-    if not first:
-        return f"{place}: nothing that is known speaks for it or against it."
-    causes = [v for v in first[:2] if abs(v.weight) >= _SECOND * abs(first[0].weight)]
-    text = f"{place} because {', and because '.join(_say(v, row) for v in causes)}"
-    if other and abs(other[0].weight) >= _AGAINST * abs(first[0].weight):
-        text += f", although {_say(other[0], row)}"
+def _sentence(row: Mapping[str, Any], causes: Sequence[Cause]) -> str:
+    ordinal = _ordinal(row["rank"])
+    raising = sorted((cause for cause in causes if cause.weight > 0), key=lambda cause: -cause.weight)
+    lowering = sorted((cause for cause in causes if cause.weight < 0), key=lambda cause: cause.weight)
+    ahead = row["rank"] <= row["candidates"] / 2 or sum(cause.weight for cause in causes) > 0
+    main, opposite = (raising, lowering) if (ahead and raising) or not lowering else (lowering, raising)
+    if not main:
+        return f"{ordinal}: nothing known speaks for or against it."
+    strong = [cause for cause in main[:2] if abs(cause.weight) >= _MIN_SECOND * abs(main[0].weight)]
+    text = f"{ordinal} because {', and because '.join(_words(cause, row) for cause in strong)}"
+    if opposite and abs(opposite[0].weight) >= _MIN_OPPOSITE * abs(main[0].weight):
+        text += f", although {_words(opposite[0], row)}"
     return f"{text}."
 
 
@@ -152,28 +155,29 @@ def _ordinal(rank: int) -> str:
     return f"{rank}{ending}"
 
 
-def _say(voice: Voice, row: Mapping[str, Any]) -> str:
-    speaks = voice.weight > 0
-    if voice.family == INTEREST and speaks and row["past"]:
+def _words(cause: Cause, row: Mapping[str, Any]) -> str:
+    raises = cause.weight > 0
+    direction = 0 if raises else 1
+    if cause.family == INTEREST and raises and row["past"]:
         moment = row["past"][0]
-        return f"it suits a user who {_VERBS.get(moment['action'], 'took')} {quote(moment['title'])}"
-    if voice.family == _AGE and (hours := row.get("item_age_hours")) is not None:
+        return (
+            f"it suits a user who {_VERBS.get(moment['action'], 'interacted with')} {quote(moment['title'])}"
+        )
+    if cause.family == _AGE and (hours := row.get("item_age_hours")) is not None:
         return f"it is {_age(hours)} old"
-    if voice.family == "pair" and (times := row.get("pair_exposures")) is not None:
-        return f"the user was {'' if times else 'not '}shown it before"
-    if mark := row["marks"].get((voice.family, speaks)):
-        marked, place = f"items marked {quote(mark)}", 0 if speaks else 1
-        return _MARKED[voice.family][place].format(marked)
-    known = _WORDS.get(voice.family)
-    if known is None:
-        return f"its {voice.family} speaks {'for' if speaks else 'against'} it"
-    return known[0] if speaks else known[1]
+    if cause.family == "pair" and (exposures := row.get("pair_exposures")) is not None:
+        return f"the user has {'' if exposures else 'not '}been shown it before"
+    if value := row["named"].get((cause.family, raises)):
+        return _ATTRIBUTE_CAUSES[cause.family][direction].format(quote(value))
+    if cause.family in _CAUSES:
+        return _CAUSES[cause.family][direction]
+    return f"its {cause.family} speaks {'for' if raises else 'against'} it"
 
 
 def _age(hours: float) -> str:
-    """An age as a person says it."""
+    """An age in words: `3 days`, `less than an hour`."""
     if hours < 1:
         return "less than an hour"
-    size, unit = next((size, unit) for size, unit, least in _UNITS if hours >= least)
+    size, unit = next((size, unit) for size, unit, since in _UNITS if hours >= since)
     count = int(hours / size)
     return f"{count:,} {unit}{'s' if count > 1 else ''}"

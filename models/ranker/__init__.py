@@ -1,13 +1,18 @@
-"""The ranker: LightGBM LambdaRank over behavioural features and the interest score. The only room that knows LightGBM.
+"""The ranker: LightGBM LambdaRank over behavioural features and the interest score. Only this package imports LightGBM.
 
-fitted.py    a fitted ranker: scores, probabilities, contributions, saved and loaded
-fitting.py   the fit in one process: rounds, calibration, boosters
-shards.py    the same by several workers, each with the lists of its own users
-network.py   how these workers find each other
-drawing.py   whole lists drawn at random, where there are more than one process takes
-settings.py  the settings in LightGBM's words
-serving.py   a version as a generic MLflow model, on its own
-input.py     what is read of a table, and what is refused
+fitted.py              a fitted ranker: scores, probabilities, contributions, saved and loaded
+training.py            the fit in one process: number of iterations, calibration, boosters
+shards.py              the fit by several workers, each with the impressions of its own users
+sockets.py             LightGBM's network between these workers
+sampling.py            draws impressions at random where one process cannot fit on all
+objective.py           the training objective
+folds.py               time-ordered folds
+propensity.py          position propensities from the log
+calibration.py         scores to click probabilities
+tuning.py              search for hyperparameters
+lightgbm_parameters.py settings → LightGBM's parameters
+serving.py             a version as a generic MLflow model, self-contained
+input.py               the input matrix and its checks
 """
 
 from models.ranker.fitted import Ranker, load

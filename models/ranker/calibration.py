@@ -1,7 +1,7 @@
-"""Ranking scores become click probabilities: an isotonic map fitted on scores of lists that were not learnt from.
+"""Calibration: an isotonic map from rank scores to click probabilities, fitted on held-out impressions.
 
-The probability is that of a click on a candidate shown as the log showed it: positions are averaged over, in the
-shares in which such scores stood at them. It is no probability of a click at one given position.
+The probability averages over positions as the log distributed them for such scores; it is not the probability of a
+click at a given position.
 """
 
 from collections.abc import Mapping
@@ -17,12 +17,12 @@ from features.errors import ModelError
 
 @dataclass(frozen=True)
 class Calibration:
-    """A never falling, piecewise linear map from `rank_score` to the probability of a click."""
+    """A non-decreasing, piecewise linear map from `rank_score` to click probability."""
 
     scores: tuple[float, ...]
-    """Knots, rising; beyond the first and the last the map is flat."""
+    """Knots in ascending order; the map is constant outside them."""
     probabilities: tuple[float, ...]
-    """Its value at each knot, strictly between 0 and 1."""
+    """The probability at each knot, strictly between 0 and 1."""
 
     def probability(self, scores: pl.Series) -> pl.Series:
         """`click_probability` (Float64) of each score."""
@@ -30,20 +30,20 @@ class Calibration:
         return pl.Series("click_probability", values, dtype=pl.Float64)
 
     def as_json(self) -> dict[str, list[float]]:
-        """The knots as JSON holds them."""
+        """The knots as JSON."""
         return {"scores": list(self.scores), "probabilities": list(self.probabilities)}
 
 
 def calibrate(scores: NDArray[np.float64], clicked: NDArray[np.bool_]) -> Calibration:
-    """The map that fits `clicked` best among all that never fall (Zadrozny & Elkan, KDD 2002).
+    """Fit `clicked` by isotonic regression (Zadrozny & Elkan, KDD 2002).
 
-    `scores` must come from a model that did not learn from these candidates. Raises ModelError if there are none.
+    `scores` must come from a model that was not fitted on these candidates. Raises ModelError if there are none.
     """
     if not scores.size:
-        raise ModelError("no scores to calibrate: hold out at least one list with candidates")
+        raise ModelError("no scores to calibrate: hold out at least one impression")
     from sklearn.isotonic import IsotonicRegression
 
-    # No count of clicks proves that something never or always happens: the ends keep half a click's distance.
+    # Probabilities stay half a click away from 0 and 1: finite data prove neither.
     edge = 0.5 / (scores.size + 1)
     fitted = IsotonicRegression(y_min=edge, y_max=1 - edge).fit(scores, clicked.astype(float))
     return Calibration(
@@ -53,8 +53,10 @@ def calibrate(scores: NDArray[np.float64], clicked: NDArray[np.bool_]) -> Calibr
 
 
 def restore(knots: Mapping[str, Any]) -> Calibration:
-    """What `Calibration.as_json` gave. Raises KeyError, TypeError or ValueError for anything else."""
+    """Read the result of `Calibration.as_json`. Raises KeyError, TypeError or ValueError for anything else."""
     scores, probabilities = (tuple(map(float, knots[name])) for name in ("scores", "probabilities"))
     if not scores or len(scores) != len(probabilities):
-        raise ValueError(f"{len(scores)} scores and {len(probabilities)} probabilities are no calibration")
+        raise ValueError(
+            f"{len(scores)} scores and {len(probabilities)} probabilities: expected as many of each, at least one"
+        )
     return Calibration(scores, probabilities)

@@ -1,4 +1,4 @@
-"""A fitted ranker: it scores, explains itself, and is saved as text."""
+"""A fitted ranker: scores, contributions, saving as text and loading."""
 
 import json
 from collections.abc import Mapping
@@ -21,22 +21,21 @@ _DESCRIPTION = "ranker.json"
 
 @dataclass(frozen=True)
 class Ranker:
-    """A fitted ranker: it scores exactly the columns that it was fitted on, found by name."""
+    """A fitted ranker. It reads the columns that it was fitted on by name."""
 
     boosters: tuple[Any, ...]
-    """lightgbm.Booster, one a seed."""
+    """lightgbm.Booster, one per seed."""
     columns: tuple[str, ...]
     info: Mapping[str, Any]
     """`objective`, `best_iteration`, `validation_metric`, `validation` (its best value), `folds`, `rows`,
-    `impressions`, `slices`, `importance` and, where they were estimated, `propensities` by position."""
+    `impressions`, `slices`, `importance` and, if estimated, `propensities` by position."""
     calibration: Calibration | None = None
 
     def score(self, frame: pl.DataFrame) -> pl.Series:
-        """`rank_score` of each row of `frame`: Float64, higher is better; of a `binary` ranker the log odds of a click.
+        """`rank_score` (Float64) of each row of `frame`, higher is better.
 
-        Of a `lambdarank` ranker, comparable inside an impression only.
-
-        Raises ModelError, naming them, if fitted columns are missing or not numeric.
+        Scores of a `lambdarank` ranker compare candidates of one impression only; those of a `binary` ranker are the
+        log odds of a click. Raises ModelError if fitted columns are missing or not numeric.
         """
         values = self._mean(matrix(frame, self.columns)) if frame.height else []
         return pl.Series("rank_score", values, dtype=pl.Float64)
@@ -49,15 +48,15 @@ class Ranker:
         return found
 
     def probability(self, rank_score: pl.Series) -> pl.Series:
-        """`click_probability` (Float64) of each score, positions as the log showed them."""
+        """`click_probability` (Float64) of each score, averaged over the log's positions."""
         if self.calibration is None:
             raise ModelError(
-                "this ranker has no calibration, so its scores are no probabilities: fit it with models.ranker.fit"
+                "this ranker has no calibration, so it gives no probabilities: fit it with models.ranker.fit"
             )
         return self.calibration.probability(rank_score)
 
     def contributions(self, frame: pl.DataFrame) -> pl.DataFrame:
-        """What each column adds to a score (the trees' SHAP values), and `bias`; they sum to `score`."""
+        """SHAP values: each column's contribution to the score, and `bias`; they sum to `score`."""
         names = [*self.columns, "bias"]
         values = matrix(frame, self.columns)
         if not frame.height:
@@ -65,7 +64,7 @@ class Ranker:
         return pl.DataFrame(self._mean(values, pred_contrib=True), names)
 
     def importance(self) -> pl.DataFrame:
-        """`feature`, `gain`: the training loss that splits on each column removed, greatest first."""
+        """`feature`, `gain`: how much the splits on each column lowered the training loss, largest first."""
         gains = self.info["importance"]
         return pl.DataFrame(
             {"feature": list(gains), "gain": list(gains.values())},
@@ -73,7 +72,7 @@ class Ranker:
         ).sort("gain", "feature", descending=[True, False])
 
     def save(self, folder: Path) -> None:
-        """Write `booster-0.txt`, … and `ranker.json`: text only, nothing is pickled."""
+        """Write `booster-0.txt`, … and `ranker.json`, without pickles."""
         folder.mkdir(parents=True, exist_ok=True)
         description = {
             "format": _FORMAT,
@@ -86,14 +85,14 @@ class Ranker:
             (folder / _BOOSTER.format(number)).write_text(booster.model_to_string(), encoding="utf-8")
         (folder / _DESCRIPTION).write_text(json.dumps(description, indent=2) + "\n", encoding="utf-8")
 
-    def _mean(self, values: pl.DataFrame, **wanted: bool) -> Any:
+    def _mean(self, values: pl.DataFrame, **options: bool) -> Any:
         return np.mean(
-            [booster.predict(values, **(wanted or {"raw_score": True})) for booster in self.boosters], axis=0
+            [booster.predict(values, **(options or {"raw_score": True})) for booster in self.boosters], axis=0
         )
 
 
 def load(folder: Path) -> Ranker:
-    """Read what `Ranker.save` wrote. Raises ModelError if it is absent, broken or of another format."""
+    """Load a ranker saved by `Ranker.save`. Raises ModelError if it is missing, broken or of another format."""
     import lightgbm
 
     try:
@@ -111,13 +110,13 @@ def load(folder: Path) -> Ranker:
         calibration = restore(knots) if knots else None
     except (OSError, ValueError, KeyError, TypeError, lightgbm.basic.LightGBMError) as error:
         raise ModelError(
-            f"no ranker can be read from {folder} ({error}): expected {_BOOSTER.format(0)}, … and "
-            f"{_DESCRIPTION}, as `momentrank run` saves them"
+            f"cannot read a ranker from {folder} ({error}): expected {_BOOSTER.format(0)}, … and {_DESCRIPTION}; "
+            "`momentrank run` writes them"
         ) from None
-    read = {booster.num_feature() for booster in boosters}
-    if read != {len(columns)}:
+    widths = {booster.num_feature() for booster in boosters}
+    if widths != {len(columns)}:
         raise ModelError(
-            f"{folder} holds boosters of {', '.join(map(str, sorted(read))) or 'no'} features for "
+            f"{folder} holds boosters with {', '.join(map(str, sorted(widths))) or 'no'} features for "
             f"{len(columns)} columns: fit again with `momentrank run`"
         )
     return Ranker(boosters, tuple(columns), info, calibration)

@@ -1,4 +1,4 @@
-"""The settings of a ranker in LightGBM's words."""
+"""A ranker's settings as LightGBM's parameters."""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -14,7 +14,7 @@ from models.ranker.objective import LAMBDARANK, Objective
 
 
 def seeds_of(seed: int, count: int) -> list[int]:
-    """The seed itself, then seeds derived from it."""
+    """`count` seeds: the seed itself, then ones derived from it."""
     derived = np.random.SeedSequence(abs(seed)).generate_state(count, np.uint32) >> 1  # LightGBM reads int32
     return [seed, *derived.tolist()][:count]
 
@@ -22,17 +22,17 @@ def seeds_of(seed: int, count: int) -> list[int]:
 def parameters_of(
     config: sections.Ranker, levels: Sequence[float], seed: int, objective: Objective = LAMBDARANK
 ) -> dict[str, Any]:
-    """LightGBM's parameters; `levels` are the gains of the labels 0, 1, … that LambdaRank learns from."""
-    lists = {"metric": "ndcg", "eval_at": [10], "label_gain": list(levels)}
+    """LightGBM's parameters; `levels` are the gains of the labels 0, 1, …"""
+    listwise = {"metric": "ndcg", "eval_at": [10], "label_gain": list(levels)}
     return {
         "objective": objective.name,
-        **({"metric": objective.metric} if objective.is_pointwise else lists),
+        **({"metric": objective.metric} if objective.is_pointwise else listwise),
         "learning_rate": config.learning_rate,
         "num_leaves": config.num_leaves,
         "min_data_in_leaf": config.min_data_in_leaf,
         "lambda_l2": config.lambda_l2,
         "max_bin": 127,
-        "feature_pre_filter": False,  # the columns are cut into bins before a fold's rows are known
+        "feature_pre_filter": False,  # columns are binned before the folds are known
         "feature_fraction": config.feature_fraction,
         "seed": seed,
         "deterministic": True,
@@ -43,28 +43,34 @@ def parameters_of(
 
 
 def threads(processes: int = 1) -> int:
-    """LightGBM's threads in each of so many processes that fit on this machine at once.
+    """LightGBM's threads in each of `processes` simultaneous fits on this machine.
 
-    They wait for each other by spinning: on a machine that is also doing something else, as many threads as
-    cores were ten times slower than half as many.
+    Half the cores: threads wait by spinning, and on a busy machine as many threads as cores were ten times slower.
     """
     return max(1, (os.cpu_count() or 1) // 2 // processes)
 
 
-def directions(declared: Mapping[str, int], known: Sequence[str], columns: Sequence[str]) -> list[int]:
-    """One of -1, 0 and 1 for each of `columns`: which way a score may move with it.
+def directions(declared: Mapping[str, int], features: Sequence[str], columns: Sequence[str]) -> list[int]:
+    """Monotone constraint of each column: -1, 0 or 1.
 
-    `declared` is `ranker.monotone`; of the patterns that match a column the last decides. Raises ModelError
-    for a pattern that matches none of `known`, the features of the whole dataset: an ablation reads fewer.
+    `declared` is `ranker.monotone`; the last pattern that matches a column decides. Raises ModelError for a pattern
+    that matches none of `features`, those of the whole dataset (an ablation reads fewer).
     """
     for pattern in declared:
-        if not any(fnmatchcase(column, pattern) for column in known):
-            near = ", ".join(get_close_matches(pattern, known, 3, cutoff=0.4))
+        if not any(fnmatchcase(column, pattern) for column in features):
+            near = ", ".join(get_close_matches(pattern, features, 3, cutoff=0.4))
             raise ModelError(
                 f"ranker.monotone names {pattern!r}, which is no feature of the dataset"
-                f"{f'; near are {near}' if near else ''}: mend the name or pattern in the project file"
+                f"{f' (near: {near})' if near else ''}: correct the name or pattern in the project file"
             )
     return [
-        next((way for pattern, way in reversed([*declared.items()]) if fnmatchcase(column, pattern)), 0)
+        next(
+            (
+                direction
+                for pattern, direction in reversed([*declared.items()])
+                if fnmatchcase(column, pattern)
+            ),
+            0,
+        )
         for column in columns
     ]

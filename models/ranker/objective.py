@@ -1,4 +1,4 @@
-"""The training objective of a ranker, chosen from what its impressions hold."""
+"""The training objective of a ranker, chosen from the dataset."""
 
 from typing import NamedTuple
 
@@ -9,17 +9,17 @@ from models.evaluation.metrics import has_lists
 
 
 class Objective(NamedTuple):
-    """What LightGBM minimises, and what the number of iterations is chosen by."""
+    """LightGBM's objective and the validation metric that chooses the number of iterations."""
 
     name: str
     """LightGBM's name: `lambdarank`, `binary` or `regression`."""
     metric: str
-    """LightGBM's name of the validation metric, as it comes back from a fit."""
+    """LightGBM's name of the validation metric."""
     higher_is_better: bool
 
     @property
     def is_pointwise(self) -> bool:
-        """Whether each candidate is learnt alone, not against the others of its impression."""
+        """Whether candidates are learnt one by one, not against others of their impression."""
         return self.name != "lambdarank"
 
 
@@ -29,10 +29,10 @@ REGRESSION = Objective("regression", "l2", False)
 
 
 def choose_objective(dataset: pl.DataFrame) -> Objective:
-    """LambdaRank where any impression has two candidates; else binary, or regression for more than two labels.
+    """LambdaRank if any impression has two candidates; otherwise binary, or regression for more than two labels.
 
-    `dataset`: `impression_id`, `label`. Raises ModelError where impressions have one candidate each and all
-    have the same label: there is nothing to learn.
+    `dataset`: `impression_id`, `label`. Raises ModelError if every impression has one candidate and all labels are
+    equal.
     """
     if has_lists(dataset) or dataset.is_empty():
         return LAMBDARANK

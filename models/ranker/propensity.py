@@ -1,15 +1,15 @@
-"""How much a position is looked at, estimated from the log: training-time knowledge, never a feature.
+"""Position propensities estimated from the log. They are used in training only, never as a feature.
 
-Under the examination hypothesis a click needs a look and an attraction, P(click) = examined[position] · r[item].
-The same item stands at different positions within a slice; what differs between them is the looking. This is
-intervention harvesting (Agarwal et al., WSDM 2019) in the form of a Poisson regression with one effect a
-position and one a (slice, item), whose likelihood equations are solved in turn:
+Under the examination hypothesis P(click) = examined[position] · r[item]. Within a slice the same item is shown at
+different positions, and its click rates differ by examination alone. This is intervention harvesting (Agarwal et al.,
+WSDM 2019) as a Poisson regression with one effect per position and one per (slice, item). Its likelihood equations are
+solved in turn:
 
-    r[item]            = clicks of the item     / sum of examined[position] over where it stood
-    examined[position] = clicks at the position / sum of r[item] over what stood there
+    r[item]            = clicks of the item     / sum of examined[position] over its impressions
+    examined[position] = clicks at the position / sum of r[item] over the items shown there
 
-It holds where, given the item and the slice, its position does not depend on whom it is shown to. A log whose
-order was already personal breaks that: there the favourites' places look better than they are.
+It assumes that, given item and slice, the position does not depend on the user. In a log with personalised order this
+fails: positions where favourites are shown get too high a propensity.
 """
 
 import numpy as np
@@ -18,54 +18,51 @@ import polars as pl
 from models.ranking import require
 
 _PRIOR_CLICKS = 5.0
-"""A position is worth the average place until it has clicks to say otherwise."""
+"""Shrinkage of a position with few clicks to the average position."""
 _STEPS = 100
 _TOLERANCE = 1e-5
-_PLACE = ("slice", "item_id", "position")
+_KEYS = ("slice", "item_id", "position")
 
 
 def propensities(dataset: pl.DataFrame) -> pl.DataFrame:
     """`position`, `propensity` (Float64, 1 at the first position) of every position in `dataset`.
 
-    `dataset` has a row a candidate with `slice, item_id, position, label`; a label above 0 is a click. Where
-    items do not change places, or nobody clicks, every position is worth 1.
+    `dataset` has one row per candidate: `slice, item_id, position, label`; a label above 0 is a click. If items never
+    change positions, or there are no clicks, every propensity is 1.
     """
-    require(dataset, (*_PLACE, "label"), "propensities")
-    return estimated(dataset.select(*_PLACE, shown=pl.lit(1.0), clicks=_clicked()))
+    require(dataset, (*_KEYS, "label"), "propensities")
+    return estimate(dataset.select(*_KEYS, shown=pl.lit(1.0), clicks=_clicked()))
 
 
-def places(dataset: pl.DataFrame) -> pl.DataFrame:
-    """All that `propensities` reads of a dataset, in few rows: `slice, item_id, position, shown, clicks`.
+def position_counts(dataset: pl.DataFrame) -> pl.DataFrame:
+    """The sufficient statistics of `propensities`: `slice, item_id, position, shown, clicks`.
 
-    Those of several parts of a dataset, one under another, say what the whole's would.
+    Counts of several parts of a dataset may be concatenated for `estimate`.
     """
-    require(dataset, (*_PLACE, "label"), "propensities")
-    counted = dataset.group_by(_PLACE).agg(shown=pl.len().cast(pl.Float64), clicks=_clicked().sum())
-    return counted.sort(_PLACE)
+    require(dataset, (*_KEYS, "label"), "propensities")
+    counts = dataset.group_by(_KEYS).agg(shown=pl.len().cast(pl.Float64), clicks=_clicked().sum())
+    return counts.sort(_KEYS)
 
 
-def estimated(places: pl.DataFrame) -> pl.DataFrame:
-    """`propensities` from how often each item was `shown` at each position of a slice, and its `clicks` there."""
-    position = places["position"].unique().sort()
+def estimate(counts: pl.DataFrame) -> pl.DataFrame:
+    """`propensities` from position counts: how often an item was `shown` at a position of a slice, and its `clicks`."""
+    position = counts["position"].unique().sort()
     if position.is_empty():
         return pl.DataFrame({"position": position, "propensity": pl.Series([], dtype=pl.Float64)})
-    place = np.searchsorted(position.to_numpy(), places["position"].to_numpy())
-    item = places.select(pl.struct("slice", "item_id").rank("dense")).to_series().to_numpy() - 1
-    shown, clicks = places["shown"].to_numpy(), places["clicks"].to_numpy()
-    traffic, of_place, of_item = (
-        np.bincount(place, shown),
-        np.bincount(place, clicks),
-        np.bincount(item, clicks),
-    )
+    index = np.searchsorted(position.to_numpy(), counts["position"].to_numpy())
+    item = counts.select(pl.struct("slice", "item_id").rank("dense")).to_series().to_numpy() - 1
+    shown, clicks = counts["shown"].to_numpy(), counts["clicks"].to_numpy()
+    impressions, position_clicks = np.bincount(index, shown), np.bincount(index, clicks)
+    item_clicks = np.bincount(item, clicks)
     examined = np.ones(position.len())
     for _ in range(_STEPS):
-        attraction = of_item / np.bincount(item, shown * examined[place])
-        expected = np.bincount(place, shown * attraction[item])
-        better = (of_place + _PRIOR_CLICKS) / (expected + _PRIOR_CLICKS)
-        better /= np.average(better, weights=traffic)
-        moved = np.abs(better - examined).max()
-        examined = better
-        if moved < _TOLERANCE:
+        attraction = item_clicks / np.bincount(item, shown * examined[index])
+        expected = np.bincount(index, shown * attraction[item])
+        updated = (position_clicks + _PRIOR_CLICKS) / (expected + _PRIOR_CLICKS)
+        updated /= np.average(updated, weights=impressions)
+        change = np.abs(updated - examined).max()
+        examined = updated
+        if change < _TOLERANCE:
             break
     return pl.DataFrame({"position": position, "propensity": examined / examined[:1]})
 

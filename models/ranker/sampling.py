@@ -1,19 +1,19 @@
-"""Whole lists drawn at random, where a window has more candidates than one process fits on."""
+"""Sampling of whole impressions, for windows with more candidates than one process can fit on."""
 
 import polars as pl
 
 from models.ranking import require, stable_hash
 
 
-def draw(lists: pl.DataFrame, candidates: int, seed: int) -> pl.DataFrame:
-    """Lists with at most so many candidates together, of every slice its share: rows of `lists`.
+def draw(impressions: pl.DataFrame, candidates: int, seed: int) -> pl.DataFrame:
+    """A sample of rows of `impressions` with at most `candidates` in total, the same share of every slice.
 
-    `lists` has a row a list: `slice, impression_id, candidates` (how many it has). Which are drawn is a matter of
-    a hash of id and seed: the same whatever the order of rows, and on every machine.
+    `impressions` has one row each: `slice, impression_id, candidates` (how many it has). A hash of id and seed decides,
+    so the sample does not depend on row order or machine.
     """
-    require(lists, ("slice", "impression_id", "candidates"), "the draw of lists")
-    share = candidates / max(1, int(lists["candidates"].sum()))
-    drawn = lists.with_columns(draw=stable_hash(lists["impression_id"], seed)).sort(
+    require(impressions, ("slice", "impression_id", "candidates"), "sampling of impressions")
+    share = candidates / max(1, int(impressions["candidates"].sum()))
+    drawn = impressions.with_columns(draw=stable_hash(impressions["impression_id"], seed)).sort(
         "slice", "draw", "impression_id"
     )
     count = pl.col("candidates").cast(pl.Int64)

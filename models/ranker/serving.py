@@ -1,8 +1,8 @@
 """A ranker version behind MLflow's generic interface: candidates in, ranks out.
 
-A version ships this file beside its text files (`models/registry/shipping.py`). It imports nothing of this project, so that a
-version answers the same in any application, and needs LightGBM, NumPy and pandas only. MLflow calls `_load_pyfunc`
-with the version's folder; nothing is pickled.
+A version ships this file with its text files (`models/registry/shipping.py`). It imports nothing from this project, so
+a version works in any application, and needs only LightGBM, NumPy and pandas. MLflow calls `_load_pyfunc` with the
+version's folder; nothing is pickled.
 """
 
 import json
@@ -14,19 +14,19 @@ from typing import Any
 import numpy as np
 
 FULL = "full"
-"""Folder of the ranker that answers; its ablations lie beside it under their names."""
+"""Folder of the full ranker; its ablations are in sibling folders under their names."""
 KEYS = ("impression_id", "item_id")
-"""What a candidate carries beside the fitted columns: its list, and itself."""
+"""Columns that identify a candidate."""
 
 _FORMAT = 2
 _SALT = bytes(16)
 
 
 class ServedRanker:
-    """A saved ranker that orders any number of lists at once."""
+    """A saved ranker that ranks any number of impressions at once."""
 
     def __init__(self, folder: Path) -> None:
-        """Read what `Ranker.save` wrote. Raises ValueError for another format."""
+        """Load a ranker saved by `Ranker.save`. Raises ValueError for another format."""
         import lightgbm
 
         description = json.loads((folder / "ranker.json").read_text(encoding="utf-8"))
@@ -43,12 +43,11 @@ class ServedRanker:
         ]
 
     def predict(self, rows: Any, params: Mapping[str, Any] | None = None) -> Any:
-        """A pandas frame, row for row as given: `rank` (from 1, in its list), `rank_score`, `click_probability`.
+        """A pandas frame in the row order of `rows`: `rank` (from 1, by impression), `rank_score`, `click_probability`.
 
-        `rows` is a pandas frame with a row a candidate: `impression_id` (any name for its list), `item_id` and the
-        columns that the ranker was fitted on; other columns are ignored, and a missing value may be null. A ranker
-        that was fitted without calibration gives no probability. Raises ValueError where columns are missing or
-        are not numbers.
+        `rows` is a pandas frame with one row per candidate: `impression_id`, `item_id` and the columns that the ranker
+        was fitted on. Other columns are ignored; missing values are null. A ranker without calibration gives no
+        probability. Raises ValueError for columns that are missing or not numeric.
         """
         import pandas
 
@@ -56,22 +55,21 @@ class ServedRanker:
         if missing:
             raise ValueError(
                 f"the ranker needs the columns {', '.join(missing)}; found {', '.join(map(str, rows.columns))}: "
-                f"give every column of the version's signature"
+                f"pass every column of the version's signature"
             )
         try:
             values = rows[self._columns].to_numpy(dtype="float64", na_value=float("nan")).astype("float32")
         except (TypeError, ValueError) as error:
             raise ValueError(
-                f"a fitted column holds something that is not a number ({error}): give numbers, and null where "
-                f"there is none"
+                f"a fitted column holds a value that is not a number ({error}): pass numbers, or null if missing"
             ) from None
         score = self._score(values)
-        answer = {"rank": _rank(rows["impression_id"], rows["item_id"], score), "rank_score": score}
+        ranked = {"rank": _rank(rows["impression_id"], rows["item_id"], score), "rank_score": score}
         if self._calibration is not None:
-            answer["click_probability"] = np.interp(
+            ranked["click_probability"] = np.interp(
                 score, self._calibration["scores"], self._calibration["probabilities"]
             )
-        return pandas.DataFrame(answer, index=rows.index)
+        return pandas.DataFrame(ranked, index=rows.index)
 
     def _score(self, values: Any) -> Any:
         """Mean over the boosters, [n] float64."""
@@ -80,17 +78,19 @@ class ServedRanker:
         return np.mean([booster.predict(values, raw_score=True) for booster in self._boosters], axis=0)
 
 
-def _rank(lists: Any, items: Any, score: Any) -> Any:
-    """Rank of each row in its list, int32; equal scores are ordered as by `models.ranking.order`."""
+def _rank(impressions: Any, items: Any, score: Any) -> Any:
+    """Rank of each row in its impression, int32; ties break as in `models.ranking.order`."""
     import pandas
 
     items = items.astype(str).to_numpy()
-    frame = pandas.DataFrame({"list": lists.astype(str).to_numpy(), "score": score, "item": items})
+    frame = pandas.DataFrame(
+        {"impression": impressions.astype(str).to_numpy(), "score": score, "item": items}
+    )
     frame["tie"] = np.array([_hash(item) for item in items], dtype="uint64")
     ordered = frame.sort_values(
-        ["list", "score", "tie", "item"], ascending=[True, False, True, True], kind="stable"
+        ["impression", "score", "tie", "item"], ascending=[True, False, True, True], kind="stable"
     )
-    return (ordered.groupby("list").cumcount() + 1).sort_index().to_numpy().astype("int32")
+    return (ordered.groupby("impression").cumcount() + 1).sort_index().to_numpy().astype("int32")
 
 
 def _hash(item: str) -> int:
@@ -98,5 +98,5 @@ def _hash(item: str) -> int:
 
 
 def _load_pyfunc(folder: str) -> ServedRanker:
-    """What MLflow calls, by this name."""
+    """MLflow's entry point: it looks for this name."""
     return ServedRanker(Path(folder, FULL))

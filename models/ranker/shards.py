@@ -1,18 +1,18 @@
-"""The fit of a ranker by several workers, each with the lists of its own users.
+"""The fit of a ranker by several workers, each with the impressions of its own users.
 
-The workers grow one booster together: LightGBM adds up their histograms at every split (`tree_learner=data`),
-so that all hold the same trees, and no row leaves its worker. An impression is whole on one worker, for the pairs
-that LambdaRank learns from are found inside it: impressions cut in two cost quality, and nobody would be warned.
+The workers grow one booster together: LightGBM sums their histograms at every split (`tree_learner=data`), so all get
+the same trees and no row leaves its worker. An impression must be whole on one worker, because LambdaRank forms pairs
+inside it; a divided impression would silently cost quality.
 
-What differs from the fit in one process (`fitting.py`):
+Differences from the fit in one process (`training.py`):
 
-- One stretch is held out for the number of rounds, the window's end. Every worker watches all its lists: with lists
-  of its own each would stop at a round of its own, and wait for the others for ever. More folds would cost a fit
-  each; they are there because a small slice's curve is noisy, and a window that needs several workers has no
-  small slices.
-- Bins are cut for some columns by each worker, from its own rows.
-- Position propensities come from the counts of all workers, put together. Offsets that LightGBM learns itself
-  (`position_bias = "learned"`) would be each worker's own, and are refused.
+- One slice is held out for the number of iterations: the last one. Every worker validates on all of its impressions;
+  with different ones workers would stop at different iterations and wait for each other for ever. More folds would
+  cost a fit each; they exist because a small slice's curve is noisy, and a window for several workers has no small
+  slices.
+- Each worker computes the bins of some columns, from its own rows.
+- Position propensities come from the counts of all workers. LightGBM's learned offsets (`position_bias = "learned"`)
+  would differ by worker and are refused.
 """
 
 from collections.abc import Sequence
@@ -31,30 +31,30 @@ from models.ranker.fitted import Ranker
 from models.ranker.input import label_levels, matrix
 from models.ranker.lightgbm_parameters import parameters_of
 from models.ranker.objective import LAMBDARANK, Objective, choose_objective
-from models.ranker.propensity import estimated, places
+from models.ranker.propensity import estimate, position_counts
 from models.ranker.sockets import Workers, connected
 from models.ranker.training import (
-    LEARNT,
+    HAS_PAIRS,
     ROW,
     Training,
-    best_round,
+    best_iteration,
+    booster_info,
     constraints,
-    learnt,
-    ordered,
-    validated,
+    sorted_rows,
+    validation_info,
 )
 from models.ranking import require
 
 
 class Shard(NamedTuple):
-    """What one worker fits on."""
+    """The data of one worker."""
 
     rows: pl.DataFrame
-    """All candidates of the users whose bucket, of as many as there are workers, is this worker's rank."""
+    """All candidates of the users whose bucket, of `workers` buckets, is this worker's rank."""
     held_out: pl.DataFrame
-    """The lists that the number of rounds and the calibration are found on, of all users: equal on every worker."""
+    """Impressions of all users for early stopping and calibration; equal on every worker."""
     since: datetime
-    """The first instant held out: boosters that are evaluated on `held_out` learn from rows before it."""
+    """The first held-out instant: boosters that are validated on `held_out` learn from earlier rows."""
 
 
 def fit_shard(
@@ -64,91 +64,98 @@ def fit_shard(
     labels: sections.Labels,
     seed: int,
     workers: Workers,
-    meeting: str = "127.0.0.1",
+    coordinator: str = "127.0.0.1",
 ) -> Ranker:
-    """The ranker of all workers' rows, the same on each; every worker calls this with its own shard.
+    """Fit a ranker on all workers' rows; every worker calls this with its own shard and gets the same ranker.
 
-    Rows are as `ranker.fit` takes them, with `user_id` and `as_of`; `meeting` is an address that every worker
-    reaches. Raises as `ranker.fit` does; ModelError, too, for a user of another worker, for a worker without lists
-    to learn from, and for `position_bias = "learned"`; ConnectionError where a worker is lost.
+    Rows have the columns of `ranker.fit`, `user_id` and `as_of`; `coordinator` is an address that every worker can
+    reach. Raises the errors of `ranker.fit`; ModelError also for a user of another worker, a worker without impressions
+    to learn from, and `position_bias = "learned"`; ConnectionError if a worker is lost.
     """
     refuse_learned(config)
     require(shard.rows, ("user_id", "as_of"), "a ranker fitted by several workers")
-    rows, watched = ordered(shard.rows), ordered(shard.held_out)
-    _refuse_strangers(rows, workers)
-    objective = _common_objective(rows, watched, workers)
-    usable, evaluated = (
-        (rows, watched) if objective.is_pointwise else (rows.filter(LEARNT), watched.filter(LEARNT))
-    )
+    rows, held_out = sorted_rows(shard.rows), sorted_rows(shard.held_out)
+    _check_users(rows, workers)
+    objective = _common_objective(rows, held_out, workers)
+    usable, validation = rows, held_out
+    if not objective.is_pointwise:
+        usable, validation = rows.filter(HAS_PAIRS), held_out.filter(HAS_PAIRS)
     early = usable.select((pl.col("as_of") < shard.since).arg_true()).to_series().to_numpy()
-    info = _counted(usable, early.size, evaluated, workers)
+    info = _dataset_info(usable, early.size, validation, workers)
     levels = label_levels(usable["label"], labels)
     positioned = config.position_bias != "none" and not objective.is_pointwise
-    shown = estimated(pl.concat(workers.gather(places(rows)))) if positioned else None
-    with connected(workers, meeting) as network:
+    counts = workers.gather(position_counts(rows)) if positioned else []
+    propensities = estimate(pl.concat(counts)) if positioned else None
+    with connected(workers, coordinator) as network:
         parameters = parameters_of(config, levels, seed, objective) | network
         parameters |= constraints(config, shard.rows, columns)
-        training = Training(shard.rows[usable[ROW]], columns, levels, parameters, shown)
-        grown, curve = _search(training, early, shard.held_out[evaluated[ROW]], config, objective.metric)
-        rounds = best_round(curve, objective)
+        training = Training(shard.rows[usable[ROW]], columns, levels, parameters, propensities)
+        early_booster, curve = _search(
+            training, early, shard.held_out[validation[ROW]], config, objective.metric
+        )
+        rounds = best_iteration(curve, objective)
         boosters = training.fit(rounds, config.seeds, None)
-    info |= {"best_iteration": rounds, **validated(curve, objective), "folds": 1}
-    scores = grown.predict(
-        matrix(shard.held_out[watched[ROW]], columns), num_iteration=rounds, raw_score=True
+    info |= {"best_iteration": rounds, **validation_info(curve, objective), "folds": 1}
+    scores = early_booster.predict(
+        matrix(shard.held_out[held_out[ROW]], columns), num_iteration=rounds, raw_score=True
     )
-    calibration = calibrate(scores, (watched["label"] > 0).to_numpy())
-    return Ranker(tuple(boosters), tuple(columns), info | learnt(boosters, columns, shown), calibration)
+    calibration = calibrate(scores, (held_out["label"] > 0).to_numpy())
+    return Ranker(
+        tuple(boosters), tuple(columns), info | booster_info(boosters, columns, propensities), calibration
+    )
 
 
-def _common_objective(rows: pl.DataFrame, watched: pl.DataFrame, workers: Workers) -> Objective:
-    """The objective that all workers' rows together ask for, the same on each."""
-    labels = set().union(*workers.gather(rows["label"].unique().to_list()), watched["label"].unique())
-    if any(workers.gather(has_lists(rows) or has_lists(watched))):
+def _common_objective(rows: pl.DataFrame, held_out: pl.DataFrame, workers: Workers) -> Objective:
+    """The objective for all workers' rows, the same on each."""
+    labels = set().union(*workers.gather(rows["label"].unique().to_list()), held_out["label"].unique())
+    if any(workers.gather(has_lists(rows) or has_lists(held_out))):
         return LAMBDARANK
-    every = pl.DataFrame({"label": sorted(labels)}, schema={"label": pl.Float64})
-    return choose_objective(every.with_row_index("impression_id"))
+    table = pl.DataFrame({"label": sorted(labels)}, schema={"label": pl.Float64})
+    return choose_objective(table.with_row_index("impression_id"))
 
 
 def refuse_learned(config: sections.Ranker) -> None:
-    """Raise ModelError for the one setting that several workers cannot follow together."""
+    """Raise ModelError for `position_bias = "learned"`, which several workers cannot fit together."""
     if config.position_bias == "learned":
         raise ModelError(
-            'ranker.position_bias is "learned", and the offsets that LightGBM learns are not added up over workers: '
+            'ranker.position_bias is "learned", but LightGBM does not sum learned offsets over workers: '
             'set it to "propensity" or "none", or scale.rankers to 1'
         )
 
 
-def _refuse_strangers(rows: pl.DataFrame, workers: Workers) -> None:
-    strangers = rows.filter(bucket(rows["user_id"], workers.size) != workers.rank)
+def _check_users(rows: pl.DataFrame, workers: Workers) -> None:
+    foreign = rows.filter(bucket(rows["user_id"], workers.size) != workers.rank)
     users = rows.group_by("impression_id").agg(pl.col("user_id").n_unique())
     shared = users.filter(pl.col("user_id") > 1)
-    if strangers.height or shared.height:
-        first = (strangers if strangers.height else shared)["impression_id"][0]
+    if foreign.height or shared.height:
+        first = (foreign if foreign.height else shared)["impression_id"][0]
         raise ModelError(
-            f"worker {workers.rank} of {workers.size} was given {strangers.height} candidates of other workers' "
-            f"users and {shared.height} lists of several users, the first {first!r}: lists must be whole on one "
-            "worker; cut the rows by features.buckets.bucket(user_id, workers)"
+            f"worker {workers.rank} of {workers.size} has {foreign.height} candidates of other workers' users and "
+            f"{shared.height} impressions of several users, the first is {first!r}: an impression must be whole on one "
+            "worker; divide the rows by features.buckets.bucket(user_id, workers)"
         )
 
 
-def _counted(usable: pl.DataFrame, early: int, evaluated: pl.DataFrame, workers: Workers) -> dict[str, Any]:
-    """What all workers together learn from. ModelError, on all alike, where one has nothing to learn from."""
+def _dataset_info(
+    usable: pl.DataFrame, early: int, validation: pl.DataFrame, workers: Workers
+) -> dict[str, Any]:
+    """The entries of `Ranker.info` on all workers' rows. Raises ModelError on all if one has nothing to learn from."""
     mine = (
         usable.height,
         early,
         usable["impression_id"].n_unique(),
         usable["slice"].unique().to_list(),
-        crc32("\n".join(evaluated["impression_id"]).encode()),
+        crc32("\n".join(validation["impression_id"]).encode()),
     )
-    rows, earlier, impressions, slices, watched = zip(*workers.gather(mine), strict=True)
-    if not all(earlier) or evaluated.is_empty():
+    rows, earlier, impressions, slices, checksums = zip(*workers.gather(mine), strict=True)
+    if not all(earlier) or validation.is_empty():
         raise ModelError(
-            f"of {workers.size} workers, {sum(not count for count in earlier)} have no list with a better and a worse "
-            f"candidate before the stretch held out, which has {evaluated.height} such candidates: fit with fewer "
+            f"{sum(not count for count in earlier)} of {workers.size} workers have no impression with a better and a "
+            f"worse candidate before the held-out slice, which has {validation.height} such candidates: fit with fewer "
             "workers (scale.rankers) or a longer ranker.window"
         )
-    if len(set(watched)) > 1:
-        raise ModelError("the workers were given different lists to hold out: give each all of them")
+    if len(set(checksums)) > 1:
+        raise ModelError("workers have different held-out impressions: give every worker all of them")
     return {
         "rows": sum(rows),
         "impressions": sum(impressions),
@@ -160,19 +167,19 @@ def _counted(usable: pl.DataFrame, early: int, evaluated: pl.DataFrame, workers:
 def _search(
     training: Training, early: Any, held_out: pl.DataFrame, config: sections.Ranker, metric: str
 ) -> tuple[Any, list[float]]:
-    """A booster grown on the earlier rows, and its `metric` on the impressions held out after each round."""
+    """A booster fitted on the earlier rows, and its `metric` on the held-out impressions after each iteration."""
     import lightgbm
 
-    evaluated: dict[str, Any] = {}
+    metrics: dict[str, Any] = {}
     booster = lightgbm.train(
         dict(training.parameters),
-        training.part(early),
+        training.subset(early),
         config.num_iterations,
-        valid_sets=[training.watch(held_out)],
+        valid_sets=[training.validation_set(held_out)],
         valid_names=["held out"],
         callbacks=[
             lightgbm.early_stopping(config.early_stopping_round, verbose=False),
-            lightgbm.record_evaluation(evaluated),
+            lightgbm.record_evaluation(metrics),
         ],
     )
-    return booster, evaluated["held out"][metric]
+    return booster, metrics["held out"][metric]

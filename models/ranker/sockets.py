@@ -1,7 +1,6 @@
-"""How the workers of one fit find each other, and LightGBM's own network between them.
+"""LightGBM's network between the workers of one fit.
 
-LightGBM talks over plain sockets, unencrypted, and listens on every interface of the machine: for private
-networks only.
+LightGBM uses unencrypted sockets and listens on every interface: run it on private networks only.
 """
 
 import socket
@@ -15,12 +14,12 @@ from models.ranker.lightgbm_parameters import threads
 
 Value = TypeVar("Value")
 
-_LONGEST_WAIT = 120
-"""Minutes that a worker waits for another's rows to be binned or counted."""
+_TIMEOUT = 120
+"""Minutes that a worker waits for the others."""
 
 
 class Workers(Protocol):
-    """What the fit needs of a group of workers: `models.interest.workers.Workers` is one."""
+    """A group of workers, for example `models.interest.workers.Workers`."""
 
     @property
     def rank(self) -> int:
@@ -28,53 +27,58 @@ class Workers(Protocol):
 
     @property
     def size(self) -> int:
-        """How many there are."""
+        """Number of workers."""
 
     def gather(self, value: Value, /) -> list[Value]:
         """Every worker's value, by rank."""
 
 
 @contextmanager
-def connected(workers: Workers, meeting: str) -> Iterator[dict[str, Any]]:
-    """While it lasts, boosters trained with the parameters that it gives learn from all workers' rows together.
+def connected(workers: Workers, coordinator: str) -> Iterator[dict[str, Any]]:
+    """Parameters with which boosters learn from all workers' rows, while the context lasts.
 
-    `meeting` is an address that every worker reaches, such as torch's MASTER_ADDR. One worker needs no network.
-    Raises ConnectionError when a worker cannot be reached, or is lost meanwhile.
+    `coordinator` is an address that every worker can reach, such as torch's MASTER_ADDR. One worker needs no network.
+    Raises ConnectionError if a worker cannot be reached or is lost.
     """
     if workers.size == 1:
         yield {}
         return
     import lightgbm
 
-    machines, port, neighbours = _found(workers, meeting)
-    # A booster is LightGBM's one door to its network; this one, of no account, holds it open for all others.
+    machines, port, local_workers = _addresses(workers, coordinator)
+    # LightGBM opens its network through a booster: this empty one keeps it open for the others.
     quiet = {"verbosity": -1, "min_data_in_bin": 1, "min_data_in_leaf": 1}
-    nothing = lightgbm.Dataset(np.array([[0.0], [1.0]]), label=[0.0, 1.0], params=quiet)
-    holder = lightgbm.Booster(quiet, nothing)
+    dummy = lightgbm.Dataset(np.array([[0.0], [1.0]]), label=[0.0, 1.0], params=quiet)
+    holder = lightgbm.Booster(quiet, dummy)
     try:
-        holder.set_network(machines, port, _LONGEST_WAIT, workers.size)
+        holder.set_network(machines, port, _TIMEOUT, workers.size)
         yield {
             "tree_learner": "data",
             "pre_partition": True,
             "num_machines": workers.size,
-            "num_threads": threads(neighbours),
+            "num_threads": threads(local_workers),
         }
     except lightgbm.basic.LightGBMError as error:
         raise ConnectionError(
-            f"worker {workers.rank} of {workers.size} could not go on, most often because another was lost ({error})"
+            f"worker {workers.rank} of {workers.size} stopped ({error}); usually another worker was lost: "
+            "see its log, then run again"
         ) from error
     finally:
         holder.free_network()
 
 
-def _found(workers: Workers, meeting: str) -> tuple[list[str], int, int]:
+def _addresses(workers: Workers, coordinator: str) -> tuple[list[str], int, int]:
     """Every worker's `address:port` by rank, this one's port, and how many share its machine."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as way:
-        way.connect((meeting, 9))  # nothing is sent: it only asks which of our addresses leads there
-        address = way.getsockname()[0]
-    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as held:
-        # Held until all have theirs, so that no two on a machine are given the same.
-        held.bind(("", 0))
-        port = held.getsockname()[1]
-        found = workers.gather((address, port))
-    return [f"{host}:{number}" for host, number in found], port, sum(host == address for host, _ in found)
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        probe.connect((coordinator, 9))  # sends nothing: selects the local address that routes there
+        address = probe.getsockname()[0]
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as reserved:
+        # Reserved until every worker has a port, so that no two on one machine get the same.
+        reserved.bind(("", 0))
+        port = reserved.getsockname()[1]
+        addresses = workers.gather((address, port))
+    return (
+        [f"{host}:{number}" for host, number in addresses],
+        port,
+        sum(host == address for host, _ in addresses),
+    )

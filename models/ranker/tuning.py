@@ -1,8 +1,7 @@
-"""The search for a ranker's settings: Optuna's TPE on time-ordered folds.
+"""Hyperparameter search for the ranker: Optuna's TPE (Bergstra et al., NeurIPS 2011) on time-ordered folds.
 
-A fold fits a ranker, as `run` does, on the slices of the window before a slice and evaluates it on that slice. The
-first trial is the present settings; the others are chosen by what was seen before them (Bergstra et al., NeurIPS
-2011). The best of many trials is evaluated on the folds that chose it: its gain is an upper estimate.
+Each fold fits a ranker on the window before a slice, as `run` does, and evaluates it on that slice. The first trial is
+the current settings. The best trial is evaluated on the folds that selected it, so its gain is optimistic.
 """
 
 from collections.abc import Callable, Mapping
@@ -24,13 +23,13 @@ SETTINGS = ("learning_rate", "num_leaves", "min_data_in_leaf", "feature_fraction
 
 
 class Trial(NamedTuple):
-    """Settings and how they did."""
+    """One trial's settings and metric values."""
 
     number: int
-    """0 are the present settings."""
+    """0 is the current settings."""
     settings: Mapping[str, Any]
     values: tuple[float, ...]
-    """Mean of the promotion metric over each fold's held-out lists, oldest fold first."""
+    """Mean promotion metric over each fold's held-out impressions, oldest fold first."""
     seconds: float
 
     @property
@@ -40,18 +39,18 @@ class Trial(NamedTuple):
 
 
 class Tuning(NamedTuple):
-    """Every trial, in order; the first is the present settings."""
+    """All trials in order; the first is the current settings."""
 
     metric: str
     trials: tuple[Trial, ...]
 
     @property
     def best(self) -> Trial:
-        """The trial of the highest value; of equals the earliest."""
+        """The trial with the highest value; the earliest of equals."""
         return max(self.trials, key=lambda trial: trial.value)
 
     def gain(self) -> tuple[float, float, float]:
-        """The best trial's gain over the present settings: mean, least and greatest over the folds."""
+        """The best trial's gain over the current settings: mean, minimum and maximum over the folds."""
         gains = np.subtract(self.best.values, self.trials[0].values)
         return float(gains.mean()), float(gains.min()), float(gains.max())
 
@@ -62,30 +61,31 @@ def tune(
     trials: int,
     count: int,
     seconds: float | None = None,
-    tried: Callable[[Trial], None] = lambda trial: None,
+    on_trial: Callable[[Trial], None] = lambda trial: None,
 ) -> Tuning:
-    """Evaluate the present settings and `trials` others on `count` folds of a ranking dataset.
+    """Evaluate the current settings and `trials` others on `count` folds of a ranking dataset.
 
-    Begins no trial after `seconds`. The same dataset and seed try the same settings. Raises ModelError for
-    fewer than two slices, and as `ranker.fit` does.
+    Starts no trial after `seconds`. The same dataset and seed give the same trials. Raises ModelError for fewer than
+    two slices, and the errors of `ranker.fit`.
     """
     import optuna
 
     slices = dataset["slice"].n_unique()
     if slices < 2:
         raise ModelError(
-            f"{slices} slices have a ranking dataset; tuning fits on some and evaluates on later ones: run more first"
+            f"{slices} slices have a ranking dataset; tuning needs at least 2, to fit on one and evaluate on a "
+            "later one: run more slices first"
         )
     held_out = folds(dataset, count)
-    found: list[Trial] = []
+    completed: list[Trial] = []
 
     def objective(trial: Any) -> float:
-        began = monotonic()
-        settings = _suggested(trial)
+        started = monotonic()
+        settings = _suggest(trial)
         values = tuple(_value_of_fold(dataset, fold, project, settings) for fold in held_out)
-        found.append(Trial(trial.number, settings, values, monotonic() - began))
-        tried(found[-1])
-        return found[-1].value
+        completed.append(Trial(trial.number, settings, values, monotonic() - started))
+        on_trial(completed[-1])
+        return completed[-1].value
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     study = optuna.create_study(
@@ -93,15 +93,15 @@ def tune(
     )
     study.enqueue_trial({name: getattr(project.ranker, name) for name in SETTINGS})
     study.optimize(objective, n_trials=trials + 1, timeout=seconds)
-    return Tuning(tuning_metric(dataset, project), tuple(found))
+    return Tuning(tuning_metric(dataset, project), tuple(completed))
 
 
 def tuning_metric(dataset: pl.DataFrame, project: Project) -> str:
-    """The metric that promotes: `promotion.metric`, or pooled AUC where impressions hold one candidate."""
+    """`promotion.metric`, or pooled AUC if impressions have one candidate each."""
     return project.promotion.metric if has_lists(dataset) else POOLED_AUC
 
 
-def _suggested(trial: Any) -> dict[str, Any]:
+def _suggest(trial: Any) -> dict[str, Any]:
     return {
         "learning_rate": trial.suggest_float("learning_rate", 0.01, 0.3, log=True),
         "num_leaves": trial.suggest_int("num_leaves", 3, 63, log=True),
@@ -127,6 +127,6 @@ def _value_of_fold(dataset: pl.DataFrame, fold: Fold, project: Project, settings
     mean = pooled_auc(scored) if metric == POOLED_AUC else per_impression(scored)[metric].mean()
     if not isinstance(mean, float):
         raise ModelError(
-            f"no list of slice {later['slice'][0]} has a click to find: hold out fewer slices (--folds)"
+            f"no impression of slice {later['slice'][0]} has a click to evaluate on: hold out fewer slices (--folds)"
         )
     return mean

@@ -1,9 +1,10 @@
-"""MLflow: register versions, move aliases, log quality, erase. The only room that imports mlflow.
+"""The MLflow registry. Only this package imports mlflow.
 
-registry.py          register and load versions
-versions.py          find versions; quality.py their metrics
-champion.py          promote and roll back; champion_history.py every move
-ranker_card.py, interest_card.py   what a version says of itself
-shipping.py          the code that a version carries
-erasure.py, relocation.py, tracking.py   pages to erase, homes that moved, runs
+registry.py                        register, load and evaluate versions
+versions.py, quality.py            find versions; a version's metrics
+champion.py, champion_history.py   promote and roll back; the history of the champion alias
+ranker_card.py, interest_card.py   model cards
+shipping.py                        the code that a version ships
+tracking.py                        MLflow's settings, errors and inputs
+erasure.py, relocation.py          delete pages; update addresses after a home was moved
 """

@@ -1,7 +1,7 @@
-"""Who was champion when, and why: each move of the alias is kept, as a tag of the registered model.
+"""History of the champion alias: each move is a tag of the registered model.
 
-A move is written before the alias moves, so the alias alone says who serves; the moves say how it came to
-that. A tag of its own each: two people who move at once lose neither move, and the later alias stands.
+A move is written before the alias is set, so only the alias says which version serves. Each move has its own tag, so
+simultaneous moves do not overwrite each other; the later alias wins.
 """
 
 import json
@@ -13,13 +13,13 @@ from typing import Literal
 Action = Literal["promoted by rule", "promoted by hand", "rolled back"]
 
 _PREFIX = "champion moved "
-_LONGEST = 4000
-"""Characters of a reason: a database column of MLflow's takes 5000 for the whole."""
+_MAX_REASON = 4000
+"""Characters: MLflow's database column holds 5000 for the whole tag."""
 
 
 @dataclass(frozen=True)
 class Move:
-    """One version that took the champion's place, or was given it back."""
+    """A change of champion."""
 
     at: datetime
     version: str
@@ -27,58 +27,59 @@ class Move:
     """The last slice that the version was fitted on."""
     action: Action
     replaced: str | None
-    """The version that was champion before; None for the first."""
+    """The previous champion; None for the first move."""
     reason: str
 
     def as_tag(self) -> tuple[str, str]:
-        """Name and text of the tag that keeps it."""
-        told = {
+        """Name and value of its tag."""
+        value = {
             "version": self.version,
             "slice": self.slice,
             "action": self.action,
             "replaced": self.replaced,
-            "reason": self.reason[:_LONGEST],
+            "reason": self.reason[:_MAX_REASON],
         }
         instant = self.at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
-        return _PREFIX + instant, json.dumps(told, ensure_ascii=False)
+        return _PREFIX + instant, json.dumps(value, ensure_ascii=False)
 
 
 def moves(tags: Mapping[str, str]) -> list[Move]:
-    """The moves among a registered model's tags, oldest first."""
-    kept = sorted(name for name in tags if name.startswith(_PREFIX))
+    """Read the moves from a registered model's tags, oldest first."""
+    names = sorted(name for name in tags if name.startswith(_PREFIX))
     return [
-        Move(at=datetime.fromisoformat(name.removeprefix(_PREFIX)), **json.loads(tags[name])) for name in kept
+        Move(at=datetime.fromisoformat(name.removeprefix(_PREFIX)), **json.loads(tags[name]))
+        for name in names
     ]
 
 
-def succession(past: Sequence[Move], champion: str | None) -> list[str]:
-    """The champions that can be gone back to, the present one last; those rolled back are no longer among them.
+def succession(history: Sequence[Move], champion: str | None) -> list[str]:
+    """The champions to roll back through, ending with the current one; versions that were rolled back are left out.
 
-    What the alias says counts: a move that it never followed is left out, and a champion that was set
-    elsewhere, in MLflow's own page for example, stands on those before it.
+    The alias decides: a move that the alias did not follow is left out, and a champion that was set elsewhere, for
+    example in MLflow's UI, comes after the ones before it.
     """
-    line: list[str] = []
-    for move in past:
-        line = _up_to(line, move.replaced)
-        back = move.action == "rolled back"
-        line = _up_to(line[:-1], move.version) if back else [*line, move.version]
-    return _up_to(line, champion)
+    champions: list[str] = []
+    for move in history:
+        champions = _up_to(champions, move.replaced)
+        rolled_back = move.action == "rolled back"
+        champions = _up_to(champions[:-1], move.version) if rolled_back else [*champions, move.version]
+    return _up_to(champions, champion)
 
 
-def withdrawn(past: Sequence[Move]) -> set[str]:
-    """Versions that were rolled back from, and that nobody has made champion by hand, or gone back to, since."""
-    found: set[str] = set()
-    for move in past:
-        found.discard(move.version)
+def withdrawn(history: Sequence[Move]) -> set[str]:
+    """Versions that were rolled back and have not become champion again since."""
+    versions: set[str] = set()
+    for move in history:
+        versions.discard(move.version)
         if move.action == "rolled back" and move.replaced:
-            found.add(move.replaced)
-    return found
+            versions.add(move.replaced)
+    return versions
 
 
-def _up_to(line: list[str], version: str | None) -> list[str]:
-    """The line until a version last occurs in it, or with it at its end; nobody's is empty."""
+def _up_to(champions: list[str], version: str | None) -> list[str]:
+    """The champions up to the last occurrence of a version, or with it appended; empty for None."""
     if version is None:
         return []
-    if version not in line:
-        return [*line, version]
-    return line[: len(line) - line[::-1].index(version)]
+    if version not in champions:
+        return [*champions, version]
+    return champions[: len(champions) - champions[::-1].index(version)]

@@ -1,28 +1,28 @@
-"""Taking logged pages back: what was logged for people to look at may show a person who is to be forgotten.
-
-Knows no MLflow: a registry's client does the deleting.
-"""
+"""Erasure of logged HTML pages, which may show a user who must be forgotten."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
 
 PAGE = ".html"
 
 
 class Erasures(ABC):
-    """The part of a registry that deletes pages from its runs. Runs, their figures and versions stay."""
+    """The part of a registry that deletes HTML pages from runs. Runs, plots and versions stay."""
 
     project: str
 
     @abstractmethod
-    def _connected(self) -> AbstractContextManager[Any]:
-        """A client of the store."""
+    def _connected(self) -> AbstractContextManager["MlflowClient"]:
+        """A client of the MLflow store."""
 
     def erase_pages(self, unwanted: Callable[[str, str], bool]) -> int:
-        """Delete the logged pages that are unwanted, told by the slice of their run and their HTML; says how many."""
+        """Delete the logged pages for which `unwanted(slice of the run, HTML)` holds; return their number."""
         erased = 0
         with self._connected() as client:
             experiment = client.get_experiment_by_name(self.project)
@@ -32,13 +32,13 @@ class Erasures(ABC):
                 for path in _pages(client, run.info.run_id):
                     html = Path(client.download_artifacts(run.info.run_id, path)).read_text(encoding="utf-8")
                     if unwanted(slice, html):
-                        # The client itself has no way to delete a single artifact.
+                        # MlflowClient cannot delete a single artifact.
                         client._tracking_client._get_artifact_repo(run.info.run_id).delete_artifacts(path)
                         erased += 1
         return erased
 
 
-def _pages(client: Any, run: str, folder: str | None = None) -> Iterator[str]:
+def _pages(client: "MlflowClient", run: str, folder: str | None = None) -> Iterator[str]:
     for file in client.list_artifacts(run, folder):
         if file.is_dir:
             yield from _pages(client, run, file.path)

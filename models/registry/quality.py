@@ -1,7 +1,7 @@
-"""A slice's evaluation as MLflow shows it: metrics on a version, and the table that they were measured on.
+"""A slice's evaluation as MLflow metrics, and the table that they were measured on.
 
-`full/ndcg_at_10` is a scorer's mean, `full/ndcg_at_10_low` and `_high` are the ends of its confidence interval, and
-`segment/new_users/full/ndcg_at_10` is the same in a segment. Knows no MLflow.
+`full/ndcg_at_10` is a scorer's mean, `full/ndcg_at_10_low` and `_high` are its confidence interval, and
+`segment/new_users/full/ndcg_at_10` is the mean in a segment.
 """
 
 import re
@@ -15,7 +15,7 @@ _ENDS = {"mean": "", "low": "_low", "high": "_high"}
 
 
 class Table(NamedTuple):
-    """A Delta table as it was read."""
+    """A version of a Delta table."""
 
     name: str
     version: int
@@ -25,16 +25,16 @@ class Table(NamedTuple):
 
 
 def points(table: pl.DataFrame) -> dict[str, float]:
-    """Metric name → value of an evaluation table (`EvaluationResult.table`), without what could not be measured."""
+    """Metric name → value from an evaluation table (`EvaluationResult.table`), without nulls."""
     return {
-        f"{_place(row['segment'])}{row['scorer']}/{row['metric'].replace('@', '_at_')}{suffix}": row[end]
+        f"{_prefix(row['segment'])}{row['scorer']}/{row['metric'].replace('@', '_at_')}{suffix}": row[end]
         for row in table.iter_rows(named=True)
         for end, suffix in _ENDS.items()
         if row[end] is not None
     }
 
 
-def _place(segment: str) -> str:
-    """MLflow takes letters, digits, `_`, `-` and a few more in a name; a segment may be any text."""
+def _prefix(segment: str) -> str:
+    """The name prefix of a segment, with other characters than letters, digits, `_` and `-` replaced for MLflow."""
     readable = re.sub(r"[^\w-]+", "_", segment)
     return "" if segment == ALL else f"segment/{readable}/"

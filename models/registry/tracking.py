@@ -1,4 +1,4 @@
-"""What is handed to the tracking store and said about it. Knows no MLflow: `models/registry/registry.py` does."""
+"""Settings, errors and inputs of the MLflow store; only `models/registry/registry.py` calls MLflow."""
 
 import logging
 import os
@@ -24,17 +24,17 @@ _ENVIRONMENT = {
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
     "MLFLOW_LOGGING_LEVEL": "ERROR",
-    # By default a person waits for minutes when the server has gone away.
+    # The default waits for minutes if the server is down.
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",
 }
 
 _DAMAGED = ("file is not a database", "malformed")
-_LOST = ("no such artifact", "no such file or directory")
+_MISSING_FILE = ("no such artifact", "no such file or directory")
 
 
 def quieten() -> None:
-    """Keep MLflow quiet, private and short of patience in this process; what a person has set stays."""
+    """Disable MLflow's output, telemetry and long retries in this process, unless the environment sets them."""
     for key, value in _ENVIRONMENT.items():
         os.environ.setdefault(key, value)
     for name in ("mlflow", "alembic"):
@@ -42,41 +42,41 @@ def quieten() -> None:
 
 
 def is_server(address: str) -> bool:
-    """Whether an address names a tracking server, not a database."""
+    """Whether an address is a tracking server's, not a database's."""
     return address.startswith(("http://", "https://"))
 
 
-def ask(address: str, seconds: float = 3) -> None:
-    """Ask a tracking server whether it is there. Raises OSError (URLError) when nobody answers."""
+def ping(address: str, seconds: float = 3) -> None:
+    """Check that a tracking server responds. Raises OSError (URLError) if not."""
     try:
         urllib.request.urlopen(f"{address.rstrip('/')}/health", timeout=seconds).close()
     except urllib.error.HTTPError:
-        return  # Somebody answered; what is wrong with the request, the next one tells better.
+        return  # The server responds; the next request reports its error better.
 
 
 def unusable(address: str, cause: Exception) -> TrackingError:
-    """The error for a store that failed, without the credentials in its address."""
-    place = shown(address)
-    found = f"{type(cause).__name__}: {reason(cause).replace(address, place)}"
+    """The error for a store that failed; its address is shown without credentials."""
+    location = shown(address)
+    cause_text = f"{type(cause).__name__}: {reason(cause).replace(address, location)}"
     if address.startswith("sqlite:") and any(words in str(cause) for words in _DAMAGED):
         return TrackingError(
-            f"the MLflow database at {place} is damaged ({found}): put it back from a copy, or move it away and run "
-            "all slices again, which registers new versions"
+            f"the MLflow database at {location} is damaged ({cause_text}): restore it from a backup, or move it away "
+            "and run all slices again to register new versions"
         )
     return TrackingError(
-        f"the MLflow store at {place} could not be used: {found}. "
-        f"Start that server or mend its address; where none is set, runs go to a local database"
+        f"the MLflow store at {location} could not be used: {cause_text}. "
+        "Start the server or correct its address; without an address, runs go to a local database"
     )
 
 
 def shown(address: str) -> str:
-    """An address without the credentials in it."""
+    """An address with its credentials replaced by `…`."""
     return re.sub(r"//[^/@]*@", "//…@", address)
 
 
-def lost(error: Exception) -> bool:
-    """Whether an error says that an artifact is not there, rather than that its store is away."""
-    return any(words in str(error).lower() for words in _LOST)
+def is_missing_file(error: Exception) -> bool:
+    """Whether an error is about a missing artifact, not an unreachable store."""
+    return any(words in str(error).lower() for words in _MISSING_FILE)
 
 
 def reason(error: Exception) -> str:
@@ -86,7 +86,7 @@ def reason(error: Exception) -> str:
 
 @contextmanager
 def ranker_folder(rankers: Mapping[str, Ranker]) -> Iterator[Path]:
-    """A folder with each ranker in a folder of its name, while the context lasts."""
+    """A temporary folder with each ranker in a subfolder of its name."""
     with TemporaryDirectory() as scratch:
         for name, ranker in rankers.items():
             ranker.save(Path(scratch, "rankers", name))
@@ -95,37 +95,37 @@ def ranker_folder(rankers: Mapping[str, Ranker]) -> Iterator[Path]:
 
 @contextmanager
 def figures_folder(figures: Mapping[str, bytes]) -> Iterator[Path]:
-    """A folder with each PNG under its name, while the context lasts."""
+    """A temporary folder with each PNG under its name."""
     with TemporaryDirectory() as scratch:
         for name, png in figures.items():
             Path(scratch, f"{name}.png").write_bytes(png)
         yield Path(scratch)
 
 
-def ranked_rows(ranker: Ranker, example: pl.DataFrame) -> tuple[Any, Any]:
-    """Example rows of a ranker as the pandas frame that MLflow's signatures know, and the answers to them.
+def ranker_example(ranker: Ranker, example: pl.DataFrame) -> tuple[Any, Any]:
+    """A ranker's input example as a pandas frame, for MLflow's signature, and the outputs for it.
 
-    The columns are doubles, integers too: an integer column could not hold a missing value when the model is
-    served. Raises ModelError when a column is missing that the ranker was fitted on.
+    All features are doubles: served integer columns could not hold missing values. Raises ModelError if a fitted column
+    is missing.
     """
     missing = [column for column in (*KEYS, *ranker.columns) if column not in example.columns]
     if missing:
         raise ModelError(
-            f"the input example lacks columns that the ranker was fitted on: {', '.join(missing)}; "
-            f"take its rows from the table that the ranker was fitted on"
+            f"the input example lacks columns that the ranker was fitted on: {', '.join(missing)}; take its rows from "
+            "the ranker's training table"
         )
-    # Not the list's own id: an example stays with its version for ever, and that id leads to a person.
-    lists = pl.format("list {}", pl.col("impression_id").rank("dense"))
-    keys, fitted = pl.col(KEYS).cast(pl.String), pl.col(ranker.columns).cast(pl.Float64)
-    rows = example.select(keys, fitted).with_columns(impression_id=lists).to_pandas()
+    # Replace the ids: an example stays with its version for ever, and impression ids identify users.
+    impressions = pl.format("impression {}", pl.col("impression_id").rank("dense"))
+    keys, features = pl.col(KEYS).cast(pl.String), pl.col(ranker.columns).cast(pl.Float64)
+    rows = example.select(keys, features).with_columns(impression_id=impressions).to_pandas()
     with ranker_folder({FULL: ranker}) as folder:
         return rows, ServedRanker(folder / FULL).predict(rows)
 
 
-def served_rows(example: Sequence[Mapping[str, Any]]) -> tuple[Any, list[list[float]]]:
-    """Example rows of an interest model as the pandas frame that MLflow's signatures know, and answers to them.
+def interest_example(example: Sequence[Mapping[str, Any]]) -> tuple[Any, list[list[float]]]:
+    """An interest model's input example as a pandas frame, for MLflow's signature, and outputs for it.
 
-    The answers show the form alone: a number a candidate, a list a row.
+    The outputs are zeros, in the right shape: per row a list with one number per candidate.
     """
     import pandas
 
@@ -137,9 +137,9 @@ def served_rows(example: Sequence[Mapping[str, Any]]) -> tuple[Any, list[list[fl
 def measures(
     metrics: Mapping[str, float | None], curves: Sequence[Mapping[str, Any]] = ()
 ) -> list[tuple[str, float, int]]:
-    """(name, value, step) of each metric and of each point of the curves; what was not measured is left out.
+    """(name, value, step) of each metric and each point of the curves, without nulls.
 
-    A curve's row holds `step` (else its number counts) and values by name. MLflow takes no `@` in a name.
+    A row of `curves` has `step` (default: its index) and values by name. `@` becomes `_at_`: MLflow does not accept it.
     """
     rows = [(0, metrics), *((int(row.get("step", number)), row) for number, row in enumerate(curves))]
     return [
@@ -151,10 +151,10 @@ def measures(
 
 
 def to_upgrade(database: str) -> Iterator[str]:
-    """Addresses to bring to the newest schema, one after the other: the database's own comes last.
+    """Yield the addresses to upgrade, one after the other, the database itself last.
 
-    A new SQLite file is made whole beside its place and then put there: one whose making is cut short could not be
-    mended by going on with it.
+    A new SQLite file is created under a temporary name and then linked: one that is interrupted half-way could not be
+    upgraded.
     """
     from sqlalchemy import make_url
 
@@ -163,7 +163,7 @@ def to_upgrade(database: str) -> Iterator[str]:
     if file and not file.exists():
         draft = file.with_name(f"{file.name}.{uuid.uuid4()}")
         yield str(address.set(database=str(draft)))
-        with suppress(FileExistsError):  # somebody else was quicker: theirs is as good
+        with suppress(FileExistsError):  # another process created it first
             file.hardlink_to(draft)
         draft.unlink()
     yield database

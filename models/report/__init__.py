@@ -1,10 +1,10 @@
-"""The report: one HTML page, self-contained. Small tables in, a page out; it computes no figure.
+"""The report: one HTML page, self-contained. Small tables in, a page out: it computes no metric.
 
-tables.py    what the page is told
-page.py      the page put together and written
-sections.py  how good a ranker is, and for whom
-audit.py     what it does and is fed with: trust, exposure, inputs, lists, versions
-figures.py   the page's own plots
-parts.py     sections, pictures, tables, values
+tables.py    the tables that the page is made from
+page.py      assembles and writes the page
+sections.py  how good a ranker is, overall and by segment
+audit.py     features, calibration, exposure, example lists, drift, inputs, versions
+plots.py, report_plots.py   the plots
+parts.py     HTML of sections, pictures, tables and values
 style.py     the style sheet
 """

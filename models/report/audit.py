@@ -1,6 +1,5 @@
-"""The report's sections about what a ranker does and is fed with: trust, exposure, inputs, lists, versions."""
+"""The report's sections on features, calibration, exposure, example lists, drift, inputs and versions."""
 
-from collections.abc import Sequence
 from typing import Any
 
 import polars as pl
@@ -13,121 +12,116 @@ from models.report.sections import NOT_EVALUATED
 from models.report.tables import RankedList, ReportData
 
 _LITTLE, _MUCH = 0.1, 0.25
-"""Population stability below and above which, by custom, a column moved little or much."""
-_WORST = 10
-_VALUES = 8
-"""Values of an attribute that its plot holds."""
-_PLOTTED = 4
-"""Attributes that have a plot."""
-_VERSIONS = 15
-"""Versions that the page tells of."""
+"""Conventional thresholds of the population stability index."""
+_MAX_INPUTS = 10
+_MAX_VALUES = 8
+"""Values of an attribute in its plot."""
+_MAX_ATTRIBUTES = 4
+"""Attributes with a plot."""
+_MAX_VERSIONS = 15
 _BEYOND = {
-    "coverage": ("Coverage", "Share of all items at hand that reached somebody's first places."),
-    "gini": ("Inequality", "Gini coefficient of those places: 0 if all items get equally many."),
-    "novelty": ("Novelty", "How unusual a shown item is, in bits; one bit more is half as usual."),
-    "diversity": ("Diversity", "How unlike the texts of one list are to each other: 0 is all the same."),
-    "popularity_lift": ("Popularity lift", "Popularity of what is shown over that of what is at hand; 1 is neutral."),
+    "coverage": ("Coverage", "Share of all available items that reached the top positions of any list."),
+    "gini": ("Inequality", "Gini coefficient of top positions by item: 0 if all items get equally many."),
+    "novelty": ("Novelty", "Mean self-information of shown items, in bits: one more means half as popular."),
+    "diversity": ("Diversity", "How different the texts of a list are from each other: 0 is all the same."),
+    "popularity_lift": ("Popularity lift", "Popularity of shown over that of available items; 1 is neutral."),
 }  # fmt: skip
+_RATES = ("error", "predicted", "observed")
 
 
-def goes_by(report: ReportData) -> str:
-    """Which features matter."""
+def feature_importance(report: ReportData) -> str:
+    """Features by their share of the total gain."""
     rows = report.importance
-    shown = empty("No ranker is registered yet.")
+    content = empty("No ranker is registered yet.")
     if rows.height:
         first = ", ".join(rows.sort("gain", "feature", descending=[True, False])["feature"].head(5))
-        told = f"Bar chart of features by share of gain; the first are {first}."
-        shown = picture(figures.importance_figure, rows, told, HALF)
+        caption = f"Bar chart of features by share of gain; the first are {first}."
+        content = picture(figures.importance_figure, rows, caption, HALF)
     return section(
-        "features", "What the ranker goes by", "How much of what it learned came from each feature.", shown
+        "features", "Feature importance", "How much each feature's splits lowered the training loss.", content
     )
 
 
-def believed(report: ReportData) -> str:
-    """Whether probabilities come true, before and after calibration."""
+def calibration(report: ReportData) -> str:
+    """Predicted against observed click rates, before and after calibration."""
     if not report.calibration.height:
-        why = "No evaluated slice has a click probability."
-        shown = empty(why if report.evaluated else NOT_EVALUATED)
+        reason = "No evaluated slice has a click probability."
+        content = empty(reason if report.evaluated else NOT_EVALUATED)
     else:
         errors = [
-            (
-                row["predictor"],
-                row["predictor"],
-                [f"{row[name]:.2%}" for name in ("error", "predicted", "observed")],
-            )
+            (row["predictor"], row["predictor"], [f"{row[name]:.2%}" for name in _RATES])
             for row in report.calibration_errors.iter_rows(named=True)
         ]
-        told = "; ".join(f"{name} is off by {figures_[0]} on average" for name, _, figures_ in errors)
-        shown = picture(
+        summary = "; ".join(f"{name}: mean error {rates[0]}" for name, _, rates in errors)
+        content = picture(
             report_figures.calibration_figure,
             report.calibration,
-            f"Predicted against observed click rate: {told}.",
+            f"Predicted against observed click rate. {summary}.",
             HALF,
         ) + grid(
-            "", ["Off by", "Predicted", "Observed"], errors, "Mean distance, mean prediction, and what came."
+            "",
+            ["Mean error", "Predicted", "Observed"],
+            errors,
+            "Calibration error, mean prediction, and click rate.",
         )
     return section(
         "calibration",
-        "Can its probabilities be believed",
-        "Where a dot lies on the dashed line, what was predicted came true. Before: the ranker's raw score, squeezed "
-        "into 0 to 1. After: the click probability that lists carry.",
-        shown,
+        "Calibration",
+        "A dot on the dashed line: predicted and observed click rates match. Before: the ranker's raw score through a "
+        "sigmoid. After: the click probability in ranked lists.",
+        content,
     )
 
 
-def places(report: ReportData) -> str:
-    """Who gets the first places, attribute by attribute."""
+def exposure(report: ReportData) -> str:
+    """Which values of each attribute get the top positions."""
     parts = []
     if not report.attributes:
-        parts.append(
-            empty("The project declares no categorical attribute, so there are no values to tell apart.")
-        )
+        parts.append(empty("The project declares no categorical attribute, so exposure cannot be compared."))
     elif not report.exposure.height:
         parts.append(empty(NOT_EVALUATED))
-    for attribute in report.attributes[:_PLOTTED] if report.exposure.height else ():
+    for attribute in report.attributes[:_MAX_ATTRIBUTES] if report.exposure.height else ():
         rows = report.exposure.filter(pl.col("attribute") == attribute)
         if rows.height:
-            parts += [f'<h3 class="part">{text(attribute.capitalize())}</h3>', _places_of(attribute, rows)]
+            parts += [f'<h3 class="part">{text(attribute.capitalize())}</h3>', _exposure_by(attribute, rows)]
     return section(
         "exposure",
-        "Who gets the first places",
-        "Share of the full ranker's first places for each value of an attribute, beside its share of what could be "
-        "shown and of what people took. Places far above both favour a value; far below, they hide it.",
+        "Exposure",
+        "Share of the full ranker's top positions for each value of an attribute, beside its share of candidates and "
+        "of clicks. A share of positions far above both favours a value; far below, it hides it.",
         *parts,
     )
 
 
-def _places_of(attribute: str, rows: pl.DataFrame) -> str:
-    # What has no value is in the table: beside it the values would be too small to tell apart.
+def _exposure_by(attribute: str, rows: pl.DataFrame) -> str:
+    # Items without a value are only in the table: in the plot they would dwarf the others.
     named = rows.drop_nulls("value")
-    shown = (named if named.height else rows).head(_VALUES)
-    far = named.with_columns(gap=pl.col("share_of_positions") - pl.col("share_of_clicks")).drop_nulls("gap")
-    told = (
-        f"Dot plot of shares of candidates, first places and clicks for {shown.height} values of {attribute}."
-    )
+    shown = (named if named.height else rows).head(_MAX_VALUES)
+    gaps = named.with_columns(gap=pl.col("share_of_positions") - pl.col("share_of_clicks")).drop_nulls("gap")
+    caption = f"Dot plot of shares of candidates, top positions and clicks for {shown.height} values of {attribute}."
     summary = ""
-    if far.height:
-        row = far.sort(pl.col("gap").abs(), descending=True).row(0, named=True)
+    if gaps.height:
+        row = gaps.sort(pl.col("gap").abs(), descending=True).row(0, named=True)
         summary = (
-            f"Furthest apart: {row['value']}, {row['share_of_positions']:.1%} of the places and "
+            f"Largest gap: {row['value']} with {row['share_of_positions']:.1%} of the top positions and "
             f"{row['share_of_clicks']:.1%} of the clicks."
         )
     shares = [
         (str(row["value"]), row["value"] or "(none)", [_share(row[name]) for name in _SHARES])
         for row in rows.iter_rows(named=True)
     ]
-    all_ = grid(
+    figures_table = grid(
         attribute.capitalize(), [*_SHARES.values()], shares, f"Shares by {attribute}, all evaluated slices."
     )
     return (
-        f'<p class="summary">{text(summary)}</p>{picture(report_figures.exposure_figure, shown, told)}'
-        f"{folded(f'Figures of all {rows.height} values', all_)}"
+        f'<p class="summary">{text(summary)}</p>{picture(report_figures.exposure_figure, shown, caption)}'
+        f"{folded(f'Figures of all {rows.height} values', figures_table)}"
     )
 
 
 _SHARES = {
-    "share_of_candidates": "Of what could be shown",
-    "share_of_positions": "Of the first places",
+    "share_of_candidates": "Of candidates",
+    "share_of_positions": "Of top positions",
     "share_of_clicks": "Of clicks",
 }
 
@@ -136,125 +130,122 @@ def _share(value: float | None) -> str:
     return "–" if value is None else f"{value:.1%}"
 
 
-def beyond(report: ReportData) -> str:
-    """What lists show, whatever their accuracy."""
-    shown = empty(NOT_EVALUATED)
+def beyond_accuracy(report: ReportData) -> str:
+    """Coverage, novelty, diversity and popularity of each scorer's lists."""
+    content = empty(NOT_EVALUATED)
     if report.beyond.height:
         columns = [name for name in _BEYOND if name in report.beyond.columns]
-        found = {row["scorer"]: row for row in report.beyond.iter_rows(named=True)}
+        by_scorer = {row["scorer"]: row for row in report.beyond.iter_rows(named=True)}
         rows = [
-            (name, scorer(name).label, [cell(found[name][c]) for c in columns]) for name in in_order([*found])
+            (name, scorer(name).label, [cell(by_scorer[name][c]) for c in columns])
+            for name in in_order([*by_scorer])
         ]
         meanings = "".join(
             f"<div><dt>{text(_BEYOND[c][0])}</dt><dd>{text(_BEYOND[c][1])}</dd></div>" for c in columns
         )
-        shown = grid("Scorer", [_BEYOND[c][0] for c in columns], rows, "Means over evaluated slices.")
-        shown += f'<dl class="meanings">{meanings}</dl>'
+        content = grid("Scorer", [_BEYOND[c][0] for c in columns], rows, "Means over evaluated slices.")
+        content += f'<dl class="meanings">{meanings}</dl>'
     return section(
         "beyond",
         "Beyond accuracy",
-        "What the lists show, whatever people took: how much of the stock, how varied.",
-        shown,
+        "What the lists show, whatever users click: how many of the items, and how varied.",
+        content,
     )
 
 
-def moved(report: ReportData) -> str:
-    """How far the inputs moved, and how much came in."""
+def drift(report: ReportData) -> str:
+    """Drift of the ranker's inputs."""
     if not report.drift.height:
-        told = empty("There is no earlier slice to compare the last one with.")
+        content = empty("There is no earlier slice to compare the last one with.")
     else:
-        worst = report.drift.sort("psi", "column", descending=[True, False], nulls_last=True).head(_WORST)
-        much, some = (
-            report.drift.filter(pl.col("psi") > _MUCH).height,
-            report.drift.filter(pl.col("psi").is_between(_LITTLE, _MUCH)).height,
+        worst = report.drift.sort("psi", "column", descending=[True, False], nulls_last=True).head(
+            _MAX_INPUTS
         )
-        summary = f"Of {report.drift.height:,} inputs, {much:,} moved much and {some:,} somewhat."
-        rows = worst.select("meaning", "psi", _moved().alias("moved"), "column")
-        names = {"meaning": "What", "column": "Column", "psi": "Index", "moved": "Moved"}
-        told = f'<p class="summary">{text(summary)}</p>' + table(
-            rows, f"The {worst.height} inputs that moved most (population stability index).", names
+        much = report.drift.filter(pl.col("psi") > _MUCH).height
+        some = report.drift.filter(pl.col("psi").is_between(_LITTLE, _MUCH)).height
+        summary = f"Of {report.drift.height:,} inputs, {much:,} drifted much and {some:,} somewhat."
+        rows = worst.select("meaning", "psi", _drift_size().alias("drift"), "column")
+        names = {"meaning": "Input", "psi": "PSI"}
+        content = f'<p class="summary">{text(summary)}</p>' + table(
+            rows, f"The {worst.height} inputs that drifted most (population stability index, PSI).", names
         )
     return section(
         "drift",
-        "Have the inputs moved",
+        "Input drift",
         f"Slice {report.slices[1]} against the window before it: the population stability index of each input. Below "
-        f"{_LITTLE} is little, above {_MUCH} much. The weekday turns with the calendar and what never forgets grows "
-        "with time: these move without anything being wrong.",
-        told,
+        f"{_LITTLE} is little, above {_MUCH} much. Weekdays follow the calendar and counters without decay grow with "
+        "time: their drift is expected.",
+        content,
     )
 
 
-def _moved() -> pl.Expr:
+def _drift_size() -> pl.Expr:
     psi = pl.col("psi")
     words = pl.when(psi > _MUCH).then(pl.lit("much")).when(psi > _LITTLE).then(pl.lit("somewhat"))
     return words.otherwise(pl.lit("little"))
 
 
-def came_in(report: ReportData) -> str:
-    """Rows kept and refused, slice by slice, and why."""
+def inputs(report: ReportData) -> str:
+    """Accepted and rejected rows by slice."""
     rows = report.volume
-    shown = empty("No slice has been read yet.")
+    content = empty("No slice has been read yet.")
     if rows.height:
         last = rows.sort("slice").row(-1, named=True)
         rate = "" if last["click_rate"] is None else f", a click rate of {last['click_rate']:.1%}"
-        told = f"Bars of lists shown, a line of click rates, by slice; the last: {last['impressions']:,} lists{rate}."
-        shown = picture(report_figures.volume_figure, rows, told) + folded(
+        caption = f"Lists and click rate by slice; the last slice has {last['impressions']:,} lists{rate}."
+        content = picture(report_figures.volume_figure, rows, caption) + folded(
             "Figures of all slices", table(rows, "Rows of each slice; click rate is clicks over candidates.")
         )
-    refused = empty("No row was refused.")
+    rejects = empty("No row was rejected.")
     if report.rejects.height:
-        refused = table(report.rejects, "Refused rows by reason.", {"first": "The first one"})
+        rejects = table(report.rejects, "Rejected rows by reason.", {"first": "First row"})
     return section(
         "inputs",
-        "What came in",
-        "Lists and click rates by slice. Rows are kept or refused with a reason; none is dropped in silence.",
-        shown,
-        '<h3 class="part">Refused</h3>',
-        refused,
+        "Inputs",
+        "Impressions and click rates by slice. A row is accepted, or rejected with a reason.",
+        content,
+        '<h3 class="part">Rejected rows</h3>',
+        rejects,
     )
 
 
-def lists(report: ReportData) -> str:
-    """A few people's lists with reasons."""
+def example_lists(report: ReportData) -> str:
+    """Ranked lists of a few users, with reasons."""
     return section(
         "lists",
-        "Lists it would show",
-        "A few people, what they took before, and what they would see next; the per cent say how likely each is taken.",
-        _lists(report.lists)
+        "Example lists",
+        "A few users, what they clicked before, and their next list with click probabilities.",
+        f'<div class="lists">{"".join(map(_ranked_list, report.lists))}</div>'
         if report.lists
-        else empty("No list was ranked for this slice: no ranker served yet."),
+        else empty("No list was ranked for this slice: no ranker was serving yet."),
     )
 
 
-def _lists(ranked: Sequence[RankedList]) -> str:
-    return f'<div class="lists">{"".join(map(_ranked_list, ranked))}</div>'
-
-
-def _ranked_list(one: RankedList) -> str:
+def _ranked_list(ranked: RankedList) -> str:
     entries = "".join(
         f'<li><span class="rank">{cell(row["rank"])}</span><span class="title">{text(row["title"])}</span>'
-        f'<span class="score">{_likely(row)}</span>'
+        f'<span class="score">{_score(row)}</span>'
         f'<span class="reasons">{text(row["reasons"] or "")}</span></li>'
-        for row in one.rows.iter_rows(named=True)
+        for row in ranked.rows.iter_rows(named=True)
     )
-    past = f"Took before: {' · '.join(map(text, one.past))}" if one.past else "Took nothing yet"
-    return f'<article class="list">{list_heading(one.user)}<p class="past">{past}</p><ol>{entries}</ol></article>'
+    past = f"Clicked before: {' · '.join(map(text, ranked.past))}" if ranked.past else "No clicks yet"
+    return f'<article class="list">{list_heading(ranked.user)}<p class="past">{past}</p><ol>{entries}</ol></article>'
 
 
 def list_heading(user: str) -> str:
-    """The heading of a user's list; on a page that shows none of theirs it does not occur."""
+    """The heading of a user's list: a page without it shows nothing of that user."""
     return f"<h3>{text(user)}</h3>"
 
 
-def _likely(row: dict[str, Any]) -> str:
-    """The click probability; the score where the ranker knows none."""
+def _score(row: dict[str, Any]) -> str:
+    """The click probability, or the rank score of a ranker without calibration."""
     return cell(row["rank_score"]) if row["click_probability"] is None else f"{row['click_probability']:.0%}"
 
 
 def versions(report: ReportData) -> str:
-    """What was registered and decided, the newest first."""
-    rows = report.versions.head(_VERSIONS)
+    """Registered versions and the promotion decisions, newest first."""
+    rows = report.versions.head(_MAX_VERSIONS)
     more = report.versions.height - rows.height
     caption = f"Versions, newest first{f'; {more:,} older ones are in MLflow' if more else ''}."
-    shown = table(rows, caption) if rows.height else empty("No version is registered yet.")
-    return section("versions", "Versions", "What was registered, and what was decided about it.", shown)
+    content = table(rows, caption) if rows.height else empty("No version is registered yet.")
+    return section("versions", "Versions", "Registered versions and the decision about each.", content)

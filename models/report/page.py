@@ -1,6 +1,6 @@
-"""The HTML page a person looks at: one file, nothing fetched, no scripts.
+"""The report as one HTML file: nothing is fetched, no scripts.
 
-Every figure on it comes from the tables in `ReportData`; an empty table leaves a sentence that says why.
+Every figure comes from the tables in `ReportData`. A section whose table is empty says why.
 """
 
 import os
@@ -14,12 +14,12 @@ from models.report.tables import ReportData
 _CONTENTS = {
     "time": "Over time",
     "ablations": "Ablations",
-    "segments": "For whom",
+    "segments": "Segments",
     "features": "Features",
-    "calibration": "Probabilities",
+    "calibration": "Calibration",
     "exposure": "Exposure",
     "beyond": "Beyond accuracy",
-    "lists": "Lists",
+    "lists": "Example lists",
     "drift": "Drift",
     "inputs": "Inputs",
     "versions": "Versions",
@@ -27,30 +27,30 @@ _CONTENTS = {
 
 
 def write(path: Path, report: ReportData) -> None:
-    """Write the page; a reader sees the old page or the new one, never half of one."""
+    """Write the page atomically: a reader sees the old page or the new one."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(path.name + ".part")
-    unfinished.write_text(page(report), encoding="utf-8")
-    os.replace(unfinished, path)
+    draft = path.with_name(path.name + ".part")
+    draft.write_text(page(report), encoding="utf-8")
+    os.replace(draft, path)
 
 
 def page(report: ReportData) -> str:
-    """The page as text."""
+    """The page as HTML."""
     first, last = report.slices
-    when = f"{report.generated_at:%d %B %Y, %H:%M} UTC"
+    generated = f"{report.generated_at:%d %B %Y, %H:%M} UTC"
     parts = (
         sections.over_time(report),
         sections.ablations(report),
-        sections.for_whom(report),
+        sections.by_segment(report),
         '<div class="pair">',
-        audit.goes_by(report),
-        audit.believed(report),
+        audit.feature_importance(report),
+        audit.calibration(report),
         "</div>",
-        audit.places(report),
-        audit.beyond(report),
-        audit.lists(report),
-        audit.moved(report),
-        audit.came_in(report),
+        audit.exposure(report),
+        audit.beyond_accuracy(report),
+        audit.example_lists(report),
+        audit.drift(report),
+        audit.inputs(report),
         audit.versions(report),
     )
     contents = "".join(f'<a href="#{name}">{text(title)}</a>' for name, title in _CONTENTS.items())
@@ -60,9 +60,9 @@ def page(report: ReportData) -> str:
         f"<title>{text(report.project)}: ranking report</title><style>{STYLE}</style></head><body>"
         '<a class="skip" href="#time">Skip to the figures</a><main>'
         f'<header><p class="eyebrow">MomentRank report</p><h1>{text(report.project)}</h1>'
-        f'<p class="when">Slices {text(first)} to {text(last)} · made {when}</p>'
+        f'<p class="when">Slices {text(first)} to {text(last)} · generated {generated}</p>'
         f'{sections.headline(report)}<nav aria-label="Sections">{contents}</nav></header>'
         f"{''.join(parts)}"
-        f"<footer>Made by MomentRank. Intervals are {report.confidence:.0%} bootstrap intervals over lists.</footer>"
+        f"<footer>Made by MomentRank. Intervals: {report.confidence:.0%}, bootstrap over impressions.</footer>"
         "</main></body></html>\n"
     )

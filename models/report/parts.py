@@ -1,4 +1,4 @@
-"""What the report page is put together from: sections, pictures, tables, and values as a person reads them."""
+"""HTML of the report's parts: sections, pictures, tables, and formatted values."""
 
 import base64
 import html
@@ -9,27 +9,27 @@ from typing import Any
 import polars as pl
 
 WIDE, HALF, NARROW = 7.6, 4.4, 3.7
-"""Inches a plot is drawn for a full column, half of one, and a phone, so that its letters keep their size."""
+"""Plot widths in inches for a full column, half a column and a phone; text keeps its size."""
 
-_LONG = 60
-"""Characters beyond which a table's text wants a wide column."""
+_LONG_TEXT = 60
+"""Characters; a column with longer texts is drawn wide."""
 
 
 def section(name: str, title: str, intro: str, *parts: str) -> str:
-    """A part of the page, which `#name` leads to."""
+    """A section of the page, reachable as `#name`."""
     return (
         f'<section id="{text(name)}"><h2>{text(title)}</h2><p class="intro">{text(intro)}</p>'
         f"{''.join(parts)}</section>"
     )
 
 
-def empty(why: str) -> str:
-    """What stands where nothing can be shown: the reason."""
-    return f'<p class="empty">{text(why)}</p>'
+def empty(reason: str) -> str:
+    """A placeholder that says why there is nothing to show."""
+    return f'<p class="empty">{text(reason)}</p>'
 
 
 def picture(draw: Callable[..., bytes], rows: pl.DataFrame, description: str, wide: float = WIDE) -> str:
-    """A plot in two widths, of which the browser shows the one that fits. `description` says what it shows."""
+    """A plot in two widths; the browser picks the one that fits. `description` is the alternative text."""
     full, phone = (base64.b64encode(draw(rows, width=width)).decode() for width in (wide, NARROW))
     return (
         f'<picture><source media="(max-width: 600px)" srcset="data:image/png;base64,{phone}">'
@@ -38,15 +38,15 @@ def picture(draw: Callable[..., bytes], rows: pl.DataFrame, description: str, wi
 
 
 def table(rows: pl.DataFrame, caption: str, names: Mapping[str, str] | None = None) -> str:
-    """A table as it is, its first column heading the rows: numbers to the right, nulls as dashes.
+    """A table whose first column is the row header: numbers right-aligned, nulls as dashes.
 
-    `names`: how columns are called, where that is not their name with spaces.
+    `names`: column → heading; by default the column's name with spaces.
     """
     classes = [_kind(column) for column in rows.iter_columns()]
-    called = [(names or {}).get(name) or name.replace("_", " ").capitalize() for name in rows.columns]
+    headings = [(names or {}).get(name) or name.replace("_", " ").capitalize() for name in rows.columns]
     head = "".join(
         f'<th scope="col" class="{kind}">{text(name)}</th>'
-        for name, kind in zip(called, classes, strict=True)
+        for name, kind in zip(headings, classes, strict=True)
     )
     body = "".join(
         f'<tr><th scope="row" class="{classes[0]}">{cell(row[0])}</th>'
@@ -60,17 +60,17 @@ def table(rows: pl.DataFrame, caption: str, names: Mapping[str, str] | None = No
 
 
 def _kind(column: pl.Series) -> str:
-    """The class of a column's cells: figures, long texts, which need their width on a phone too, or neither."""
+    """The CSS class of a column's cells: numbers, long texts (wide on a phone too), or neither."""
     if column.dtype.is_numeric():
         return "number"
     longest = column.str.len_chars().max() if column.dtype == pl.String else 0
-    return "words" if isinstance(longest, int) and longest > _LONG else ""
+    return "words" if isinstance(longest, int) and longest > _LONG_TEXT else ""
 
 
 def grid(
     corner: str, columns: Sequence[str], rows: Sequence[tuple[str, str, Sequence[str]]], caption: str
 ) -> str:
-    """A table of figures; a row is its key, its name, and its figures as HTML."""
+    """A table of numbers; a row is its key, its heading, and its cells as HTML."""
     head = f'<th scope="col">{text(corner)}</th>' + "".join(
         f'<th scope="col" class="number">{text(column)}</th>' for column in columns
     )
@@ -84,28 +84,28 @@ def grid(
 
 
 def folded(title: str, content: str) -> str:
-    """Content behind a line that opens it."""
+    """Collapsible content under a title."""
     return f"<details><summary>{text(title)}</summary>{content}</details>"
 
 
 def _table(caption: str, head: str, body: str) -> str:
-    # Focusable: a keyboard must be able to scroll what is wider than the page.
+    # Focusable, so that a wide table can be scrolled by keyboard.
     return (
         f'<div class="scroll" tabindex="0" role="region" aria-label="{text(caption)}"><table>'
         f"<caption>{text(caption)}</caption><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
     )
 
 
-def measure(row: Mapping[str, Any] | None, signed: bool = False) -> str:
-    """A mean with its interval below it; a dash where it could not be taken."""
+def estimate(row: Mapping[str, Any] | None, signed: bool = False) -> str:
+    """A mean with its confidence interval below; a dash for null."""
     if row is None or row["mean"] is None:
         return "–"
     form = "+.3f" if signed else ".3f"
-    return f"{row['mean']:{form}}<small>{between(row, signed)}</small>"
+    return f"{row['mean']:{form}}<small>{interval(row, signed)}</small>"
 
 
-def between(row: Mapping[str, Any], signed: bool = False) -> str:
-    """The ends of an interval."""
+def interval(row: Mapping[str, Any], signed: bool = False) -> str:
+    """`0.598 to 0.642`; "no interval" for null."""
     if row["low"] is None:
         return "no interval"
     form = "+.3f" if signed else ".3f"
@@ -113,7 +113,7 @@ def between(row: Mapping[str, Any], signed: bool = False) -> str:
 
 
 def cell(value: object) -> str:
-    """A value as a person reads it, escaped."""
+    """A value formatted for reading, escaped."""
     if value is None:
         return "–"
     if isinstance(value, bool):
@@ -128,5 +128,5 @@ def cell(value: object) -> str:
 
 
 def text(value: str) -> str:
-    """Text that HTML takes literally."""
+    """Text escaped for HTML."""
     return html.escape(value, quote=True)

@@ -1,4 +1,4 @@
-"""The report's sections about how good a ranker is and for whom: tables in, HTML out."""
+"""The report's sections on ranking quality, overall and by segment: tables in, HTML out."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -9,41 +9,38 @@ import polars as pl
 from models.evaluation.attainable import beside_random
 from models.report import plots as figures
 from models.report import report_plots as report_figures
-from models.report.parts import between, cell, empty, folded, grid, measure, picture, section, text
+from models.report.parts import cell, empty, estimate, folded, grid, interval, picture, section, text
 from models.report.plots import METRICS, in_order, metric_label, scorer
 from models.report.report_plots import segment_label
 from models.report.tables import ReportData
 
 NOT_EVALUATED = (
-    "No slice has been evaluated yet: one is, as soon as a ranker was fitted on the slice before it."
+    "No slice has been evaluated yet. A slice is evaluated once a ranker was fitted on an earlier one."
 )
-_DRAWN = 16
-"""Segments that the plot holds; the table holds all."""
-_BESIDE = (("popularity", "Popularity"), ("behaviour_only", "The same ranker without text"))
+_MAX_SEGMENTS = 16
+"""Segments in the plot; the table has all."""
+_COMPARED = (("popularity", "Popularity"), ("behaviour_only", "The same ranker without text"))
 
 
 def headline(report: ReportData) -> str:
-    """How good it is in one sentence, and what text adds; a card for each scorer named."""
-    found = _by_scorer(report)
-    if "full" not in found:
+    """The quality in one sentence and the gain from text, with a card per scorer."""
+    scores = _by_scorer(report)
+    if "full" not in scores:
         return f'<p class="lead">{text(NOT_EVALUATED)}</p>'
-    full = found["full"]
-    stands = beside_random(full["mean"], found["random"]["mean"] if "random" in found else None)
-    named = [name for name, _ in _BESIDE if name in found]
-    beside = [f"{words} reaches {found[name]['mean']:.3f}" for name, words in _BESIDE if name in found]
+    full = scores["full"]
+    attainable = beside_random(full["mean"], scores["random"]["mean"] if "random" in scores else None)
+    compared = [name for name, _ in _COMPARED if name in scores]
+    others = [f"{label} reaches {scores[name]['mean']:.3f}" for name, label in _COMPARED if name in scores]
     sentence = (
-        f"On {report.evaluated:,} impressions that it had not seen, the ranker reaches {metric_label(report.headline)} "
-        f"{full['mean']:.3f} ({report.confidence:.0%} interval {between(full)}); {stands or 'perfect order 1'}."
+        f"On {report.evaluated:,} unseen impressions, the ranker reaches {metric_label(report.headline)} "
+        f"{full['mean']:.3f} ({report.confidence:.0%} interval {interval(full)}); {attainable or 'perfect order 1'}."
     )
-    sentence += (
-        f" {beside[0]}{''.join(f'; {words[0].lower()}{words[1:]}' for words in beside[1:])}."
-        if beside
-        else ""
-    )
-    cards = [_card("full", full, stands or "higher is better, 1 is perfect")]
-    cards += [_card(name, found[name], _above(full["mean"], found[name]["mean"])) for name in named]
+    if others:
+        sentence += f" {others[0]}{''.join(f'; {other[0].lower()}{other[1:]}' for other in others[1:])}."
+    cards = [_card("full", full, attainable or "higher is better, 1 is perfect")]
+    cards += [_card(name, scores[name], _change(full["mean"], scores[name]["mean"])) for name in compared]
     return (
-        f'<p class="lead">{text(sentence)} <strong>{text(_text_adds(report.gain, report.headline))}</strong></p>'
+        f'<p class="lead">{text(sentence)} <strong>{text(_gain_of_text(report.gain, report.headline))}</strong></p>'
         f'<div class="cards">{"".join(cards)}</div>'
     )
 
@@ -55,70 +52,70 @@ def _by_scorer(report: ReportData) -> dict[str, dict[str, Any]]:
     return {row["scorer"]: row for row in rows.iter_rows(named=True)}
 
 
-def _above(full: float, other: float) -> str:
+def _change(full: float, other: float) -> str:
     change = full / other - 1 if other else 0.0
-    return f"the full ranker is {abs(change):.1%} {'above' if change >= 0 else 'below'}"
+    return f"the full ranker is {abs(change):.1%} {'better' if change >= 0 else 'worse'}"
 
 
-def _text_adds(gain: pl.DataFrame, headline: str) -> str:
-    """What reading texts is worth, as far as it can be told."""
+def _gain_of_text(gain: pl.DataFrame, headline: str) -> str:
+    """What text adds to the headline metric, and whether that is significant."""
     rows = gain.filter(pl.col("metric") == headline, pl.col("mean").is_not_null()) if gain.height else gain
     if not rows.height:
         return ""
     row = rows.row(0, named=True)
-    told = f"{row['mean']:+.3f} ({between(row, signed=True)})"
+    change = f"{row['mean']:+.3f} ({interval(row, signed=True)})"
     if row["low"] is not None and row["low"] > 0:
-        return f"Reading the texts adds {told}."
+        return f"Reading the texts adds {change}."
     if row["high"] is not None and row["high"] < 0:
-        return f"Reading the texts costs {told}."
-    return f"Whether reading the texts helps cannot be told from these lists: {told}."
+        return f"Reading the texts costs {change}."
+    return f"These impressions do not show whether reading the texts helps: {change}."
 
 
 def _card(name: str, row: dict[str, Any], note: str) -> str:
-    shown = scorer(name)
+    style = scorer(name)
     return (
-        f'<div class="card" style="border-top-color:{shown.colour}"><h3>{text(shown.label)}</h3>'
-        f'<p class="figure">{row["mean"]:.3f}</p><p class="range">{between(row)}</p>'
+        f'<div class="card" style="border-top-color:{style.colour}"><h3>{text(style.label)}</h3>'
+        f'<p class="figure">{row["mean"]:.3f}</p><p class="range">{interval(row)}</p>'
         f'<p class="note">{text(note)}</p></div>'
     )
 
 
 def over_time(report: ReportData) -> str:
-    """Each scorer's quality slice by slice."""
-    shown = empty(NOT_EVALUATED)
+    """Each scorer's quality by slice."""
+    content = empty(NOT_EVALUATED)
     if report.quality.height:
         scorers = ", ".join(
             scorer(name).label for name in in_order(report.quality["scorer"].unique().to_list())
         )
-        told = (
+        caption = (
             f"Line plot of {metric_label(report.headline)} by slice for {scorers}; the table has the figures."
         )
-        shown = picture(partial(figures.quality_figure, metric=report.headline), report.quality, told)
+        content = picture(partial(figures.quality_figure, metric=report.headline), report.quality, caption)
     return section(
         "time",
-        "How good, over time",
-        "Each slice is evaluated by versions that had not seen it: first the test, then the training. "
-        "Shaded: the interval that the mean lies in.",
-        shown,
+        "Quality over time",
+        "Prequential evaluation: versions are evaluated on each slice before they are trained on it. "
+        "Shaded: the confidence interval of the mean.",
+        content,
     )
 
 
 def ablations(report: ReportData) -> str:
-    """Every scorer beside the others, and what the metrics and scorers mean."""
+    """All scorers compared, and what the metrics and scorers mean."""
     if not report.overall.height:
-        shown = empty(NOT_EVALUATED)
+        content = empty(NOT_EVALUATED)
     else:
-        best = [f"{scorer(n).label} {row['mean']:.3f}" for n, row in _by_scorer(report).items()]
-        told = f"{metric_label(report.headline)} with intervals: {', '.join(best)}."
-        shown = picture(
-            partial(figures.intervals_figure, metric=report.headline), report.overall, told
+        means = [f"{scorer(n).label} {row['mean']:.3f}" for n, row in _by_scorer(report).items()]
+        caption = f"{metric_label(report.headline)} with intervals: {', '.join(means)}."
+        content = picture(
+            partial(figures.intervals_figure, metric=report.headline), report.overall, caption
         ) + _scorers(report.overall)
-        shown += _measures(report.overall, report.gain)
+        content += _metrics_table(report.overall, report.gain)
     return section(
         "ablations",
-        "Beside its ablations and baselines",
-        "All on the same lists, over all evaluated slices.",
-        shown,
+        "Ablations and baselines",
+        "All on the same impressions of all evaluated slices.",
+        content,
     )
 
 
@@ -132,19 +129,19 @@ def _scorers(overall: pl.DataFrame) -> str:
     return f'<dl class="meanings">{entries}</dl>'
 
 
-def _measures(overall: pl.DataFrame, gain: pl.DataFrame) -> str:
-    """A row for each scorer and one for what text adds, a column for each metric, and what the metrics mean."""
+def _metrics_table(overall: pl.DataFrame, gain: pl.DataFrame) -> str:
+    """A row per scorer and one for the gain from text, a column per metric, and what the metrics mean."""
     cells = {(row["scorer"], row["metric"]): row for row in overall.iter_rows(named=True)}
-    added = {row["metric"]: row for row in gain.iter_rows(named=True)}
+    gains = {row["metric"]: row for row in gain.iter_rows(named=True)}
     present = overall["metric"].unique().to_list()
     metrics = [metric for metric in METRICS if metric in present] + sorted(set(present) - set(METRICS))
     rows = [
-        (name, scorer(name).label, [measure(cells.get((name, metric))) for metric in metrics])
+        (name, scorer(name).label, [estimate(cells.get((name, metric))) for metric in metrics])
         for name in in_order(overall["scorer"].unique().to_list())
     ]
-    if added:
+    if gains:
         rows.append(
-            ("gain", "What text adds", [measure(added.get(metric), signed=True) for metric in metrics])
+            ("gain", "What text adds", [estimate(gains.get(metric), signed=True) for metric in metrics])
         )
     notes = "".join(
         f"<div><dt>{text(METRICS[metric][0])}</dt><dd>{text(METRICS[metric][1])}</dd></div>"
@@ -152,36 +149,36 @@ def _measures(overall: pl.DataFrame, gain: pl.DataFrame) -> str:
         if metric in METRICS
     )
     names = [metric_label(metric) for metric in metrics]
-    shown = grid("Scorer", names, rows, "Means over lists, with their intervals below.")
-    return f'{shown}<dl class="meanings">{notes}</dl>'
+    content = grid("Scorer", names, rows, "Means over impressions, with confidence intervals below.")
+    return f'{content}<dl class="meanings">{notes}</dl>'
 
 
-def for_whom(report: ReportData) -> str:
-    """The full ranker and the one without text in each segment, the greatest differences first."""
+def by_segment(report: ReportData) -> str:
+    """The full ranker and the one without text by segment, largest differences first."""
     headline = pl.col("metric") == report.headline
     rows = report.segments.filter(headline) if report.segments.height else report.segments
     intro = (
-        f"{metric_label(report.headline)} for parts of the audience and of the stock: the full ranker beside the "
-        "same one without text, the greatest differences first."
+        f"{metric_label(report.headline)} for groups of users and items: the full ranker beside the same one without "
+        "text, largest differences first."
     )
     if not rows.height:
-        why = f"No segment has {report.few:,} evaluated lists, the fewest that are looked at."
-        return section("segments", "For whom", intro, empty(why if report.evaluated else NOT_EVALUATED))
+        reason = f"No segment has the minimum of {report.min_impressions:,} evaluated impressions."
+        return section("segments", "Segments", intro, empty(reason if report.evaluated else NOT_EVALUATED))
     names = _by_difference(rows, report.segment_gain)
-    drawn = names[:_DRAWN]
-    places = pl.DataFrame({"segment": drawn, "place": range(len(drawn))})
+    plotted = names[:_MAX_SEGMENTS]
+    order = pl.DataFrame({"segment": plotted, "order": range(len(plotted))})
     dots = (
         rows.filter(pl.col("scorer").is_in(["full", "behaviour_only"]))
-        .join(places, on="segment")
-        .sort("place")
+        .join(order, on="segment")
+        .sort("order")
     )
-    told = f"Dot plot of {metric_label(report.headline)} with and without text for {', '.join(drawn)}; figures below."
+    caption = f"Dot plot of {metric_label(report.headline)} with and without text for {', '.join(plotted)}."
     return section(
         "segments",
-        "For whom",
+        "Segments",
         intro,
-        _greatest(names, report.segment_gain, report.confidence),
-        picture(partial(report_figures.segments_figure, metric=report.headline), dots, told),
+        _significant(names, report.segment_gain, report.confidence),
+        picture(partial(report_figures.segments_figure, metric=report.headline), dots, caption),
         folded(
             f"Figures of all {len(names)} segments",
             _segments(rows, report.segment_gain, names, report.headline),
@@ -190,36 +187,36 @@ def for_whom(report: ReportData) -> str:
 
 
 def _by_difference(rows: pl.DataFrame, gain: pl.DataFrame) -> list[str]:
-    """Segments by the size of what text adds; those it is not known for come last."""
+    """Segments by the absolute gain from text; those without one last."""
     sizes = {row["segment"]: abs(row["mean"] or 0.0) for row in gain.iter_rows(named=True)}
     names = rows["segment"].unique(maintain_order=True).to_list()
     return sorted(names, key=lambda name: -sizes.get(name, -1.0))
 
 
-def _greatest(names: Sequence[str], gain: pl.DataFrame, confidence: float) -> str:
-    """Where text helps and where it costs, as far as intervals tell, in a sentence."""
-    sure = [row for row in gain.iter_rows(named=True) if row["low"] is not None]
+def _significant(names: Sequence[str], gain: pl.DataFrame, confidence: float) -> str:
+    """Where text significantly helps or costs, in a sentence."""
+    bounded = [row for row in gain.iter_rows(named=True) if row["low"] is not None]
     parts = []
-    for words, chosen in (
-        ("Text helps with", [row for row in sure if row["low"] > 0]),
-        ("Text costs with", [row for row in sure if row["high"] < 0]),
+    for words, significant in (
+        ("Text helps with", [row for row in bounded if row["low"] > 0]),
+        ("Text costs with", [row for row in bounded if row["high"] < 0]),
     ):
-        first = sorted(chosen, key=lambda row: names.index(row["segment"]))[:3]
-        told = ", ".join(f"{segment_label(row['segment'])} ({row['mean']:+.3f})" for row in first)
-        more = f" and {len(chosen) - len(first)} more" if len(chosen) > len(first) else ""
-        parts += [f"{words} {told}{more}."] if first else []
+        first = sorted(significant, key=lambda row: names.index(row["segment"]))[:3]
+        listed = ", ".join(f"{segment_label(row['segment'])} ({row['mean']:+.3f})" for row in first)
+        more = f" and {len(significant) - len(first)} more" if len(significant) > len(first) else ""
+        parts += [f"{words} {listed}{more}."] if first else []
     if parts:
-        chance = len(sure) * (1 - confidence)
+        chance = len(bounded) * (1 - confidence)
         parts.append(
-            f"Of {len(sure)} such intervals about {chance:.1f} would leave out zero by chance alone."
+            f"By chance alone, about {chance:.1f} of {len(bounded)} such intervals would exclude zero."
         )
-    none = f"In none of the {len(names)} segments does the interval of what text adds leave out zero."
+    none = f"In none of the {len(names)} segments does the confidence interval of the gain exclude zero."
     return f'<p class="summary">{text(" ".join(parts) or none)}</p>'
 
 
 def _segments(rows: pl.DataFrame, gain: pl.DataFrame, names: Sequence[str], headline: str) -> str:
     cells = {(row["segment"], row["scorer"]): row for row in rows.iter_rows(named=True)}
-    added = {row["segment"]: row for row in gain.iter_rows(named=True)}
+    gains = {row["segment"]: row for row in gain.iter_rows(named=True)}
     sizes = dict(rows.select("segment", "impressions").iter_rows())
     scorers = [
         name for name in ("full", "behaviour_only", "text_only", "popularity") if name in rows["scorer"]
@@ -230,11 +227,13 @@ def _segments(rows: pl.DataFrame, gain: pl.DataFrame, names: Sequence[str], head
             segment_label(segment),
             [
                 cell(sizes[segment]),
-                *(measure(cells.get((segment, name))) for name in scorers),
-                measure(added.get(segment), signed=True),
+                *(estimate(cells.get((segment, name))) for name in scorers),
+                estimate(gains.get(segment), signed=True),
             ],
         )
         for segment in names
     ]
-    columns = ["Lists evaluated", *(scorer(name).label for name in scorers), "What text adds"]
-    return grid("Segment", columns, body, f"{metric_label(headline)} by segment, with intervals below.")
+    columns = ["Impressions", *(scorer(name).label for name in scorers), "What text adds"]
+    return grid(
+        "Segment", columns, body, f"{metric_label(headline)} by segment, with confidence intervals below."
+    )

@@ -1,4 +1,4 @@
-"""The report page's style sheet: light, one column on a phone, figures in equal widths, nothing fetched."""
+"""The report page's style sheet: light, one column on a phone, tabular figures, nothing fetched."""
 
 STYLE = """
 :root { --ink: #1d2733; --soft: #56616e; --line: #e4e8ed; --accent: #0062a3; --paper: #fff; --wash: #f6f7f9; }

@@ -20,7 +20,7 @@ CATALOGUE = pl.DataFrame(
 )
 
 
-def test_contributions_are_summed_by_family_the_widest_spread_first() -> None:
+def test_contributions_are_summed_by_family_largest_first() -> None:
     contributions = pl.DataFrame(
         {
             "item_ctr_1d": [0.5, -0.5],
@@ -32,13 +32,13 @@ def test_contributions_are_summed_by_family_the_widest_spread_first() -> None:
         }
     )
 
-    found = by_family(contributions, CATALOGUE)
+    families = by_family(contributions, CATALOGUE)
 
-    assert found.columns == ["text", "interest", "item"]
-    assert found.rows() == [(3.0, 0.5, 0.75), (-1.0, 2.0, -0.5)]
+    assert families.columns == ["text", "interest", "item"]
+    assert families.rows() == [(3.0, 0.5, 0.75), (-1.0, 2.0, -0.5)]
 
 
-def test_all_but_the_bias_is_explained() -> None:
+def test_families_sum_to_everything_but_the_bias() -> None:
     contributions = pl.DataFrame({"item_ctr_1d": [0.5], "text_taste": [-0.2], "new": [0.1], "bias": [-3.0]})
 
     total = by_family(contributions, CATALOGUE).sum_horizontal()
@@ -46,10 +46,10 @@ def test_all_but_the_bias_is_explained() -> None:
     assert total.to_list() == pytest.approx([0.4])
 
 
-def test_families_of_equal_spread_stand_by_name() -> None:
-    found = by_family(pl.DataFrame({"text_taste": [1.0], "item_ctr_1d": [-1.0]}), CATALOGUE)
+def test_families_of_equal_size_are_ordered_by_name() -> None:
+    families = by_family(pl.DataFrame({"text_taste": [1.0], "item_ctr_1d": [-1.0]}), CATALOGUE)
 
-    assert found.columns == ["item", "text"]
+    assert families.columns == ["item", "text"]
 
 
 def test_contributions_by_family_and_the_bias_sum_to_the_rank_score() -> None:
@@ -63,7 +63,7 @@ def test_contributions_by_family_and_the_bias_sum_to_the_rank_score() -> None:
         slice=pl.lit("2026-01-05"), as_of=pl.int_range(pl.len()), interest_score=pl.col("label") * 0.5
     )
     columns = ["item_ctr_1d", "text_taste", "interest_score"]
-    config = Ranker(rounds=10, early_stopping=5, min_leaf=2)
+    config = Ranker(num_iterations=10, early_stopping_round=5, min_data_in_leaf=2)
     fitted = fit(dataset, columns, config, Labels(), seed=1)
 
     contributions = fitted.contributions(dataset)
@@ -74,14 +74,14 @@ def test_contributions_by_family_and_the_bias_sum_to_the_rank_score() -> None:
     assert total.n_unique() > 1
 
 
-def test_the_strongest_features_stand_with_their_values_whichever_way_they_push() -> None:
+def test_the_strongest_features_have_values_and_either_sign() -> None:
     contributions = pl.DataFrame({"a": [0.1, 0.0], "b": [-2.0, 0.0], "c": [0.3, 0.0], "bias": [9.0, 9.0]})
     values = pl.DataFrame({"c": [5, 6], "b": [None, 1.0], "a": [True, False]})
 
-    found = strongest(contributions, values, count=2)
+    features = strongest(contributions, values, count=2)
 
-    assert found.name == "strongest"
-    assert found.to_list() == [
+    assert features.name == "strongest"
+    assert features.to_list() == [
         [
             {"feature": "b", "value": None, "contribution": -2.0},
             {"feature": "c", "value": 5.0, "contribution": 0.3},
@@ -97,7 +97,7 @@ def project(toy: SimpleNamespace) -> Project:
 
 
 @pytest.fixture
-def said(toy: SimpleNamespace) -> pl.DataFrame:
+def items(toy: SimpleNamespace) -> pl.DataFrame:
     titles = {
         "storm": "Storm over the harbour",
         "waves": "High waves batter the coast",
@@ -108,53 +108,53 @@ def said(toy: SimpleNamespace) -> pl.DataFrame:
 
 
 @pytest.fixture
-def saved(project: Project, said: pl.DataFrame, tmp_path: Path) -> Path:
-    """A fresh model reduced to its taste, which compares texts before it has learnt anything."""
+def saved(project: Project, items: pl.DataFrame, tmp_path: Path) -> Path:
+    """A fresh model reduced to its text similarity, which needs no training."""
     model = InterestModel(interest_config(project))
-    model.decoder.items.standardise(embed(model, ItemArrays.of_texts(said["title"].to_list())))
+    model.decoder.items.standardise(embed(model, ItemArrays.of_texts(items["title"].to_list())))
     torch.nn.init.zeros_(model.decoder.match[-1].weight)
     model.save(tmp_path / "version")
     return tmp_path / "version"
 
 
-def told(
+def past_of(
     toy: SimpleNamespace, project: Project, items: pl.DataFrame, version: Path | None, *clicks: str
 ) -> dict[str, list[dict[str, str]] | None]:
-    """Candidate → the past of a reader of `clicks` that speaks for it."""
+    """Candidate → the past that raised its score, for a user with these clicks."""
     events = SliceEvents(
         items,
         toy.impressions(("r", "u", toy.at(60), ["waves", "stew"])),
         toy.interactions(*(("u", name, "click", toy.at(n)) for n, name in enumerate(clicks, 1))),
     )
-    given = interest_input(start(project), events, project)
-    found = past_behind(given, version, items, (version or Path("unused")).parent / "cache")
-    assert found.select("impression_id", "item_id").equals(given.keys)
-    return dict(found.select("item_id", "past").iter_rows())
+    model_input = interest_input(start(project), events, project)
+    table = past_behind(model_input, version, items, (version or Path("unused")).parent / "cache")
+    assert table.select("impression_id", "item_id").equals(model_input.keys)
+    return dict(table.select("item_id", "past").iter_rows())
 
 
-def test_the_like_worded_past_is_named_first_and_once(
-    toy: SimpleNamespace, project: Project, said: pl.DataFrame, saved: Path
+def test_past_items_with_similar_texts_come_first_and_once(
+    toy: SimpleNamespace, project: Project, items: pl.DataFrame, saved: Path
 ) -> None:
-    found = told(toy, project, said, saved, "soup", "storm", "soup", "storm")
+    past = past_of(toy, project, items, saved, "soup", "storm", "soup", "storm")
 
-    assert found["waves"][0] == {"title": "Storm over the harbour", "action": "click"}
-    assert found["stew"][0] == {"title": "A soup of garlic and beans", "action": "click"}
-    for past in found.values():
-        titles = [moment["title"] for moment in past]
+    assert past["waves"][0] == {"title": "Storm over the harbour", "action": "click"}
+    assert past["stew"][0] == {"title": "A soup of garlic and beans", "action": "click"}
+    for moments in past.values():
+        titles = [moment["title"] for moment in moments]
         assert len(titles) <= 2
         assert len(set(titles)) == len(titles)
 
 
-def test_items_that_nothing_is_known_of_are_not_named(
-    toy: SimpleNamespace, project: Project, said: pl.DataFrame, saved: Path
+def test_items_without_a_title_are_left_out(
+    toy: SimpleNamespace, project: Project, items: pl.DataFrame, saved: Path
 ) -> None:
-    found = told(toy, project, said, saved, "storm", "never described")
+    past = past_of(toy, project, items, saved, "storm", "never described")
 
-    assert [moment["title"] for moment in found["waves"]] == ["Storm over the harbour"]
+    assert [moment["title"] for moment in past["waves"]] == ["Storm over the harbour"]
 
 
-def test_without_a_past_or_a_version_nothing_is_named(
-    toy: SimpleNamespace, project: Project, said: pl.DataFrame, saved: Path
+def test_without_a_past_or_a_version_the_past_is_null(
+    toy: SimpleNamespace, project: Project, items: pl.DataFrame, saved: Path
 ) -> None:
-    assert told(toy, project, said, saved) == {"waves": None, "stew": None}
-    assert told(toy, project, said, None, "storm") == {"waves": None, "stew": None}
+    assert past_of(toy, project, items, saved) == {"waves": None, "stew": None}
+    assert past_of(toy, project, items, None, "storm") == {"waves": None, "stew": None}

@@ -11,14 +11,16 @@ from models.evaluation.metrics import pooled_auc
 from models.ranker import fit
 from models.ranker.objective import BINARY, LAMBDARANK, REGRESSION, choose_objective
 
-SETTINGS = Settings(rounds=60, early_stopping=15, leaves=7, min_leaf=10, learning_rate=0.1)
+SETTINGS = Settings(
+    num_iterations=60, early_stopping_round=15, num_leaves=7, min_data_in_leaf=10, learning_rate=0.1
+)
 
 
 def _single(levels: tuple[float, ...] = (1.0,), count: int = 900, seed: int = 0) -> pl.DataFrame:
     """Impressions of one candidate whose label grows with `item_ctr`."""
     random = np.random.default_rng(seed)
     taste = random.normal(size=count).astype(np.float32)
-    place = np.clip(np.round((taste + random.normal(0, 0.5, count)) * len(levels)), 0, len(levels)).astype(
+    level = np.clip(np.round((taste + random.normal(0, 0.5, count)) * len(levels)), 0, len(levels)).astype(
         int
     )
     return pl.DataFrame(
@@ -27,7 +29,7 @@ def _single(levels: tuple[float, ...] = (1.0,), count: int = 900, seed: int = 0)
             "impression_id": [f"i{n:04}" for n in range(count)],
             "item_id": [f"a{n % 50}" for n in range(count)],
             "position": pl.Series([1] * count, dtype=pl.Int32),
-            "label": np.array([0.0, *levels])[place],
+            "label": np.array([0.0, *levels])[level],
             "item_ctr": taste,
             "noise": random.normal(size=count).astype(np.float32),
         }
@@ -38,7 +40,7 @@ def _fit(dataset: pl.DataFrame, labels: Labels) -> Any:
     return fit(dataset, ("item_ctr", "noise"), SETTINGS, labels, seed=1)
 
 
-def test_the_objective_follows_from_what_the_impressions_hold() -> None:
+def test_the_objective_follows_from_candidates_and_labels() -> None:
     single = _single()
     assert choose_objective(single) == BINARY
     assert choose_objective(_single((1.0, 3.0))) == REGRESSION
@@ -59,5 +61,5 @@ def test_single_candidates_are_learnt_and_scored(levels: tuple[float, ...]) -> N
     assert ranker.info["objective"] == ("binary" if len(levels) == 1 else "regression")
     probability = ranker.probability(scored["score"])
     assert abs(probability.mean() - (unseen["label"] > 0).mean()) < 0.06
-    added = ranker.contributions(unseen).select(pl.sum_horizontal(pl.all())).to_series()
-    assert added.to_numpy() == pytest.approx(scored["score"].to_numpy(), abs=1e-6)
+    total = ranker.contributions(unseen).select(pl.sum_horizontal(pl.all())).to_series()
+    assert total.to_numpy() == pytest.approx(scored["score"].to_numpy(), abs=1e-6)

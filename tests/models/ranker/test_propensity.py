@@ -18,7 +18,7 @@ NEWSROOM = Path(__file__).parents[3] / "projects" / "newsroom.toml"
 
 
 def _log(examined: np.ndarray, lists: int = 3000, seed: int = 0, items: int = 100) -> pl.DataFrame:
-    """Lists in a drawn order that favours attractive items, in slices; items differ twentyfold."""
+    """Impressions in random order that favours attractive items; attraction differs twentyfold."""
     random = np.random.default_rng(seed)
     attraction = random.uniform(0.02, 0.4, items)
     urge = attraction * 3 + random.gumbel(size=(lists, items))
@@ -35,20 +35,19 @@ def _log(examined: np.ndarray, lists: int = 3000, seed: int = 0, items: int = 10
 
 
 @pytest.mark.parametrize("examined", [0.8 ** np.arange(8), np.array([1, 0.3, 0.9, 0.2, 0.6]), np.ones(6)])
-def test_what_is_looked_at_is_told_from_what_attracts(examined: np.ndarray) -> None:
-    found = propensities(_log(examined))
-    assert found["position"].to_list() == list(range(1, examined.size + 1))
-    assert found["propensity"].to_numpy() == pytest.approx(examined / examined[0], rel=0.15)
+def test_examination_is_separated_from_attraction(examined: np.ndarray) -> None:
+    table = propensities(_log(examined))
+    assert table["position"].to_list() == list(range(1, examined.size + 1))
+    assert table["propensity"].to_numpy() == pytest.approx(examined / examined[0], rel=0.15)
 
 
-def test_the_newsrooms_known_propensities_are_recovered(tmp_path: Path) -> None:
-    # The log alone is read: eight days of raw lists and clicks, without a feature or a model.
-    found = propensities(_newsroom(load(NEWSROOM), tmp_path)).filter(pl.col("position") <= 20)
-    known = found["position"].to_numpy() ** -POSITION_DECAY
-    # Known up to one factor: compared at their common level, which no single position's clicks decide.
-    ratio = found["propensity"].to_numpy() / known
+def test_the_known_propensities_of_newsroom_are_recovered(tmp_path: Path) -> None:
+    table = propensities(_newsroom(load(NEWSROOM), tmp_path)).filter(pl.col("position") <= 20)
+    known = table["position"].to_numpy() ** -POSITION_DECAY
+    # Propensities are known up to a factor: compare them at equal geometric means.
+    ratio = table["propensity"].to_numpy() / known
     ratio /= np.exp(np.log(ratio).mean())
-    assert found.height == 20
+    assert table.height == 20
     assert np.abs(ratio - 1).max() < 0.15
 
 
@@ -59,20 +58,20 @@ def _newsroom(project: Project, folder: Path) -> pl.DataFrame:
     return candidates.join(events.impressions.select("impression_id", "slice"), on="impression_id")
 
 
-def test_without_clicks_or_changes_of_place_every_position_is_worth_the_same() -> None:
+def test_without_clicks_or_changes_of_position_all_propensities_are_equal() -> None:
     log = _log(0.8 ** np.arange(5), lists=300)
-    still = log.with_columns(item_id=pl.format("at {}", "position"))
-    for nothing_to_learn in (log.with_columns(label=pl.lit(0.0)), still):
-        assert propensities(nothing_to_learn)["propensity"].to_list() == pytest.approx([1.0] * 5, abs=0.05)
+    fixed = log.with_columns(item_id=pl.format("at {}", "position"))
+    for dataset in (log.with_columns(label=pl.lit(0.0)), fixed):
+        assert propensities(dataset)["propensity"].to_list() == pytest.approx([1.0] * 5, abs=0.05)
     assert propensities(log.clear()).height == 0
 
 
-def test_positions_that_were_hardly_shown_stay_near_the_others() -> None:
+def test_rare_positions_are_shrunk_to_the_average() -> None:
     log = _log(np.ones(4), lists=500)
     rare = log.head(1).with_columns(position=pl.lit(90, pl.Int32), label=pl.lit(0.0))
-    found = propensities(pl.concat([log, rare]))
-    assert found.row(-1)[0] == 90
-    assert found.row(-1)[1] == pytest.approx(1, abs=0.3)
+    table = propensities(pl.concat([log, rare]))
+    assert table.row(-1)[0] == 90
+    assert table.row(-1)[1] == pytest.approx(1, abs=0.3)
 
 
 def test_missing_columns_are_named() -> None:

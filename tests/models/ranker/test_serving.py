@@ -1,4 +1,4 @@
-"""The registered ranker answers behind plain MLflow: in this process, in one without this project, over HTTP."""
+"""The registered ranker serves through plain MLflow: in this process, without this project, and over HTTP."""
 
 import json
 import os
@@ -25,11 +25,11 @@ from models.ranker.serving import ServedRanker
 from models.ranking import order
 
 SECONDS = 60
-"""Longest wait for a server on a machine with other work."""
+"""Longest wait for a server on a busy machine."""
 
 
 def served_by(ranker: Ranker, folder: Path) -> ServedRanker:
-    """The ranker, saved and read by the file that a version ships."""
+    """The ranker, saved and loaded by the file that a version ships."""
     ranker.save(folder)
     return ServedRanker(folder)
 
@@ -41,33 +41,33 @@ def served(ranker, tmp_path) -> ServedRanker:
 
 @pytest.fixture
 def rows(example, ranker) -> pandas.DataFrame:
-    """Candidates of two lists, mixed, two of them alike but for their ids, one value missing."""
+    """Candidates of two impressions, mixed, two of them equal except for their ids, one value missing."""
     frame = example.head(100).with_columns(pl.col(ranker.columns).cast(pl.Float64))
     twin = frame.head(1).with_columns(item_id=pl.lit("twin"))
     frame = pl.concat([frame.slice(1), twin, frame.head(1)]).tail(100)
-    holed = pl.when(pl.int_range(100) == 5).then(None).otherwise(pl.col("user_clicks_7d"))
-    return frame.with_columns(user_clicks_7d=holed).to_pandas()
+    with_gap = pl.when(pl.int_range(100) == 5).then(None).otherwise(pl.col("user_clicks_7d"))
+    return frame.with_columns(user_clicks_7d=with_gap).to_pandas()
 
 
-def test_each_row_gets_its_rank_in_its_list_as_the_project_ranks(ranker, served, rows):
+def test_rows_are_ranked_by_impression_as_in_the_project(ranker, served, rows):
     shuffled = rows.sample(frac=1.0, random_state=4)
 
-    answer = served.predict(shuffled)
+    ranked = served.predict(shuffled)
 
-    assert answer.index.equals(shuffled.index)
-    assert list(answer.columns) == ["rank", "rank_score", "click_probability"]
+    assert ranked.index.equals(shuffled.index)
+    assert list(ranked.columns) == ["rank", "rank_score", "click_probability"]
     frame = pl.from_pandas(shuffled)
     scored = frame.with_columns(ranker.score(frame)).with_columns(
-        pl.Series("given", answer["rank"].to_numpy())
+        pl.Series("served_rank", ranked["rank"].to_numpy())
     )
-    ranked = order(scored, score="rank_score")
-    assert ranked["rank"].equals(ranked["given"].rename("rank"))
-    assert ranked["impression_id"].n_unique() == 2
-    np.testing.assert_array_equal(answer["rank_score"], scored["rank_score"])
-    np.testing.assert_array_equal(answer["click_probability"], ranker.probability(scored["rank_score"]))
+    expected = order(scored, score="rank_score")
+    assert expected["rank"].equals(expected["served_rank"].rename("rank"))
+    assert expected["impression_id"].n_unique() == 2
+    np.testing.assert_array_equal(ranked["rank_score"], scored["rank_score"])
+    np.testing.assert_array_equal(ranked["click_probability"], ranker.probability(scored["rank_score"]))
 
 
-def test_a_frame_without_fitted_columns_is_refused_by_their_names(served, rows):
+def test_missing_columns_are_named(served, rows):
     with pytest.raises(
         ValueError, match=r"needs the columns user_clicks_7d, interest_score; found item_ctr_1d"
     ):
@@ -78,7 +78,7 @@ def test_a_frame_without_fitted_columns_is_refused_by_their_names(served, rows):
         served.predict(rows.assign(user_clicks_7d="many"))
 
 
-def test_rows_that_are_few_missing_or_none_are_answered(served, rows):
+def test_few_rows_missing_values_and_empty_frames_are_ranked(served, rows):
     unknown = rows.head(3).assign(user_clicks_7d=None)
 
     assert sorted(served.predict(unknown)["rank"]) == sorted(served.predict(rows.head(3))["rank"])
@@ -107,7 +107,7 @@ def test_plain_mlflow_loads_the_champion_and_predicts(registry, register, ranker
 
 @pytest.fixture
 def newsroom(pytestconfig, ranker) -> tuple[Ranker, pl.DataFrame]:
-    """A ranker as large as the newsroom's, over as many columns, and 100 candidates of one list."""
+    """A ranker of the size and columns of newsroom's, and 100 candidates of one impression."""
     project = load(pytestconfig.rootpath / "projects" / "newsroom.toml")
     columns = (*catalogue(project)["name"], "interest_score", "interest_score_z")
     random = np.random.default_rng(3)
@@ -119,8 +119,8 @@ def newsroom(pytestconfig, ranker) -> tuple[Ranker, pl.DataFrame]:
         impression_id=pl.lit("request"),
         item_id=pl.lit("item-") + pl.int_range(100).cast(pl.String),
     )
-    holed = candidates.with_columns(interest_score=pl.lit(None, pl.Float64))
-    return Ranker((booster,), columns, ranker.info, ranker.calibration), holed
+    with_gap = candidates.with_columns(interest_score=pl.lit(None, pl.Float64))
+    return Ranker((booster,), columns, ranker.info, ranker.calibration), with_gap
 
 
 @pytest.fixture
@@ -131,7 +131,7 @@ def server(registry, register, newsroom, application, tmp_path) -> Iterator[str]
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    said = (tmp_path / "server.log").open("wb")
+    log = (tmp_path / "server.log").open("wb")
     options = ["-m", "models:/newsroom-ranker@champion", "--env-manager", "local", "--port", str(port)]
     process = subprocess.Popen(
         [
@@ -151,24 +151,24 @@ def server(registry, register, newsroom, application, tmp_path) -> Iterator[str]
             MLFLOW_TRACKING_URI=registry.tracking_uri,
             PATH=f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
         ),
-        stdout=said,
-        stderr=said,
+        stdout=log,
+        stderr=log,
         start_new_session=True,
     )
     try:
         address = f"http://127.0.0.1:{port}"
-        if not answers(address, process):
+        if not is_ready(address, process):
             pytest.skip(f"mlflow models serve did not start: {(tmp_path / 'server.log').read_text()[-500:]}")
         yield address
     finally:
         os.killpg(process.pid, 15)
         process.wait(10)
-        said.close()
+        log.close()
 
 
-def answers(address: str, process: subprocess.Popen[bytes]) -> bool:
-    until = time.monotonic() + SECONDS
-    while time.monotonic() < until and process.poll() is None:
+def is_ready(address: str, process: subprocess.Popen[bytes]) -> bool:
+    deadline = time.monotonic() + SECONDS
+    while time.monotonic() < deadline and process.poll() is None:
         try:
             urllib.request.urlopen(f"{address}/ping", timeout=2).close()
         except OSError:
@@ -186,26 +186,26 @@ def post(address: str, body: bytes) -> pandas.DataFrame:
         return pandas.DataFrame(json.load(reply)["predictions"])
 
 
-def test_a_server_answers_the_documented_request_as_predict_does(server, newsroom, tmp_path):
+def test_a_server_ranks_the_documented_request_as_predict_does(server, newsroom, tmp_path):
     ranker, candidates = newsroom
     rows = candidates.to_pandas()
     split = rows.astype(object).where(rows.notna(), None).to_dict(orient="split", index=False)
     body = json.dumps({"dataframe_split": split}).encode()
 
-    answer = post(server, body)
+    ranked = post(server, body)
 
     expected = served_by(ranker, tmp_path / "large").predict(rows)
-    assert (answer["rank"] == expected["rank"]).all()
-    np.testing.assert_allclose(answer["rank_score"], expected["rank_score"], rtol=1e-12)
-    np.testing.assert_allclose(answer["click_probability"], expected["click_probability"], rtol=1e-12)
-    took = []
+    assert (ranked["rank"] == expected["rank"]).all()
+    np.testing.assert_allclose(ranked["rank_score"], expected["rank_score"], rtol=1e-12)
+    np.testing.assert_allclose(ranked["click_probability"], expected["click_probability"], rtol=1e-12)
+    milliseconds = []
     for _ in range(100):
         started = time.perf_counter()
         post(server, body)
-        took.append(1000 * (time.perf_counter() - started))
-    p50, p99 = np.percentile(took, [50, 99])
+        milliseconds.append(1000 * (time.perf_counter() - started))
+    p50, p99 = np.percentile(milliseconds, [50, 99])
     size = f"{len(rows)} candidates of {len(ranker.columns)} columns"
-    print(f"{size}: p50 {p50:.1f} ms, p99 {p99:.1f} ms over {len(took)} requests")
+    print(f"{size}: p50 {p50:.1f} ms, p99 {p99:.1f} ms over {len(milliseconds)} requests")
     assert p50 < 1000
 
     without = {name: split[name] for name in ("columns", "data")}

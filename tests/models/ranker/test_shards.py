@@ -1,4 +1,4 @@
-"""Workers that fit a ranker together. LightGBM's network is a thread's own: here every worker is a thread."""
+"""Workers that fit a ranker together. LightGBM's network is per thread: here every worker is a thread."""
 
 import re
 from collections.abc import Callable, Sequence
@@ -18,17 +18,19 @@ from features.config.sections import Ranker as Settings
 from features.errors import ModelError, TableError
 from models.evaluation.metrics import per_impression
 from models.ranker import Ranker, fit, load
-from models.ranker.propensity import estimated, places, propensities
+from models.ranker.propensity import estimate, position_counts, propensities
 from models.ranker.shards import Shard, fit_shard
 
 COLUMNS = ("item_ctr_1d", "user_clicks_7d", "pair_seen", "interest_score")
 LABELS = Labels(gains={"click": 1.0, "share": 3.0})
-SETTINGS = Settings(rounds=40, early_stopping=40, leaves=7, min_leaf=10, learning_rate=0.1)
+SETTINGS = Settings(
+    num_iterations=40, early_stopping_round=40, num_leaves=7, min_data_in_leaf=10, learning_rate=0.1
+)
 SINCE = datetime(2026, 1, 7, tzinfo=UTC)
 
 
 def _dataset(impressions: int = 1200, seed: int = 0) -> pl.DataFrame:
-    """Lists of ten over three days, shown to sixty people; taste is planted, places draw clicks of their own."""
+    """Impressions of ten candidates over three days and sixty users, with planted features and position bias."""
     random = np.random.default_rng(seed)
     count = impressions * 10
     values = random.normal(size=(count, 4)).astype(np.float32)
@@ -52,12 +54,12 @@ class Worker(NamedTuple):
     rank: int
     size: int
     barrier: Barrier
-    said: list[Any]
+    shared: list[Any]
 
     def gather(self, value: Any) -> list[Any]:
-        self.said[self.rank] = value
+        self.shared[self.rank] = value
         self.barrier.wait(20)
-        values = [*self.said]
+        values = [*self.shared]
         self.barrier.wait(20)
         return values
 
@@ -71,12 +73,12 @@ def _shards(dataset: pl.DataFrame, workers: int) -> list[Shard]:
 def _together(
     shards: Sequence[Shard], settings: Settings = SETTINGS, seed: int = 1, columns: Sequence[str] = COLUMNS
 ) -> list[Ranker]:
-    """What each worker has in the end."""
-    barrier, said = Barrier(len(shards)), [None] * len(shards)
+    """Each worker's ranker."""
+    barrier, shared = Barrier(len(shards)), [None] * len(shards)
 
     def work(rank: int) -> Ranker:
         try:
-            worker = Worker(rank, len(shards), barrier, said)
+            worker = Worker(rank, len(shards), barrier, shared)
             return fit_shard(shards[rank], columns, settings, LABELS, seed, worker)
         except Exception:
             barrier.abort()
@@ -105,7 +107,7 @@ def two() -> list[Ranker]:
     return _together(_shards(_dataset(), 2), SETTINGS.model_copy(update={"seeds": 2}))
 
 
-def test_every_worker_ends_with_the_same_ranker_and_it_can_be_repeated(two: list[Ranker]) -> None:
+def test_every_worker_gets_the_same_ranker_reproducibly(two: list[Ranker]) -> None:
     first, second = two
     again, _ = _together(_shards(_dataset().reverse(), 2), SETTINGS.model_copy(update={"seeds": 2}))
     for other in (second, again):
@@ -116,8 +118,8 @@ def test_every_worker_ends_with_the_same_ranker_and_it_can_be_repeated(two: list
 
 
 @pytest.mark.parametrize("workers", [2, 3])
-def test_it_is_as_good_as_the_fit_in_one_process(workers: int) -> None:
-    # Ten seeds of one process reach 0.831 to 0.841 on the unseen lists.
+def test_quality_equals_the_fit_in_one_process(workers: int) -> None:
+    # Ten seeds of one process reach 0.831 to 0.841 on the unseen impressions.
     dataset, unseen = _dataset(), _dataset(600, seed=9)
     alone = [_quality(fit(dataset, COLUMNS, SETTINGS, LABELS, seed=seed), unseen) for seed in range(5)]
     shards = _shards(dataset, workers)
@@ -126,14 +128,12 @@ def test_it_is_as_good_as_the_fit_in_one_process(workers: int) -> None:
     assert min(alone) < float(np.mean(together)) < max(alone)
 
 
-def test_it_tells_what_all_workers_learnt_from_and_names_no_machine(
-    two: list[Ranker], tmp_path: Path
-) -> None:
+def test_info_describes_all_workers_and_names_no_machine(two: list[Ranker], tmp_path: Path) -> None:
     ranker = two[0]
     dataset = _dataset()
     alone = fit(dataset, COLUMNS, SETTINGS, LABELS, seed=1)
-    for fact in ("rows", "impressions", "slices"):
-        assert ranker.info[fact] == alone.info[fact]
+    for key in ("rows", "impressions", "slices"):
+        assert ranker.info[key] == alone.info[key]
     assert (ranker.info["workers"], ranker.info["folds"]) == (2, 1)
     assert {one.current_iteration() for one in ranker.boosters} == {ranker.info["best_iteration"]}
     assert ranker.info["propensities"] == pytest.approx(alone.info["propensities"])
@@ -144,12 +144,12 @@ def test_it_tells_what_all_workers_learnt_from_and_names_no_machine(
     assert probability.mean() == pytest.approx((dataset["label"] > 0).mean(), abs=0.02)
 
 
-def test_a_worker_alone_needs_no_network() -> None:
+def test_one_worker_needs_no_network() -> None:
     (ranker,) = _together(_shards(_dataset(300), 1))
     assert (ranker.info["workers"], len(ranker.boosters)) == (1, 1)
 
 
-def test_monotone_columns_stay_so() -> None:
+def test_monotone_constraints_hold() -> None:
     settings = SETTINGS.model_copy(update={"monotone": {"interest_*": -1}, "position_bias": "none"})
     ranker = _together(_shards(_dataset(300), 2), settings)[0]
     world = _dataset(20, seed=9)
@@ -159,7 +159,7 @@ def test_monotone_columns_stay_so() -> None:
     assert "propensities" not in ranker.info
 
 
-def _one_list_over_two(shards: list[Shard]) -> list[Shard]:
+def _impression_on_two_workers(shards: list[Shard]) -> list[Shard]:
     first = shards[0].rows
     return [
         shards[0]._replace(rows=first[1:]),
@@ -167,17 +167,17 @@ def _one_list_over_two(shards: list[Shard]) -> list[Shard]:
     ]
 
 
-def _one_list_of_two_users(shards: list[Shard]) -> list[Shard]:
+def _impression_of_two_users(shards: list[Shard]) -> list[Shard]:
     mine = shards[0].rows["user_id"].unique().sort()
     other = pl.when(pl.int_range(pl.len()) == 0).then(pl.lit(mine[0])).otherwise(pl.lit(mine[1]))
     return [shards[0]._replace(rows=shards[0].rows.with_columns(user_id=other)), shards[1]]
 
 
-def _nobody_for_one(shards: list[Shard]) -> list[Shard]:
+def _worker_without_rows(shards: list[Shard]) -> list[Shard]:
     return [shards[0], shards[1]._replace(rows=shards[1].rows.clear())]
 
 
-def _other_lists_held_out(shards: list[Shard]) -> list[Shard]:
+def _different_held_out(shards: list[Shard]) -> list[Shard]:
     return [
         shards[0],
         shards[1]._replace(held_out=shards[1].held_out.filter(pl.col("impression_id") != "s0i299")),
@@ -185,22 +185,20 @@ def _other_lists_held_out(shards: list[Shard]) -> list[Shard]:
 
 
 @pytest.mark.parametrize(
-    ("spoil", "message"),
+    ("breaking", "message"),
     [
-        (_one_list_over_two, "1 candidates of other workers' users"),
-        (_one_list_of_two_users, "1 lists of several users"),
-        (_nobody_for_one, "of 2 workers, 1 have no list with a better and a worse"),
-        (_other_lists_held_out, "different lists to hold out"),
+        (_impression_on_two_workers, "1 candidates of other workers' users"),
+        (_impression_of_two_users, "1 impressions of several users"),
+        (_worker_without_rows, "1 of 2 workers have no impression with a better and a worse"),
+        (_different_held_out, "different held-out impressions"),
     ],
 )
-def test_shards_that_would_cost_quality_or_never_end_are_refused(
-    spoil: Callable[[list[Shard]], list[Shard]], message: str
-) -> None:
+def test_invalid_shards_are_refused(breaking: Callable[[list[Shard]], list[Shard]], message: str) -> None:
     with pytest.raises(ModelError, match=message):
-        _together(spoil(_shards(_dataset(300), 2)))
+        _together(breaking(_shards(_dataset(300), 2)))
 
 
-def test_what_several_workers_cannot_do_is_said() -> None:
+def test_learned_position_bias_and_missing_users_are_refused() -> None:
     shards = _shards(_dataset(100), 2)
     with pytest.raises(ModelError, match=r"set it to \"propensity\" or \"none\", or scale.rankers to 1"):
         _together(shards, SETTINGS.model_copy(update={"position_bias": "learned"}))
@@ -208,10 +206,10 @@ def test_what_several_workers_cannot_do_is_said() -> None:
         _together([shard._replace(rows=shard.rows.drop("user_id")) for shard in shards])
 
 
-def test_propensities_of_the_whole_come_from_the_counts_of_its_parts() -> None:
+def test_propensities_of_concatenated_counts_equal_those_of_the_dataset() -> None:
     dataset = _dataset()
-    parts = [places(shard.rows) for shard in _shards(dataset, 3)]
+    parts = [position_counts(shard.rows) for shard in _shards(dataset, 3)]
     assert sum(part["shown"].sum() for part in parts) == dataset.height
-    found, whole = estimated(pl.concat(parts)), propensities(dataset)
-    assert found["position"].equals(whole["position"])
-    assert found["propensity"].to_list() == pytest.approx(whole["propensity"].to_list(), rel=1e-9)
+    combined, direct = estimate(pl.concat(parts)), propensities(dataset)
+    assert combined["position"].equals(direct["position"])
+    assert combined["propensity"].to_list() == pytest.approx(direct["propensity"].to_list(), rel=1e-9)

@@ -17,11 +17,13 @@ from models.ranker import Ranker, fit, load
 
 COLUMNS = ("item_ctr_1d", "user_category_ctr_7d", "pair_seen", "interest_score")
 LABELS = Labels(gains={"click": 1.0, "share": 3.0})
-SETTINGS = Settings(rounds=60, early_stopping=15, leaves=7, min_leaf=10, learning_rate=0.1)
+SETTINGS = Settings(
+    num_iterations=60, early_stopping_round=15, num_leaves=7, min_data_in_leaf=10, learning_rate=0.1
+)
 
 
 def _dataset(impressions: int = 300, seed: int = 0, bias: float = 0.0, slices: int = 3) -> pl.DataFrame:
-    """Lists of ten in which taste is planted: ctr + interest, and nothing else; graded labels."""
+    """Impressions of ten candidates whose graded labels depend on ctr and interest only."""
     random = np.random.default_rng(seed)
     count = impressions * 10
     values = random.normal(size=(count, 4)).astype(np.float32)
@@ -48,7 +50,7 @@ def fitted() -> Ranker:
     return fit(_dataset(), COLUMNS, SETTINGS, LABELS, seed=1)
 
 
-def test_it_learns_the_planted_rule_and_beats_shuffled_labels(fitted: Ranker) -> None:
+def test_it_learns_the_planted_rule(fitted: Ranker) -> None:
     shuffled = _dataset().with_columns(pl.col("label").shuffle(seed=1).over("impression_id"))
     noise = fit(shuffled, COLUMNS, SETTINGS, LABELS, seed=1)
     world = _dataset(seed=9)
@@ -67,7 +69,7 @@ def _texts(ranker: Ranker) -> list[str]:
     return [booster.model_to_string() for booster in ranker.boosters]
 
 
-def test_what_it_was_fitted_on_is_told(fitted: Ranker) -> None:
+def test_info_describes_the_training_data(fitted: Ranker) -> None:
     dataset = _dataset()
     usable = dataset.filter((pl.col("label").max() != pl.col("label").min()).over("impression_id"))
     assert fitted.columns == COLUMNS
@@ -80,7 +82,7 @@ def test_what_it_was_fitted_on_is_told(fitted: Ranker) -> None:
     assert (fitted.info["objective"], fitted.info["validation_metric"]) == ("lambdarank", "ndcg@10")
 
 
-def test_two_fits_agree_to_the_bit_whatever_the_order_of_rows(fitted: Ranker) -> None:
+def test_fits_are_reproducible_in_any_row_order(fitted: Ranker) -> None:
     shuffled = _dataset().sample(fraction=1.0, shuffle=True, seed=5)
     again = fit(shuffled, COLUMNS, SETTINGS, LABELS, seed=1)
     assert _texts(again) == _texts(fitted)
@@ -88,7 +90,7 @@ def test_two_fits_agree_to_the_bit_whatever_the_order_of_rows(fitted: Ranker) ->
     assert _texts(fit(shuffled, COLUMNS, SETTINGS, LABELS, seed=2)) != _texts(fitted)
 
 
-def test_columns_are_found_by_name_and_nothing_else_is_read(fitted: Ranker) -> None:
+def test_columns_are_read_by_name(fitted: Ranker) -> None:
     world = _dataset(impressions=20, seed=9)
     plain = fitted.score(world)
     assert plain.dtype == pl.Float64
@@ -99,9 +101,9 @@ def test_columns_are_found_by_name_and_nothing_else_is_read(fitted: Ranker) -> N
 
 def test_a_fitted_column_that_is_missing_is_named(fitted: Ranker) -> None:
     world = _dataset(impressions=5).drop("pair_seen")
-    for ask in (fitted.score, fitted.contributions):
+    for method in (fitted.score, fitted.contributions):
         with pytest.raises(ModelError, match="needs the columns pair_seen"):
-            ask(world)
+            method(world)
     with pytest.raises(ModelError, match="needs the columns pair_seen"):
         fit(world, COLUMNS, SETTINGS, LABELS, seed=1)
 
@@ -115,7 +117,7 @@ def test_columns_that_are_not_numbers_are_refused_before_lightgbm_ends_the_proce
         fitted.score(world)
 
 
-def test_missing_values_are_scored_null_and_nan_alike(fitted: Ranker) -> None:
+def test_null_and_nan_score_alike(fitted: Ranker) -> None:
     world = _dataset(impressions=5)
     nulls = world.with_columns(pl.lit(None, pl.Float32).alias("item_ctr_1d"))
     nans = world.with_columns(pl.lit(math.nan, pl.Float32).alias("item_ctr_1d"))
@@ -142,21 +144,21 @@ def test_a_saved_ranker_scores_the_same_and_holds_no_pickle(fitted: Ranker, tmp_
 
 @pytest.mark.parametrize("broken", ["booster-0.txt", "ranker.json"])
 def test_a_broken_folder_is_refused(fitted: Ranker, tmp_path: Path, broken: str) -> None:
-    with pytest.raises(ModelError, match="no ranker can be read"):
+    with pytest.raises(ModelError, match="cannot read a ranker"):
         load(tmp_path / "nowhere")
     fitted.save(tmp_path)
     (tmp_path / broken).write_text("broken")
-    with pytest.raises(ModelError, match="no ranker can be read"):
+    with pytest.raises(ModelError, match="cannot read a ranker"):
         load(tmp_path)
 
 
-def test_columns_cut_after_the_fit_are_noticed(fitted: Ranker, tmp_path: Path) -> None:
+def test_a_wrong_number_of_columns_is_refused(fitted: Ranker, tmp_path: Path) -> None:
     Ranker(fitted.boosters, COLUMNS[:2], fitted.info).save(tmp_path)
     with pytest.raises(ModelError, match="4 features for 2 columns"):
         load(tmp_path)
 
 
-def test_another_format_is_refused_and_the_mend_is_said(fitted: Ranker, tmp_path: Path) -> None:
+def test_another_format_is_refused_with_a_remedy(fitted: Ranker, tmp_path: Path) -> None:
     fitted.save(tmp_path)
     described = json.loads((tmp_path / "ranker.json").read_text())
     (tmp_path / "ranker.json").write_text(json.dumps(described | {"format": 1}))
@@ -164,9 +166,9 @@ def test_another_format_is_refused_and_the_mend_is_said(fitted: Ranker, tmp_path
         load(tmp_path)
 
 
-@pytest.mark.parametrize("how", ["learned", "propensity"])
-def test_position_bias_is_taken_up_in_training_and_never_needed_in_scoring(how: str) -> None:
-    # One column half gives away the place: a ranker blind to position bias learns the place through it.
+@pytest.mark.parametrize("mode", ["learned", "propensity"])
+def test_position_bias_is_modelled_in_training_and_unused_in_scoring(mode: str) -> None:
+    # One column leaks the position: a ranker without position bias learns it from there.
     def world(seed: int, bias: float) -> pl.DataFrame:
         dataset = _dataset(600, seed=seed, bias=bias)
         noise = pl.Series(np.random.default_rng(seed).normal(size=dataset.height) * 2)
@@ -180,10 +182,10 @@ def test_position_bias_is_taken_up_in_training_and_never_needed_in_scoring(how: 
         name: fit(
             world(0, bias=0.8), COLUMNS, SETTINGS.model_copy(update={"position_bias": name}), LABELS, seed=1
         ).score(unbiased)
-        for name in ("none", how)
+        for name in ("none", mode)
     }
-    evaluated = evaluate(unbiased.with_columns(**scores), ["none", how])
-    assert difference(evaluated.values, how, "none").low > 0
+    evaluated = evaluate(unbiased.with_columns(**scores), ["none", mode])
+    assert difference(evaluated.values, mode, "none").low > 0
 
 
 def test_one_slice_stops_early_on_its_last_impressions() -> None:
@@ -195,13 +197,13 @@ def test_one_slice_stops_early_on_its_last_impressions() -> None:
         fit(dataset.drop("as_of"), COLUMNS, SETTINGS, LABELS, seed=1)
 
 
-def test_too_little_to_learn_from_is_said() -> None:
+def test_a_dataset_without_clicks_is_refused() -> None:
     unclicked = _dataset(impressions=20).with_columns(label=pl.lit(0.0))
     with pytest.raises(ModelError, match="0 impressions have both a better and a worse candidate"):
         fit(unclicked, COLUMNS, SETTINGS, LABELS, seed=1)
 
 
-def test_a_label_that_no_gain_declares_is_refused() -> None:
+def test_an_undeclared_label_is_refused() -> None:
     with pytest.raises(ModelError, match=r"labels are 3\.0; expected one of \[0\.0, 1\.0\]"):
         fit(_dataset(), COLUMNS, SETTINGS, Labels(gains={"click": 1.0}), seed=1)
 
@@ -210,7 +212,7 @@ def test_an_interest_score_that_saw_its_slice_is_refused() -> None:
     dataset = _dataset().with_columns(interest_slice=pl.lit("2026-01-04"))
     fit(dataset, COLUMNS, SETTINGS, LABELS, seed=1)
     leaking = dataset.with_columns(interest_slice=pl.lit("2026-01-07"))
-    with pytest.raises(ModelError, match="rows carry an interest score of a version fitted on their own"):
+    with pytest.raises(ModelError, match="rows have an interest score of a version fitted on their own"):
         fit(leaking, COLUMNS, SETTINGS, LABELS, seed=1)
 
 
@@ -221,7 +223,7 @@ def test_names_with_special_characters_are_kept() -> None:
     assert set(ranker.importance()["feature"]) == set(columns)
 
 
-def test_progress_is_told_for_the_search_and_the_fit() -> None:
+def test_progress_is_reported_for_the_search_and_the_fit() -> None:
     steps: list[dict[str, Any]] = []
     ranker = fit(_dataset(), COLUMNS, SETTINGS, LABELS, seed=1, progress=steps.append)
     searched = [step for step in steps if step["stage"] == "search"]
@@ -230,7 +232,7 @@ def test_progress_is_told_for_the_search_and_the_fit() -> None:
     assert steps[-1]["round"] == steps[-1]["rounds"] == ranker.info["best_iteration"]
 
 
-def test_several_seeds_give_one_score_the_mean_of_their_boosters(tmp_path: Path) -> None:
+def test_the_score_of_several_seeds_is_the_mean_of_their_boosters(tmp_path: Path) -> None:
     world = _dataset(impressions=20, seed=9)
     ranker = fit(_dataset(), COLUMNS, SETTINGS.model_copy(update={"seeds": 3}), LABELS, seed=1)
     alone = [replace(ranker, boosters=(booster,)).score(world) for booster in ranker.boosters]
@@ -241,43 +243,43 @@ def test_several_seeds_give_one_score_the_mean_of_their_boosters(tmp_path: Path)
     ranker.save(tmp_path)
     assert load(tmp_path).score(world).equals(ranker.score(world))
     (tmp_path / "booster-2.txt").unlink()
-    with pytest.raises(ModelError, match=r"no ranker can be read .*booster-2\.txt"):
+    with pytest.raises(ModelError, match=r"cannot read a ranker .*booster-2\.txt"):
         load(tmp_path)
 
 
-def test_the_rounds_are_searched_on_as_many_slices_as_are_declared() -> None:
+def test_iterations_are_searched_on_the_declared_number_of_slices() -> None:
     dataset = _dataset(slices=6)
     for count, held_out in ((1, 1), (4, 4), (9, 5)):
         ranker = fit(dataset, COLUMNS, SETTINGS.model_copy(update={"folds": count}), LABELS, seed=1)
         assert ranker.info["folds"] == held_out
 
 
-@pytest.mark.parametrize(("pattern", "way"), [("item_ctr_1d", -1), ("item_*", -1), ("interest_score", 1)])
-def test_a_monotone_column_moves_the_score_one_way_alone(pattern: str, way: int) -> None:
+@pytest.mark.parametrize(("pattern", "sign"), [("item_ctr_1d", -1), ("item_*", -1), ("interest_score", 1)])
+def test_a_monotone_column_moves_the_score_in_one_direction(pattern: str, sign: int) -> None:
     # The planted rule rises in both columns: a constraint against it must hold too.
-    settings = SETTINGS.model_copy(update={"monotone": {"*": 1, pattern: way}, "seeds": 2})
+    settings = SETTINGS.model_copy(update={"monotone": {"*": 1, pattern: sign}, "seeds": 2})
     ranker = fit(_dataset(), COLUMNS, settings, LABELS, seed=1)
     column = "interest_score" if pattern == "interest_score" else "item_ctr_1d"
     world = _dataset(impressions=20, seed=9)
     grid = np.linspace(-3, 3, 21)
     scores = np.array([ranker.score(world.with_columns(pl.lit(value).alias(column))) for value in grid])
-    assert (way * np.diff(scores, axis=0) >= 0).all()
+    assert (sign * np.diff(scores, axis=0) >= 0).all()
     free = fit(_dataset(), COLUMNS, SETTINGS, LABELS, seed=1)
     assert (
         np.diff([free.score(world.with_columns(pl.lit(v).alias("pair_seen"))) for v in grid], axis=0) < 0
     ).any()
 
 
-def test_a_monotone_pattern_without_a_column_names_what_is_near() -> None:
+def test_a_monotone_pattern_without_a_column_names_near_ones() -> None:
     settings = SETTINGS.model_copy(update={"monotone": {"item_crt_1d": 1}})
-    with pytest.raises(ModelError, match=r"names 'item_crt_1d', which is no feature .*near are item_ctr_1d"):
+    with pytest.raises(ModelError, match=r"names 'item_crt_1d', which is no feature .*near: item_ctr_1d"):
         fit(_dataset(), COLUMNS, settings, LABELS, seed=1)
     # An ablation reads fewer columns than the project declares.
     settings = SETTINGS.model_copy(update={"monotone": {"interest_*": 1}})
     assert fit(_dataset(), COLUMNS[:3], settings, LABELS, seed=1).columns == COLUMNS[:3]
 
 
-def test_its_probabilities_are_calibrated_and_survive_a_save(fitted: Ranker, tmp_path: Path) -> None:
+def test_probabilities_are_calibrated_and_saved(fitted: Ranker, tmp_path: Path) -> None:
     world = _dataset(impressions=1000, seed=9)
     score, clicked = fitted.score(world), world["label"] > 0
     probability = fitted.probability(score)

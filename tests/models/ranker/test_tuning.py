@@ -35,19 +35,19 @@ def project() -> Project:
     return load(NEWSROOM, QUICK)
 
 
-def test_the_present_settings_come_first_and_every_trial_is_told(project: Project) -> None:
-    told: list[Trial] = []
-    found = tune(_dataset(), project, trials=2, count=2, tried=told.append)
-    assert tuple(told) == found.trials
-    assert [trial.number for trial in found.trials] == [0, 1, 2]
-    assert found.trials[0].settings == {name: getattr(project.ranker, name) for name in SETTINGS}
-    assert all(len(trial.values) == 2 and 0.5 < trial.value <= 1 for trial in found.trials)
+def test_the_current_settings_come_first_and_every_trial_is_reported(project: Project) -> None:
+    reported: list[Trial] = []
+    tuning = tune(_dataset(), project, trials=2, count=2, on_trial=reported.append)
+    assert tuple(reported) == tuning.trials
+    assert [trial.number for trial in tuning.trials] == [0, 1, 2]
+    assert tuning.trials[0].settings == {name: getattr(project.ranker, name) for name in SETTINGS}
+    assert all(len(trial.values) == 2 and 0.5 < trial.value <= 1 for trial in tuning.trials)
     again = tune(_dataset(), project, trials=2, count=2)
-    assert [trial.settings for trial in again.trials] == [trial.settings for trial in found.trials]
-    assert [trial.values for trial in again.trials] == [trial.values for trial in found.trials]
+    assert [trial.settings for trial in again.trials] == [trial.settings for trial in tuning.trials]
+    assert [trial.values for trial in again.trials] == [trial.values for trial in tuning.trials]
 
 
-def test_a_fold_knows_nothing_of_what_comes_after_it(project: Project) -> None:
+def test_later_slices_do_not_affect_a_fold(project: Project) -> None:
     dataset = _dataset()
     later = dataset.with_columns(label=pl.when(slice="3").then(1 - pl.col("label")).otherwise("label"))
     first, second = (tune(one, project, trials=0, count=2).trials[0].values for one in (dataset, later))
@@ -55,16 +55,16 @@ def test_a_fold_knows_nothing_of_what_comes_after_it(project: Project) -> None:
     assert first[1] > second[1]
 
 
-def test_no_trial_begins_after_the_time_is_up(project: Project) -> None:
+def test_no_trial_starts_after_the_time_limit(project: Project) -> None:
     assert len(tune(_dataset(), project, trials=50, count=1, seconds=0.01).trials) == 1
 
 
-def test_the_gain_is_the_bests_over_the_present_fold_by_fold() -> None:
-    found = Tuning("auc", (Trial(0, {}, (0.5, 0.6), 1.0), Trial(1, {}, (0.7, 0.6), 1.0)))
-    assert found.best.number == 1
-    assert found.gain() == pytest.approx((0.1, 0.0, 0.2))
+def test_the_gain_is_paired_by_fold() -> None:
+    tuning = Tuning("auc", (Trial(0, {}, (0.5, 0.6), 1.0), Trial(1, {}, (0.7, 0.6), 1.0)))
+    assert tuning.best.number == 1
+    assert tuning.gain() == pytest.approx((0.1, 0.0, 0.2))
 
 
-def test_one_slice_is_too_few(project: Project) -> None:
+def test_one_slice_is_refused(project: Project) -> None:
     with pytest.raises(ModelError, match="1 slices have a ranking dataset"):
         tune(_dataset(1), project, trials=1, count=1)

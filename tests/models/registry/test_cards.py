@@ -1,4 +1,4 @@
-"""The model card says what a version is, fits into MLflow's description and takes its judgement later."""
+"""Model cards describe a version, fit into MLflow's description and are amended by an evaluation."""
 
 import polars as pl
 import pytest
@@ -18,11 +18,11 @@ def card(ranker, toy) -> str:
     return ranker_card("newsroom-ranker", ranker, toy.project(), importance, TAGS)
 
 
-def test_it_tells_what_the_version_was_fitted_on_and_reads(card):
+def test_a_card_describes_training_data_and_features(card):
     assert card.startswith("# newsroom-ranker, fitted on 2026-01-04 … 2026-01-05\n")
-    for fact in (
-        "2 lists, 200 candidates",
-        "click 1, comment 2; within 0:20:00 of the list",
+    for text in (
+        "2 impressions, 200 candidates",
+        "click 1, comment 2; within 0:20:00 of the impression",
         "items@3 features@7",
         "up to version 4 of toy-interest",
         "| item | 1 | 75.0% | item_ctr_1d |",
@@ -32,21 +32,21 @@ def test_it_tells_what_the_version_was_fitted_on_and_reads(card):
         'load_model("models:/newsroom-ranker@champion")',
         "momentrank rollback",
     ):
-        assert fact in card, fact
+        assert text in card, text
     assert shortened(card) == card
 
 
-def test_a_window_that_one_process_does_not_take_is_told_with_how_it_was_taken(ranker, toy, card):
+def test_a_card_names_sampling_and_workers(ranker, toy, card):
     importance = ranker.importance().with_columns(family=pl.lit("item"))
-    tags = TAGS | {"drawn": "200 of 900 candidates, whole lists at random", "workers": 4}
-    told = ranker_card("newsroom-ranker", ranker, toy.project(), importance, tags)
-    assert "| drawn | 200 of 900 candidates, whole lists at random |" in told
-    assert "| workers | 4 |" in told
-    assert "drawn" not in card
+    tags = TAGS | {"drawn": "200 of 900 candidates, whole impressions at random", "workers": 4}
+    sampled = ranker_card("newsroom-ranker", ranker, toy.project(), importance, tags)
+    assert "| sampled | 200 of 900 candidates, whole impressions at random |" in sampled
+    assert "| workers | 4 |" in sampled
+    assert "sampled" not in card
     assert "workers" not in card
 
 
-def test_a_judgement_takes_the_place_of_what_was_not_known_yet(card):
+def test_an_evaluation_replaces_the_placeholder(card):
     scored = pl.DataFrame(
         {
             "impression_id": ["a", "a", "b", "b"],
@@ -63,14 +63,14 @@ def test_a_judgement_takes_the_place_of_what_was_not_known_yet(card):
 
     assert "Not evaluated yet" in card
     assert "Not evaluated yet" not in amended
-    assert "2 lists of 2026-01-06, which version 7 had not seen" in amended
+    assert "2 impressions of 2026-01-06, not seen by version 7" in amended
     assert "| full | 1.000 (1.000–1.000) |" in amended
     assert "| new_users | 1 | 1.000 (1.000–1.000) |" in amended
     headings = [line for line in card.splitlines() if line.startswith("## ")]
     assert [line for line in amended.splitlines() if line.startswith("## ")] == headings
 
 
-def test_a_section_is_replaced_in_its_place_and_added_where_there_is_none():
+def test_a_section_is_replaced_or_appended():
     card = "# it\n\n## One\n\nfirst\n\n## Two\n\nsecond\n"
 
     assert with_section(card, "One", r"new \1") == "# it\n\n## One\n\nnew \\1\n\n## Two\n\nsecond\n"
@@ -85,12 +85,12 @@ def test_a_card_too_long_for_a_description_is_cut_at_a_line():
     short = shortened(card)
 
     assert len(short) <= 5000
-    told, _, rest = short.partition("\n\n… ")
-    assert card.startswith(told + "\n")
+    start, _, rest = short.partition("\n\n… ")
+    assert card.startswith(start + "\n")
     assert "card.md" in rest
 
 
-def test_the_card_of_the_whole_newsroom_fits_into_a_description(ranker, pytestconfig):
+def test_the_card_of_newsroom_fits_into_a_description(ranker, pytestconfig):
     from features.catalogue import catalogue
 
     project = load(pytestconfig.rootpath / "projects" / "newsroom.toml")
@@ -99,10 +99,10 @@ def test_the_card_of_the_whole_newsroom_fits_into_a_description(ranker, pytestco
     )
     text = ranker_card("newsroom-ranker", ranker, project, importance, TAGS)
 
-    assert len(text) < 4000, "a judgement needs a thousand characters more"
+    assert len(text) < 4000, "an evaluation adds a thousand characters"
 
 
-def test_an_interest_version_tells_how_its_fit_went():
+def test_an_interest_card_describes_the_fit():
     config = InterestConfig(numbers=("price",), ids=False).as_dict()
     curve = [
         {"epoch": 1, "step": 1, "loss": 2.5},
@@ -113,15 +113,15 @@ def test_an_interest_version_tells_how_its_fit_went():
     card = interest_card("newsroom-interest", "2026-01-05", config, curve, tags)
 
     assert card.startswith("# newsroom-interest, fine-tuned up to 2026-01-05\n")
-    for fact in (
+    for text in (
         "version 3",
-        "1,200 lists, 40 distinct texts",
+        "1,200 impressions, 40 distinct texts",
         "passed, click",
         "attributes, price",
         "8 in 2 epochs",
-        "2.5000 at first, 1.2500 at last",
+        "2.5000 at the start, 1.2500 at the end",
         "loss 1.5000, calibration error 0.0100",
         'load_model("models:/newsroom-interest@challenger")',
     ):
-        assert fact in card, fact
-    assert "nothing to learn from" in interest_card("x-interest", "2026-01-05", config, [], {})
+        assert text in card, text
+    assert "no data to learn from" in interest_card("x-interest", "2026-01-05", config, [], {})

@@ -1,4 +1,4 @@
-"""Who serves: every move of the champion is kept, each rollback goes one further back, runs do not cross."""
+"""Promotion and rollback: every move is recorded, each rollback goes one step back, runs do not interfere."""
 
 import json
 import shutil
@@ -19,7 +19,7 @@ START = datetime(2026, 1, 5, tzinfo=UTC)
 
 @pytest.fixture(scope="module")
 def three(prepared, ranker, example, tmp_path_factory) -> Registry:
-    """Versions 1, 2 and 3, of three days, none of them champion."""
+    """Versions 1, 2 and 3 of three days, without a champion."""
     folder = tmp_path_factory.mktemp("three")
     shutil.copy(prepared, folder)
     registry = Registry("newsroom", f"sqlite:///{folder}/mlflow.db", f"file://{folder}/mlartifacts")
@@ -34,18 +34,18 @@ def registry(three, tmp_path) -> Registry:
     return replace(three, tracking_uri=f"sqlite:///{tmp_path}/mlflow.db")
 
 
-def told(registry) -> list[tuple[str, str, str | None]]:
+def recorded(registry) -> list[tuple[str, str, str | None]]:
     return [(move.version, move.action, move.replaced) for move in registry.history()]
 
 
-def past(*steps: tuple[str, str, str | None]) -> list[Move]:
+def history(*steps: tuple[str, str, str | None]) -> list[Move]:
     return [
         Move(START + timedelta(hours=n), version, "2026-01-05", action, replaced, "")
         for n, (version, action, replaced) in enumerate(steps)
     ]
 
 
-def test_every_move_is_kept_with_its_slice_and_its_reason(registry):
+def test_every_move_is_recorded_with_slice_and_reason(registry):
     before = datetime.now(UTC)
 
     assert registry.set_champion("1", None, "It beats popularity.")
@@ -64,32 +64,32 @@ def test_every_move_is_kept_with_its_slice_and_its_reason(registry):
     assert registry.champion() == ("2", "2026-01-06")
 
 
-def test_each_rollback_goes_one_further_back(registry):
+def test_each_rollback_goes_one_step_back(registry):
     first, second, third = "1", "2", "3"
     for version in (first, second, second, third):
         registry.promote(version)
 
     assert registry.rollback() == second
     assert registry.rollback() == first
-    with pytest.raises(ModelError, match=r"version 1 is champion and there is none before it.*roll back"):
+    with pytest.raises(ModelError, match=r"version 1 has no previous champion to roll back to"):
         registry.rollback()
     registry.promote(third)
     assert registry.rollback() == first
 
-    assert [action for _, action, _ in told(registry)].count("rolled back") == 3
+    assert [action for _, action, _ in recorded(registry)].count("rolled back") == 3
 
 
-def test_a_version_that_comes_back_by_hand_does_not_turn_rollback_in_a_circle(registry):
+def test_rollback_ends_although_a_version_was_promoted_twice(registry):
     first, second = "1", "2"
     for version in (first, second, first):
         registry.promote(version)
 
     assert [registry.rollback(), registry.rollback()] == [second, first]
-    with pytest.raises(ModelError, match="nothing to roll back to"):
+    with pytest.raises(ModelError, match="no previous champion to roll back to"):
         registry.rollback()
 
 
-def test_a_challenger_judged_against_another_champion_does_not_take_over(registry):
+def test_a_challenger_evaluated_against_another_champion_is_not_promoted(registry):
     first, second, third = "1", "2", "3"
     registry.set_champion(first, None, "")
 
@@ -98,10 +98,10 @@ def test_a_challenger_judged_against_another_champion_does_not_take_over(registr
     assert not registry.set_champion(second, None, "evaluated before there was any")
     assert registry.set_champion(third, first, "a retry")
 
-    assert told(registry) == [(first, "promoted by rule", None), (third, "promoted by rule", first)]
+    assert recorded(registry) == [(first, "promoted by rule", None), (third, "promoted by rule", first)]
 
 
-def test_what_a_person_went_back_from_only_a_person_brings_again(registry):
+def test_a_version_rolled_back_by_hand_is_promoted_only_by_hand(registry):
     registry.set_champion("1", None, "")
     registry.set_champion("2", "1", "")
     registry.rollback("its lists look odd")
@@ -115,9 +115,7 @@ def test_what_a_person_went_back_from_only_a_person_brings_again(registry):
     assert withdrawn(registry.history()) == {"3"}
 
 
-def test_a_store_that_fails_half_way_leaves_the_champion_and_a_move_that_changes_nothing(
-    registry, monkeypatch
-):
+def test_a_move_that_fails_half_way_changes_nothing(registry, monkeypatch):
     registry.promote("1")
     registry.promote("2")
 
@@ -133,7 +131,7 @@ def test_a_store_that_fails_half_way_leaves_the_champion_and_a_move_that_changes
     assert registry.rollback() == "1"
 
 
-def test_a_champion_set_in_the_page_of_mlflow_stands_on_the_one_before(registry):
+def test_a_champion_set_in_the_mlflow_ui_can_be_rolled_back(registry):
     first, second = "1", "2"
     registry.promote(first)
     mlflow.MlflowClient(registry.tracking_uri).set_registered_model_alias(
@@ -145,15 +143,15 @@ def test_a_champion_set_in_the_page_of_mlflow_stands_on_the_one_before(registry)
 
 
 @pytest.mark.parametrize(
-    ("steps", "champion", "line"),
+    ("steps", "champion", "expected"),
     [
         ([], None, []),
         ([], "4", ["4"]),
         ([("1", "promoted by rule", None), ("2", "promoted by rule", "1")], "2", ["1", "2"]),
-        # Two moved at once: both had replaced 1, and the alias of the later stands.
+        # Two simultaneous moves replaced 1; the alias of the later one wins.
         ([("1", "", None), ("2", "", "1"), ("3", "", "1")], "3", ["1", "3"]),
         ([("1", "", None), ("2", "", "1"), ("1", "rolled back", "2"), ("3", "", "1")], "3", ["1", "3"]),
-        # Two rolled back at once, from 3 to 2: one step back, not two.
+        # Two simultaneous rollbacks from 3 to 2: one step back, not two.
         (
             [("1", "", None), ("2", "", "1"), ("3", "", "2"), *[("2", "rolled back", "3")] * 2],
             "2",
@@ -161,34 +159,34 @@ def test_a_champion_set_in_the_page_of_mlflow_stands_on_the_one_before(registry)
         ),
     ],
 )
-def test_the_succession_is_read_from_the_moves_and_the_alias(steps, champion, line):
-    assert succession(past(*steps), champion) == line
+def test_the_succession_is_read_from_the_moves_and_the_alias(steps, champion, expected):
+    assert succession(history(*steps), champion) == expected
 
 
 @given(st.lists(st.sampled_from(["promote 1", "promote 2", "promote 3", "back"]), max_size=12))
-def test_rollback_undoes_the_last_promotion_that_was_not_undone(commands):
-    kept, line = [], []
+def test_rollback_undoes_the_last_promotion_still_in_force(commands):
+    moved, champions = [], []
     for command in commands:
-        champion = line[-1] if line else None
-        assert succession(past(*kept), champion) == line
-        if command == "back" and len(line) > 1:
-            line = line[:-1]
-            kept.append((line[-1], "rolled back", champion))
+        champion = champions[-1] if champions else None
+        assert succession(history(*moved), champion) == champions
+        if command == "back" and len(champions) > 1:
+            champions = champions[:-1]
+            moved.append((champions[-1], "rolled back", champion))
         elif command != "back" and command[-1] != champion:
-            line = [*line, command[-1]]
-            kept.append((command[-1], "promoted by hand", champion))
-    assert succession(past(*kept), line[-1] if line else None) == line
+            champions = [*champions, command[-1]]
+            moved.append((command[-1], "promoted by hand", champion))
+    assert succession(history(*moved), champions[-1] if champions else None) == champions
 
 
-def test_a_move_comes_back_from_its_tag_beside_other_tags():
+def test_a_move_is_read_from_its_tag_among_others():
     move = Move(
         START.replace(microsecond=7), "12", "2026-01-05", "rolled back", None, "“Ünïcode” [red]\n" * 400
     )
     name, text = move.as_tag()
 
-    (back,) = moves({"owner": "search", name: text})
+    (read,) = moves({"owner": "search", name: text})
 
-    assert (back.at, back.version, back.action, back.replaced) == (move.at, "12", "rolled back", None)
-    assert move.reason.startswith(back.reason)
+    assert (read.at, read.version, read.action, read.replaced) == (move.at, "12", "rolled back", None)
+    assert move.reason.startswith(read.reason)
     assert len(text) < 5000
     assert json.loads(text)["slice"] == "2026-01-05"

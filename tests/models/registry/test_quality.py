@@ -1,4 +1,4 @@
-"""How good a version is on a slice stands in MLflow: on the version's run, on its logged model, with the table."""
+"""A version's metrics on a slice are logged to its run and its logged model, with the table."""
 
 import mlflow
 import polars as pl
@@ -33,22 +33,22 @@ def test_each_scorer_metric_and_segment_has_a_readable_name():
 
 @pytest.fixture
 def evaluated(registry, register):
-    """A version evaluated on two slices; its run, and its logged model as the store holds it now."""
+    """A version evaluated on two slices, its run, and a function that reads its logged metrics."""
     version = register("2026-01-05", trained_on=[EVALUATED._replace(version=7)])
     registry.log_quality(version, 2, points(EVALUATION), EVALUATED)
     registry.log_quality(version, 3, points(EVALUATION), EVALUATED._replace(version=13))
     client = mlflow.MlflowClient(registry.tracking_uri)
-    found = client.get_model_version("newsroom-ranker", version)
-    return version, found.run_id, lambda: client.get_logged_model(logged_model(found)).metrics
+    registered = client.get_model_version("newsroom-ranker", version)
+    return version, registered.run_id, lambda: client.get_logged_model(logged_model(registered)).metrics
 
 
 def series(metrics, name):
-    """(step, value, dataset, digest) of each point, in time."""
-    found = sorted((m for m in metrics if m.key == name), key=lambda m: (m.step, m.timestamp))
-    return [(m.step, m.value, m.dataset_name, m.dataset_digest) for m in found]
+    """(step, value, dataset, digest) of each point, in order of time."""
+    points_of = sorted((m for m in metrics if m.key == name), key=lambda m: (m.step, m.timestamp))
+    return [(m.step, m.value, m.dataset_name, m.dataset_digest) for m in points_of]
 
 
-def test_a_judged_version_has_a_point_a_slice_with_its_table_on_the_logged_model(evaluated):
+def test_the_logged_model_has_one_point_per_slice_with_its_table(evaluated):
     _, _, metrics = evaluated
 
     assert series(metrics(), "full/ndcg_at_10") == [
@@ -75,7 +75,7 @@ def test_the_run_has_the_same_metrics_and_its_tables_as_inputs(evaluated, regist
     assert registry.versions("ranker")[0]["metrics"] == {"ndcg@10": 0.61}
 
 
-def test_judging_a_slice_again_changes_nothing_but_what_is_another_value(evaluated, registry):
+def test_evaluating_a_slice_again_logs_only_changed_values(evaluated, registry):
     version, run, metrics = evaluated
     before = len(metrics())
 

@@ -1,4 +1,4 @@
-"""Versions of the interest model in a real MLflow database: they load behind plain MLflow, with their curves."""
+"""Versions of the interest model in a real MLflow database load in plain MLflow and have their curves."""
 
 import shutil
 from collections.abc import Mapping, Sequence
@@ -21,7 +21,7 @@ from models.registry.registry import CHALLENGER, Registry
 
 @pytest.fixture(scope="module")
 def interest() -> InterestModel:
-    """A small fresh model over the packaged encoder."""
+    """A small untrained model with the packaged encoder."""
     shape = {"tune": "frozen", "width": 8, "heads": 2, "layers": 1, "max_tokens": 12, "numbers": ("price",)}
     model = InterestModel(InterestConfig(**shape, actions=("click", "passed"), device="cpu"))
     items = ItemArrays.of_texts(["a storm at sea", "a cake", "high waves"])
@@ -62,28 +62,28 @@ def test_plain_mlflow_loads_an_interest_version_and_scores_texts(registry, inter
         {"history": past[::-1], "candidates": ["high waves"], "at": 30.0},
         {"history": [], "candidates": ["high waves"], "at": None},
     ]
-    found = model.predict(pandas.DataFrame(rows))
+    predicted = model.predict(pandas.DataFrame(rows))
 
-    assert [len(scores) for scores in found] == [3, 1, 1]
-    assert found == ServedInterest(interest).predict(pandas.DataFrame(rows))
-    assert all(0 < score < 1 for scores in found for score in scores)
-    assert max(found[0]) - min(found[0]) > 1e-3
-    assert found[1][0] == pytest.approx(found[0][0], abs=1e-6)
+    assert [len(scores) for scores in predicted] == [3, 1, 1]
+    assert predicted == ServedInterest(interest).predict(pandas.DataFrame(rows))
+    assert all(0 < score < 1 for scores in predicted for score in scores)
+    assert max(predicted[0]) - min(predicted[0]) > 1e-3
+    assert predicted[1][0] == pytest.approx(predicted[0][0], abs=1e-6)
     assert model.metadata.signature.inputs.required_input_names() == ["history", "candidates"]
     assert len(model.predict(model.input_example)) == 2
 
 
-def test_an_interest_version_comes_back_and_is_not_pickled(registry, interest, tmp_path, unpickled):
+def test_an_interest_version_is_loaded_without_pickles(registry, interest, tmp_path, unpickled):
     _register_interest(registry, interest, tmp_path / "version")
 
-    back = registry.interest_folder(CHALLENGER)
-    assert InterestModel.load(back).config == interest.config
+    folder = registry.interest_folder(CHALLENGER)
+    assert InterestModel.load(folder).config == interest.config
     assert mlflow.MlflowClient().get_model_version("newsroom-interest", "1").description == "# a card"
-    assert (back / "tokenizer" / "tokenizer.json").exists()
+    assert (folder / "tokenizer" / "tokenizer.json").exists()
     assert {"model.safetensors", "config.json"} <= unpickled("momentrank_interest_")
 
 
-def test_an_interest_version_carries_its_curves_and_its_exact_configuration(registry, interest, tmp_path):
+def test_an_interest_version_has_its_curves_and_configuration(registry, interest, tmp_path):
     curves = [
         {
             "step": step,
@@ -104,10 +104,10 @@ def test_an_interest_version_carries_its_curves_and_its_exact_configuration(regi
     for name in ("loss", "learning_rate"):
         points = [(point.step, point.value) for point in client.get_metric_history(run, name)]
         assert points == [(row["step"], row[name]) for row in curves]
-    told = client.get_run(run).data.params
-    assert told == {name: str(value) for name, value in interest.config.as_dict().items()}
-    measured = registry.versions("interest")[0]["metrics"]
-    assert measured == {"auc": 0.7, "loss": 1 / 1500, "learning_rate": 0.15, "gradient_norm": 1.0}
+    params = client.get_run(run).data.params
+    assert params == {name: str(value) for name, value in interest.config.as_dict().items()}
+    metrics = registry.versions("interest")[0]["metrics"]
+    assert metrics == {"auc": 0.7, "loss": 1 / 1500, "learning_rate": 0.15, "gradient_norm": 1.0}
 
 
 def test_registering_is_quiet(registry, interest, tmp_path, capfd, recwarn):
@@ -115,5 +115,5 @@ def test_registering_is_quiet(registry, interest, tmp_path, capfd, recwarn):
     registry.interest_folder(CHALLENGER)
 
     assert capfd.readouterr() == ("", "")
-    # Python shows no deprecation inside a library to a person.
+    # Python hides deprecation warnings inside libraries.
     assert [one.message for one in recwarn if not issubclass(one.category, DeprecationWarning)] == []

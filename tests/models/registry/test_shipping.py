@@ -1,4 +1,4 @@
-"""A version ships its own code: it answers in an application that has packages of the same names as this project's."""
+"""A version ships its own code, so it works in an application with packages named like this project's."""
 
 import shutil
 from collections.abc import Callable
@@ -16,7 +16,7 @@ from models.registry import shipping
 
 @pytest.fixture
 def change_code(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[str, str, str], None]:
-    """Lets the next version of a kind ship a `serving.py` with one text replaced."""
+    """Replace a text in the `serving.py` that the next version of a kind ships."""
 
     def changed(kind: str, old: str, new: str) -> None:
         source = shipping._SOURCES[kind]
@@ -34,7 +34,7 @@ def change_code(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[st
     return changed
 
 
-def test_two_ranker_versions_with_different_code_answer_side_by_side_in_a_foreign_application(
+def test_two_ranker_versions_with_different_code_work_in_one_application(
     registry, register, ranker, example, application, change_code, tmp_path
 ):
     register("2026-01-05")
@@ -53,7 +53,7 @@ def test_two_ranker_versions_with_different_code_answer_side_by_side_in_a_foreig
     assert second["rank_score"] == pytest.approx((-expected["rank_score"]).to_list())
 
 
-def test_two_interest_versions_with_different_code_answer_side_by_side_in_a_foreign_application(
+def test_two_interest_versions_with_different_code_work_in_one_application(
     registry, application, change_code, tmp_path
 ):
     model = InterestModel(
@@ -78,7 +78,7 @@ def test_two_interest_versions_with_different_code_answer_side_by_side_in_a_fore
 
 
 @pytest.mark.parametrize("kind", ["ranker", "interest"])
-def test_equal_code_ships_under_one_name_and_changed_code_under_another(kind, change_code):
+def test_the_name_of_shipped_code_depends_on_the_code(kind, change_code):
     with shipping.shipped(kind) as first, shipping.shipped(kind) as again:
         assert first.module == again.module
         assert first.code.exists()

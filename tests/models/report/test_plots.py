@@ -1,4 +1,4 @@
-"""The report's plots: any table, an empty one too, at the width asked for."""
+"""The report's plots draw any table, also an empty one, at the requested width."""
 
 import struct
 
@@ -46,21 +46,21 @@ TABLES = {
         {"slice": ["2026-01-13", "2026-01-14"], "impressions": [1100, 1200], "click_rate": [0.1, None]}
     ),
 }
-IN_THE_ORDER_GIVEN = (report_figures.segments_figure, report_figures.exposure_figure)
+KEEP_ROW_ORDER = (report_figures.segments_figure, report_figures.exposure_figure)
 
 
 @pytest.mark.parametrize("draw", TABLES, ids=lambda draw: draw.__name__)
-def test_each_figure_draws_its_table_and_an_empty_one_at_the_width_asked_for(draw):
+def test_each_figure_draws_its_table_and_an_empty_one_at_the_requested_width(draw):
     full = TABLES[draw]
 
-    drawn, nothing, schema_only = (draw(table, width=5) for table in (full, pl.DataFrame(), full.clear()))
+    drawn, placeholder, schema_only = (draw(table, width=5) for table in (full, pl.DataFrame(), full.clear()))
 
-    for png in (drawn, nothing):
+    for png in (drawn, placeholder):
         assert png[:8] == b"\x89PNG\r\n\x1a\n"
         assert struct.unpack(">I", png[16:20])[0] == 5 * 160
-    assert drawn != nothing
-    assert schema_only == nothing
-    assert (draw(full.reverse(), width=5) == drawn) is (draw not in IN_THE_ORDER_GIVEN)
+    assert drawn != placeholder
+    assert schema_only == placeholder
+    assert (draw(full.reverse(), width=5) == drawn) is (draw not in KEEP_ROW_ORDER)
 
 
 def test_an_unknown_scorer_keeps_its_name_and_comes_last():
@@ -68,14 +68,14 @@ def test_an_unknown_scorer_keeps_its_name_and_comes_last():
     assert figures.in_order(["my_rule", "random", "full"]) == ["full", "random", "my_rule"]
 
 
-def test_segments_are_called_as_a_person_would():
+def test_segment_labels_are_readable():
     assert report_figures.segment_label("new_users") == "New users"
     assert report_figures.segment_label("category: politics") == "Category: politics"
 
 
 @pytest.mark.parametrize("name", ["$", "$$", "$$$", "$x^$", "a_{$b$}"])
 @pytest.mark.parametrize("draw", TABLES, ids=lambda draw: draw.__name__)
-def test_names_of_the_data_are_drawn_as_they_are(draw, name):
+def test_names_in_the_data_are_drawn_literally(draw, name):
     columns = [column for column in ("segment", "feature", "value", "predictor") if column in TABLES[draw]]
 
     assert draw(TABLES[draw].with_columns(pl.lit(name).alias(column) for column in columns))

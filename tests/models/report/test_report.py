@@ -1,4 +1,4 @@
-"""The report page: it says what the tables say, takes no orders from titles, and stands on its own."""
+"""The report page shows its tables, escapes their texts and is self-contained."""
 
 import re
 from dataclasses import fields, replace
@@ -19,9 +19,9 @@ EMPTY = ReportData("newsroom", datetime(2026, 1, 15, 6, tzinfo=UTC), ("2026-01-0
 
 
 def _measures(key: str, values: tuple[str, ...], start: float) -> pl.DataFrame:
-    """Different figures for every row, so that each can be looked for."""
+    """A different figure in every row, so that the page can be searched for each."""
     rows = [(value, name, metric) for value in values for name in SCORERS for metric in ("ndcg@10", "auc")]
-    means = [start + 0.0031 * place for place in range(len(rows))]
+    means = [start + 0.0031 * row for row in range(len(rows))]
     return pl.DataFrame(rows, schema=[key, "scorer", "metric"], orient="row").with_columns(
         mean=pl.Series(means), low=pl.Series(means) - 0.0107, high=pl.Series(means) + 0.0113
     )
@@ -103,7 +103,7 @@ def text(report: ReportData) -> str:
     return page(report)
 
 
-def test_every_figure_given_is_on_the_page(report, text):
+def test_every_figure_of_the_tables_is_on_the_page(report, text):
     for row in report.overall.iter_rows(named=True):
         assert f"{row['mean']:.3f}<small>{row['low']:.3f} to {row['high']:.3f}</small>" in text
     shown = ("full", "behaviour_only", "text_only", "popularity")
@@ -119,20 +119,20 @@ def test_every_figure_given_is_on_the_page(report, text):
         assert shown in text, shown
 
 
-def test_the_first_sentence_says_how_good_it_is_and_what_text_adds(report, text):
+def test_the_summary_gives_the_quality_and_the_gain_from_text(report, text):
     means = dict(report.overall.filter(pl.col("metric") == "ndcg@10").select("scorer", "mean").iter_rows())
     sentence = re.search(r'class="lead">(.*?)</p>', text).group(1)
 
     for name in ("full", "popularity", "behaviour_only"):
         assert f"{means[name]:.3f}" in sentence
-    assert "7,512 impressions" in sentence
+    assert "7,512 unseen impressions" in sentence
     assert "95% interval" in sentence
     assert "Reading the texts adds +0.012 (+0.010 to +0.015)." in sentence
     gain = means["full"] / means["popularity"] - 1
-    assert f"the full ranker is {abs(gain):.1%} {'above' if gain >= 0 else 'below'}" in text
+    assert f"the full ranker is {abs(gain):.1%} {'better' if gain >= 0 else 'worse'}" in text
 
 
-def test_the_first_sentence_and_card_put_random_and_perfect_order_beside_the_ranker():
+def test_the_summary_and_the_first_card_compare_the_ranker_with_random_and_perfect_order():
     overall = pl.DataFrame(
         {
             "scorer": ["full", "random"],
@@ -142,18 +142,19 @@ def test_the_first_sentence_and_card_put_random_and_perfect_order_beside_the_ran
             "high": [0.64, 0.25],
         }
     )
-    stands = "random order 0.240, perfect order 1: 50.0% of the attainable gain"
+    comparison = "random order 0.240, perfect order 1: 50.0% of the attainable gain"
 
     shown = page(replace(EMPTY, overall=overall))
 
-    assert stands in re.search(r'class="lead">(.*?)</p>', shown).group(1)
-    assert stands in re.search(r'class="note">(.*?)</p>', shown).group(1)
+    assert comparison in re.search(r'class="lead">(.*?)</p>', shown).group(1)
+    assert comparison in re.search(r'class="note">(.*?)</p>', shown).group(1)
 
 
 @pytest.mark.parametrize(
-    ("low", "high", "words"), [(-0.01, 0.02, "cannot be told"), (-0.03, -0.01, "costs"), (0.01, 0.02, "adds")]
+    ("low", "high", "words"),
+    [(-0.01, 0.02, "do not show whether"), (-0.03, -0.01, "costs"), (0.01, 0.02, "adds")],
 )
-def test_what_text_adds_is_only_claimed_where_the_interval_leaves_out_zero(report, low, high, words):
+def test_a_gain_from_text_is_claimed_only_if_its_interval_excludes_zero(report, low, high, words):
     gain = pl.DataFrame({"metric": ["ndcg@10"], "mean": [(low + high) / 2], "low": [low], "high": [high]})
 
     sentence = re.search(r"<strong>(.*?)</strong>", page(replace(report, gain=gain))).group(1)
@@ -161,29 +162,29 @@ def test_what_text_adds_is_only_claimed_where_the_interval_leaves_out_zero(repor
     assert words in sentence
 
 
-def test_the_first_sentence_does_without_scorers_that_were_not_judged(report):
+def test_the_summary_leaves_out_scorers_that_were_not_evaluated(report):
     alone = replace(EMPTY, overall=report.overall.filter(pl.col("scorer") == "full"))
 
     assert re.search(r"reaches nDCG@10 0\.\d{3} \(95% interval 0\.\d{3} to 0\.\d{3}\)", page(alone))
 
 
-def test_segments_stand_by_what_text_adds_and_only_sure_ones_are_named(report, text):
+def test_segments_are_ordered_by_gain_and_only_significant_ones_are_named(report, text):
     rows = re.findall(r'<th scope="row">(Cold \w+)</th>', text)
 
     assert rows == ["Cold item", "Cold user"]
     assert (
-        "Text helps with Cold user (+0.012). Text costs with Cold item (-0.046). Of 2 such intervals about 0.1 would"
+        "Text helps with Cold user (+0.012). Text costs with Cold item (-0.046). By chance alone, about 0.1 of 2 "
         in text
     )
-    unsure = report.segment_gain.with_columns(low=-1.0, high=1.0)
-    assert "In none of the 2 segments" in page(replace(report, segment_gain=unsure))
+    insignificant = report.segment_gain.with_columns(low=-1.0, high=1.0)
+    assert "In none of the 2 segments" in page(replace(report, segment_gain=insignificant))
 
 
-def test_the_ten_inputs_that_moved_most_are_told_by_their_meaning(text):
+def test_the_ten_inputs_that_drifted_most_are_listed_by_meaning(text):
     rows = re.findall(r'<th scope="row" class="">(meaning \d+)</th>', text)
 
     assert rows == [f"meaning {n}" for n in range(11, 1, -1)]
-    assert "Of 12 inputs, 1 moved much and 1 somewhat." in text
+    assert "Of 12 inputs, 1 drifted much and 1 somewhat." in text
 
 
 def test_text_from_logs_cannot_become_html(report):
@@ -214,7 +215,7 @@ def test_no_text_of_any_table_can_become_html(report):
     assert not re.search(r"=\"[^\"]*<b", shown)
 
 
-def test_an_empty_report_says_why_in_every_section():
+def test_every_section_of_an_empty_report_says_why():
     text = page(EMPTY)
     sections = re.findall(r"<section .*?</section>", text)
 
@@ -224,11 +225,11 @@ def test_an_empty_report_says_why_in_every_section():
     assert "<img" not in text
 
 
-def test_every_section_can_be_reached_from_the_top(text):
+def test_every_section_is_linked_from_the_top(text):
     assert re.findall(r'<a href="#(\w+)">', text) == re.findall(r'<section id="(\w+)">', text)
 
 
-def test_people_who_do_not_see_are_told_what_pictures_show_and_what_heads_a_table(text):
+def test_pictures_have_alternative_texts_and_tables_have_headers(text):
     pictures = re.findall(r'<img [^>]*alt="([^"]*)"', text)
     tables = re.findall(r"<table>.*?</table>", text)
 
@@ -254,17 +255,17 @@ def _contrast(one: str, other: str) -> float:
     return (high + 0.05) / (low + 0.05)
 
 
-def test_everything_written_stands_out_from_its_ground(text):
+def test_all_text_has_enough_contrast(text):
     colours = dict(re.findall(r"--(\w+): (#[0-9a-f]{6})", text))
-    written = [colours["ink"], colours["soft"], colours["accent"], figures.INK, figures.SOFT]
-    written += [scorer.colour for scorer in figures.SCORERS.values()]
+    text_colours = [colours["ink"], colours["soft"], colours["accent"], figures.INK, figures.SOFT]
+    text_colours += [scorer.colour for scorer in figures.SCORERS.values()]
 
-    for colour in written:
+    for colour in text_colours:
         assert _contrast(colour, "#ffffff") >= 4.5, colour
         assert _contrast(colour, colours["wash"]) >= 4.2, colour
 
 
-def test_means_that_could_not_be_taken_are_dashes(report):
+def test_missing_means_are_dashes(report):
     not_evaluated = report.overall.with_columns(mean=pl.lit(None, pl.Float64), low=None, high=None)
 
     text = page(replace(EMPTY, overall=not_evaluated))
@@ -283,8 +284,8 @@ def test_the_page_fetches_nothing_and_is_well_formed(text):
             if tag not in VOID:
                 self.open.append(tag)
             for name, value in attrs:
-                inside = value is None or value.startswith(("data:image/png;base64,", "#"))
-                assert name not in ("src", "srcset", "href") or inside
+                embedded = value is None or value.startswith(("data:image/png;base64,", "#"))
+                assert name not in ("src", "srcset", "href") or embedded
 
         def handle_endtag(self, tag):
             assert self.open.pop() == tag
@@ -298,7 +299,7 @@ def test_the_page_fetches_nothing_and_is_well_formed(text):
     assert "@import" not in text
 
 
-def test_writing_makes_folders_replaces_the_page_and_repeats_itself(report, text, tmp_path: Path):
+def test_writing_creates_folders_replaces_the_page_and_is_deterministic(report, text, tmp_path: Path):
     path = tmp_path / "reports" / "newsroom.html"
     write(path, EMPTY)
 
