@@ -11,7 +11,7 @@ from pipelines.deployment import Deployment
 from pipelines.preflight import gap
 from pipelines.publish import publish
 from pipelines.retries import with_retries
-from pipelines.triggers.arrival import LATE, stale
+from pipelines.triggers.arrival import LATE, outdated_labels
 from pipelines.triggers.partitions import ONE_RUN
 
 TABLES = {
@@ -43,7 +43,7 @@ def ingest(
     first, last = context.partition_keys[0], context.partition_keys[-1]
     if empty := gap(deployment.held(), project, first, last):
         deployment.tell(empty)
-    late = stale(deployment, first)
+    late = outdated_labels(deployment, first)
     if late:
         deployment.tell(f"ingest: what came late changes labels of {', '.join(late)}; run them again")
     keys = context.partition_keys

@@ -145,7 +145,7 @@ def evaluation(context: dg.AssetExecutionContext, deployment: dg.ResourceParam[D
         publish(
             context, deployment, "evaluation", slice, result.table,
             {
-                "impressions_judged": result.impressions,
+                "impressions_evaluated": result.impressions,
                 "ranker_version": version.version,
                 "left_out": ", ".join(f"{name} ({lists})" for name, lists in result.left_out.items()),
                 **{
