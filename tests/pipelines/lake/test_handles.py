@@ -50,13 +50,13 @@ def test_a_recreated_table_is_opened_anew(path: str, commits: int) -> None:
     assert rows(handles.open(path, {})) == [*range(10, 10 + commits)]
 
 
-@pytest.mark.parametrize("whole", [True, False])
-def test_a_table_that_was_removed_is_not_found(path: str, whole: bool) -> None:
+@pytest.mark.parametrize("everything", [True, False])
+def test_a_table_that_was_removed_is_not_found(path: str, everything: bool) -> None:
     handles = Handles()
     commit(path, 1)
     handles.open(path, {})
 
-    shutil.rmtree(path if whole else f"{path}/_delta_log")
+    shutil.rmtree(path if everything else f"{path}/_delta_log")
 
     with pytest.raises(TableNotFoundError):
         handles.open(path, {})
