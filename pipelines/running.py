@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 
 from pipelines.deployment import Deployment
 from pipelines.preflight import last_with_events, preflight
-from pipelines.triggers.partitions import chosen, span
+from pipelines.triggers.partitions import chosen, range_tags
 
 _QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 
@@ -35,7 +35,7 @@ def materialise(deployment: Deployment, since: str | None, until: str | None) ->
         fail_dead(instance)
         try:
             advance_job(deployment).execute_in_process(
-                instance=instance, run_config=_QUIET, tags=span(first, last)
+                instance=instance, run_config=_QUIET, tags=range_tags(first, last)
             )
         except (dg.Failure, dg.RetryRequested) as failure:
             # Said once, as the error that a person can mend; the page of the run has it too.

@@ -25,7 +25,7 @@ from pipelines.definitions import advance_job
 from pipelines.deployment import Deployment
 from pipelines.running import materialise
 from pipelines.service.wire import RankRequest
-from pipelines.triggers.partitions import span
+from pipelines.triggers.partitions import range_tags
 
 NEWSROOM = Path(__file__).parent.parent / "projects" / "newsroom.toml"
 FOUR_DAYS = (
@@ -169,7 +169,7 @@ def test_lists_made_again_for_an_earlier_slice_are_its_own(ran: Deployment) -> N
         result = advance_job(ran).execute_in_process(
             instance=instance,
             asset_selection=[asset_key(ran.project, name) for name in ("ranked_lists", "report")],
-            tags=span(SLICES[1], SLICES[2]),
+            tags=range_tags(SLICES[1], SLICES[2]),
         )  # fmt: skip
 
     _, end = ran.project.slices.window(SLICES[2])

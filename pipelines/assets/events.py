@@ -1,4 +1,4 @@
-"""Events: the raw logs, read, validated and cut into slices."""
+"""Events: the raw logs, parsed, validated and split into slices."""
 
 from collections.abc import Iterator
 
@@ -11,15 +11,15 @@ from pipelines.deployment import Deployment
 from pipelines.preflight import gap
 from pipelines.publish import publish
 from pipelines.retries import with_retries
-from pipelines.triggers.arrival import LATE, stale
+from pipelines.triggers.arrival import LATE, outdated_labels
 from pipelines.triggers.partitions import ONE_RUN
 
 TABLES = {
-    "items": "What items say, a row a version: text, attributes, numbers.",
-    "impressions": "What people were shown: one row a list, its candidates in order.",
-    "interactions": "What people did: clicks, comments, shares, and when we knew.",
-    "candidates": "Each item of each list with its label: the greatest gain it earned in time.",
-    "rejects": "Rows that were refused, with the reason. Rows in = rows kept + these.",
+    "items": "Item versions, one row each: text, attributes, numbers.",
+    "impressions": "Impressions, one row each, with their candidates in displayed order.",
+    "interactions": "What users did with items: the kind, when it happened and when it was known.",
+    "candidates": "Each candidate of each impression with its label: the largest gain of its interactions in time.",
+    "rejects": "Rows that failed validation, with the reason. Rows in = rows kept + rejects.",
 }
 
 
@@ -41,17 +41,19 @@ def ingest(
     deployment.log.require_rows()
     project = deployment.project
     first, last = context.partition_keys[0], context.partition_keys[-1]
-    if empty := gap(deployment.held(), project, first, last):
-        deployment.tell(empty)
-    late = stale(deployment, first)
+    if message := gap(deployment.held(), project, first, last):
+        deployment.tell(message)
+    late = outdated_labels(deployment, first)
     if late:
-        deployment.tell(f"ingest: what came late changes labels of {', '.join(late)}; run them again")
+        deployment.tell(
+            f"ingest: late-arriving events change labels of {', '.join(late)}; run these slices again"
+        )
     keys = context.partition_keys
-    walk = zip(deployment.progress.track(keys), deployment.log.walk(keys), strict=True)
-    for _, (slice, found, known) in walk:
+    events_by_slice = zip(deployment.progress.track(keys), deployment.log.walk(keys), strict=True)
+    for _, (slice, events, known) in events_by_slice:
         items, impressions, interactions, rejects = (
             table.drop("slice")
-            for table in (found.items, found.impressions, found.interactions, found.rejects)
+            for table in (events.items, events.impressions, events.interactions, events.rejects)
         )
         labelled = chain.attribute(
             impressions, chain.timely(known.drop("slice"), project.source), project.labels

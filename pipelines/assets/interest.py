@@ -1,4 +1,4 @@
-"""Interest: a text encoder and a moment decoder, fine-tuned slice by slice on what people did next."""
+"""Interest: a text encoder and a moment decoder, fine-tuned slice by slice to predict what users do next."""
 
 import shutil
 from typing import Any
@@ -9,7 +9,7 @@ from features.schemas import InterestScores, ItemVectors
 from features.state import start
 from models.registry.interest_card import interest_card
 from pipelines import chain
-from pipelines.compute.scoring import Scored, Scorer, score_side_by_side
+from pipelines.compute.scoring import Scored, Scorer, score_with_actors
 from pipelines.deployment import Deployment, Version
 from pipelines.file_lock import file_lock
 from pipelines.publish import publish, show
@@ -28,7 +28,7 @@ _EVENTS: list[str | dg.AssetDep] = ["items", "impressions", "interactions", befo
 )
 @with_retries
 def item_vectors(context: dg.AssetExecutionContext, deployment: dg.ResourceParam[Deployment]) -> None:
-    """Where each item's text lies in the frozen encoder's space, for likeness to what a person took before."""
+    """Text vectors of the items from the frozen encoder, for similarity to what a user clicked before."""
     for slice in deployment.progress.track(context.partition_keys):
         items = deployment.lake.read("items", [slice])
         table = chain.item_vectors(items, deployment.project, deployment.settings.cache)
@@ -44,25 +44,23 @@ def item_vectors(context: dg.AssetExecutionContext, deployment: dg.ResourceParam
 )
 @with_retries
 def interest_model(context: dg.AssetExecutionContext, deployment: dg.ResourceParam[Deployment]) -> None:
-    """The interest model after this slice: the previous version, fine-tuned on what people did in it."""
+    """The interest model after this slice: the previous version, fine-tuned on the slice's interactions."""
     project, registry = deployment.project, deployment.registry
     for slice in deployment.progress.track(context.partition_keys):
         labels = deployment.lake.read("candidates", [slice])
         if not labels["clicked"].any():
             context.add_asset_metadata({"skipped": "nothing was clicked in this slice"}, partition_key=slice)
             continue
-        given = chain.interest_input(
-            deployment.state_before(slice), deployment.events(slice), project, labels
-        )
-        # Two runs of one slice would write to one checkpoint.
+        data = chain.interest_input(deployment.state_before(slice), deployment.events(slice), project, labels)
+        # Two runs of a slice would write to the same checkpoint.
         with file_lock(deployment.settings.checkpoints / project.name / f"{slice}.lock"):
-            version, last = _fit(deployment, slice, context.run.run_id, given)
+            version, last = _fit(deployment, slice, context.run.run_id, data)
         context.add_asset_metadata(
             {
                 "version": version,
                 "loss": last.get("loss", 0.0),
-                "impressions": len(given.moments.impression_at),
-                "texts": len(given.items.texts),
+                "impressions": len(data.moments.impression_at),
+                "texts": len(data.items.texts),
                 "mlflow": dg.MetadataValue.url(
                     registry.url("interest", version, deployment.settings.mlflow_url)
                 ),
@@ -73,16 +71,16 @@ def interest_model(context: dg.AssetExecutionContext, deployment: dg.ResourcePar
 
 
 def _fit(
-    deployment: Deployment, slice: str, run: str, given: chain.InterestInput
+    deployment: Deployment, slice: str, run: str, data: chain.InterestInput
 ) -> tuple[str, dict[str, Any]]:
-    """The version that was registered, and what was measured at its last step."""
+    """Fit and register a version; return its number and the metrics of its last step."""
     from models.interest.serving import example
 
     registry, previous = deployment.registry, deployment.latest("interest", slice, run)
     start_from = registry.interest_folder(previous.version) if previous else None
     config, scale = chain.interest_config(deployment.project), deployment.project.scale
     folder, history = chain.fine_tune(
-        given,
+        data,
         config,
         chain.Trainers(deployment.engine, scale.trainers, scale.gpus, deployment.cache),
         deployment.fits(slice),
@@ -91,8 +89,8 @@ def _fit(
     )
     last = history[-1] if history else {}
     tags = {
-        "lists": len(given.moments.impression_at),
-        "texts": len(given.items.texts),
+        "impressions": len(data.moments.impression_at),
+        "texts": len(data.items.texts),
         **({"started_from": previous.version} if previous else {}),
         **deployment.table_versions(),
     }
@@ -121,17 +119,17 @@ def _fit(
 )
 @with_retries
 def interest_scores(context: dg.AssetExecutionContext, deployment: dg.ResourceParam[Deployment]) -> None:
-    """How much each candidate's text should interest its user, by the version fitted before this slice."""
+    """Interest score of each candidate for its user, by the model version fitted before this slice."""
     for slice in deployment.progress.track(context.partition_keys):
         model = deployment.latest("interest", slice, context.run.run_id)
         if model and deployment.project.scale.scorers > 1:
-            scored = _score_side_by_side(deployment, slice, model)
+            scored = _score_with_actors(deployment, slice, model)
             show(
                 context, deployment, "interest_scores", slice, scored.head, scored.written,
                 {"scored_by": model.slice, "mean": scored.mean},
             )  # fmt: skip
             continue
-        # Without a model nobody's past is read.
+        # Without a model no history is needed.
         state = deployment.state_before(slice) if model else start(deployment.project)
         scores = deployment.interest_scores(state, deployment.events(slice), model)
         table = InterestScores.validate(scores)
@@ -142,9 +140,8 @@ def interest_scores(context: dg.AssetExecutionContext, deployment: dg.ResourcePa
         )  # fmt: skip
 
 
-def _score_side_by_side(deployment: Deployment, slice: str, model: Version) -> Scored:
+def _score_with_actors(deployment: Deployment, slice: str, model: Version) -> Scored:
     folder = deployment.registry.interest_folder(model.version)
     scorer = Scorer(deployment.lake, deployment.project, slice, folder, model.slice, deployment.cache)
-    embedded = deployment.settings.engine == "embedded"
-    shared = None if embedded else deployment.shared_folder("scorers")
-    return score_side_by_side(scorer, deployment.engine, shared)
+    shared = None if deployment.settings.engine == "embedded" else deployment.shared_folder("scorers")
+    return score_with_actors(scorer, deployment.engine, shared)

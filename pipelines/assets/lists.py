@@ -1,4 +1,4 @@
-"""Lists: what people would be shown now, and the page that a person looks at."""
+"""Lists: the ranked lists that users would see now, and the report page."""
 
 import dagster as dg
 
@@ -20,8 +20,8 @@ from pipelines.triggers.partitions import ONE_RUN
 )
 @with_retries
 def ranked_lists(context: dg.AssetExecutionContext, deployment: dg.ResourceParam[Deployment]) -> None:
-    """The champion's top items for each active user at the slice's end; of a range, for its last slice."""
-    project, slice = deployment.project, _last(context)
+    """The champion's top items for each active user at the end of the slice, or of the last slice of a range."""
+    project, slice = deployment.project, _last_slice(context)
     serving = serving_until(deployment, slice)
     if serving is None:
         context.add_asset_metadata({"skipped": "no ranker is registered yet"}, partition_key=slice)
@@ -49,8 +49,8 @@ def ranked_lists(context: dg.AssetExecutionContext, deployment: dg.ResourceParam
 )
 @with_retries
 def report(context: dg.AssetExecutionContext, deployment: dg.ResourceParam[Deployment]) -> None:
-    """One page: quality beside the baselines, what matters, calibration, lists with reasons, versions."""
-    slice = _last(context)
+    """One page: quality against the baselines, feature importance, calibration, explained lists, versions."""
+    slice = _last_slice(context)
     result = evaluated(deployment.lake, deployment.project, slice)
     page = page_of(deployment, slice, "report.html")
     write(page, report_data(deployment, result, slice))
@@ -68,10 +68,12 @@ def report(context: dg.AssetExecutionContext, deployment: dg.ResourceParam[Deplo
     deployment.progress.made(slice, str(page))
 
 
-def _last(context: dg.AssetExecutionContext) -> str:
-    """The last slice of the range, which something is made for; the others are told that they are not."""
+def _last_slice(context: dg.AssetExecutionContext) -> str:
+    """The last slice of the range, the only one materialised; the metadata of the others says so."""
     last: str = context.partition_keys[-1]
     for slice in context.partition_keys[:-1]:
-        told = f"made for the last slice of a range, {last}; materialise this slice alone for its own"
-        context.add_asset_metadata({"skipped": told}, partition_key=slice)
+        skipped = (
+            f"of a range, only the last slice, {last}, is materialised; materialise this slice on its own"
+        )
+        context.add_asset_metadata({"skipped": skipped}, partition_key=slice)
     return last

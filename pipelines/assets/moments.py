@@ -1,4 +1,4 @@
-"""Moments: what is remembered at each instant, and what it says of each candidate."""
+"""Moments: the moment state after each slice, and each candidate's features as of its impression."""
 
 from collections.abc import Iterator
 
@@ -7,7 +7,7 @@ import polars as pl
 
 from features.state import MomentState
 from pipelines import chain
-from pipelines.compute.bucketed import Made, Work, make
+from pipelines.compute.bucketed import Published, Work, make
 from pipelines.compute.scratch import Scratch
 from pipelines.dagster_names import asset_key
 from pipelines.deployment import Deployment
@@ -34,11 +34,11 @@ def _spec(name: str, description: str, *deps: str) -> dg.AssetSpec:
     specs=[
         _spec(
             "moment_state",
-            "Everything remembered at the slice's end: decayed counters, item versions, each user's recent moments.",
+            "The state at the slice's end: decayed counters, item versions, each user's recent moments.",
         ),
         _spec(
             "features",
-            "What the moment state said of each candidate just before its list was shown.",
+            "Each candidate's features, from the moment state as of its impression.",
             "item_vectors",
         ),
     ],
@@ -50,73 +50,77 @@ def _spec(name: str, description: str, *deps: str) -> dg.AssetSpec:
 def moments(
     context: dg.AssetExecutionContext, deployment: dg.ResourceParam[Deployment]
 ) -> Iterator[dg.MaterializeResult[None]]:
-    """Read each slice's events from the state before it, and advance the state by them: one layout for both."""
+    """Look up each slice's features in the state before it, and advance the state by its events, in one pass."""
     project = deployment.project
-    chosen = {key.path[-1] for key in context.selected_asset_keys}
+    outputs = {key.path[-1] for key in context.selected_asset_keys}
     for slice in deployment.progress.track(context.partition_keys):
         if project.scale.buckets > 1:
-            _show(context, deployment, slice, make(_work(deployment, slice, chosen), deployment.engine))
+            path = deployment.scratch("moments", slice.replace(":", ""))
+            scratch = Scratch(path, deployment.settings.storage_options)
+            work = Work(project, deployment.lake, scratch, slice, frozenset(outputs))
+            _show_published(context, deployment, slice, make(work, deployment.engine))
             continue
-        before_it, events = deployment.state_before(slice), deployment.events(slice)
+        state_before, events = deployment.state_before(slice), deployment.events(slice)
         _, end = project.slices.window(slice)
-        if chosen == {"moment_state"}:
-            _keep(context, deployment, slice, chain.advance(before_it, events, end, project))
-        elif chosen == {"features"}:
-            _publish(
+        if outputs == {"moment_state"}:
+            _write_state(context, deployment, slice, chain.advance(state_before, events, end, project))
+        elif outputs == {"features"}:
+            _publish_features(
                 context,
                 deployment,
                 slice,
-                chain.read_features(before_it, events, project, deployment.vectors(slice)),
+                chain.read_features(state_before, events, project, deployment.vectors(slice)),
             )
         else:
-            table, state = chain.lookup_and_update(before_it, events, end, project, deployment.vectors(slice))
-            _publish(context, deployment, slice, table)
-            _keep(context, deployment, slice, state)
-    for name in ("moment_state", "features"):  # to Dagster, the second depends on the first
-        if name in chosen:
+            table, state = chain.lookup_and_update(
+                state_before, events, end, project, deployment.vectors(slice)
+            )
+            _publish_features(context, deployment, slice, table)
+            _write_state(context, deployment, slice, state)
+    for name in ("moment_state", "features"):  # in this order: for Dagster, features depend on the state
+        if name in outputs:
             yield dg.MaterializeResult(asset_key=asset_key(project, name))
 
 
-def _keep(context: dg.AssetExecutionContext, deployment: Deployment, slice: str, state: MomentState) -> None:
+def _write_state(
+    context: dg.AssetExecutionContext, deployment: Deployment, slice: str, state: MomentState
+) -> None:
     tables = state.tables()
     for name, table in tables.items():
         deployment.lake.write(f"{STATE}/{name}", slice, table)
-    kept = sum(table.estimated_size("mb") for table in tables.values())
-    _show_state(context, deployment, slice, {name: table.height for name, table in tables.items()}, kept)
+    megabytes = sum(table.estimated_size("mb") for table in tables.values())
+    _show_state(context, deployment, slice, {name: table.height for name, table in tables.items()}, megabytes)
 
 
 def _show_state(
-    context: dg.AssetExecutionContext, deployment: Deployment, slice: str, rows: dict[str, int], kept: float
+    context: dg.AssetExecutionContext,
+    deployment: Deployment,
+    slice: str,
+    rows: dict[str, int],
+    megabytes: float,
 ) -> None:
     sizes = {f"{name}_rows": count for name, count in rows.items()}
     context.add_asset_metadata(
-        {**sizes, "megabytes": round(kept, 2)},
+        {**sizes, "megabytes": round(megabytes, 2)},
         asset_key=asset_key(deployment.project, "moment_state"),
         partition_key=slice,
     )
-    deployment.progress.made(slice, f"{sum(sizes.values()):,} rows of state, {kept:.1f} MB")
+    deployment.progress.made(slice, f"{sum(sizes.values()):,} rows of state, {megabytes:.1f} MB")
 
 
-def _work(deployment: Deployment, slice: str, wanted: set[str]) -> Work:
-    scratch = Scratch(
-        deployment.scratch("moments", slice.replace(":", "")), deployment.settings.storage_options
-    )
-    return Work(deployment.project, deployment.lake, scratch, slice, frozenset(wanted))
-
-
-def _show(
-    context: dg.AssetExecutionContext, deployment: Deployment, slice: str, made: dict[str, Made]
+def _show_published(
+    context: dg.AssetExecutionContext, deployment: Deployment, slice: str, tables: dict[str, Published]
 ) -> None:
-    """What `_publish` and `_keep` show, of tables that workers wrote; megabytes are those of the files."""
-    if table := made.pop("features", None):
+    """Show tables that workers published as `_publish_features` and `_write_state` show theirs; sizes are of files."""
+    if table := tables.pop("features", None):
         head = deployment.lake.scan_slice("features", slice).head().collect()
         show(context, deployment, "features", slice, head, table.written, {"features": head.width - 2})
-    if made:
-        rows = {name.removeprefix(f"{STATE}/"): one.written.rows for name, one in made.items()}
-        _show_state(context, deployment, slice, rows, sum(one.size for one in made.values()) / 2**20)
+    if tables:
+        rows = {name.removeprefix(f"{STATE}/"): table.written.rows for name, table in tables.items()}
+        _show_state(context, deployment, slice, rows, sum(table.size for table in tables.values()) / 2**20)
 
 
-def _publish(
+def _publish_features(
     context: dg.AssetExecutionContext, deployment: Deployment, slice: str, table: pl.DataFrame
 ) -> None:
     publish(context, deployment, "features", slice, table, {"features": table.width - 2})

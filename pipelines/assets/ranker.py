@@ -1,4 +1,4 @@
-"""Ranker: behaviour and interest joined, fitted, evaluated beside its baselines, and promoted or not."""
+"""Ranker: joins features and interest scores, fits, evaluates against baselines, and promotes."""
 
 import dagster as dg
 import polars as pl
@@ -30,7 +30,7 @@ _TABLES = {"polars", "deltalake"}
 )
 @with_retries
 def ranking_dataset(context: dg.AssetExecutionContext, deployment: dg.ResourceParam[Deployment]) -> None:
-    """Candidates, features and interest scores, row for row: what a ranker is fitted and evaluated on."""
+    """Candidates joined with their features and interest scores: the rows that rankers are fitted and evaluated on."""
     for slice in deployment.progress.track(context.partition_keys):
         candidates, features, scores = (
             deployment.lake.read(name, [slice]).drop("slice")
@@ -48,7 +48,7 @@ def ranking_dataset(context: dg.AssetExecutionContext, deployment: dg.ResourcePa
 )
 @with_retries
 def ranker(context: dg.AssetExecutionContext, deployment: dg.ResourceParam[Deployment]) -> None:
-    """LightGBM over the trailing window, and the same without text; each slice registers a challenger."""
+    """LightGBM on the trailing window, and its ablation without text; each slice registers a challenger."""
     project, registry = deployment.project, deployment.registry
     for slice in deployment.progress.track(context.partition_keys):
         window = chain.RankingWindow.ending(deployment.lake, slice, project.ranker.window)
@@ -60,10 +60,10 @@ def ranker(context: dg.AssetExecutionContext, deployment: dg.ResourceParam[Deplo
             context.log.warning(f"no ranker for {slice}: {error}")
             context.add_asset_metadata({"skipped": str(error)}, partition_key=slice)
             continue
-        following = project.slices.key(project.slices.window(slice)[1])
-        interest = deployment.latest("interest", following, context.run.run_id)
+        next_slice = project.slices.key(project.slices.window(slice)[1])
+        interest = deployment.latest("interest", next_slice, context.run.run_id)
         importance = with_family(full.importance(), project)
-        drawing = figures.importance_figure(importance, width=WIDTH)
+        figure = figures.importance_figure(importance, width=WIDTH)
         tags = {
             "interest_version": interest.version if interest else "none",
             "window": f"{window.slices[0]} … {window.slices[-1]}",
@@ -81,7 +81,7 @@ def ranker(context: dg.AssetExecutionContext, deployment: dg.ResourceParam[Deplo
             tags,
             project.ranker.model_dump(),
             examples,
-            figures={"importance": drawing},
+            figures={"importance": figure},
             ablations={"behaviour_only": behaviour_only},
             card=ranker_card(registry.name("ranker"), full, project, importance, tags),
             trained_on=[deployment.table("ranking_dataset")],
@@ -94,7 +94,7 @@ def ranker(context: dg.AssetExecutionContext, deployment: dg.ResourceParam[Deplo
                 "objective": full.info["objective"],
                 f"validation_{full.info['validation_metric'].replace('@', '_at_')}": full.info["validation"],
                 **how,
-                "importance": picture(drawing),
+                "importance": picture(figure),
                 "mlflow": dg.MetadataValue.url(
                     registry.url("ranker", version, deployment.settings.mlflow_url)
                 ),
@@ -113,12 +113,14 @@ def ranker(context: dg.AssetExecutionContext, deployment: dg.ResourceParam[Deplo
 )
 @with_retries
 def evaluation(context: dg.AssetExecutionContext, deployment: dg.ResourceParam[Deployment]) -> None:
-    """Test, then train: how the ranker fitted before this slice orders it, beside every baseline."""
+    """Prequential evaluation: the ranker fitted before this slice against every baseline on it."""
     project = deployment.project
     for slice in deployment.progress.track(context.partition_keys):
         version = deployment.latest("ranker", before=slice, dagster_run=context.run.run_id)
         if version is None:
-            context.add_asset_metadata({"skipped": "no ranker was fitted before"}, partition_key=slice)
+            context.add_asset_metadata(
+                {"skipped": "no ranker was fitted on earlier slices"}, partition_key=slice
+            )
             continue
         state, events = deployment.state_before(slice), deployment.events(slice)
         scored = chain.score_slice(
@@ -145,9 +147,9 @@ def evaluation(context: dg.AssetExecutionContext, deployment: dg.ResourceParam[D
         publish(
             context, deployment, "evaluation", slice, result.table,
             {
-                "impressions_judged": result.impressions,
+                "impressions_evaluated": result.impressions,
                 "ranker_version": version.version,
-                "left_out": ", ".join(f"{name} ({lists})" for name, lists in result.left_out.items()),
+                "left_out": ", ".join(f"{name} ({count})" for name, count in result.left_out.items()),
                 **{
                     f"{result.headline.replace('@', '_at_')}_{name}": means[name][result.headline]["mean"] or 0.0
                     for name in chain.SCORERS
@@ -168,27 +170,27 @@ def evaluation(context: dg.AssetExecutionContext, deployment: dg.ResourceParam[D
 )
 @with_retries
 def exposure(context: dg.AssetExecutionContext, deployment: dg.ResourceParam[Deployment]) -> None:
-    """What the first places show, whatever their accuracy: who gets them, how novel and how varied they are."""
+    """Beyond accuracy: which items get the first ranks, how novel and how diverse they are."""
     project = deployment.project
     for slice in deployment.progress.track(context.partition_keys):
         if not deployment.lake.has("evaluation_scores", slice):
             context.add_asset_metadata({"skipped": "nothing was evaluated"}, partition_key=slice)
             continue
         scored = deployment.lake.read("evaluation_scores", [slice])
-        shown = beyond_accuracy(scored, chain.SCORERS, deployment.vectors(slice), project.lists.k)
-        deployment.lake.write("beyond_accuracy", slice, shown)
-        full = shown.row(by_predicate=pl.col("scorer") == "full", named=True)
+        metrics = beyond_accuracy(scored, chain.SCORERS, deployment.vectors(slice), project.lists.k)
+        deployment.lake.write("beyond_accuracy", slice, metrics)
+        full = metrics.row(by_predicate=pl.col("scorer") == "full", named=True)
         publish(
             context, deployment, "exposure", slice,
             exposure_of(scored, chain.SCORERS, project.items.categorical, project.lists.k),
-            {name: figure for name, figure in full.items() if isinstance(figure, float)},
+            {name: value for name, value in full.items() if isinstance(value, float)},
         )  # fmt: skip
 
 
 @dg.asset(group_name="ranker", kinds={"mlflow"}, deps=["evaluation"], backfill_policy=ONE_RUN, pool="writer")
 @with_retries
 def promotion(context: dg.AssetExecutionContext, deployment: dg.ResourceParam[Deployment]) -> None:
-    """Champion and challenger rescored on the same unseen lists; the challenger takes over if the rule says so."""
+    """Compare champion and challenger on the same unseen impressions; promote the challenger if it passes the rule."""
     for slice in deployment.progress.track(context.partition_keys):
         outcome = challenge(deployment, slice)
         if isinstance(outcome, str):
@@ -197,8 +199,8 @@ def promotion(context: dg.AssetExecutionContext, deployment: dg.ResourceParam[De
         decision, promoted, row = outcome
         if decision.promote and not promoted:
             context.log.warning(
-                "not promoted: it was rolled back from, or another champion was made meanwhile and this slice's "
-                "promotion is to be run again"
+                "not promoted: the version was rolled back earlier, or the champion changed meanwhile; "
+                "in that case run this slice's promotion again"
             )
         deployment.progress.made(
             slice, f"version {row['challenger'].item()} {'is champion' if promoted else 'is not promoted'}"

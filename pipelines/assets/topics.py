@@ -1,4 +1,4 @@
-"""Topics: how often each attribute value is taken, and which left the band that it kept so far."""
+"""Topics: click rate by attribute value, and which values left their usual band."""
 
 import dagster as dg
 import polars as pl
@@ -6,7 +6,7 @@ import polars as pl
 from pipelines.deployment import Deployment
 from pipelines.lake import STATE
 from pipelines.monitoring.anomalies import attribute_rates
-from pipelines.monitoring.anomalies import topic_shifts as shifts_of
+from pipelines.monitoring.anomalies import topic_shifts as detect_shifts
 from pipelines.publish import preview, publish
 from pipelines.retries import with_retries
 from pipelines.triggers.partitions import ONE_RUN, before
@@ -21,18 +21,20 @@ from pipelines.triggers.partitions import ONE_RUN, before
 )
 @with_retries
 def topic_shifts(context: dg.AssetExecutionContext, deployment: dg.ResourceParam[Deployment]) -> None:
-    """Click rate of each attribute value beside what the trailing slices let expect, and whether it left that band."""
+    """Click rate of each attribute value, the band expected from the trailing slices, and whether the rate left it."""
     lake, checks = deployment.lake, deployment.project.checks
     for slice in deployment.progress.track(context.partition_keys):
         rates = attribute_rates(
             lake.read("candidates", [slice], ["item_id", "clicked"]),
             lake.read(f"{STATE}/items", [slice], ["item_id", "attributes"]),
         )
-        earlier = [key for key in lake.slices("topic_shifts") if key < slice][-checks.trailing :]
-        past = lake.read("topic_shifts", earlier) if earlier else rates.clear()
-        table = shifts_of(rates, past, checks.attribute_anomaly, checks.min_history, checks.min_exposures)
-        moved = table.filter("shifted").sort((pl.col("rate") - pl.col("expected")).abs(), descending=True)
+        previous = [key for key in lake.slices("topic_shifts") if key < slice][-checks.trailing :]
+        history = lake.read("topic_shifts", previous) if previous else rates.clear()
+        table = detect_shifts(
+            rates, history, checks.attribute_anomaly, checks.min_history, checks.min_exposures
+        )
+        shifted = table.filter("shifted").sort((pl.col("rate") - pl.col("expected")).abs(), descending=True)
         publish(
             context, deployment, "topic_shifts", slice, table,
-            {"shifted": moved.height, "moved": dg.MetadataValue.md(preview(moved))},
+            {"shifted": shifted.height, "largest": dg.MetadataValue.md(preview(shifted))},
         )  # fmt: skip

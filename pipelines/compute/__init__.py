@@ -1,8 +1,8 @@
-"""What an engine runs, on one machine or on many: arguments are folders, slices and numbers, never rows.
+"""Work that an engine runs, on one machine or many. Arguments are folders, slices and numbers, never rows.
 
 bucketed.py     features and moment state, in buckets of users
-fine_tuning.py  the interest model, by one worker or several
-scoring.py      interest scores, by actors that load the version once
-rankers.py      the rankers of a window: in memory, on a part of it, or by several workers
-scratch.py      where workers hand files to each other
+fine_tuning.py  the interest model, by one or several workers
+scoring.py      interest scores, by actors that each load the model once
+rankers.py      the rankers of a window: in memory, on a sample, or by several workers
+scratch.py      files that workers pass to each other
 """

@@ -1,7 +1,7 @@
-"""Where work runs: in this process by default, on a Ray cluster where it outgrows one machine.
+"""Engines: work runs in this process by default, or on a Ray cluster.
 
-The only file that knows Ray. What runs there is a function, a `functools.partial` or a callable dataclass of an
-installed package; arguments and results are small, data travels through files of a shared folder or object store.
+The only file that uses Ray. Pass functions, `functools.partial`s or callable dataclasses of an installed package.
+Arguments and results are small; data is exchanged through files in a shared folder or object store.
 """
 
 import os
@@ -17,15 +17,15 @@ from typing import Any, Protocol, TypeVar
 from features.errors import ProjectError
 
 RETRIES = 3
-"""How often a task, an actor or a group of training workers that was lost is started anew."""
+"""How often a lost task, actor or group of training workers is restarted."""
 NAMESPACE = "momentrank"
 INSTALL = "pip install -e '.[ray]'"
-# What another try may mend: with one worker lost, the others' collectives fail so.
-_MENDABLE = (RuntimeError, OSError, EOFError)
-# Of the Ray that we start ourselves: only locations and counts travel through it.
+# Errors that a restart may fix: when one worker is lost, the collectives of the others raise these.
+_RETRYABLE = (RuntimeError, OSError, EOFError)
+# For a local Ray: only locations and counts pass through it.
 _OBJECT_STORE_BYTES = 256 << 20
-_FEWEST_CORES = 16
-"""Taken to be there: a cluster that grows with its queue must see one, however small it is now."""
+_MIN_CORES = 16
+"""Assumed size of a smaller cluster: autoscaling needs queued tasks to grow it."""
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")
@@ -33,31 +33,31 @@ Config = TypeVar("Config")
 
 
 class Engine(Protocol):
-    """The three ways in which work is spread out. What a function raises is raised here, whole."""
+    """Three ways to distribute work. Exceptions of the functions are raised to the caller unchanged."""
 
     def map(self, function: Callable[[Task], Result], tasks: Sequence[Task]) -> list[Result]:
-        """`function` of each task, in the order of the tasks. A task may run again: it writes atomically."""
+        """Results of `function` for each task, in order. A task may run twice, so it must write atomically."""
         ...
 
     def map_actors(
         self, make: Callable[[], Callable[[Task], Result]], tasks: Sequence[Task], actors: int
     ) -> list[Result]:
-        """The same by at most `actors` callables, each made once where it works: they hold what is slow to load."""
+        """As `map`, by at most `actors` callables. Each actor calls `make` once, to load what is slow to load."""
         ...
 
     def train(
         self, function: Callable[[Config], None], config: Config, workers: int, gpus: bool = False
     ) -> None:
-        """`function(config)` in every worker of a group, which learn who they are as under `torchrun`.
+        """Run `function(config)` in every worker of a group, with the environment variables that `torchrun` sets.
 
-        With one lost, all begin anew and go on from what `function` saved. `gpus`: one for each worker.
+        If a worker is lost, all restart and resume from what `function` saved. `gpus`: one per worker.
         """
         ...
 
 
 @dataclass(frozen=True)
 class Embedded:
-    """Work in this process, which uses every core already; several training workers are processes beside it."""
+    """Runs work in this process, which already uses every core; several training workers are subprocesses."""
 
     def map(self, function: Callable[[Task], Result], tasks: Sequence[Task]) -> list[Result]:
         """See `Engine.map`."""
@@ -66,13 +66,13 @@ class Embedded:
     def map_actors(
         self, make: Callable[[], Callable[[Task], Result]], tasks: Sequence[Task], actors: int
     ) -> list[Result]:
-        """See `Engine.map_actors`; one callable does it all."""
+        """See `Engine.map_actors`; one callable runs every task."""
         return self.map(make(), tasks) if tasks else []
 
     def train(
         self, function: Callable[[Config], None], config: Config, workers: int, gpus: bool = False
     ) -> None:
-        """See `Engine.train`. One worker is this process; GPUs are used where there are any."""
+        """See `Engine.train`. A single worker runs in this process; GPUs are used if present."""
         if workers == 1:
             function(config)
         else:
@@ -83,24 +83,24 @@ class Embedded:
 
 @dataclass(frozen=True)
 class Cluster:
-    """Work on a Ray cluster. Connects with the first piece of work, once a process. Raises ProjectError."""
+    """Runs work on a Ray cluster. Connects once per process, on first use; raises ProjectError if that fails."""
 
     address: str = ""
-    """`HOST:PORT` of the head, or `auto`; empty: a Ray of this machine that ends with this process."""
+    """`HOST:PORT` of the head, or `auto`; empty starts a local Ray that ends with this process."""
     cores: int = 1
-    """Cores that each task, actor and training worker holds."""
+    """Cores per task, actor and training worker."""
     environment: Mapping[str, str] = field(default_factory=dict)
-    """Variables of the processes of the cluster; no secrets, Ray shows them."""
+    """Environment variables of the cluster's processes. No secrets: Ray displays them."""
 
     def map(self, function: Callable[[Task], Result], tasks: Sequence[Task]) -> list[Result]:
-        """See `Engine.map`. A task whose process or node was lost runs again, elsewhere if need be."""
+        """See `Engine.map`. A task whose process or node is lost is retried, if necessary on another node."""
         ray = self._ray()
-        # What a task raises is the data's fault, and is not tried again.
+        # Exceptions come from the data: not retryable.
         remote = ray.remote(num_cpus=self.cores, max_retries=RETRIES, retry_exceptions=False)(_call)
         shared, queue = ray.put(function), deque(enumerate(tasks))
-        # Few ahead, since those that are under way when one fails run on: `ray.cancel` of a task that is being
-        # tried again may abort this process (Ray 2.60).
-        ahead = 2 * max(_FEWEST_CORES, int(ray.cluster_resources().get("CPU", 0)))
+        # Submit few tasks ahead, because those running when one fails cannot be stopped: `ray.cancel` of a task that
+        # is being retried may abort this process (Ray 2.60).
+        ahead = 2 * max(_MIN_CORES, int(ray.cluster_resources().get("CPU", 0)))
         running: dict[Any, int] = {}
         results: dict[int, Result] = {}
         while queue or running:
@@ -114,34 +114,34 @@ class Cluster:
     def map_actors(
         self, make: Callable[[], Callable[[Task], Result]], tasks: Sequence[Task], actors: int
     ) -> list[Result]:
-        """See `Engine.map_actors`. A lost actor's task goes to the next that is free, and another actor is made."""
+        """See `Engine.map_actors`. A lost actor is replaced, and its task goes to the next free actor."""
         ray = self._ray()
-        hire = partial(ray.remote(num_cpus=self.cores)(_Actor).remote, make)
-        hired: list[Any] = []
+        create = partial(ray.remote(num_cpus=self.cores)(_Actor).remote, make)
+        created: list[Any] = []
         try:
-            return _share_out(ray, hire, hired, tasks, actors)
+            return _dispatch(ray, create, created, tasks, actors)
         finally:
-            for actor in hired:
+            for actor in created:
                 ray.kill(actor)
 
     def train(
         self, function: Callable[[Config], None], config: Config, workers: int, gpus: bool = False
     ) -> None:
-        """See `Engine.train`. With a node lost, as many workers go on as there is room for.
+        """See `Engine.train`. After the loss of a node, training continues with as many workers as fit.
 
-        Raises RuntimeError when the restarts are used up.
+        Raises RuntimeError once the restarts are used up.
         """
         ray = self._ray()
         from ray.train import FailureConfig, RunConfig, ScalingConfig
         from ray.train.torch import TorchTrainer
         from ray.train.v2.api.exceptions import TrainingFailedError
 
-        verdict = _here(ray, _Verdict).remote()
-        # Only what Ray notes down of the run itself lies here: workers save where `function` does.
+        fatal = _on_this_node(ray, _FatalError).remote()
+        # Holds only Ray's own records of the run; `function` decides where workers save.
         with TemporaryDirectory(prefix="train-") as folder:
             trainer = TorchTrainer(
-                _work,
-                train_loop_config={"function": function, "config": config, "verdict": verdict},
+                _run_worker,
+                train_loop_config={"function": function, "config": config, "fatal": fatal},
                 scaling_config=ScalingConfig(
                     num_workers=(1, workers) if workers > 1 else 1,
                     use_gpu=gpus,
@@ -149,32 +149,34 @@ class Cluster:
                 ),
                 run_config=RunConfig(storage_path=folder, failure_config=FailureConfig(max_failures=RETRIES)),
             )
-            interrupted = signal.getsignal(signal.SIGINT)
+            handler = signal.getsignal(signal.SIGINT)
             try:
                 trainer.fit()
             except TrainingFailedError as error:
                 raise RuntimeError(f"{workers} workers failed {1 + RETRIES} times: {error}") from error
             finally:
-                # Ray leaves its own in place, which would ask a controller that has ended.
+                # Restore our handler: Ray's own would call a controller that has ended.
                 if current_thread() is main_thread():
-                    signal.signal(signal.SIGINT, interrupted)
-        if broken := ray.get(verdict.heard.remote()):
-            raise broken
+                    signal.signal(signal.SIGINT, handler)
+        if fatal_error := ray.get(fatal.get.remote()):
+            raise fatal_error
 
     def _ray(self) -> Any:
-        """Ray, connected."""
-        # Read at import; and nothing calls home.
+        """The connected `ray` module."""
+        # Before the import, which reads them; they also switch telemetry off.
         for name, value in self.environment.items():
             os.environ.setdefault(name, value)
         try:
             import ray
         except ImportError:
             raise ProjectError(
-                f"MOMENTRANK_ENGINE is ray, and Ray is not installed: {INSTALL}, or unset it to work on this machine"
+                f"MOMENTRANK_ENGINE is ray, but Ray is not installed: run {INSTALL}, or unset it to use this machine"
             ) from None
         if ray.is_initialized():
             return ray
-        own = {} if self.address else {"include_dashboard": False, "object_store_memory": _OBJECT_STORE_BYTES}
+        local = (
+            {} if self.address else {"include_dashboard": False, "object_store_memory": _OBJECT_STORE_BYTES}
+        )
         try:
             ray.init(
                 address=self.address or "local",
@@ -182,12 +184,12 @@ class Cluster:
                 runtime_env={"env_vars": {**self.environment, "POLARS_MAX_THREADS": str(self.cores)}},
                 log_to_driver=False,
                 logging_level="error",
-                **own,
+                **local,
             )
         except (ConnectionError, RuntimeError, ValueError) as error:
             raise ProjectError(
-                f"MOMENTRANK_RAY_ADDRESS is {self.address or 'not set'}, and Ray cannot be used from here: {error}. "
-                "Write HOST:PORT of its head, and join this machine to it: ray start --address=HOST:PORT --num-cpus=0"
+                f"MOMENTRANK_RAY_ADDRESS is {self.address or 'not set'}, but connecting to Ray failed: {error}. "
+                "Set it to HOST:PORT of the head and join this machine: ray start --address=HOST:PORT --num-cpus=0"
             ) from None
         return ray
 
@@ -197,7 +199,7 @@ def _call(function: Callable[[Task], Result], task: Task) -> Result:
 
 
 def _result(ray: Any, reference: Any) -> Any:
-    """What a task returned. What it raised is raised as it was, after Ray's account of where."""
+    """A task's result. Raises the task's own exception, chained to Ray's."""
     try:
         return ray.get(reference)
     except ray.exceptions.RayTaskError as error:
@@ -205,26 +207,26 @@ def _result(ray: Any, reference: Any) -> Any:
 
 
 class _Actor:
-    """A process that makes its callable once."""
+    """A process that calls `make` once."""
 
     def __init__(self, make: Callable[[], Callable[[Any], Any]]) -> None:
         self._make = make
 
     def prepare(self) -> None:
-        # Not at once: what `__init__` raises, Ray hands on as text only.
+        # Not in `__init__`: Ray passes on its exceptions as text only.
         self._function = self._make()
 
     def call(self, task: Any) -> Any:
         return self._function(task)
 
 
-def _share_out(
-    ray: Any, hire: Callable[[], Any], hired: list[Any], tasks: Sequence[Any], actors: int
+def _dispatch(
+    ray: Any, create: Callable[[], Any], created: list[Any], tasks: Sequence[Any], actors: int
 ) -> list[Any]:
-    """What actors made of the tasks, in order. Whoever was hired is in `hired`.
+    """Results of the tasks, in order, from at most `actors` actors at a time; every actor is added to `created`.
 
-    Ray could restart an actor and keep its task for it; but where a node was lost there may be no room for
-    another before the others are done, so that both would wait for ever.
+    Ray's own restarts would keep a lost actor's task for its replacement. After the loss of a node there may be no
+    room for the replacement until the other actors finish, and both would wait forever.
     """
     queue = deque(enumerate(tasks))
     busy: dict[Any, tuple[Any, tuple[int, Any] | None]] = {}
@@ -232,10 +234,10 @@ def _share_out(
     lost: Exception | None = None
     while len(results) < len(tasks):
         while len(busy) < min(actors, len(tasks) - len(results)):
-            if len(hired) == actors * (1 + RETRIES):
-                raise RuntimeError(f"one actor after another was lost, the last one so: {lost}") from lost
-            hired.append(hire())
-            busy[hired[-1].prepare.remote()] = (hired[-1], None)
+            if len(created) == actors * (1 + RETRIES):
+                raise RuntimeError(f"{len(created)} actors were lost, the last with: {lost}") from lost
+            created.append(create())
+            busy[created[-1].prepare.remote()] = (created[-1], None)
         (done,), _ = ray.wait([*busy])
         actor, task = busy.pop(done)
         try:
@@ -255,39 +257,39 @@ def _share_out(
     return [results[number] for number in range(len(tasks))]
 
 
-class _Verdict:
-    """What a training worker raised that no other try would mend."""
+class _FatalError:
+    """The exception of a training worker that a restart would not fix."""
 
     def __init__(self) -> None:
         self._error: Exception | None = None
 
-    def say(self, error: Exception) -> None:
+    def set(self, error: Exception) -> None:
         self._error = error
 
-    def heard(self) -> Exception | None:
+    def get(self) -> Exception | None:
         return self._error
 
 
-def _here(ray: Any, actor: type) -> Any:
-    """An actor that lies on this process's node: it is not lost unless that is."""
+def _on_this_node(ray: Any, actor: type) -> Any:
+    """An actor class pinned to this process's node, so that it lives as long as the node."""
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
     node = ray.get_runtime_context().get_node_id()
-    here = NodeAffinitySchedulingStrategy(node, soft=False)
-    return ray.remote(num_cpus=0, scheduling_strategy=here)(actor)
+    strategy = NodeAffinitySchedulingStrategy(node, soft=False)
+    return ray.remote(num_cpus=0, scheduling_strategy=strategy)(actor)
 
 
-def _work(given: dict[str, Any]) -> None:
-    """One training worker's whole life. A fault that no other try would mend is told and ends the group."""
+def _run_worker(config: dict[str, Any]) -> None:
+    """Run one training worker. An exception that a restart would not fix is recorded and stops the group."""
     import ray
 
-    verdict = given["verdict"]
-    if ray.get(verdict.heard.remote()):
+    fatal = config["fatal"]
+    if ray.get(fatal.get.remote()):
         return
     try:
-        given["function"](given["config"])
-    except _MENDABLE:
+        config["function"](config["config"])
+    except _RETRYABLE:
         raise
     except Exception as error:
-        ray.get(verdict.say.remote(error))
+        ray.get(fatal.set.remote(error))
         raise

@@ -1,4 +1,4 @@
-"""The interest model fine-tuned by as many workers as the project says, wherever the engine runs them."""
+"""Fine-tuning of the interest model, by as many workers as the project sets, on any engine."""
 
 import json
 import shutil
@@ -15,31 +15,31 @@ from pipelines.compute.engine import Engine
 if TYPE_CHECKING:
     from models.interest.config import InterestConfig
 
-_LOOK_EVERY = 1.0  # seconds
+_POLL_SECONDS = 1.0
 
 
 @dataclass(frozen=True)
 class Trainers:
-    """The workers that fine-tune together."""
+    """The workers that fine-tune one model."""
 
     engine: Engine
     workers: int
     gpus: bool
     cache: Path
-    """Folder, reached by all workers, of what is computed once of each text."""
+    """Folder on all machines that caches what is computed once per text."""
 
 
 def fine_tune(
-    given: InterestInput,
+    data: InterestInput,
     config: "InterestConfig",
     trainers: Trainers,
     folder: Path,
     start_from: Path | None,
     progress: Callable[[dict[str, Any]], None],
 ) -> tuple[Path, list[dict[str, Any]]]:
-    """Fit a version in `folder`, starting from the one in `start_from`; return its folder and its loss curve.
+    """Fit a version in `folder`, starting from the one in `start_from`; return its folder and loss curve.
 
-    `folder` is reached by all workers; what an interrupted fit left there is resumed.
+    All workers must reach `folder`. An interrupted fit in it is resumed.
     """
     from models.interest.arrays import save_arrays
     from models.interest.fitting import SavedFit, fit_saved, saved_history
@@ -51,29 +51,29 @@ def fine_tune(
         start_from=folder / "start" if start_from else None,
         cache=trainers.cache,
     )
-    # Left by a fit whose version was never registered: the slice may have been restated since.
-    for left in (fit.out, folder / "start"):
-        shutil.rmtree(left, ignore_errors=True)
-    save_arrays(fit.arrays, given.items, given.moments, config)
+    # Remove the output of a fit that was never registered: the slice may have been reprocessed since.
+    for path in (fit.out, folder / "start"):
+        shutil.rmtree(path, ignore_errors=True)
+    save_arrays(fit.arrays, data.items, data.moments, config)
     if start_from:
         shutil.copytree(start_from, folder / "start")
-    with _followed(fit.progress, progress):
+    with _reported(fit.progress, progress):
         trainers.engine.train(fit_saved, fit, trainers.workers, trainers.gpus)
     return fit.out, saved_history(fit.out)
 
 
 @contextmanager
-def _followed(file: Path, tell: Callable[[dict[str, Any]], None]) -> Iterator[None]:
-    """Tell what is written to a file, by whichever process, as long as this lasts."""
-    over = Event()
+def _reported(file: Path, progress: Callable[[dict[str, Any]], None]) -> Iterator[None]:
+    """Inside the context, pass each new JSON content of `file` to `progress`; any process may write the file."""
+    stopped = Event()
 
     def follow() -> None:
-        told = ""
-        while not over.wait(_LOOK_EVERY):
+        last = ""
+        while not stopped.wait(_POLL_SECONDS):
             with suppress(FileNotFoundError):
-                if (found := file.read_text(encoding="utf-8")) != told:
-                    told = found
-                    tell(json.loads(found))
+                if (text := file.read_text(encoding="utf-8")) != last:
+                    last = text
+                    progress(json.loads(text))
 
     file.unlink(missing_ok=True)
     thread = Thread(target=follow, daemon=True)
@@ -81,5 +81,5 @@ def _followed(file: Path, tell: Callable[[dict[str, Any]], None]) -> Iterator[No
     try:
         yield
     finally:
-        over.set()
+        stopped.set()
         thread.join()

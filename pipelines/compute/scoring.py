@@ -1,4 +1,4 @@
-"""Interest scores of a slice by several actors: the people are cut into buckets, each actor loads the version once."""
+"""Interest scores of a slice by several actors: each loads the model once and scores buckets of users."""
 
 import shutil
 from collections.abc import Callable, Iterator
@@ -26,7 +26,7 @@ _TABLE = "interest_scores"
 
 
 class Scored(NamedTuple):
-    """A slice's scores, as they were published."""
+    """A slice's published scores."""
 
     written: WriteResult
     head: pl.DataFrame
@@ -34,7 +34,7 @@ class Scored(NamedTuple):
 
 
 class Part(NamedTuple):
-    """One bucket's scores, drafted."""
+    """One bucket's drafted scores."""
 
     draft: Draft
     total: float
@@ -42,7 +42,7 @@ class Part(NamedTuple):
 
 @dataclass(frozen=True)
 class Scorer:
-    """All that an actor needs to score a slice: called, it loads the version and gives what scores a bucket."""
+    """What an actor needs to score a slice; calling it loads the model and returns a function that scores a bucket."""
 
     lake: Lake
     project: Project
@@ -53,17 +53,17 @@ class Scorer:
 
     @property
     def buckets(self) -> int:
-        """Parts that the users are cut into."""
+        """Number of user buckets."""
         return max(self.project.scale.buckets, self.project.scale.scorers)
 
     def __call__(self) -> Callable[[int], Part]:
-        """What scores the people of a bucket, by its number."""
+        """Load the model and return the function that scores a bucket, given its number."""
         from models.interest.version import InterestModel
 
         return partial(_score, self, InterestModel.load(self.version))
 
     def state(self, bucket: int) -> MomentState:
-        """What scoring asks of a bucket's people before the slice, and every item."""
+        """What scoring needs of the state before the slice: the bucket's users and every item."""
         empty = start(self.project)
         previous = self.project.slices.previous(self.slice)
         if previous is None:
@@ -72,45 +72,45 @@ class Scorer:
             empty,
             at=self.project.slices.window(previous)[1],
             items=self.lake.read(f"{STATE}/items", [previous]).drop(SLICE),
-            open=self._people(f"{STATE}/open", previous, bucket),
-            moments=self._people(f"{STATE}/moments", previous, bucket),
+            open=self._bucket(f"{STATE}/open", previous, bucket),
+            moments=self._bucket(f"{STATE}/moments", previous, bucket),
         )
 
     def events(self, bucket: int) -> SliceEvents:
-        """The slice's items, and what a bucket's people were shown and did."""
+        """The slice's items, and the bucket's impressions and interactions."""
         return SliceEvents(
             items=self.lake.read("items", [self.slice]).drop(SLICE),
-            impressions=self._people("impressions", self.slice, bucket),
-            interactions=self._people("interactions", self.slice, bucket),
+            impressions=self._bucket("impressions", self.slice, bucket),
+            interactions=self._bucket("interactions", self.slice, bucket),
         )
 
-    def _people(self, table: str, slice: str, bucket: int) -> pl.DataFrame:
+    def _bucket(self, table: str, slice: str, bucket: int) -> pl.DataFrame:
         return self.lake.read_bucket(table, [slice], "user_id", bucket, self.buckets).drop(SLICE)
 
 
-def score_side_by_side(scorer: Scorer, engine: Engine, shared: Path | None) -> Scored:
-    """`interest_scores` of a slice by `scale.scorers` actors, published all at once.
+def score_with_actors(scorer: Scorer, engine: Engine, shared: Path | None) -> Scored:
+    """Score a slice with `scale.scorers` actors and publish `interest_scores` at once.
 
-    `shared`: a folder to hand the version on in, where actors do not reach the registry's.
+    `shared`: folder to copy the model to, if the actors cannot reach the registry's.
     """
-    with _within_reach(scorer, shared) as reached:
-        parts = engine.map_actors(reached, range(scorer.buckets), scorer.project.scale.scorers)
+    with _copied(scorer, shared) as reachable:
+        parts = engine.map_actors(reachable, range(scorer.buckets), scorer.project.scale.scorers)
     written = scorer.lake.publish(_TABLE, scorer.slice, [part.draft for part in parts])
     head = scorer.lake.scan_slice(_TABLE, scorer.slice).head().collect()
     return Scored(written, head, sum(part.total for part in parts) / max(written.rows, 1))
 
 
 def _score(scorer: Scorer, model: "InterestModel", bucket: int) -> Part:
-    given = interest_input(scorer.state(bucket), scorer.events(bucket), scorer.project)
-    scores = interest_scores_by(model, given, scorer.fitted_until, scorer.cache)
+    data = interest_input(scorer.state(bucket), scorer.events(bucket), scorer.project)
+    scores = interest_scores_by(model, data, scorer.fitted_until, scorer.cache)
     table = InterestScores.validate(scores)
     draft = scorer.lake.draft(_TABLE, scorer.slice, table, bucket, scorer.buckets)
     return Part(draft, float(table["interest_score"].sum()))
 
 
 @contextmanager
-def _within_reach(scorer: Scorer, shared: Path | None) -> Iterator[Scorer]:
-    """The scorer with its version in a folder that every actor can read."""
+def _copied(scorer: Scorer, shared: Path | None) -> Iterator[Scorer]:
+    """The scorer with its model copied to `shared`, if given, for the length of the context."""
     if shared is None:
         yield scorer
         return

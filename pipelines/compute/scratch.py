@@ -1,4 +1,4 @@
-"""A folder, or an object store's prefix, in which workers hand frames to each other; removed with the work."""
+"""Scratch storage in which workers pass frames to each other: a folder or an object store's prefix."""
 
 import os
 import shutil
@@ -15,35 +15,37 @@ from deltalake.fs import DeltaStorageHandler
 
 @dataclass(frozen=True)
 class Scratch:
-    """Files of frames under one root. A file is there whole or not at all; written again, it is the same."""
+    """Files of frames under one root. Writes are atomic and may be repeated."""
 
     root: str
     storage_options: Mapping[str, str] = field(default_factory=dict)
 
     def write(self, name: str, frames: Mapping[str, pl.DataFrame]) -> None:
-        """Keep frames, of whatever columns, in one file: many small files cost more than what is in them."""
-        # Each is a column of structs, null where a row is another's; a frame without columns has nothing to keep.
-        told = [frame.select(pl.struct(pl.all()).alias(key)) for key, frame in frames.items() if frame.width]
-        packed = pl.concat(told, how="diagonal")
+        """Write frames of any columns to one file, because many small files are slow."""
+        # Each frame becomes a struct column, null in the rows of other frames; a frame without columns is left out.
+        columns = [
+            frame.select(pl.struct(pl.all()).alias(key)) for key, frame in frames.items() if frame.width
+        ]
+        packed = pl.concat(columns, how="diagonal")
         if self._local is None:
             packed.write_ipc(f"{self.root}/{name}", compression="zstd", storage_options=self._options)
             return
         file = self._local / name
         file.parent.mkdir(parents=True, exist_ok=True)
-        unseen = file.with_name(f".{file.name}-{uuid.uuid4()}")
-        packed.write_ipc(unseen, compression="zstd")
-        os.replace(unseen, file)
+        temporary = file.with_name(f".{file.name}-{uuid.uuid4()}")
+        packed.write_ipc(temporary, compression="zstd")
+        os.replace(temporary, file)
 
     def read(self, name: str, key: str) -> pl.DataFrame:
-        """A frame of a file, its rows in order; one without rows and columns if it was kept without columns."""
-        place = f"{self.root}/{name}" if self._local is None else self._local / name
-        held = pl.scan_ipc(place, glob=False, storage_options=self._options)
-        if key not in held.collect_schema():
+        """One frame of a file, rows in order; an empty frame if it was written without columns."""
+        path = f"{self.root}/{name}" if self._local is None else self._local / name
+        packed = pl.scan_ipc(path, glob=False, storage_options=self._options)
+        if key not in packed.collect_schema():
             return pl.DataFrame()
-        return held.select(pl.col(key)).collect().to_series().drop_nulls().struct.unnest()
+        return packed.select(pl.col(key)).collect().to_series().drop_nulls().struct.unnest()
 
     def remove(self, name: str = "") -> None:
-        """Remove all files under a name, if there are any; under the root by default."""
+        """Remove all files under a name, by default under the root; no error if there are none."""
         if self._local is not None:
             shutil.rmtree(self._local / name, ignore_errors=True)
         else:
@@ -51,7 +53,7 @@ class Scratch:
 
     @property
     def _local(self) -> Path | None:
-        """The folder, where it is one of this machine's."""
+        """The root as a local path; None for an object store."""
         if self.root.startswith("file://"):
             return Path(url2pathname(urlparse(self.root).path))
         return None if "://" in self.root else Path(self.root)

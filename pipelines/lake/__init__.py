@@ -1,8 +1,9 @@
-"""The table store: Delta Lake tables in a folder or an object store, one slice replaced atomically at a time.
+"""The table store: Delta Lake tables in a folder or an object store, written one slice at a time, atomically.
 
 tables.py   write, read and remove slices
-parts.py    the files of a slice, which several workers may write together
-columns.py  what columns the lake takes, and that they stay what they are
+parts.py    the files of a slice, which several workers may write
+columns.py  column types and checks
+handles.py  open tables, cached
 """
 
 from pipelines.lake.columns import SLICE

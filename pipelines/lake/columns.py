@@ -1,6 +1,6 @@
-"""What columns the lake takes: those that Delta gives back as they were, and that the table has."""
+"""Column checks: types must survive Delta, and columns must match the table's."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from zlib import crc32
 
 import polars as pl
@@ -10,10 +10,10 @@ from polars.datatypes import DataTypeClass
 from features.errors import TableError
 
 SLICE = "slice"
-"""The column by which every table is partitioned."""
+"""The partition column of every table."""
 
-# Delta has no unsigned, categorical, array, duration or time columns: they would come back as something else.
-_KEPT_TYPES = (
+# Delta has no unsigned, categorical, array, duration or time types: it would return other types.
+_LOSSLESS_TYPES = (
     pl.Int8,
     pl.Int16,
     pl.Int32,
@@ -29,54 +29,57 @@ _KEPT_TYPES = (
 
 
 def without_slice(table: str, slice: str, frame: pl.DataFrame) -> pl.DataFrame:
-    """`frame` without its column `slice`; TableError where that names another slice than `slice`."""
+    """Drop the `slice` column, if any. Raises TableError for rows of other slices."""
     if SLICE not in frame.columns:
         return frame
     others = frame.filter(pl.col(SLICE).ne_missing(slice))[SLICE].unique().to_list()
     if others:
-        raise TableError(f"slice {slice!r} of table {table!r} was given rows of other slices: {others[:3]}")
+        raise TableError(
+            f"slice {slice!r} of table {table!r} got rows of other slices: {others[:3]}; write each slice separately"
+        )
     return frame.drop(SLICE)
 
 
 def refuse_lossy_types(table: str, frame: pl.DataFrame) -> None:
-    """TableError for the first column with a type that Delta cannot give back."""
+    """Raise TableError for the first column whose type Delta would change."""
     for name, dtype in frame.schema.items():
         for leaf in _leaves(dtype):
-            if leaf not in _KEPT_TYPES:
+            if leaf not in _LOSSLESS_TYPES:
                 raise TableError(
-                    f"column {name!r} of table {table!r} is {dtype}, and Delta cannot give {leaf} back: "
+                    f"column {name!r} of table {table!r} is {dtype}, but Delta cannot store {leaf}: "
                     "cast it to signed integers, floats, Boolean, String, Binary, Date, Datetime(us, UTC), "
                     "or List and Struct of these"
                 )
 
 
-def in_order(table: str, location: str, kept: Schema, given: Schema) -> list[str]:
-    """Names of a table's columns but `slice`, in its order; TableError where the given ones differ."""
-    stored = {column.name: column.type for column in kept.fields}
-    written = {column.name: column.type for column in given.fields}
-    if stored != written:
-        differing = sorted(
-            name for name in stored.keys() | written.keys() if stored.get(name) != written.get(name)
-        )
+def column_order(table: str, location: str, stored: Schema, written: Schema) -> list[str]:
+    """The table's column names in order, without `slice`. Raises TableError if names or types of `written` differ."""
+    old = {column.name: column.type for column in stored.fields}
+    new = {column.name: column.type for column in written.fields}
+    if old != new:
+        differing = sorted(name for name in old.keys() | new.keys() if old.get(name) != new.get(name))
         raise TableError(
-            f"table {table!r} has other columns than the slice being written: "
-            + "; ".join(f"{c}: {_type(stored, c)} there, {_type(written, c)} here" for c in differing[:5])
+            f"the slice being written has other columns than table {table!r}: "
+            + "; ".join(
+                f"{c}: {old.get(c, 'none')} in the table, {new.get(c, 'none')} in the slice"
+                for c in differing[:5]
+            )
             + f". If the project changed on purpose, remove {location} and run all slices "
             "again; to keep both, set MOMENTRANK_HOME to another folder"
         )
-    return [name for name in stored if name != SLICE]
+    return [name for name in old if name != SLICE]
 
 
 def fingerprint(schema: Schema) -> int:
-    """Tells one table's columns, their order and types from another's."""
+    """Checksum of a schema: column names, order and types."""
     return crc32(schema.to_json().encode())
 
 
-def require_columns(table: str, columns: Sequence[str], known: Sequence[str]) -> None:
-    """TableError that names what a table lacks of `columns`."""
-    missing = [name for name in columns if name not in known]
+def require_columns(table: str, columns: Sequence[str], existing: Sequence[str]) -> None:
+    """Raise TableError for columns that the table does not have."""
+    missing = [name for name in columns if name not in existing]
     if missing:
-        raise TableError(f"table {table!r} has no column {', '.join(missing)}; it has {', '.join(known)}")
+        raise TableError(f"table {table!r} has no column {', '.join(missing)}; it has {', '.join(existing)}")
 
 
 def _leaves(dtype: DataTypeClass | pl.DataType) -> list[DataTypeClass | pl.DataType]:
@@ -85,7 +88,3 @@ def _leaves(dtype: DataTypeClass | pl.DataType) -> list[DataTypeClass | pl.DataT
     if isinstance(dtype, pl.Struct):
         return [leaf for part in dtype.fields for leaf in _leaves(part.dtype)]
     return [dtype]
-
-
-def _type(columns: Mapping[str, object], name: str) -> str:
-    return str(columns.get(name, "none"))

@@ -1,4 +1,4 @@
-"""Open tables, kept for the next use: what was committed since is read, not the whole log again."""
+"""A cache of open tables: reopening reads only the commits since, not the whole log."""
 
 import threading
 from collections.abc import Mapping
@@ -12,31 +12,31 @@ _Key = tuple[str, tuple[tuple[str, str], ...]]
 
 
 class Handles(threading.local):
-    """Tables by where they lie. Each thread has its own, for a handle moves on under whoever else reads it."""
+    """Open tables by location and options. Cached per thread: updating a handle changes it for all its readers."""
 
     def __init__(self) -> None:
-        self._kept: dict[_Key, tuple[DeltaTable, int | None]] = {}
+        self._cache: dict[_Key, tuple[DeltaTable, int | None]] = {}
 
     def open(self, location: str, options: Mapping[str, str]) -> DeltaTable:
-        """The table as it is now; TableNotFoundError where there is none (any more)."""
+        """Open the current version of a table. Raises TableNotFoundError if there is none (any more)."""
         key = (location, tuple(sorted(options.items())))
-        made = _made(location, options)
-        table, known = self._kept.pop(key, (None, None))
-        if table is None or made != known or not _is_current(table):
+        created = _created(location, options)
+        table, cached = self._cache.pop(key, (None, None))
+        if table is None or created != cached or not _is_current(table):
             table = DeltaTable(location, storage_options=dict(options))
-        self._kept[key] = (table, made)
+        self._cache[key] = (table, created)
         return table
 
 
-def _made(location: str, options: Mapping[str, str]) -> int | None:
-    """When the table was made, in ns: one that was removed and made anew is another; None once its log is cut."""
-    found = DeltaStorageHandler(location, dict(options)).get_file_info([_FIRST_COMMIT])[0]
-    made: int | None = found.mtime_ns
-    return made
+def _created(location: str, options: Mapping[str, str]) -> int | None:
+    """Creation time in ns, which tells a table from a recreated one; None once the first commit is cleaned up."""
+    info = DeltaStorageHandler(location, dict(options)).get_file_info([_FIRST_COMMIT])[0]
+    created: int | None = info.mtime_ns
+    return created
 
 
 def _is_current(table: DeltaTable) -> bool:
-    """Whether the handle could be brought up to date: not where the commits that follow it were cleaned up."""
+    """Update the handle; False if the commits after its version were cleaned up."""
     try:
         table.update_incremental()
     except DeltaError:

@@ -1,4 +1,4 @@
-"""The files of a slice: one, or one a bucket where several workers write a slice together."""
+"""The files of a slice: one, or one per bucket if several workers write it."""
 
 import json
 import re
@@ -20,9 +20,9 @@ _SLICE_NAME = re.compile(r"[A-Za-z0-9_.:-]+")
 
 @dataclass(frozen=True)
 class Part:
-    """A file of a slice that is written but seen by nobody before `Lake.publish`: `bucket` of `buckets`.
+    """A file with one bucket of a slice, invisible to readers until `Lake.publish`.
 
-    `size` is in bytes. `columns` is the `fingerprint` of the table's columns when it was written.
+    `size` is in bytes; `columns` is the `fingerprint` of the table's schema at the time of writing.
     """
 
     table: str
@@ -35,45 +35,54 @@ class Part:
     columns: int
 
     def action(self) -> AddAction:
-        """What Delta's log says when the part is published."""
+        """The Delta log entry that publishes the part."""
         stats = json.dumps({"numRecords": self.rows})
         written = time.time_ns() // 1_000_000
         return AddAction(self.file, self.size, {SLICE: self.slice}, written, True, stats)
 
 
 def part_file(slice: str, bucket: int, buckets: int) -> str:
-    """A new name, under the table's folder, for one bucket of a slice; TableError for what cannot name one."""
+    """A new file path, relative to the table, for a bucket of a slice. TableError for an invalid name or bucket."""
     if not _SLICE_NAME.fullmatch(slice):
         raise TableError(f"slice name {slice!r}: use letters, digits, _ . : and -")
     if not 0 <= bucket < buckets:
-        raise TableError(f"bucket {bucket} of {buckets}: buckets are counted from 0")
+        raise TableError(f"bucket {bucket} of {buckets}: number the buckets from 0 to {buckets - 1}")
     return f"{SLICE}={slice}/{bucket:05d}-of-{buckets:05d}-{uuid.uuid4()}.parquet"
 
 
-def require_whole(table: str, slice: str, parts: Sequence[Part], columns: int) -> None:
-    """TableError unless the parts are one slice, each of its buckets once, written with the table's columns."""
-    strange = [part.file for part in parts if (part.table, part.slice) != (table, slice)]
-    if strange:
-        raise TableError(f"slice {slice!r} of table {table!r} was given another slice's parts: {strange[:3]}")
+def require_complete(table: str, slice: str, parts: Sequence[Part], columns: int) -> None:
+    """Raise TableError unless the parts are every bucket of the slice once, written with the table's columns."""
+    foreign = [part.file for part in parts if (part.table, part.slice) != (table, slice)]
+    if foreign:
+        raise TableError(f"slice {slice!r} of table {table!r} got parts of another slice: {foreign[:3]}")
     counts = sorted({part.buckets for part in parts})
     if len(counts) != 1:
-        found = f"parts of {' and '.join(map(str, counts))} buckets" if parts else "no parts"
+        received = f"parts of {' and '.join(map(str, counts))} buckets" if parts else "no parts"
         raise TableError(
-            f"slice {slice!r} of table {table!r} was given {found}, and all its parts must be of one number: "
+            f"slice {slice!r} of table {table!r} got {received}, but needs parts of one number of buckets: "
             "draft the slice again, with one setting of scale.buckets"
         )
-    _require_each_once(table, slice, parts, counts[0])
+    counted = Counter(part.bucket for part in parts)
+    missing = [bucket for bucket in range(counts[0]) if bucket not in counted]
+    duplicates = [bucket for bucket, times in counted.items() if times > 1]
+    if missing or duplicates:
+        lists = {"missing": missing[:5], "duplicate": duplicates[:5]}
+        problems = ", ".join(f"{name} {numbers}" for name, numbers in lists.items() if numbers)
+        raise TableError(
+            f"slice {slice!r} of table {table!r} got {len(parts)} parts of {counts[0]} buckets: "
+            f"{problems}; publish each bucket once"
+        )
     if any(part.columns != columns for part in parts):
         raise TableError(
-            f"parts of slice {slice!r} were drafted with other columns than table {table!r} has: it was made "
-            "anew in between; draft the slice again"
+            f"parts of slice {slice!r} were drafted with other columns than table {table!r} has: the table was "
+            "recreated in between; draft the slice again"
         )
 
 
 def listed(delta: DeltaTable) -> pl.DataFrame:
-    """A table's files as it is read, by slice and bucket: `path`, `rows`, `slice`, `bucket`, `buckets`.
+    """A table's files in reading order, by slice and bucket: `path`, `rows`, `slice`, `bucket`, `buckets`.
 
-    A file whose name says nothing, as other Delta writers make, is bucket 0 of 1.
+    Files of other Delta writers, whose names have no bucket, are bucket 0 of 1.
     """
     files = pl.DataFrame(delta.get_add_actions(flatten=True))
     named = pl.col("path").str.extract_groups(r"/(?<bucket>\d+)-of-(?<buckets>\d+)-[^/]+$").struct
@@ -87,7 +96,7 @@ def listed(delta: DeltaTable) -> pl.DataFrame:
 
 
 def files_of(table: str, delta: DeltaTable, slices: Sequence[str] | None) -> pl.DataFrame:
-    """`listed` files of the slices, all by default; TableError where one is not there."""
+    """`listed` files of the slices, all by default. Raises TableError for a missing slice."""
     files = listed(delta)
     if slices is None:
         return files
@@ -95,26 +104,12 @@ def files_of(table: str, delta: DeltaTable, slices: Sequence[str] | None) -> pl.
     return files.filter(pl.col(SLICE).is_in(sorted(set(slices))))
 
 
-def require_slices(table: str, slices: Sequence[str], known: Iterable[str]) -> None:
-    """TableError for slices that are not among the known ones."""
-    missing = sorted(set(slices) - set(known))
+def require_slices(table: str, slices: Sequence[str], existing: Iterable[str]) -> None:
+    """Raise TableError for slices that the table does not have."""
+    missing = sorted(set(slices) - set(existing))
     if missing:
         names = ", ".join(missing[:3]) + (f" and {len(missing) - 3} more" if len(missing) > 3 else "")
         raise TableError(
             f"table {table!r} has no slice {names}: materialise it with "
             f"`momentrank run PROJECT --from {missing[0]} --until {missing[-1]}`"
-        )
-
-
-def _require_each_once(table: str, slice: str, parts: Sequence[Part], buckets: int) -> None:
-    given = Counter(part.bucket for part in parts)
-    missing = [bucket for bucket in range(buckets) if bucket not in given]
-    doubled = [bucket for bucket, times in given.items() if times > 1]
-    if missing or doubled:
-        found = ", ".join(
-            f"{what} {which[:5]}" for what, which in (("without", missing), ("twice", doubled)) if which
-        )
-        raise TableError(
-            f"slice {slice!r} of table {table!r} was given {len(parts)} parts of {buckets} buckets: {found}; "
-            "publish each bucket once"
         )

@@ -1,7 +1,7 @@
-"""What is looked at while nobody looks: is a table right, is a slice unusual, and who is told.
+"""Checks, monitors and alerts.
 
-checks.py    what must hold of each asset, as asset checks
-monitors.py  a slice beside those before it: volume, click rate, drift, calibration, freshness
-unusual.py   when a figure is unusual
-alerts.py    failed runs, failed checks and missing slices, posted to a webhook
+checks.py     rules that each table must satisfy, as asset checks
+monitors.py   each slice against the slices before it: volume, click rate, drift, calibration, freshness
+anomalies.py  when a figure is an anomaly
+alerts.py     failed runs, failed checks and missing slices, posted to a webhook
 """

@@ -1,63 +1,66 @@
-"""When is a figure unusual? Against the slices before it, by median and spread, which one odd slice does not move."""
+"""Anomalies: figures far from those of the slices before, by median and MAD, which one outlier barely moves."""
 
 from collections.abc import Mapping, Sequence
 
 import polars as pl
 
-_TO_DEVIATIONS = 1.4826
-"""Median absolute deviations of a normal distribution in one standard deviation."""
-_LEAST_SPREAD = 0.05
-"""Share of the median below which a spread is taken for chance: slices that were nearly equal prove nothing."""
+_MAD_TO_SD = 1.4826
+"""Standard deviation of a normal distribution, in median absolute deviations."""
+_MIN_RELATIVE_SPREAD = 0.05
+"""Lower bound of the spread, as a share of the median: nearly equal slices may be so by chance."""
 
 
-def robust_z(before: Sequence[float], now: float, noise: float = 0.0) -> float:
-    """Deviations of `now` from the median of `before`; their size is at least `noise`, and a little of the median."""
-    values = pl.Series(before, dtype=pl.Float64)
-    middle = float(values.median() or 0.0)  # type: ignore[arg-type]
-    spread = _TO_DEVIATIONS * float((values - middle).abs().median() or 0.0)  # type: ignore[arg-type]
-    least = max(spread, noise, _LEAST_SPREAD * abs(middle))
-    if not least:
-        return 0.0 if now == middle else float("inf")
-    return (now - middle) / least
+def robust_z(history: Sequence[float], value: float, noise: float = 0.0) -> float:
+    """Robust z-score of `value`: (value − median) / spread of `history`.
+
+    The spread is at least `noise` and at least 5 % of the median. If it is 0, the score is 0 or infinite.
+    """
+    values = pl.Series(history, dtype=pl.Float64)
+    median = float(values.median() or 0.0)  # type: ignore[arg-type]
+    deviation = _MAD_TO_SD * float((values - median).abs().median() or 0.0)  # type: ignore[arg-type]
+    spread = max(deviation, noise, _MIN_RELATIVE_SPREAD * abs(median))
+    if not spread:
+        return 0.0 if value == median else float("inf")
+    return (value - median) / spread
 
 
-def unusual(
+def anomalies(
     values: Mapping[str, float],
     evaluated: Sequence[str],
     limit: float,
     trailing: int,
-    fewest: int,
+    min_history: int,
     noise: Mapping[str, float] | None = None,
 ) -> dict[str, float]:
-    """Slice → z of the `evaluated` ones that lie more than `limit` from the `trailing` slices before them.
+    """Slice → robust z-score of the `evaluated` slices whose |z| against the `trailing` slices before exceeds `limit`.
 
-    A slice with fewer than `fewest` slices before it is not evaluated.
+    Slices with fewer than `min_history` slices before them are skipped.
     """
-    found = {}
+    scores = {}
     for key in evaluated:
-        earlier = [value for other, value in sorted(values.items()) if other < key][-trailing:]
-        if key in values and len(earlier) >= fewest:
-            z = robust_z(earlier, values[key], (noise or {}).get(key, 0.0))
+        history = [value for other, value in sorted(values.items()) if other < key][-trailing:]
+        if key in values and len(history) >= min_history:
+            z = robust_z(history, values[key], (noise or {}).get(key, 0.0))
             if abs(z) > limit:
-                found[key] = z
-    return found
+                scores[key] = z
+    return scores
 
 
-def click_noise(rate: float, shown: int) -> float:
-    """Standard deviation of a click rate by chance alone."""
-    return float((max(rate * (1 - rate), 0.0) / max(shown, 1)) ** 0.5)
+def click_noise(rate: float, exposures: int) -> float:
+    """Binomial standard deviation of a click rate."""
+    return float((max(rate * (1 - rate), 0.0) / max(exposures, 1)) ** 0.5)
 
 
-def cosine_distance(one: pl.Series, other: pl.Series) -> float:
-    """1 − cosine of two vectors of one length."""
-    sizes = float((one**2).sum()) ** 0.5 * float((other**2).sum()) ** 0.5
-    return 1.0 - float((one * other).sum()) / sizes if sizes else 0.0
+def cosine_distance(left: pl.Series, right: pl.Series) -> float:
+    """1 − cosine of two vectors of equal length; 0 if either is zero."""
+    norms = float((left**2).sum()) ** 0.5 * float((right**2).sum()) ** 0.5
+    return 1.0 - float((left * right).sum()) / norms if norms else 0.0
 
 
 def attribute_rates(candidates: pl.DataFrame, items: pl.DataFrame) -> pl.DataFrame:
-    """`attribute, value, shown, clicked, rate` of the candidates by the values of their items, sorted.
+    """Click rate by attribute value of the candidates' items: `attribute, value, shown, clicked, rate`, sorted.
 
-    `candidates`: `item_id, clicked`; `items`: one row an item, `item_id, attributes`.
+    `candidates`: `item_id, clicked`; `items`: one row per item, `item_id, attributes`.
     """
     values = items.select("item_id", "attributes").explode("attributes").drop_nulls().unnest("attributes")
     values = values.rename({"name": "attribute"}).unique()
@@ -73,33 +76,33 @@ def attribute_rates(candidates: pl.DataFrame, items: pl.DataFrame) -> pl.DataFra
 
 
 def topic_shifts(
-    rates: pl.DataFrame, before: pl.DataFrame, limit: float, fewest: int, shown: int
+    rates: pl.DataFrame, history: pl.DataFrame, limit: float, min_history: int, min_exposures: int
 ) -> pl.DataFrame:
-    """`rates` with `expected, low, high` of the slices in `before`, and whether the rate `shifted` out of them.
+    """`rates` with the band expected from `history` (`expected, low, high`) and whether the rate left it (`shifted`).
 
-    The band is the median ± `limit` spreads: of the rates before, or of chance at so many exposures, if that is
-    more. It is null, and nothing shifted, for a value shown less than `shown` times or in fewer than `fewest` of
-    the slices in `before` (as `rates`, with `slice`).
+    The band is the median ± `limit` times the larger of two spreads: of past rates, and binomial noise at these
+    exposures. It is null, and `shifted` false, for a value with fewer than `min_exposures` exposures, or with that
+    many in fewer than `min_history` slices of `history` (columns as `rates`, and `slice`).
     """
     keys = ["attribute", "value"]
-    middle = (
-        before.filter(pl.col("shown") >= shown)
+    rate, expected, exposed = pl.col("rate"), pl.col("expected"), pl.col("shown") >= min_exposures
+    bands = (
+        history.filter(exposed)
         .group_by(keys)
-        .agg(expected=pl.col("rate").median(), spread=_mad(pl.col("rate")), slices=pl.len())
-        .filter(pl.col("slices") >= fewest)
+        .agg(
+            expected=rate.median(),
+            spread=_MAD_TO_SD * (rate - rate.median()).abs().median(),
+            slices=pl.len(),
+        )
+        .filter(pl.col("slices") >= min_history)
         .drop("slices")
     )
-    expected = pl.col("expected")
-    chance = (expected * (1 - expected) / pl.col("shown")).sqrt()
-    reach = limit * pl.max_horizontal("spread", chance)
+    noise = (expected * (1 - expected) / pl.col("shown")).sqrt()
+    margin = limit * pl.max_horizontal("spread", noise)
     return (
-        rates.join(middle, on=keys, how="left", maintain_order="left")
-        .with_columns(expected=pl.when(pl.col("shown") >= shown).then(expected))
-        .with_columns(low=(expected - reach).clip(0, 1), high=(expected + reach).clip(0, 1))
-        .with_columns(shifted=(~pl.col("rate").is_between("low", "high")).fill_null(False))
+        rates.join(bands, on=keys, how="left", maintain_order="left")
+        .with_columns(expected=pl.when(exposed).then(expected))
+        .with_columns(low=(expected - margin).clip(0, 1), high=(expected + margin).clip(0, 1))
+        .with_columns(shifted=(~rate.is_between("low", "high")).fill_null(False))
         .drop("spread")
     )
-
-
-def _mad(values: pl.Expr) -> pl.Expr:
-    return _TO_DEVIATIONS * (values - values.median()).abs().median()

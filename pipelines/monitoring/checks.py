@@ -1,4 +1,4 @@
-"""What must hold of each table, as asset checks. A blocking one stops what comes after."""
+"""Rules that each table must satisfy, as Dagster asset checks. A failed blocking check stops what depends on it."""
 
 import difflib
 from collections.abc import Callable, Iterator, Sequence
@@ -18,30 +18,30 @@ from pipelines.dagster_names import asset_key, resource
 from pipelines.deployment import Deployment
 from pipelines.lake import STATE
 from pipelines.monitoring.monitors import MONITORS, Finding, Monitor, View
-from pipelines.triggers.partitions import spanned
+from pipelines.triggers.partitions import partition_range
 
 
 @dataclass(frozen=True)
 class Rule:
-    """A sentence about a table that holds or does not."""
+    """A condition on a table."""
 
     asset: str
     name: str
-    sentence: str
+    description: str
     failing: Callable[[pl.DataFrame], int]
-    """Counts what breaks the rule; 0 holds."""
+    """Counts the violations."""
     columns: tuple[str, ...] | None = None
-    """What is read of the table; None for all."""
+    """Columns to read; None for all."""
     table: str | None = None
-    """The lake's table, where it has another name than the asset."""
+    """Table in the lake, if not named as the asset."""
 
 
-def _repeats(*keys: str) -> Callable[[pl.DataFrame], int]:
+def _duplicates(*keys: str) -> Callable[[pl.DataFrame], int]:
     return lambda table: int(table.select("slice", *keys).is_duplicated().sum())
 
 
-def _rows(broken: pl.Expr) -> Callable[[pl.DataFrame], int]:
-    return lambda table: table.filter(broken).height
+def _rows(invalid: pl.Expr) -> Callable[[pl.DataFrame], int]:
+    return lambda table: table.filter(invalid).height
 
 
 def _infinite(table: pl.DataFrame) -> int:
@@ -52,135 +52,149 @@ def _negative(table: pl.DataFrame) -> int:
     return table.filter(pl.any_horizontal(cs.float() < 0)).height
 
 
-def _none(table: pl.DataFrame) -> int:
-    return int(table.is_empty())
-
-
-def _one_outcome(table: pl.DataFrame) -> int:
-    return int(table["clicked"].n_unique() < 2)
-
-
-def _partial(table: pl.DataFrame) -> int:
-    """Scorers and attributes whose shares neither add up to one nor are all unknown."""
+def _not_one(table: pl.DataFrame) -> int:
+    """Scorers and attributes whose shares neither sum to one nor are all null."""
     sums = table.group_by("slice", "scorer", "attribute").agg(_SHARES.sum())
     return sums.filter(pl.any_horizontal((_SHARES != 0) & ((_SHARES - 1).abs() > 1e-6))).height
 
 
-def _not_better(than: str) -> Callable[[pl.DataFrame], int]:
+def _not_better_than(baseline: str) -> Callable[[pl.DataFrame], int]:
     def failing(table: pl.DataFrame) -> int:
         headline = "ndcg@10" if "ndcg@10" in table["metric"] else POOLED_AUC
-        means = table.filter(segment="all", metric=headline).group_by("scorer").agg(pl.col("mean").mean())
-        found = dict(means.iter_rows())
-        return int(bool(found) and (found["full"] or 0.0) <= (found[than] or 0.0))
+        rows = table.filter(segment="all", metric=headline).group_by("scorer").agg(pl.col("mean").mean())
+        means = dict(rows.iter_rows())
+        return int(bool(means) and (means["full"] or 0.0) <= (means[baseline] or 0.0))
 
     return failing
 
 
-_LISTED = ("impression_id", "item_id")
-_SHARES = cs.starts_with("of_")
+_CANDIDATE = ("impression_id", "item_id")
+_SHARES = cs.starts_with("share_of_")
 _OFF_UNIT = (pl.col("vector").list.eval(pl.element() ** 2).list.sum() - 1).abs() > 1e-3
 
 BLOCKING: Sequence[Rule] = (
     Rule(
-        "impressions", "once", "an impression is stored once", _repeats("impression_id"), ("impression_id",)
+        "impressions",
+        "unique",
+        "impression ids are unique",
+        _duplicates("impression_id"),
+        ("impression_id",),
     ),
     Rule(
         "interactions",
-        "known_after",
-        "nothing is known before it happened",
+        "known_at",
+        "no interaction is known before it happened",
         _rows(pl.col("known_at") < pl.col("happened_at")),
     ),
-    Rule("candidates", "once", "an item stands once in a list", _repeats(*_LISTED), _LISTED),
+    Rule("candidates", "unique", "an impression shows each item once", _duplicates(*_CANDIDATE), _CANDIDATE),
     Rule("item_vectors", "unit_length", "vectors have unit length", _rows(_OFF_UNIT)),
     Rule("features", "finite", "no feature is infinite", _infinite),
     Rule(
         "interest_scores",
-        "never_saw_its_slice",
-        "the scoring version was fitted on earlier slices only",
+        "fitted_earlier",
+        "the scoring model was fitted on earlier slices only",
         _rows(pl.col("interest_slice") >= pl.col("slice")),
     ),
-    Rule("ranking_dataset", "once", "every candidate has one row", _repeats(*_LISTED), _LISTED),
+    Rule("ranking_dataset", "unique", "every candidate has one row", _duplicates(*_CANDIDATE), _CANDIDATE),
     Rule(
         "evaluation",
-        "never_saw_its_slice",
-        "the ranker evaluated was fitted on earlier slices only",
+        "fitted_earlier",
+        "the evaluated ranker was fitted on earlier slices only",
         _rows(pl.col("ranker_slice") >= pl.col("slice")),
         ("ranker_slice",),
         table="evaluation_scores",
     ),
-    Rule("moment_state", "counted", "no counter is below zero", _negative, table=f"{STATE}/item"),
+    Rule("moment_state", "non_negative", "no counter is below zero", _negative, table=f"{STATE}/item"),
     Rule(
         "promotion",
         "not_worse",
-        "who was promoted was not below whom they replaced",
+        "no promoted challenger scored below the champion",
         _rows(pl.col("promoted") & (pl.col("difference") < 0)),
     ),
     Rule(
         "promotion",
         "guarded",
-        "who was promoted lost no guarded segment, and its probabilities can be believed",
+        "no promoted challenger lost on a guarded segment or is badly calibrated",
         _rows(pl.col("promoted") & ((pl.col("guard_slack") < 0) | (pl.col("calibration_slack") < 0))),
     ),
     Rule(
         "promotion",
-        "earlier",
+        "fitted_earlier",
         "the challenger was fitted on earlier slices only",
         _rows(pl.col("challenger_slice") >= pl.col("slice")),
     ),
-    Rule("exposure", "whole", "the shares of an attribute add up to one", _partial),
-    Rule("ranked_lists", "once", "no list holds an item twice", _repeats("user_id", "item_id")),
+    Rule("exposure", "shares_sum", "the shares of an attribute sum to one", _not_one),
+    Rule("ranked_lists", "unique", "no list has an item twice", _duplicates("user_id", "item_id")),
 )
-"""A slice that breaks one of these is wrong: what comes after it is not run."""
+"""A slice that fails one of these is wrong: what depends on it does not run."""
 
 WARNING: Sequence[Rule] = (
-    Rule("impressions", "some", "lists were shown in the slice", _none, ("impression_id",)),
-    Rule("candidates", "clicked", "something was taken, and not everything", _one_outcome, ("clicked",)),
-    Rule("evaluation", "beats_random", "the ranker orders better than chance", _not_better("random")),
-    Rule("evaluation", "beats_popularity", "it orders better than popularity", _not_better("popularity")),
+    Rule(
+        "impressions",
+        "not_empty",
+        "the slice has impressions",
+        lambda table: int(table.is_empty()),
+        ("impression_id",),
+    ),
+    Rule(
+        "candidates",
+        "both_outcomes",
+        "some candidates were clicked, and not all",
+        lambda table: int(table["clicked"].n_unique() < 2),
+        ("clicked",),
+    ),
+    Rule("evaluation", "beats_random", "the ranker beats random order", _not_better_than("random")),
+    Rule(
+        "evaluation",
+        "beats_popularity",
+        "the ranker beats order by popularity",
+        _not_better_than("popularity"),
+    ),
 )
-"""Worth a person's look; the run goes on."""
+"""A failure is worth a look; the run goes on."""
 
 
 def declared(project: Project) -> list[tuple[Rule | Monitor, str]]:
-    """Every check with what it does, `warn` or `block`, as `[checks.level]` has it; those that are off left out.
+    """Every check with its level, `warn` or `block`, as set in `[checks.level]`; checks that are `off` are left out.
 
-    Raises ProjectError for a level of a check that there is not.
+    Raises ProjectError if `[checks.level]` names an unknown check.
     """
-    every: list[tuple[Rule | Monitor, str]] = [
+    defaults: list[tuple[Rule | Monitor, str]] = [
         *((rule, "block") for rule in BLOCKING),
         *((rule, "warn") for rule in WARNING),
         *((monitor, monitor.level) for monitor in MONITORS),
     ]
-    names = [f"{check.asset}.{check.name}" for check, _ in every]
+    names = [f"{check.asset}.{check.name}" for check, _ in defaults]
     for name in project.checks.level:
         if name not in names:
             near = difflib.get_close_matches(name, names, n=1, cutoff=0)
             raise ProjectError(f"checks.level: no check is called {name!r}; the nearest is {near[0]!r}")
     levels = (
-        (check, project.checks.level.get(f"{check.asset}.{check.name}", level)) for check, level in every
+        (check, project.checks.level.get(name, level))
+        for name, (check, level) in zip(names, defaults, strict=True)
     )
     return [(check, level) for check, level in levels if level != "off"]
 
 
 def build(project: Project) -> list[dg.AssetChecksDefinition]:
     """The project's asset checks."""
-    return [_check(project, check, level == "block") for check, level in declared(project)]
+    return [_asset_check(project, check, level == "block") for check, level in declared(project)]
 
 
-def _slices(context: dg.AssetCheckExecutionContext, deployment: Deployment, table: str) -> list[str]:
-    """The run's slices that the table has."""
-    run, kept = spanned(context.run.tags), deployment.lake.slices(table)
-    return [key for key in kept if run[0] <= key <= run[1]] if run else kept[-1:]
+def _slices_of_run(context: dg.AssetCheckExecutionContext, deployment: Deployment, table: str) -> list[str]:
+    """The run's slices that the table has; its newest slice if the run names none."""
+    run, stored = partition_range(context.run.tags), deployment.lake.slices(table)
+    return [key for key in stored if run[0] <= key <= run[1]] if run else stored[-1:]
 
 
-def _check(project: Project, check: Rule | Monitor, blocking: bool) -> dg.AssetChecksDefinition:
+def _asset_check(project: Project, check: Rule | Monitor, blocking: bool) -> dg.AssetChecksDefinition:
     table = (check.table if isinstance(check, Rule) else None) or check.asset
     asset, key = asset_key(project, check.asset), resource(project)
 
-    @dg.asset_check(  # type: ignore[arg-type]  # what Dagster itself yields, in place of a result
+    @dg.asset_check(  # type: ignore[arg-type]  # yields Dagster's own events instead of a result
         asset=asset,
         name=check.name,
-        description=check.sentence,
+        description=check.description,
         blocking=blocking,
         required_resource_keys={key},
     )
@@ -188,17 +202,17 @@ def _check(project: Project, check: Rule | Monitor, blocking: bool) -> dg.AssetC
         context: dg.AssetCheckExecutionContext,
     ) -> Iterator[dg.Output[None] | dg.AssetCheckEvaluation]:
         deployment: Deployment = getattr(context.resources, key)
-        slices = _slices(context, deployment, table)
-        found = _found(check, deployment, slices) if slices else Finding(True, "no slice was written")
+        slices = _slices_of_run(context, deployment, table)
+        finding = _evaluate(check, deployment, slices) if slices else Finding(True, "no slice was written")
         yield dg.Output(None)
-        # Not an AssetCheckResult: of a range of slices Dagster would list every partition there is to make this of it.
+        # Not an AssetCheckResult: for a range of slices, Dagster would list every partition to build the evaluation.
         yield dg.AssetCheckEvaluation(
             asset_key=asset,
             check_name=check.name,
-            passed=found.holds,
+            passed=finding.passed,
             severity=dg.AssetCheckSeverity.ERROR if blocking else dg.AssetCheckSeverity.WARN,
-            metadata={**found.figures, "slices": len(slices)},
-            description=f"{check.sentence}: {found.said}",
+            metadata={**finding.figures, "slices": len(slices)},
+            description=f"{check.description}: {finding.summary}",
             blocking=blocking,
             target_materialization_data=_newest(context.instance, asset, slices[-1:]),
         )
@@ -209,23 +223,23 @@ def _check(project: Project, check: Rule | Monitor, blocking: bool) -> dg.AssetC
 def _newest(
     instance: dg.DagsterInstance, asset: dg.AssetKey, slices: Sequence[str]
 ) -> AssetCheckEvaluationTargetMaterializationData | None:
-    """The newest materialization of an asset's slices, which its page shows a check beside."""
-    wanted = dg.AssetRecordsFilter(asset, asset_partitions=slices or None)
-    for found in instance.fetch_materializations(wanted, limit=1).records:
+    """The newest materialization of the asset's slices: Dagster's page shows the check beside it."""
+    query = dg.AssetRecordsFilter(asset, asset_partitions=slices or None)
+    for record in instance.fetch_materializations(query, limit=1).records:
         return AssetCheckEvaluationTargetMaterializationData(
-            storage_id=found.storage_id, run_id=found.run_id, timestamp=found.timestamp
+            storage_id=record.storage_id, run_id=record.run_id, timestamp=record.timestamp
         )
     return None
 
 
-def _found(check: Rule | Monitor, deployment: Deployment, slices: Sequence[str]) -> Finding:
+def _evaluate(check: Rule | Monitor, deployment: Deployment, slices: Sequence[str]) -> Finding:
     if isinstance(check, Monitor):
         try:
-            return check.look(View(deployment, slices))
+            return check.evaluate(View(deployment, slices))
         except MomentRankError as error:
-            # It warns of what it cannot look at, and stops nothing by that unless it blocks.
-            return Finding(False, f"could not be looked at: {error}")
+            # A monitor that cannot be evaluated fails its check, not the run.
+            return Finding(False, f"could not be evaluated: {error}")
     columns = None if check.columns is None else [*check.columns, "slice"]
     failing = check.failing(deployment.lake.read(check.table or check.asset, slices, columns))
-    said = "holds" if not failing else f"broken {failing} times"
-    return Finding(failing == 0, said, {"failing": float(failing)})
+    summary = f"{failing} violations" if failing else "holds"
+    return Finding(failing == 0, summary, {"failing": float(failing)})

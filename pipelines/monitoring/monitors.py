@@ -1,4 +1,4 @@
-"""What is worth watching from slice to slice: each monitor compares a run's slices with those before them."""
+"""Monitors: each compares a run's slices with the slices before them."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -15,27 +15,27 @@ from features.schemas import Interactions, Items
 from features.state import SliceEvents
 from pipelines.deployment import Deployment
 from pipelines.lake import Lake
-from pipelines.monitoring.anomalies import click_noise, cosine_distance, unusual
+from pipelines.monitoring.anomalies import anomalies, click_noise, cosine_distance
 from pipelines.requests import state_at
 from pipelines.triggers.partitions import LAST_TABLE, complete
 
-_ROWS = 5_000
-"""Most rows of each side in a comparison of distributions: chance then moves the index by about 0.004."""
-_NAMED = 5
+_MAX_ROWS = 5_000
+"""Rows per side in a comparison of distributions: sampling noise then moves the PSI by about 0.004."""
+_MAX_NAMED = 5
 
 
 @dataclass(frozen=True)
 class Finding:
-    """What a monitor saw."""
+    """The outcome of a check."""
 
-    holds: bool
-    said: str
+    passed: bool
+    summary: str
     figures: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class View:
-    """The slices of a run, in order, and what the monitors need to compare them."""
+    """The slices of a run, in order, with the deployment that stores them."""
 
     deployment: Deployment
     slices: Sequence[str]
@@ -50,7 +50,7 @@ class View:
         return [k for k in self.deployment.lake.slices(table) if k < self.slices[-1]][-self.checks.trailing :]
 
     def series(self, table: str, **figures: pl.Expr) -> pl.DataFrame:
-        """Figures of every slice of a table up to the newest: `slice` and one column a figure."""
+        """Aggregates of each slice of a table up to the newest: `slice` and one column per figure."""
         lake = self.deployment.lake
         rows = lake.scan(table, [key for key in lake.slices(table) if key <= self.slices[-1]])
         return rows.group_by("slice").agg(**figures).collect().sort("slice")
@@ -58,131 +58,136 @@ class View:
 
 @dataclass(frozen=True)
 class Monitor:
-    """A sentence about how a table goes on from slice to slice."""
+    """A condition on how a table changes from slice to slice."""
 
     asset: str
     name: str
-    sentence: str
-    look: Callable[[View], Finding]
+    description: str
+    evaluate: Callable[[View], Finding]
     level: str = "warn"
 
 
-_TOO_FEW = Finding(True, "there are too few slices to compare with")
+_TOO_FEW = Finding(True, "too few slices to compare with")
 
 
 def _volume(view: View) -> Finding:
     counts = view.series("impressions", rows=pl.len())
-    return _outliers(view, dict(counts.iter_rows()), "lists", {})
+    return _outliers(view, dict(counts.iter_rows()), "impressions", {})
 
 
 def _click_rate(view: View) -> Finding:
-    clicked = pl.col("clicked")
-    told = view.series("candidates", rate=clicked.mean(), shown=pl.len())
-    noise = {key: click_noise(rate or 0.0, shown) for key, rate, shown in told.iter_rows()}
-    rates = {key: rate for key, rate, _ in told.iter_rows() if rate is not None}
-    return _outliers(view, rates, "clicks a candidate", noise)
+    table = view.series("candidates", rate=pl.col("clicked").mean(), shown=pl.len())
+    noise = {key: click_noise(rate or 0.0, shown) for key, rate, shown in table.iter_rows()}
+    rates = {key: rate for key, rate, _ in table.iter_rows() if rate is not None}
+    return _outliers(view, rates, "clicks per candidate", noise)
 
 
-def _outliers(view: View, values: dict[str, float], what: str, noise: dict[str, float]) -> Finding:
-    checks = view.checks
-    found = unusual(values, view.slices, checks.anomaly, checks.trailing, checks.min_history, noise)
-    now = values.get(view.slices[-1], 0.0)
-    if not found:
-        return Finding(True, f"{now:.4g} {what} in {view.slices[-1]}", {"newest": float(now)})
-    told = ", ".join(f"{key}: {values[key]:.4g} (z {z:+.1f})" for key, z in [*found.items()][:_NAMED])
-    return Finding(False, f"{what} unlike the slices before: {told}", {"newest": float(now)})
+def _outliers(view: View, values: dict[str, float], quantity: str, noise: dict[str, float]) -> Finding:
+    checks, newest = view.checks, view.slices[-1]
+    scores = anomalies(values, view.slices, checks.anomaly, checks.trailing, checks.min_history, noise)
+    figures = {"newest": float(values.get(newest, 0.0))}
+    if not scores:
+        return Finding(True, f"{figures['newest']:.4g} {quantity} in {newest}", figures)
+    named = ", ".join(f"{key}: {values[key]:.4g} (z {z:+.1f})" for key, z in [*scores.items()][:_MAX_NAMED])
+    return Finding(False, f"{quantity} far from the slices before: {named}", figures)
 
 
 def _unknown_items(view: View) -> Finding:
     lake = view.deployment.lake
-    until = [key for key in lake.slices("items") if key <= view.slices[-1]]
-    known = lake.scan("items", until).select("item_id").unique()
+    slices = [key for key in lake.slices("items") if key <= view.slices[-1]]
+    described = lake.scan("items", slices).select("item_id").unique()
     shown = lake.scan("candidates", view.slices).select("item_id")
-    unknown = shown.join(known, on="item_id", how="anti").select(pl.len()).collect().item()
-    return _share(
-        unknown, shown.select(pl.len()).collect().item(), view.checks.unknown_items, "candidates unknown"
-    )
+    unknown = shown.join(described, on="item_id", how="anti").select(pl.len()).collect().item()
+    total = shown.select(pl.len()).collect().item()
+    return _share(unknown, total, view.checks.unknown_items, "candidates are unknown items")
 
 
 def _no_text(view: View) -> Finding:
     items = view.deployment.lake.read("items", view.slices, ["title", "body"])
     empty = items.filter((pl.col("title") == "") & (pl.col("body").fill_null("") == "")).height
-    return _share(empty, items.height, view.checks.no_text, "item versions without text")
+    return _share(empty, items.height, view.checks.no_text, "item versions have no text")
 
 
 def _rejected(view: View) -> Finding:
     lake = view.deployment.lake
-    refused, kept = (
+    rejected, valid = (
         sum(lake.read(name, view.slices, ["slice"]).height for name in names)
         for names in (["rejects"], ["items", "impressions", "interactions"])
     )
-    return _share(refused, refused + kept, view.checks.rejected, "rows refused")
+    return _share(rejected, rejected + valid, view.checks.rejected, "rows were rejected")
 
 
-def _share(part: int, whole: int, most: float, what: str) -> Finding:
-    share = part / whole if whole else 0.0
-    return Finding(
-        share <= most, f"{part:,} of {whole:,} {what}: {share:.2%}, at most {most:.2%}", {"share": share}
-    )
+def _share(part: int, total: int, limit: float, what: str) -> Finding:
+    share = part / total if total else 0.0
+    summary = f"{part:,} of {total:,} {what}: {share:.2%}, limit {limit:.2%}"
+    return Finding(share <= limit, summary, {"share": share})
 
 
 def _feature_drift(view: View) -> Finding:
-    names = view.deployment.lake.scan("features").collect_schema()
+    schema = view.deployment.lake.scan("features").collect_schema()
     forms = tuple(f"_{form}" for form in view.deployment.project.features.relative)
-    # What only grows, and what is compared within its list, says nothing of a change between slices.
+    # Lifetime counters always grow, and relative forms compare within an impression: neither shows drift.
     columns = [
         name
-        for name, dtype in names.items()
+        for name, dtype in schema.items()
         if dtype.is_float() and not name.endswith(forms) and "_all" not in name
     ]
-    return _drifted(view, "features", columns)
+    return _drift(view, "features", columns)
 
 
 def _score_drift(view: View) -> Finding:
-    return _drifted(view, "interest_scores", ["interest_score"])
+    return _drift(view, "interest_scores", ["interest_score"])
 
 
-def _drifted(view: View, table: str, columns: list[str]) -> Finding:
+def _drift(view: View, table: str, columns: list[str]) -> Finding:
     before, checks = view.before(table), view.checks
     if len(before) <= checks.min_history:
         return _TOO_FEW
     lake = view.deployment.lake
-    past, last, now = (
+    past, previous, newest = (
         _sample(lake.read(table, slices, columns)) for slices in (before[:-1], before[-1:], view.slices[-1:])
     )
-    # A day of the week, or the rate of one topic, is never what it was: only more than usual is worth a word.
-    usual = dict(drift(past, last, columns).fill_null(0.0).iter_rows())
-    moved = drift(pl.concat([past, last]), now, columns).sort("psi", descending=True, nulls_last=True)
-    psi = [(name, value) for name, value in moved.iter_rows() if value is not None]
-    beyond = [
+    # Weekdays and topics always move some columns: only a shift larger than the previous slice's counts.
+    baseline = dict(drift(past, previous, columns).fill_null(0.0).iter_rows())
+    ordered = drift(pl.concat([past, previous]), newest, columns).sort(
+        "psi", descending=True, nulls_last=True
+    )
+    psi = [(name, value) for name, value in ordered.iter_rows() if value is not None]
+    drifted = [
         (name, value)
         for name, value in psi
-        if value > max(checks.max_psi, checks.max_psi_ratio * usual[name])
+        if value > max(checks.max_psi, checks.max_psi_ratio * baseline[name])
     ]
-    shown = ", ".join(
-        f"{name} {value:.2f} after {usual[name]:.2f}" for name, value in (beyond or psi)[:_NAMED]
+    largest = ", ".join(
+        f"{name} {value:.2f} (slice before: {baseline[name]:.2f})"
+        for name, value in (drifted or psi)[:_MAX_NAMED]
     )
-    told = f"{len(beyond)} of {len(columns)} columns beyond {checks.max_psi:g} and the slice before; most: {shown}"
-    return Finding(not beyond, told, {"most": psi[0][1] if psi else 0.0, "columns": float(len(beyond))})
+    summary = (
+        f"{len(drifted)} of {len(columns)} columns have a PSI above {checks.max_psi:g} and "
+        f"{checks.max_psi_ratio:g} times that of the slice before; largest: {largest}"
+    )
+    return Finding(
+        not drifted, summary, {"largest": psi[0][1] if psi else 0.0, "columns": float(len(drifted))}
+    )
 
 
 def _sample(table: pl.DataFrame) -> pl.DataFrame:
-    return table.gather_every(max(1, table.height // _ROWS))
+    return table.gather_every(max(1, table.height // _MAX_ROWS))
 
 
 def _text_drift(view: View) -> Finding:
-    before = view.before("item_vectors")
+    before, limit = view.before("item_vectors"), view.checks.text_drift
     if len(before) < view.checks.min_history:
         return _TOO_FEW
     lake = view.deployment.lake
-    now, then = (
+    newest, past = (
         _mean_vector(lake.read("item_vectors", slices, ["vector"])) for slices in (view.slices[-1:], before)
     )
-    if now is None or then is None:
-        return Finding(True, "no item came with a text")
-    distance = cosine_distance(now, then)
-    told = f"mean texts lie {distance:.3f} apart, at most {view.checks.text_drift:g}"
-    return Finding(distance <= view.checks.text_drift, told, {"distance": distance})
+    if newest is None or past is None:
+        return Finding(True, "no item has a text")
+    distance = cosine_distance(newest, past)
+    summary = f"cosine distance of the mean text vectors {distance:.3f}, limit {limit:g}"
+    return Finding(distance <= limit, summary, {"distance": distance})
 
 
 def _mean_vector(table: pl.DataFrame) -> pl.Series | None:
@@ -193,103 +198,117 @@ def _mean_vector(table: pl.DataFrame) -> pl.Series | None:
 
 
 def _calibration(view: View) -> Finding:
-    lake = view.deployment.lake
-    kept = [key for key in view.slices if lake.has("evaluation_scores", key)]
-    if not kept:
+    lake, limit = view.deployment.lake, view.checks.calibration
+    evaluated = [key for key in view.slices if lake.has("evaluation_scores", key)]
+    if not evaluated:
         return Finding(True, "nothing was evaluated yet")
-    scores = lake.read("evaluation_scores", kept[-1:], ["click_probability", "clicked"])
+    scores = lake.read("evaluation_scores", evaluated[-1:], ["click_probability", "clicked"])
     if scores.is_empty():
-        return Finding(True, f"no list was evaluated in {kept[-1]}")
-    told, came = scores.select(pl.col("click_probability").mean(), pl.col("clicked").mean()).row(0)
-    said = f"{told:.4f} foretold, {came:.4f} taken in {kept[-1]}; at most {view.checks.calibration:g} apart"
-    return Finding(abs(told - came) <= view.checks.calibration, said, {"difference": float(told - came)})
-
-
-def _served_alike(view: View) -> Finding:
-    """Past lists of the newest slice, read as a request at their instants would read them."""
-    deployment, slice = view.deployment, view.slices[-1]
-    shown = deployment.lake.read("impressions", [slice]).drop("slice").sort("shown_at", "impression_id")
-    # A request is answered from the state that a slice left behind.
-    if shown.is_empty() or not view.checks.requests or not deployment.project.slices.previous(slice):
-        return Finding(True, "no list to compare")
-    lists = shown.gather_every(max(1, shown.height // view.checks.requests)).tail(view.checks.requests)
-    vectors = deployment.vectors(slice)
-    nothing = Items.create_empty(), Interactions.create_empty()
-    live = [
-        read_features(
-            state_at(deployment, request["shown_at"][0]),
-            SliceEvents(nothing[0], request, nothing[1]),
-            deployment.project,
-            vectors,
-        )
-        for request in lists.iter_slices(1)
-    ]
-    ids = lists["impression_id"].implode()
-    kept = deployment.lake.scan("features", [slice]).filter(pl.col("impression_id").is_in(ids))
-    most, where = furthest(kept.drop("slice").collect(), pl.concat(live), view.checks.max_difference)
-    told = f"{lists.height} lists read again: at most {most:.1e} apart" + (f", in {where}" if where else "")
-    return Finding(not where, told, {"difference": most})
-
-
-def furthest(kept: pl.DataFrame, live: pl.DataFrame, limit: float) -> tuple[float, str]:
-    """Greatest difference of any number of two features tables, and the column where it is beyond `limit`, or "".
-
-    A difference is relative to the number where that is above 1; one that is missing on one side is infinite.
-    """
-    keys = ["impression_id", "item_id"]
-    one, other = kept.sort(keys), live.select(kept.columns).sort(keys)
-    if not one.select(keys).equals(other.select(keys)):
-        return float("inf"), "their candidates"
-    most, where = 0.0, ""
-    for name in one.select(cs.numeric()).columns:
-        ours, theirs = one[name].cast(pl.Float64), other[name].cast(pl.Float64)
-        size = ours.abs().fill_null(1.0).clip(lower_bound=1.0)
-        gap = float(((ours - theirs).abs() / size).fill_null(0.0).max() or 0.0)  # type: ignore[arg-type]
-        gap = gap if (ours.is_null() == theirs.is_null()).all() else float("inf")
-        if gap > limit and gap > most:
-            where = name
-        most = max(most, gap)
-    return most, where
-
-
-def _fresh(view: View) -> Finding:
-    overdue = overdue_slices(view.deployment.lake, view.deployment.project, datetime.now(UTC))
-    newest = view.deployment.lake.slices(LAST_TABLE)[-1:]
-    told = f"missing: {', '.join(overdue[:_NAMED])}" if overdue else "the lake is as new as it can be"
+        return Finding(True, f"no impression was evaluated in {evaluated[-1]}")
+    predicted, observed = scores.select(pl.col("click_probability").mean(), pl.col("clicked").mean()).row(0)
+    difference = float(predicted - observed)
+    rates = f"click rate {predicted:.4f} predicted, {observed:.4f} observed in {evaluated[-1]}"
     return Finding(
-        not overdue, f"newest slice {' '.join(newest) or 'none'}; {told}", {"missing": float(len(overdue))}
+        abs(difference) <= limit, f"{rates}; largest difference allowed {limit:g}", {"difference": difference}
     )
 
 
+def _training_serving_skew(view: View) -> Finding:
+    """Recompute features of past impressions as a live request would, and compare them with the stored ones."""
+    deployment, slice = view.deployment, view.slices[-1]
+    impressions = deployment.lake.read("impressions", [slice]).drop("slice").sort("shown_at", "impression_id")
+    # A request needs the state of an earlier slice.
+    if impressions.is_empty() or not view.checks.requests or not deployment.project.slices.previous(slice):
+        return Finding(True, "no impression to compare")
+    sample = impressions.gather_every(max(1, impressions.height // view.checks.requests))
+    sample = sample.tail(view.checks.requests)
+    vectors = deployment.vectors(slice)
+    no_items, no_interactions = Items.create_empty(), Interactions.create_empty()
+    live = [
+        read_features(
+            state_at(deployment, request["shown_at"][0]),
+            SliceEvents(no_items, request, no_interactions),
+            deployment.project,
+            vectors,
+        )
+        for request in sample.iter_slices(1)
+    ]
+    ids = sample["impression_id"].implode()
+    stored = deployment.lake.scan("features", [slice]).filter(pl.col("impression_id").is_in(ids))
+    largest, column = largest_difference(
+        stored.drop("slice").collect(), pl.concat(live), view.checks.max_difference
+    )
+    summary = f"{sample.height} impressions recomputed: largest difference {largest:.1e}"
+    return Finding(not column, summary + (f", in {column}" if column else ""), {"difference": largest})
+
+
+def largest_difference(stored: pl.DataFrame, live: pl.DataFrame, limit: float) -> tuple[float, str]:
+    """Largest difference between the numbers of two features tables, and its column if it exceeds `limit`, else "".
+
+    Differences are relative to stored values above 1; a value that is null on one side only differs infinitely.
+    """
+    keys = ["impression_id", "item_id"]
+    left, right = stored.sort(keys), live.select(stored.columns).sort(keys)
+    if not left.select(keys).equals(right.select(keys)):
+        return float("inf"), "their candidates"
+    largest, column = 0.0, ""
+    for name in left.select(cs.numeric()).columns:
+        ours, theirs = left[name].cast(pl.Float64), right[name].cast(pl.Float64)
+        size = ours.abs().fill_null(1.0).clip(lower_bound=1.0)
+        gap = float(((ours - theirs).abs() / size).fill_null(0.0).max() or 0.0)  # type: ignore[arg-type]
+        gap = gap if (ours.is_null() == theirs.is_null()).all() else float("inf")
+        if gap > limit and gap > largest:
+            column = name
+        largest = max(largest, gap)
+    return largest, column
+
+
+def _freshness(view: View) -> Finding:
+    overdue = overdue_slices(view.deployment.lake, view.deployment.project, datetime.now(UTC))
+    newest = view.deployment.lake.slices(LAST_TABLE)[-1:]
+    missing = f"missing: {', '.join(overdue[:_MAX_NAMED])}" if overdue else "no slice is overdue"
+    summary = f"newest slice {' '.join(newest) or 'none'}; {missing}"
+    return Finding(not overdue, summary, {"missing": float(len(overdue))})
+
+
 def overdue_slices(lake: Lake, project: Project, now: datetime) -> list[str]:
-    """Slices newer than the lake's that could have been run more than `checks.max_delay` (by default a slice) ago."""
-    kept = lake.slices(LAST_TABLE)
-    newest = kept[-1] if kept else None
+    """Slices after the lake's newest that have been complete for `checks.max_delay` (default: a slice's length)."""
+    stored = lake.slices(LAST_TABLE)
+    newest = stored[-1] if stored else None
     return complete(project, now - (project.checks.max_delay or project.slices.every), after=newest)
 
 
-def _topics(view: View) -> Finding:
+def _attribute_shift(view: View) -> Finding:
     table = view.deployment.lake.read("topic_shifts", view.slices[-1:])
     shifted = table.filter("shifted").sort((pl.col("rate") - pl.col("expected")).abs(), descending=True)
     if shifted.is_empty():
-        return Finding(True, f"{table.height} values within their bands", {"shifted": 0.0})
-    rows = shifted.head(_NAMED).select("attribute", "value", "rate", "expected").iter_rows()
-    told = ", ".join(f"{name} {value}: {rate:.3f}, not {usual:.3f}" for name, value, rate, usual in rows)
-    return Finding(False, f"clicks moved: {told}", {"shifted": float(shifted.height)})
+        return Finding(True, f"{table.height} attribute values within their bands", {"shifted": 0.0})
+    rows = shifted.head(_MAX_NAMED).select("attribute", "value", "rate", "expected").iter_rows()
+    named = ", ".join(
+        f"{name} {value}: {rate:.3f}, expected {expected:.3f}" for name, value, rate, expected in rows
+    )
+    return Finding(False, f"click rates outside their bands: {named}", {"shifted": float(shifted.height)})
 
 
 MONITORS: Sequence[Monitor] = (
-    Monitor("impressions", "volume", "as many lists are shown as before", _volume),
-    Monitor("candidates", "click_rate", "as much is taken as before", _click_rate),
-    Monitor("candidates", "known_items", "the logs describe what is shown", _unknown_items),
-    Monitor("items", "text", "items come with text", _no_text),
-    Monitor("rejects", "few", "few rows are refused", _rejected),
-    Monitor("features", "drift", "features are spread as before", _feature_drift),
-    Monitor("features", "served_alike", "a live request reads what the training data holds", _served_alike),
-    Monitor("item_vectors", "drift", "new texts are about what texts were about before", _text_drift),
-    Monitor("interest_scores", "drift", "interest scores are spread as before", _score_drift),
-    Monitor("evaluation", "calibration", "as many clicks come as were foretold", _calibration),
-    Monitor("topic_shifts", "steady", "people take what they took before", _topics),
-    Monitor("ranked_lists", "fresh", "no slice that could be run is missing", _fresh),
+    Monitor("impressions", "volume", "the number of impressions is in its usual range", _volume),
+    Monitor("candidates", "click_rate", "the click rate is in its usual range", _click_rate),
+    Monitor("candidates", "known_items", "the logs describe the items shown", _unknown_items),
+    Monitor("items", "text", "items have a text", _no_text),
+    Monitor("rejects", "share", "few rows are rejected", _rejected),
+    Monitor("features", "drift", "feature distributions have not drifted", _feature_drift),
+    Monitor(
+        "features",
+        "training_serving_skew",
+        "live requests compute the features that training used",
+        _training_serving_skew,
+    ),
+    Monitor("item_vectors", "drift", "new texts resemble earlier texts", _text_drift),
+    Monitor("interest_scores", "drift", "the distribution of interest scores has not drifted", _score_drift),
+    Monitor("evaluation", "calibration", "predicted and observed click rates match", _calibration),
+    Monitor(
+        "topic_shifts", "click_rates", "click rates by attribute are within their bands", _attribute_shift
+    ),
+    Monitor("ranked_lists", "freshness", "no slice is overdue", _freshness),
 )
-"""All of them, with what each does unless `[checks.level]` says otherwise."""
+"""Every monitor, with its default level; `[checks.level]` overrides it."""

@@ -1,4 +1,4 @@
-"""When runs are asked for because something came: a file in the landing folder, or an interaction after its slice."""
+"""Sensors that request runs: for files in the landing folder, and for late-arriving interactions."""
 
 import json
 from collections.abc import Iterable, Sequence
@@ -15,177 +15,178 @@ from pipelines.event_log import EventLog, Record
 from pipelines.landing import Landing, Stamp, open_landing, settled
 from pipelines.triggers.partitions import LAST_TABLE, REPROCESSES, complete, due, request, under_way
 
-LOOK_EVERY = 30  # seconds
+_INTERVAL_SECONDS = 30
 _LABEL = ["impression_id", "item_id", "label"]
 LATE = "late_slices"
-"""Metadata of `candidates`: earlier slices whose labels in the lake are no longer what is known."""
+"""Metadata of `candidates`: earlier slices whose labels in the lake are out of date."""
 
 
 def arrivals(deployment: Deployment, job_name: str) -> dg.SensorDefinition:
-    """The trigger of a project with a landing folder; off until switched on."""
+    """The landing folder's sensor; starts switched off."""
 
     @dg.sensor(
         name=named(deployment.project, "arriving_logs"),
         job_name=job_name,
-        minimum_interval_seconds=LOOK_EVERY,
-        description="Takes in what has arrived and runs the complete slices that it touches, and those after them.",
+        minimum_interval_seconds=_INTERVAL_SECONDS,
+        description="Parses new files and runs the complete slices that they touch, and all slices after those.",
     )
     def arriving_logs(context: dg.SensorEvaluationContext) -> dg.SensorResult:
-        place = open_landing(deployment.project, deployment.settings.home)
-        if place is None:
+        landing = open_landing(deployment.project, deployment.settings.home)
+        if landing is None:
             return dg.SensorResult(skip_reason="the project declares no source.landing")
         now = datetime.now(UTC)
-        seen, since = _cursor(context.cursor)
-        listing = place.look()
-        told = take_in(place, deployment.log, seen, listing)
-        for line in told:
-            context.log.info(line)
+        previous, since = _parse_cursor(context.cursor)
+        listing = landing.look()
+        messages = take_in(landing, deployment.log, previous, listing)
+        for message in messages:
+            context.log.info(message)
         records = deployment.log.records()
-        wanted = complete(deployment.project, now)
-        kept = deployment.lake.slices(LAST_TABLE)
-        waiting = under_way(context.instance, job_name, wanted)
-        ranges, too_old = touched(records, since, wanted, kept, waiting, deployment.project)
+        keys = complete(deployment.project, now)
+        stored = deployment.lake.slices(LAST_TABLE)
+        running = under_way(context.instance, job_name, keys)
+        ranges, too_old = ranges_to_run(records, since, keys, stored, running, deployment.project)
         if too_old:
             context.log.warning(
-                f"events of {', '.join(too_old)} came later than source.allowed_lateness and change nothing there: "
-                "materialise these slices and the ones after them by hand if they should"
+                f"events of {', '.join(too_old)} arrived later than source.allowed_lateness and were ignored: "
+                "to use them, materialise these slices and all slices after them by hand"
             )
         number = records[-1].number if records else 0
         return dg.SensorResult(
             run_requests=[
-                _arrived(first, last, f"{first}..{last} after file {number}", kept) for first, last in ranges
+                _request_arrived(first, last, f"{first}..{last} after file {number}", stored)
+                for first, last in ranges
             ],
-            skip_reason=None if ranges else "; ".join(told) or "nothing new to run",
+            skip_reason=None if ranges else "; ".join(messages) or "nothing new to run",
             cursor=json.dumps({"seen": listing, "record": number}),
         )
 
     return arriving_logs
 
 
-def take_in(place: Landing, log: EventLog, seen: dict[str, Stamp], listing: dict[str, Stamp]) -> list[str]:
-    """Parse every new file that stayed as it was since the last look, and say what became of each."""
-    known = {(record.path, record.size, record.stamp) for record in log.records()}
-    said = []
-    for name in settled(seen, listing):
-        if (place.place(name), *listing[name]) in known:
+def take_in(
+    landing: Landing, log: EventLog, previous: dict[str, Stamp], listing: dict[str, Stamp]
+) -> list[str]:
+    """Parse each new file that has not changed since the previous listing; one message per file."""
+    parsed = {(record.path, record.size, record.stamp) for record in log.records()}
+    messages = []
+    for name in settled(previous, listing):
+        path, stamp = landing.place(name), listing[name]
+        if (path, *stamp) in parsed:
             continue
-        with place.opened(name) as path:
-            found = log.arrive(name, path, place.place(name), *listing[name])
-        if found.refused:
-            said.append(f"{name} was refused: {found.refused}")
+        with landing.opened(name) as file:
+            record = log.arrive(name, file, path, *stamp)
+        if record.refused:
+            messages.append(f"{name} was refused: {record.refused}")
         else:
-            slices = ", ".join(found.slices) or "no slice"
-            said.append(f"{name} was parsed: {found.rows:,} rows, of {slices}")
-    return said
+            slices = ", ".join(record.slices) or "no slice"
+            messages.append(f"{name} was parsed: {record.rows:,} rows, of {slices}")
+    return messages
 
 
-def touched(
+def ranges_to_run(
     records: Iterable[Record],
     since: int,
-    wanted: Sequence[str],
-    kept: Sequence[str],
-    waiting: Iterable[str],
+    complete: Sequence[str],
+    stored: Sequence[str],
+    running: Iterable[str],
     project: Project,
 ) -> tuple[list[tuple[str, str]], list[str]]:
-    """Ranges to run now, and the slices that new files touch too late to be run again.
+    """Ranges of slices to run now, and the slices whose new events arrived too late to use.
 
-    `wanted` are the complete slices, `since` the number of the last record that was answered. A slice that is
-    kept is run again if a newer record touches it, within `source.allowed_lateness` of the newest slice kept; one that is
-    not kept, if any record touches it or a later one and no run of it waits.
+    `complete`, `stored` and `running` are slice keys; `since` is the number of the last record already handled.
+    A stored slice is run again if a newer record touches it within `source.allowed_lateness` of the newest stored
+    slice. Another slice is run if a record touches it or a later slice, and it is not running.
     """
     records = [*records]
-    reached = max((key for record in records for key in record.slices if key in wanted), default="")
-    new = {key for record in records if record.number > since for key in record.slices if key in wanted}
+    reached = max((key for record in records for key in record.slices if key in complete), default="")
+    new = {key for record in records if record.number > since for key in record.slices if key in complete}
     too_old: list[str] = []
-    if kept:
-        newest, _ = project.slices.window(kept[-1])
+    if stored:
+        newest, _ = project.slices.window(stored[-1])
         too_old = sorted(
             key
-            for key in new & {*kept}
+            for key in new & {*stored}
             if project.slices.window(key)[1] + project.source.allowed_lateness < newest
         )
     again = new - {*too_old}
-    end = max([reached, *kept]) if again & {*kept} else reached
-    following = [key for key in wanted if key <= end]
-    return due(following, {*kept} - again, {*waiting} - again), too_old
+    end = max([reached, *stored]) if again & {*stored} else reached
+    following = [key for key in complete if key <= end]
+    return due(following, {*stored} - again, {*running} - again), too_old
 
 
-def _arrived(first: str, last: str, run_key: str, kept: Sequence[str]) -> dg.RunRequest:
-    again = [key for key in kept if first <= key <= last]
+def _request_arrived(first: str, last: str, run_key: str, stored: Sequence[str]) -> dg.RunRequest:
+    again = [key for key in stored if first <= key <= last]
     tags = {REPROCESSES: " ".join(again)} if again else {}
     return request(first, last, run_key, "new logs arrived", **tags)
 
 
-def _cursor(text: str | None) -> tuple[dict[str, Stamp], int]:
+def _parse_cursor(text: str | None) -> tuple[dict[str, Stamp], int]:
+    """The previous listing of the landing folder, and the number of the last record handled."""
     if not text:
         return {}, 0
-    kept = json.loads(text)
-    return {name: (stamp[0], stamp[1]) for name, stamp in kept["seen"].items()}, kept["record"]
+    cursor = json.loads(text)
+    return {name: (stamp[0], stamp[1]) for name, stamp in cursor["seen"].items()}, cursor["record"]
 
 
 def late_interactions(deployment: Deployment, job_name: str) -> dg.SensorDefinition:
-    """Runs again what late interactions changed; off until switched on."""
+    """Sensor that reprocesses slices whose labels late-arriving interactions changed; starts switched off."""
 
     @dg.sensor(
         name=named(deployment.project, "late_interactions"),
         job_name=job_name,
-        minimum_interval_seconds=LOOK_EVERY,
-        description="Runs again the slices whose labels changed after they were run, and every slice after them.",
+        minimum_interval_seconds=_INTERVAL_SECONDS,
+        description="Reprocesses the slices whose labels changed after they were run, and every slice after them.",
     )
     def late(context: dg.SensorEvaluationContext) -> dg.SensorResult:
         after = int(context.cursor or 0)
-        wanted, newest = late_since(context.instance, deployment.project, after)
-        if not wanted:
+        keys, newest = late_since(context.instance, deployment.project, after)
+        if not keys:
             return dg.SensorResult(skip_reason="no label changed after its slice was run", cursor=str(newest))
         last = deployment.lake.slices("candidates")[-1]
-        reason = f"interactions that came late change labels of {', '.join(wanted)}"
+        run_key = f"reprocess {keys[0]}..{last} after {newest}"
+        reason = f"late-arriving interactions change labels of {', '.join(keys)}"
+        tags = {REPROCESSES: " ".join(keys)}
         return dg.SensorResult(
-            run_requests=[
-                request(
-                    wanted[0], last, f"restate {wanted[0]}..{last} after {newest}", reason,
-                    **{REPROCESSES: " ".join(wanted)},
-                )
-            ],
-            cursor=str(newest),
-        )  # fmt: skip
+            run_requests=[request(keys[0], last, run_key, reason, **tags)], cursor=str(newest)
+        )
 
     return late
 
 
 def late_since(instance: dg.DagsterInstance, project: Project, after: int) -> tuple[list[str], int]:
-    """Slices named late by materialisations after an event, unless run again since; and the newest event looked at."""
+    """Slices reported late by materialisations after an event and not run again since, and the newest event read."""
     labels = asset_key(project, "candidates")
-    found = instance.fetch_materializations(
+    records = instance.fetch_materializations(
         dg.AssetRecordsFilter(labels, after_storage_id=after or None), limit=1000, ascending=True
     ).records
-    named: dict[str, int] = {}
-    for record in found:
+    reported: dict[str, int] = {}
+    for record in records:
         metadata = record.asset_materialization.metadata if record.asset_materialization else {}
         late = metadata[LATE].value if LATE in metadata else None
         if isinstance(late, list):
-            named |= {str(key): record.storage_id for key in late}
+            reported |= {str(key): record.storage_id for key in late}
     latest = instance.get_latest_storage_id_by_partition(
-        labels, dg.DagsterEventType.ASSET_MATERIALIZATION, partitions={*named}
+        labels, dg.DagsterEventType.ASSET_MATERIALIZATION, partitions={*reported}
     )
-    stale = sorted(key for key, event in named.items() if latest.get(key, 0) < event)
-    return stale, max((record.storage_id for record in found), default=after)
+    outdated = sorted(key for key, event in reported.items() if latest.get(key, 0) < event)
+    return outdated, max((record.storage_id for record in records), default=after)
 
 
-def stale(deployment: Deployment, first: str) -> list[str]:
-    """Slices before one whose labels in the lake are not those that are known now, in order.
+def outdated_labels(deployment: Deployment, first: str) -> list[str]:
+    """Slices before `first` whose stored labels differ from the labels that the event log now gives, in order.
 
-    Only what became known from `first` on is looked into, and only slices that the lake has.
+    Only stored slices that interactions known from `first` on can change are compared.
     """
-    project, kept = deployment.project, deployment.lake.slices("candidates")
+    project, stored = deployment.project, deployment.lake.slices("candidates")
     before, after = deployment.log.before(first)
-    lists = deployment.log.read("impressions", [key for key in before if key in kept])
-    if lists.is_empty():
+    impressions = deployment.log.read("impressions", [key for key in before if key in stored])
+    if impressions.is_empty():
         return []
-    counted = timely(deployment.log.read("interactions", before + after).drop("slice"), project.source)
-    changed = []
-    for slice in reprocessed(lists, counted, project.slices.window(first)[0], project.labels):
-        shown = lists.filter(pl.col("slice") == slice).drop("slice")
-        labels = attribute(shown, counted, deployment.project.labels).select(_LABEL)
+    interactions = timely(deployment.log.read("interactions", before + after).drop("slice"), project.source)
+    start, changed = project.slices.window(first)[0], []
+    for slice in reprocessed(impressions, interactions, start, project.labels):
+        shown = impressions.filter(pl.col("slice") == slice).drop("slice")
+        labels = attribute(shown, interactions, project.labels).select(_LABEL)
         if not deployment.lake.read("candidates", [slice], _LABEL).equals(labels):
             changed.append(slice)
     return changed

@@ -16,18 +16,18 @@ PREVIOUS = dg.TimeWindowPartitionMapping(
 """A slice depends on the one before; the first depends on nothing."""
 
 ONE_RUN = dg.BackfillPolicy.single_run()
-"""A backfill is one run: each asset gets its slices in order, as a state that is advanced needs."""
+"""A backfill is one run: each asset gets its slices in order, so that the state advances through them."""
 
 LONGEST = 31
-"""Slices in one run that catches up: long enough to be quick, short enough that a fault shows early."""
+"""Slices per run when catching up: enough to be fast, few enough that a fault shows early."""
 
 LONGEST_SECONDS = 12 * 3600
-"""A run that takes longer than this is ended: something hangs."""
+"""A longer run is terminated as hanging."""
 
 LAST_TABLE = "ranking_dataset"
-"""The last table that every run writes for every slice: a slice that it has is in the lake."""
+"""The last table that every run writes for every slice: its slices are those that are complete in the lake."""
 
-_WAITING = [
+_UNFINISHED = [
     dg.DagsterRunStatus.QUEUED,
     dg.DagsterRunStatus.NOT_STARTED,
     dg.DagsterRunStatus.STARTING,
@@ -35,7 +35,7 @@ _WAITING = [
 ]
 
 REASON = "momentrank/reason"
-REPROCESSES = "momentrank/restates"
+REPROCESSES = "momentrank/reprocesses"
 
 
 def before(asset: str) -> dg.AssetDep:
@@ -44,7 +44,7 @@ def before(asset: str) -> dg.AssetDep:
 
 
 def partitions(project: Project) -> dg.TimeWindowPartitionsDefinition:
-    """The project's slices as partitions; their keys are the slices' keys."""
+    """The project's slices as Dagster partitions with the same keys."""
     slices = project.slices
     return dg.TimeWindowPartitionsDefinition(
         start=slices.start,
@@ -56,7 +56,7 @@ def partitions(project: Project) -> dg.TimeWindowPartitionsDefinition:
 
 
 def cron(start: datetime, every: timedelta) -> str:
-    """The cron line that ticks at `start` and every `every` after; `every` is one of `features.config.slices.EVERY`."""
+    """Cron schedule that fires at `start`, then every `every`, which is one of `features.config.slices.EVERY`."""
     minutes = int(every.total_seconds() // 60)
     if minutes < 60:
         return f"{start.minute % minutes}-59/{minutes} * * * *"
@@ -73,9 +73,9 @@ def last_complete(project: Project, now: datetime) -> str | None:
 
 
 def chosen(project: Project, since: str | None, until: str | None, now: datetime) -> tuple[str, str]:
-    """First and last slice of a run: as named, by default from the first slice to the last complete one.
+    """First and last slice of a run; by default from the first slice to the last complete one.
 
-    Raises ProjectError for a slice that is none, or has not ended.
+    Raises ProjectError for a slice that does not exist or has not ended, and if the range is empty.
     """
     slices = project.slices
     first, last = since or slices.key(slices.start), until or last_complete(project, now)
@@ -85,7 +85,7 @@ def chosen(project: Project, since: str | None, until: str | None, now: datetime
         _, end = slices.window(key)
         if slices.end and end > slices.end:
             raise ProjectError(
-                f"{option} {key} is beyond slices.end, {slices.end.isoformat()}: name {slices.last_ended(end)} or "
+                f"{option} {key} is after slices.end, {slices.end.isoformat()}: name {slices.last_ended(end)} or "
                 "an earlier slice"
             )
         if end > now:
@@ -97,44 +97,46 @@ def chosen(project: Project, since: str | None, until: str | None, now: datetime
     if last is None:
         complete_at = slices.window(slices.key(slices.start))[1] + project.labels.attribution
         raise ProjectError(
-            f"no slice is complete yet: the first is at {complete_at.isoformat()}; mend slices.start, or wait"
+            f"no slice is complete yet: the first will be at {complete_at.isoformat()}; wait until then, or correct "
+            "slices.start"
         )
     if slices.window(first) > slices.window(last):
         raise ProjectError(
-            f"no slice lies between --from {first} and --until {last}: see slices.start and slices.end"
+            f"--from {first} is after --until {last}: swap them, or check slices.start and slices.end"
         )
     return first, last
 
 
-def span(first: str, last: str) -> dict[str, str]:
-    """Tags of the one run that materialises the slices [first, last], each asset getting them in order."""
+def range_tags(first: str, last: str) -> dict[str, str]:
+    """Tags of a single run over the slices [first, last], which each asset materialises in order."""
     return {"dagster/asset_partition_range_start": first, "dagster/asset_partition_range_end": last}
 
 
-def spanned(tags: Mapping[str, str]) -> tuple[str, str] | None:
-    """First and last slice of a run with these tags; None where it has none."""
-    one = tags.get("dagster/partition", "")
-    first = tags.get("dagster/asset_partition_range_start", one)
-    return (first, tags.get("dagster/asset_partition_range_end", one)) if first else None
+def partition_range(tags: Mapping[str, str]) -> tuple[str, str] | None:
+    """First and last slice that a run's tags name, or None."""
+    single = tags.get("dagster/partition", "")
+    first = tags.get("dagster/asset_partition_range_start", single)
+    return (first, tags.get("dagster/asset_partition_range_end", single)) if first else None
 
 
 def complete(project: Project, now: datetime, after: str | None = None) -> list[str]:
-    """Every slice, or every one after a slice, whose attribution window has closed, in order."""
+    """Slices whose attribution window has closed, in order; with `after`, only those after that slice."""
     slices, last = project.slices, last_complete(project, now)
     since = slices.window(after)[1] if after else slices.start
     return slices.keys(since, slices.window(last)[1]) if last else []
 
 
-def due(wanted: Sequence[str], kept: Collection[str], under_way: Collection[str]) -> list[tuple[str, str]]:
-    """Ranges that run what is wanted and neither kept nor under way: oldest first, none longer than LONGEST.
+def due(complete: Sequence[str], stored: Collection[str], running: Collection[str]) -> list[tuple[str, str]]:
+    """Ranges of slices to run: from the first complete slice that is neither stored nor running to the last one.
 
-    A range goes on over slices that are kept already: their state came without those that were missing.
+    Later slices that are stored are run again, because their state lacks the missing slice. Oldest range first,
+    none longer than LONGEST slices.
     """
-    done = {*kept, *under_way}
-    missing = [key for key in wanted if key not in done]
+    done = {*stored, *running}
+    missing = [key for key in complete if key not in done]
     if not missing:
         return []
-    following = [key for key in wanted if key >= missing[0]]
+    following = [key for key in complete if key >= missing[0]]
     return [
         (following[at], following[min(at + LONGEST, len(following)) - 1])
         for at in range(0, len(following), LONGEST)
@@ -142,41 +144,37 @@ def due(wanted: Sequence[str], kept: Collection[str], under_way: Collection[str]
 
 
 def under_way(instance: dg.DagsterInstance, job_name: str, keys: Sequence[str]) -> set[str]:
-    """Those of the slices that a run of the job, queued or begun and alive, will materialise."""
+    """The subset of `keys` that a queued or running run of the job will materialise; dead runs are failed first."""
     fail_dead(instance)
-    runs = instance.get_runs(dg.RunsFilter(job_name=job_name, statuses=_WAITING))
-    spans = [found for run in runs if (found := spanned(run.tags))]
-    return {key for key in keys for first, last in spans if first <= key <= last}
+    runs = instance.get_runs(dg.RunsFilter(job_name=job_name, statuses=_UNFINISHED))
+    ranges = [slices for run in runs if (slices := partition_range(run.tags))]
+    return {key for key in keys for first, last in ranges if first <= key <= last}
 
 
 def request(first: str, last: str, run_key: str, reason: str, **tags: str) -> dg.RunRequest:
-    """A run of [first, last] that says on its page why it was asked for."""
-    return dg.RunRequest(run_key=run_key, tags={**span(first, last), REASON: reason, **tags})
+    """Request a run over the slices [first, last], tagged with the reason."""
+    return dg.RunRequest(run_key=run_key, tags={**range_tags(first, last), REASON: reason, **tags})
 
 
 def schedule(deployment: Deployment, job_name: str) -> dg.ScheduleDefinition:
-    """Runs what is complete and not in the lake once a slice's attribution window has closed; off until switched on."""
-
+    """Schedule that runs the complete slices missing in the lake, each time one completes; starts switched off."""
     project = deployment.project
-    wait = timedelta(
-        minutes=-(-project.labels.attribution // timedelta(minutes=1))
-    )  # cron knows whole minutes
+    # Rounded up, as cron counts in whole minutes.
+    wait = timedelta(minutes=-(-project.labels.attribution // timedelta(minutes=1)))
 
     @dg.schedule(
         name=f"{job_name}_every_slice",
         job_name=job_name,
         cron_schedule=cron(project.slices.start + wait, project.slices.every),
         execution_timezone="UTC",
-        description="Every complete slice that the lake misses, oldest first: after a pause, all since.",
+        description="Runs every complete slice that is missing in the lake, oldest first.",
     )
     def every_slice(context: dg.ScheduleEvaluationContext) -> list[dg.RunRequest] | dg.SkipReason:
         now = context.scheduled_execution_time.astimezone(UTC)
-        wanted = complete(project, now)
-        ranges = due(
-            wanted, deployment.lake.slices(LAST_TABLE), under_way(context.instance, job_name, wanted)
-        )
+        keys = complete(project, now)
+        ranges = due(keys, deployment.lake.slices(LAST_TABLE), under_way(context.instance, job_name, keys))
         if not ranges:
-            return dg.SkipReason("every complete slice is in the lake, or a run of it is under way")
+            return dg.SkipReason("every complete slice is in the lake or being run")
         return [
             request(first, last, f"{first}..{last} at {now:%Y-%m-%dT%H:%M}", "the slice is complete")
             for first, last in ranges

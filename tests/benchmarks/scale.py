@@ -199,8 +199,8 @@ class Watched:
 
     def _look(self, work: Work, step: str) -> None:
         place = Path(work.scratch.root)
-        if step == "remember":
-            users = [_rows(place / "answers" / str(bucket)) for bucket in range(work.buckets)]
+        if step == "advance_bucket":
+            users = [_rows(place / "lookups" / str(bucket)) for bucket in range(work.buckets)]
             written = sum(file.stat().st_size for file in place.rglob("*") if file.is_file())
             self.found |= {"users": _skew(users), "megabytes": written / 1e6}
 

@@ -200,7 +200,7 @@ def _opened(folder: Path) -> tuple[Any, Any]:
     from pipelines.definitions import advance_job
     from pipelines.deployment import Deployment
     from pipelines.settings.settings import initialise_dagster, load, prepare
-    from pipelines.triggers.partitions import span
+    from pipelines.triggers.partitions import range_tags
 
     settings = load().model_copy(update={"project": folder / "sizing.toml"})
     prepare(settings)
@@ -216,7 +216,7 @@ def _opened(folder: Path) -> tuple[Any, Any]:
         with dg.DagsterInstance.get() as instance:
             began = time.process_time()
             job.execute_in_process(
-                instance=instance, run_config=quiet, tags=span(day, day), asset_selection=chosen
+                instance=instance, run_config=quiet, tags=range_tags(day, day), asset_selection=chosen
             )
             return time.process_time() - began
 

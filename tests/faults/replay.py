@@ -38,7 +38,7 @@ from pipelines.deployment import Deployment
 from pipelines.event_log import ROOT
 from pipelines.settings import settings
 from pipelines.triggers import arrival
-from pipelines.triggers.partitions import REPROCESSES, span, spanned
+from pipelines.triggers.partitions import REPROCESSES, partition_range, range_tags
 
 START = datetime(2026, 1, 5, tzinfo=UTC)
 AFTERWARDS = 24
@@ -108,7 +108,7 @@ class Replay:
         assert result.success
         self.counts["runs"] += 1
         self.counts["runs that restate"] += REPROCESSES in tags
-        first, last = spanned(tags) or ("", "")
+        first, last = partition_range(tags) or ("", "")
         slices = [key for key in self.made.lake.slices("candidates") if first <= key <= last]
         self.counts["slices materialised"] += len(slices)
 
@@ -224,7 +224,7 @@ def main(asked: argparse.Namespace) -> int:
                 path.unlink()
             fresh = deployment(place / "home", *world, 'name="fresh"', f'source.path="{landing}"')
             slices = made.lake.slices("candidates")
-            Replay(fresh, landing, instance, chain).run(span(slices[0], slices[-1]))
+            Replay(fresh, landing, instance, chain).run(range_tags(slices[0], slices[-1]))
         apart = [*different(made, fresh)]
     print(f"{asked.last} in slices of {asked.every}: {len(slices)} slices from {len(logs)} files")
     print("".join(f"- {count} {what}\n" for what, count in replay.counts.items()), end="")

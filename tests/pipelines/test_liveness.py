@@ -18,7 +18,7 @@ from pipelines import liveness
 from pipelines.definitions import define
 from pipelines.deployment import Deployment
 from pipelines.settings.dagster_instance import DAGSTER_YAML
-from pipelines.triggers.partitions import span, under_way
+from pipelines.triggers.partitions import range_tags, under_way
 
 STEP = """
 import os, signal, sys
@@ -122,7 +122,7 @@ def test_a_run_of_another_machine_is_dead_once_it_is_silent(instance: dg.Dagster
     @dg.job
     def nothing() -> None: ...
 
-    run = instance.create_run_for_job(nothing, tags=span("a", "a"), status=dg.DagsterRunStatus.STARTED)
+    run = instance.create_run_for_job(nothing, tags=range_tags("a", "a"), status=dg.DagsterRunStatus.STARTED)
     assert liveness.fail_dead(instance) == []
     beat = {f"momentrank/heartbeat/{run.run_id}": str(time.time() - 30)}
     instance.run_storage.set_cursor_values(beat)

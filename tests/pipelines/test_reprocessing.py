@@ -15,7 +15,7 @@ from pipelines.definitions import advance_job, define
 from pipelines.deployment import Deployment
 from pipelines.monitoring.monitors import MONITORS, View
 from pipelines.triggers.arrival import arrivals, late_interactions
-from pipelines.triggers.partitions import REPROCESSES, span, spanned
+from pipelines.triggers.partitions import REPROCESSES, partition_range, range_tags
 
 SMALLER = (
     "source.newsroom.impressions_a_day=60",
@@ -30,7 +30,7 @@ SMALLER = (
     'source.format="metarank"',
 )
 DAYS = ["2026-01-05", "2026-01-06", "2026-01-07"]
-(SERVED_ALIKE,) = (monitor.look for monitor in MONITORS if monitor.name == "served_alike")
+(SKEW,) = (monitor.evaluate for monitor in MONITORS if monitor.name == "training_serving_skew")
 QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 TABLES = ("items", "impressions", "interactions", "candidates", "rejects", "features", "item_vectors",
           "interest_scores", "ranking_dataset", "topic_shifts")  # fmt: skip
@@ -110,7 +110,7 @@ def test_late_clicks_restate_their_slice_and_what_came_of_it(
         deliver(landing, "first", days[DAYS[0]] + days[DAYS[1]])
         assert tick(arriving) == []
         (asked,) = tick(arriving)
-        assert spanned(asked.tags) == (DAYS[0], DAYS[1])
+        assert partition_range(asked.tags) == (DAYS[0], DAYS[1])
         run(made, instance, asked)
         assert tick(late) == []
         early = made.lake.read("candidates", [DAYS[1]])
@@ -118,10 +118,10 @@ def test_late_clicks_restate_their_slice_and_what_came_of_it(
         deliver(landing, "second", days[DAYS[2]])
         tick(arriving)
         (asked,) = tick(arriving)
-        assert spanned(asked.tags) == (DAYS[2], DAYS[2])
+        assert partition_range(asked.tags) == (DAYS[2], DAYS[2])
         run(made, instance, asked)
         (asked,) = tick(late)
-        assert spanned(asked.tags) == (DAYS[1], DAYS[2])
+        assert partition_range(asked.tags) == (DAYS[1], DAYS[2])
         assert asked.tags[REPROCESSES] == DAYS[1]
         run(made, instance, asked)
         assert tick(late) == tick(arriving) == []
@@ -133,11 +133,11 @@ def test_late_clicks_restate_their_slice_and_what_came_of_it(
             "checks.requests=3",
             f'source.path="{landing}"',
         )
-        run(fresh, instance, dg.RunRequest(tags=span(DAYS[0], DAYS[2])))
+        run(fresh, instance, dg.RunRequest(tags=range_tags(DAYS[0], DAYS[2])))
     for day in DAYS:
-        found = SERVED_ALIKE(View(fresh, [day]))
-        assert found.holds, found.said
-        assert found.said.startswith("no list" if day == DAYS[0] else "3 lists read again")
+        found = SKEW(View(fresh, [day]))
+        assert found.passed, found.summary
+        assert found.summary.startswith("no impression" if day == DAYS[0] else "3 impressions recomputed")
 
     clicked = [table["clicked"].sum() for table in (early, made.lake.read("candidates", [DAYS[1]]))]
     assert clicked[0] < clicked[1]

@@ -10,7 +10,7 @@ import pytest
 from features.errors import ProjectError
 from pipelines.deployment import Deployment
 from pipelines.running import materialise
-from pipelines.triggers.partitions import spanned
+from pipelines.triggers.partitions import partition_range
 
 
 @pytest.fixture
@@ -26,7 +26,7 @@ def defined(monkeypatch: pytest.MonkeyPatch) -> Mock:
 
 def ran(defined: Mock) -> tuple[str, str] | None:
     job = defined.return_value.resolve_job_def.return_value
-    return spanned(job.execute_in_process.call_args.kwargs["tags"])
+    return partition_range(job.execute_in_process.call_args.kwargs["tags"])
 
 
 @pytest.fixture

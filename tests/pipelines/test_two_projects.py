@@ -10,7 +10,7 @@ from features.errors import ProjectError
 from pipelines.dagster_names import asset_key, named
 from pipelines.definitions import JOB, define
 from pipelines.deployment import Deployment
-from pipelines.triggers.partitions import span, under_way
+from pipelines.triggers.partitions import range_tags, under_way
 
 SLICE = "2026-01-05"
 TABLES = ("items", "impressions", "interactions", "candidates", "rejects", "moment_state")
@@ -32,10 +32,10 @@ def test_a_slice_of_each_is_run_in_one_instance(
             assert made.lake.tables() == []
             job = merged.resolve_job_def(named(made.project, JOB))
             chosen = [asset_key(made.project, name) for name in TABLES]
-            tags = span(SLICE, SLICE)
+            tags = range_tags(SLICE, SLICE)
             assert job.execute_in_process(QUIET, instance, tags=tags, asset_selection=chosen).success
             assert all(instance.get_latest_materialization_event(key) for key in chosen)
-            once = dg.AssetCheckKey(asset_key(made.project, "impressions"), "once")
+            once = dg.AssetCheckKey(asset_key(made.project, "impressions"), "unique")
             assert instance.event_log_storage.get_asset_check_execution_history(once, limit=1)
         instance.create_run_for_job(job, tags=tags)
         waiting = [under_way(instance, named(made.project, JOB), [SLICE]) for made in (one, two)]

@@ -70,7 +70,7 @@ def test_a_cluster_writes_what_one_process_writes_also_when_a_node_is_lost(
     whole = made(toy, project, tmp_path / "cluster", Cluster(machines.address))
     killer = Thread(target=kill)
     killer.start()
-    maimed = made(toy, project, tmp_path / "maimed", Watched(Cluster(machines.address), "tell", begun))
+    maimed = made(toy, project, tmp_path / "maimed", Watched(Cluster(machines.address), "attribute", begun))
     killer.join()
 
     assert gone.is_set()

@@ -23,7 +23,7 @@ from models.interest.scoring import embed
 from models.interest.version import InterestModel
 from models.interest_input import interest_config, interest_input, interest_scores
 from pipelines.compute.engine import Cluster, Embedded
-from pipelines.compute.scoring import Scored, Scorer, score_side_by_side
+from pipelines.compute.scoring import Scored, Scorer, score_with_actors
 from pipelines.deployment import Version
 from pipelines.lake import STATE, Lake
 
@@ -71,7 +71,7 @@ def world(toy: SimpleNamespace, project: Project, version: Path, tmp_path: Path)
 def score(world: SimpleNamespace, project: Project, version: Path, folder: Path, engine: Any) -> Scored:
     scorer = Scorer(world.lake, project, world.slice, version, world.model.slice, folder / "cache")
     shared = None if isinstance(engine, Embedded) else folder / "scratch" / "scorers"
-    return score_side_by_side(scorer, engine, shared)
+    return score_with_actors(scorer, engine, shared)
 
 
 def published(world: SimpleNamespace) -> pl.DataFrame:

@@ -1,4 +1,4 @@
-"""Slices made in buckets, through files, hold what slices made in one go hold."""
+"""Slices computed in buckets equal slices computed in one process."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -52,7 +52,7 @@ def declared(toy: SimpleNamespace, buckets: int) -> Project:
 
 
 def prepare(toy: SimpleNamespace, world: SliceEvents, folder: Path) -> Lake:
-    """A lake with the world's events, slice by slice."""
+    """A lake with the world's events by slice."""
     lake, slices = Lake(str(folder)), declared(toy, 1).slices
     for slice in slices.keys(toy.START, toy.END):
         part = toy.between(world, *slices.window(slice))
@@ -62,13 +62,13 @@ def prepare(toy: SimpleNamespace, world: SliceEvents, folder: Path) -> Lake:
     return lake
 
 
-def work(toy: SimpleNamespace, lake: Lake, slice: str, buckets: int, wanted: frozenset[str] = BOTH) -> Work:
+def work(toy: SimpleNamespace, lake: Lake, slice: str, buckets: int, outputs: frozenset[str] = BOTH) -> Work:
     scratch = Scratch(f"{lake.root}-scratch/{slice}")
-    return Work(declared(toy, buckets), lake, scratch, slice, wanted)
+    return Work(declared(toy, buckets), lake, scratch, slice, outputs)
 
 
 def tables(lake: Lake) -> dict[str, pl.DataFrame]:
-    """What was made, in an order that says nothing of buckets."""
+    """The published tables, sorted independently of buckets."""
     return {
         name: frame.sort(
             [c for c, dtype in frame.schema.items() if not dtype.is_float() and not dtype.is_nested()]
@@ -79,23 +79,23 @@ def tables(lake: Lake) -> dict[str, pl.DataFrame]:
     }
 
 
-def assert_same(found: pl.DataFrame, expected: pl.DataFrame) -> None:
-    """To the bit, but for texts, which are compared in batches of lists."""
+def assert_same(actual: pl.DataFrame, expected: pl.DataFrame) -> None:
+    """Equal to the bit, except text similarities, which are computed in batches of impressions."""
     texts = pl.selectors.starts_with("text_")
-    assert found.drop(texts).equals(expected.drop(texts))
+    assert actual.drop(texts).equals(expected.drop(texts))
     for name in expected.select(texts).columns:
-        one, other = (frame[name].to_numpy() for frame in (found, expected))
+        one, other = (frame[name].to_numpy() for frame in (actual, expected))
         np.testing.assert_allclose(one, other, rtol=1.2e-7, atol=1e-12, err_msg=name)
 
 
 class Twice(Embedded):
-    """Does every task a second time before the next, as after the loss of a worker that had nearly done it."""
+    """Runs every task twice in a row, as after the loss of a worker that had nearly finished."""
 
     def map(self, function: Callable[[Any], Any], tasks: Sequence[Any]) -> list[Any]:
         return [(function(task), function(task))[1] for task in tasks]
 
 
-def test_slices_in_buckets_are_those_in_one_go(
+def test_slices_in_buckets_equal_those_of_one_process(
     toy: SimpleNamespace, world: SliceEvents, tmp_path: Path
 ) -> None:
     lake, project, state = prepare(toy, world, tmp_path / "lake"), declared(toy, 1), start(declared(toy, 1))
@@ -109,14 +109,14 @@ def test_slices_in_buckets_are_those_in_one_go(
         expected.write("features", slice, features)
         for name, table in state.tables().items():
             expected.write(f"{STATE}/{name}", slice, table)
-        made = make(work(toy, lake, slice, buckets), Embedded())
-        assert made["features"].written.rows == features.height
+        published = make(work(toy, lake, slice, buckets), Embedded())
+        assert published["features"].written.rows == features.height
 
-    found, right = tables(lake), tables(expected)
+    actual, right = tables(lake), tables(expected)
 
-    assert found.keys() == right.keys()
+    assert actual.keys() == right.keys()
     for name, table in right.items():
-        assert_same(found[name].select(table.columns), table)
+        assert_same(actual[name].select(table.columns), table)
     assert not list(Path(f"{lake.root}-scratch").rglob("*"))
 
 
@@ -124,53 +124,51 @@ def first(toy: SimpleNamespace) -> str:
     return declared(toy, 1).slices.key(toy.START)
 
 
-def test_tasks_that_are_done_twice_change_nothing(
-    toy: SimpleNamespace, world: SliceEvents, tmp_path: Path
-) -> None:
+def test_tasks_may_run_twice(toy: SimpleNamespace, world: SliceEvents, tmp_path: Path) -> None:
     once, twice = (prepare(toy, world, tmp_path / name) for name in ("once", "twice"))
 
     make(work(toy, once, first(toy), 2), Embedded())
     make(work(toy, twice, first(toy), 2), Twice())
 
-    found, right = tables(twice), tables(once)
-    assert all(found[name].equals(right[name]) for name in right)
+    actual, expected = tables(twice), tables(once)
+    assert all(actual[name].equals(expected[name]) for name in expected)
 
 
-def test_what_a_killed_run_left_behind_is_removed_and_a_broken_run_leaves_nothing(
+def test_scratch_is_removed_before_a_run_and_after_a_failure(
     toy: SimpleNamespace, world: SliceEvents, tmp_path: Path
 ) -> None:
     lake = prepare(toy, world, tmp_path / "lake")
-    given = work(toy, lake, first(toy), 2)
-    given.scratch.write("old/answers/0", {"lists": pl.DataFrame({"a": [1]})})
+    slice_work = work(toy, lake, first(toy), 2)
+    slice_work.scratch.write("old/answers/0", {"lists": pl.DataFrame({"a": [1]})})
 
     class Lost(Embedded):
         def map(self, function: Any, tasks: Any) -> Any:
-            if function.func.__name__ == "count":
-                assert len(list(Path(given.scratch.root).iterdir())) == 1
+            if function.func.__name__ == "count_global":
+                assert len(list(Path(slice_work.scratch.root).iterdir())) == 1
                 raise OSError("no space left")
             return super().map(function, tasks)
 
     with pytest.raises(OSError, match="no space"):
-        make(given, Lost())
+        make(slice_work, Lost())
 
-    assert not Path(given.scratch.root).exists()
+    assert not Path(slice_work.scratch.root).exists()
     assert not lake.slices("features")
-    assert make(given, Embedded())["features"].written.rows > 0
+    assert make(slice_work, Embedded())["features"].written.rows > 0
 
 
-@pytest.mark.parametrize("wanted", ["features", STATE])
-def test_only_what_is_wanted_is_written(
-    toy: SimpleNamespace, world: SliceEvents, tmp_path: Path, wanted: str
+@pytest.mark.parametrize("outputs", ["features", STATE])
+def test_only_the_requested_outputs_are_written(
+    toy: SimpleNamespace, world: SliceEvents, tmp_path: Path, outputs: str
 ) -> None:
     lake = prepare(toy, world, tmp_path / "lake")
 
-    made = make(work(toy, lake, first(toy), 2, frozenset({wanted})), Embedded())
+    published = make(work(toy, lake, first(toy), 2, frozenset({outputs})), Embedded())
 
-    assert {name.partition("/")[0] for name in made} == {wanted}
-    assert tables(lake).keys() == made.keys()
+    assert {name.partition("/")[0] for name in published} == {outputs}
+    assert tables(lake).keys() == published.keys()
 
 
-def test_frames_come_back_from_the_scratch_as_they_were(tmp_path: Path) -> None:
+def test_frames_survive_the_scratch_round_trip(tmp_path: Path) -> None:
     scratch = Scratch(f"file://{tmp_path}/a b")
     frames = {
         "few": pl.DataFrame({"x": [1, None], "y": [None, None]}, schema={"x": pl.Int32, "y": pl.String}),
@@ -187,45 +185,47 @@ def test_frames_come_back_from_the_scratch_as_they_were(tmp_path: Path) -> None:
     assert not (tmp_path / "a b").exists()
 
 
-def test_the_asset_makes_its_slices_in_buckets(tmp_path: Path) -> None:
-    shown = {}
+def test_the_asset_computes_its_slices_in_buckets(tmp_path: Path) -> None:
+    results = {}
     for buckets in (1, 2):
-        made = newsroom(tmp_path / str(buckets), f"scale.buckets={buckets}")
-        with dg.DagsterInstance.from_config(str(made.settings.dagster_home)) as instance:
-            result = advance_job(made).execute_in_process(
+        deployment = newsroom(tmp_path / str(buckets), f"scale.buckets={buckets}")
+        with dg.DagsterInstance.from_config(str(deployment.settings.dagster_home)) as instance:
+            result = advance_job(deployment).execute_in_process(
                 instance=instance,
                 tags={
                     "dagster/asset_partition_range_start": DAYS[0],
                     "dagster/asset_partition_range_end": DAYS[-1],
                 },
                 asset_selection=[
-                    asset_key(made.project, "moment_state"),
-                    asset_key(made.project, "features"),
+                    asset_key(deployment.project, "moment_state"),
+                    asset_key(deployment.project, "features"),
                 ],
             )
-            records = instance.fetch_materializations(asset_key(made.project, "features"), limit=9).records
+            records = instance.fetch_materializations(
+                asset_key(deployment.project, "features"), limit=9
+            ).records
         assert result.success
-        shown[buckets] = made.lake.read("features"), tables(made.lake), len(records)
+        results[buckets] = deployment.lake.read("features"), tables(deployment.lake), len(records)
 
-    (one, state, records), (other, other_state, _) = shown[1], shown[2]
-    assert records == shown[2][2] == 2
+    (one, state, records), (other, other_state, _) = results[1], results[2]
+    assert records == results[2][2] == 2
     assert one.columns == other.columns
     assert_same(other.sort(KEYS), one.sort(KEYS))
     assert {n: t.height for n, t in state.items()} == {n: t.height for n, t in other_state.items()}
 
 
 def newsroom(home: Path, *more: str) -> Deployment:
-    """A small newsroom whose events are in the lake."""
+    """A small newsroom with its events in the lake."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MOMENTRANK_HOME", str(home))
         patch.setenv("MOMENTRANK_PROJECT", str(NEWSROOM))
         patch.setenv("MOMENTRANK_SET", "\n".join((*SMALL, *more)))
         settings = settings_of.load()
     settings_of.initialise_dagster(settings)
-    made = Deployment(settings.open_project(), settings)
-    found = made.ingest()
+    deployment = Deployment(settings.open_project(), settings)
+    events = deployment.ingest()
     for slice in DAYS:
         for name in ("items", "impressions", "interactions"):
-            made.lake.write(name, slice, getattr(found, name).filter(slice=slice))
-        made.lake.write("item_vectors", slice, ItemVectors.create_empty())
-    return made
+            deployment.lake.write(name, slice, getattr(events, name).filter(slice=slice))
+        deployment.lake.write("item_vectors", slice, ItemVectors.create_empty())
+    return deployment

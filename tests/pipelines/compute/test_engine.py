@@ -1,4 +1,4 @@
-"""Where work runs without Ray: everything is embedded, and asking for Ray says how to install it."""
+"""The embedded engine, and the errors of a Ray engine without Ray or without a cluster."""
 
 import os
 import sys
@@ -22,7 +22,7 @@ def append(file: Path) -> None:
 
 @pytest.fixture
 def here(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., Settings]:
-    """Settings of a home of the test's own, with variables."""
+    """Load the settings of an empty home with these `MOMENTRANK_` variables."""
     for name in [name for name in os.environ if name.startswith("MOMENTRANK_")]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("MOMENTRANK_HOME", str(tmp_path / "home"))
@@ -36,11 +36,11 @@ def here(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., Setti
     return load
 
 
-def test_embedded_work_is_a_plain_loop_in_this_process() -> None:
-    made: list[int] = []
+def test_the_embedded_engine_loops_in_this_process() -> None:
+    makes: list[int] = []
 
     def make() -> Callable[[int], tuple[int, int]]:
-        made.append(1)
+        makes.append(1)
         return lambda task: (task * task, os.getpid())
 
     expected = [(0, os.getpid()), (1, os.getpid()), (4, os.getpid())]
@@ -48,20 +48,20 @@ def test_embedded_work_is_a_plain_loop_in_this_process() -> None:
     assert Embedded().map(make(), range(3)) == expected
     assert Embedded().map_actors(make, range(3), 2) == expected
     assert Embedded().map_actors(make, [], 2) == []
-    assert len(made) == 2
+    assert len(makes) == 2
 
 
-def test_one_embedded_training_worker_is_this_process(tmp_path: Path) -> None:
-    Embedded().train(append, tmp_path / "told", 1)
+def test_a_single_embedded_training_worker_is_this_process(tmp_path: Path) -> None:
+    Embedded().train(append, tmp_path / "log", 1)
 
-    assert (tmp_path / "told").read_text(encoding="utf-8") == f"{os.getpid()} None of None\n"
+    assert (tmp_path / "log").read_text(encoding="utf-8") == f"{os.getpid()} None of None\n"
 
 
 def test_the_setting_chooses_the_engine(here: Callable[..., Settings], tmp_path: Path) -> None:
     plain = here()
     cluster = here(ENGINE="ray", RAY_ADDRESS="head:6379", RAY_CORES="4", SCRATCH=str(tmp_path / "shared"))
 
-    embedded, ray = (Deployment(found.open_project(), found) for found in (plain, cluster))
+    embedded, ray = (Deployment(loaded.open_project(), loaded) for loaded in (plain, cluster))
 
     assert embedded.engine == Embedded()
     assert embedded.scratch("fits", "a") == f"{tmp_path}/home/scratch/newsroom/fits/a"
@@ -71,27 +71,27 @@ def test_the_setting_chooses_the_engine(here: Callable[..., Settings], tmp_path:
     assert ray.shared_folder("cache") == tmp_path / "shared" / "newsroom" / "cache"
 
 
-def test_what_is_loaded_from_a_folder_cannot_lie_in_an_object_store(here: Callable[..., Settings]) -> None:
-    found = here(ENGINE="ray", SCRATCH="s3://bucket/scratch")
+def test_a_shared_folder_cannot_be_in_an_object_store(here: Callable[..., Settings]) -> None:
+    loaded = here(ENGINE="ray", SCRATCH="s3://bucket/scratch")
 
     with pytest.raises(ProjectError, match="name one that all machines share"):
-        Deployment(found.open_project(), found).shared_folder("cache")
+        Deployment(loaded.open_project(), loaded).shared_folder("cache")
 
 
-def test_asking_for_ray_without_having_it_says_how_to_install_it(
+def test_without_ray_the_error_says_how_to_install_it(
     here: Callable[..., Settings], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "ray", None)
-    found = here(ENGINE="ray")
+    loaded = here(ENGINE="ray")
 
     with pytest.raises(ProjectError, match=r"pip install -e '\.\[ray\]'"):
-        Deployment(found.open_project(), found).engine.map(abs, [1])
+        Deployment(loaded.open_project(), loaded).engine.map(abs, [1])
     with pytest.raises(ProjectError, match=r"MOMENTRANK_ENGINE is ray.*pip install -e '\.\[ray\]'"):
-        storage.check(found)
+        storage.check(loaded)
     storage.check(here(ENGINE="embedded"))
 
 
-def test_a_head_that_does_not_answer_is_told_at_once(
+def test_a_head_that_does_not_answer_is_reported_at_once(
     here: Callable[..., Settings], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(storage, "find_spec", lambda name: name)

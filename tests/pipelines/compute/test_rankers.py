@@ -1,4 +1,4 @@
-"""A ranker's window is fitted in the way that its size asks for, and the version says in which."""
+"""The size of a window decides how its rankers are fitted; the tags say how."""
 
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -19,14 +19,14 @@ from pipelines.compute.rankers import Fit, RankingWindow, Shards, fit_shards, fi
 from pipelines.lake import Lake
 
 DAYS = ["2026-01-05", "2026-01-06", "2026-01-07"]
-LISTS = 200
+IMPRESSIONS = 200
 START = datetime(2026, 1, 5, tzinfo=UTC)
 
 
 def _slice(day: int, seed: int = 0) -> pl.DataFrame:
-    """Lists of eight, shown to forty people in a day; what counts is the text."""
+    """Impressions of eight candidates, shown to forty users; the interest score predicts clicks best."""
     random = np.random.default_rng([day, seed])
-    count = LISTS * 8
+    count = IMPRESSIONS * 8
     order = np.arange(count) // 8
     interest, rate = random.normal(size=(2, count)).astype(np.float32)
     clicked = random.random(count) < 1 / (1 + np.exp(1.5 - 2 * interest - rate))
@@ -35,7 +35,7 @@ def _slice(day: int, seed: int = 0) -> pl.DataFrame:
             "impression_id": [f"d{day}i{n}s{seed}" for n in order],
             "user_id": [f"u{n % 40}" for n in order],
             "item_id": [f"item{n}" for n in random.permutation(count) % 61],
-            "position": np.tile(np.arange(1, 9, dtype=np.int32), LISTS),
+            "position": np.tile(np.arange(1, 9, dtype=np.int32), IMPRESSIONS),
             "as_of": [START + timedelta(days=day, minutes=int(n)) for n in order],
             "label": clicked.astype(float),
             "clicked": clicked,
@@ -91,60 +91,58 @@ def _quality(ranker: Ranker) -> float:
 
 
 @pytest.mark.parametrize("rankers", [1, 2])
-def test_a_window_that_one_process_takes_is_fitted_there_on_all_of_it(
-    lake: Lake, toy: Any, rankers: int
-) -> None:
-    deployment = _deployment(lake, toy, rankers=rankers, in_memory=3 * LISTS * 8)
+def test_a_window_that_fits_in_memory_is_fitted_by_one_process(lake: Lake, toy: Any, rankers: int) -> None:
+    deployment = _deployment(lake, toy, rankers=rankers, in_memory=3 * IMPRESSIONS * 8)
     fitted = _fit(deployment)
     dataset = lake.read("ranking_dataset", DAYS)
     project = deployment.project
-    alone = fit_rankers(dataset, project.ranker, project.labels, project.seed)
-    for found, expected in zip(fitted[:2], alone, strict=True):
-        assert _texts(found) == _texts(expected)
+    single = fit_rankers(dataset, project.ranker, project.labels, project.seed)
+    for actual, expected in zip(fitted[:2], single, strict=True):
+        assert _texts(actual) == _texts(expected)
     assert fitted.examples.equals(dataset.tail(5))
     assert fitted.tags == {}
 
 
-def test_of_a_larger_window_one_process_draws_whole_lists_and_says_so(lake: Lake, toy: Any) -> None:
+def test_one_process_samples_whole_impressions_of_a_larger_window(lake: Lake, toy: Any) -> None:
     deployment = _deployment(lake, toy, in_memory=1600)
     fitted = _fit(deployment)
-    # A third of each day, less what another list would have been too much.
-    assert fitted.tags == {"drawn": "1,584 of 4,800 candidates, whole lists at random"}
+    # A third of each day, rounded down to whole impressions.
+    assert fitted.tags == {"drawn": "1,584 of 4,800 candidates, whole impressions at random"}
     assert fitted.full.info["rows"] <= 1584
     assert fitted.full.info["slices"] == DAYS
     assert _texts(_fit(deployment).full) == _texts(fitted.full)
     assert fitted.examples.height == 5
 
 
-def test_a_part_of_a_window_is_read_without_the_rest(lake: Lake) -> None:
-    window, whole = RankingWindow(lake, tuple(DAYS[:2])), lake.read("ranking_dataset", DAYS[:2])
-    lists = window.lists()
-    assert window.candidates() == whole.height == lists["candidates"].sum()
-    chosen = window.read_lists(lists.sample(7, seed=1))
+def test_parts_of_a_window_can_be_read(lake: Lake) -> None:
+    window, rows = RankingWindow(lake, tuple(DAYS[:2])), lake.read("ranking_dataset", DAYS[:2])
+    impressions = window.impressions()
+    assert window.candidates() == rows.height == impressions["candidates"].sum()
+    chosen = window.read_impressions(impressions.sample(7, seed=1))
     assert set(chosen.group_by("impression_id").len()["len"]) == {8}
-    assert chosen.join(whole, on=whole.columns, how="semi").height == chosen.height == 7 * 8
+    assert chosen.join(rows, on=rows.columns, how="semi").height == chosen.height == 7 * 8
     parts = [window.read_bucket(part, 3) for part in range(3)]
-    assert sum(part.height for part in parts) == whole.height
+    assert sum(part.height for part in parts) == rows.height
     for number, part in enumerate(parts):
         assert (bucket(part["user_id"], 3) == number).all()
     since = START + timedelta(days=1, hours=1)
     late = window.read_since(since, 10**6, seed=1)
-    assert late.height == whole.filter(pl.col("as_of") >= since).height
+    assert late.height == rows.filter(pl.col("as_of") >= since).height
     assert 80 - 8 < window.read_since(since, 80, seed=1).height <= 80
 
 
-def test_two_processes_fit_a_larger_window_as_well_as_one(lake: Lake, toy: Any) -> None:
+def test_two_processes_fit_as_well_as_one(lake: Lake, toy: Any) -> None:
     deployment = _deployment(lake, toy, rankers=2, in_memory=1600)
     fitted = _fit(deployment)
     dataset = lake.read("ranking_dataset", DAYS)
-    alone = [
+    single = [
         _quality(fit_rankers(dataset, deployment.project.ranker, deployment.project.labels, seed)[0])
         for seed in range(5)
     ]
-    spread = max(alone) - min(alone)
+    spread = max(single) - min(single)
     assert spread < 0.02
-    assert min(alone) - spread < _quality(fitted.full) < max(alone) + spread
-    assert _quality(fitted.behaviour_only) < min(alone) - 0.05
+    assert min(single) - spread < _quality(fitted.full) < max(single) + spread
+    assert _quality(fitted.behaviour_only) < min(single) - 0.05
     assert fitted.full.info["rows"] > 1600
     assert fitted.tags == {"workers": 2}
     assert fitted.behaviour_only.columns == ("item_ctr_1d",)
@@ -152,24 +150,24 @@ def test_two_processes_fit_a_larger_window_as_well_as_one(lake: Lake, toy: Any) 
     assert not [*Path(deployment.scratch).rglob("*.parquet")]
 
 
-def test_what_workers_cannot_do_is_said_before_they_start(lake: Lake, toy: Any) -> None:
+def test_unsupported_settings_are_rejected_before_workers_start(lake: Lake, toy: Any) -> None:
     deployment = _deployment(lake, toy, {"position_bias": "learned"}, rankers=2, in_memory=1600)
     deployment.engine = None
     with pytest.raises(ModelError, match=r"scale\.rankers to 1"):
         _fit(deployment)
 
 
-def test_workers_that_read_another_table_than_was_counted_fit_nothing(lake: Lake, toy: Any) -> None:
+def test_workers_reject_a_table_that_changed(lake: Lake, toy: Any) -> None:
     window, project = RankingWindow(lake, tuple(DAYS)), _deployment(lake, toy).project
     shards = Shards(window, project, 4801, START + timedelta(days=2), f"{lake.root}/out", "rankers.parquet")
-    with pytest.raises(TableError, match="1 workers read 4800 candidates of a ranking_dataset of 4801"):
+    with pytest.raises(TableError, match="1 workers read 4800 candidates, but ranking_dataset had 4801"):
         fit_shards(shards)
 
 
-def test_fitted_at_once_they_are_what_they_are_one_after_another(
+def test_fits_in_parallel_equal_fits_in_sequence(
     lake: Lake, toy: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     dataset, project = lake.read("ranking_dataset", DAYS[:2]), _deployment(lake, toy).project
-    at_once = fit_rankers(dataset, project)
+    parallel = fit_rankers(dataset, project)
     monkeypatch.setattr("models.prequential._AT_ONCE", 0)
-    assert [_texts(ranker) for ranker in fit_rankers(dataset, project)] == [_texts(one) for one in at_once]
+    assert [_texts(ranker) for ranker in fit_rankers(dataset, project)] == [_texts(one) for one in parallel]

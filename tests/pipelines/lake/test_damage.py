@@ -1,4 +1,4 @@
-"""A damaged or lost file of a table is one sentence that says which table, and what mends it."""
+"""A damaged or lost file raises an error that names the table and the repair."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -21,21 +21,21 @@ def fill(path: Path) -> None:
 
 @pytest.fixture
 def lake(tmp_path: Path) -> Lake:
-    made = Lake(str(tmp_path))
+    lake = Lake(str(tmp_path))
     for slice in ("2026-01-05", "2026-01-06"):
-        made.write("moment_state/items", slice, pl.DataFrame({"n": [1, 2, 3]}))
-    return made
+        lake.write("moment_state/items", slice, pl.DataFrame({"n": [1, 2, 3]}))
+    return lake
 
 
-# Without its last commit a table is what it was before.
-@pytest.mark.parametrize(("hurt", "number"), [(cut, 1), (fill, 1), (Path.unlink, 1), (cut, 2), (fill, 2)])
+# Unlinking the last commit is left out: it restores the previous version.
+@pytest.mark.parametrize(("damage", "number"), [(cut, 1), (fill, 1), (Path.unlink, 1), (cut, 2), (fill, 2)])
 def test_a_damaged_commit_names_the_table_to_remove(
-    lake: Lake, hurt: Callable[[Path], None], number: int, monkeypatch: pytest.MonkeyPatch
+    lake: Lake, damage: Callable[[Path], None], number: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     log = Path(lake.location("moment_state/items"), "_delta_log")
     commits = sorted(log.glob("*.json"))
-    hurt(commits[number])
-    monkeypatch.setattr(tables, "_HANDLES", Handles())  # those of a process that begins
+    damage(commits[number])
+    monkeypatch.setattr(tables, "_HANDLES", Handles())  # as in a new process
     for use in (lake.slices, lake.read, lake.version):
         with pytest.raises(
             TableError, match=r"'moment_state/items' in .* is damaged .* remove .*/moment_state/items"
@@ -43,10 +43,10 @@ def test_a_damaged_commit_names_the_table_to_remove(
             use("moment_state/items")
 
 
-@pytest.mark.parametrize("hurt", [cut, fill, Path.unlink])
-def test_a_damaged_file_names_the_slices_to_run_again(lake: Lake, hurt: Callable[[Path], None]) -> None:
+@pytest.mark.parametrize("damage", [cut, fill, Path.unlink])
+def test_a_damaged_file_names_the_slices_to_run_again(lake: Lake, damage: Callable[[Path], None]) -> None:
     files = Path(lake.location("moment_state/items")).glob("slice=2026-01-06/*.parquet")
-    hurt(next(files))
+    damage(next(files))
     with pytest.raises(
         TableError, match=r"is damaged .* --from 2026-01-06 --until 2026-01-06: momentrank run"
     ):

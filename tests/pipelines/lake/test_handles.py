@@ -1,4 +1,4 @@
-"""A kept handle says what a fresh one says, whatever happened to the table meanwhile."""
+"""A cached handle reads what a new one reads, whatever happened to the table in between."""
 
 import shutil
 from concurrent.futures import ThreadPoolExecutor
@@ -13,75 +13,75 @@ from pipelines.lake.handles import Handles
 
 
 @pytest.fixture
-def place(tmp_path: Path) -> str:
+def path(tmp_path: Path) -> str:
     return str(tmp_path / "table")
 
 
-def commit(place: str, *numbers: int) -> None:
+def commit(path: str, *numbers: int) -> None:
     for number in numbers:
-        write_deltalake(place, pl.DataFrame({"n": [number]}), mode="append")
+        write_deltalake(path, pl.DataFrame({"n": [number]}), mode="append")
 
 
 def rows(table: DeltaTable) -> list[int]:
     return sorted(pl.read_delta(table)["n"])
 
 
-def test_a_kept_handle_is_the_same_one_and_sees_what_others_committed_since(place: str) -> None:
+def test_a_cached_handle_is_reused_and_sees_later_commits(path: str) -> None:
     handles = Handles()
-    commit(place, 1)
-    first = handles.open(place, {})
-    commit(place, 2, 3)
+    commit(path, 1)
+    first = handles.open(path, {})
+    commit(path, 2, 3)
 
-    assert handles.open(place, {}) is first
+    assert handles.open(path, {}) is first
     assert first.version() == 2
     assert rows(first) == [1, 2, 3]
 
 
 @pytest.mark.parametrize("commits", [1, 2, 5])
-def test_a_table_made_anew_is_not_taken_for_the_one_that_was_removed(place: str, commits: int) -> None:
-    """Be its log shorter than the old one's, as long or longer."""
+def test_a_recreated_table_is_opened_anew(path: str, commits: int) -> None:
+    """Whether its log is shorter or longer than the old one, or as long."""
     handles = Handles()
-    commit(place, 1, 2)
-    handles.open(place, {})
-    shutil.rmtree(place)
+    commit(path, 1, 2)
+    handles.open(path, {})
+    shutil.rmtree(path)
 
-    commit(place, *range(10, 10 + commits))
+    commit(path, *range(10, 10 + commits))
 
-    assert rows(handles.open(place, {})) == [*range(10, 10 + commits)]
+    assert rows(handles.open(path, {})) == [*range(10, 10 + commits)]
 
 
-@pytest.mark.parametrize("whole", [True, False])
-def test_a_table_that_was_removed_is_not_found(place: str, whole: bool) -> None:
+@pytest.mark.parametrize("everything", [True, False])
+def test_a_table_that_was_removed_is_not_found(path: str, everything: bool) -> None:
     handles = Handles()
-    commit(place, 1)
-    handles.open(place, {})
+    commit(path, 1)
+    handles.open(path, {})
 
-    shutil.rmtree(place if whole else f"{place}/_delta_log")
+    shutil.rmtree(path if everything else f"{path}/_delta_log")
 
     with pytest.raises(TableNotFoundError):
-        handles.open(place, {})
+        handles.open(path, {})
 
 
-def test_commits_that_were_cleaned_up_after_a_checkpoint_are_not_missed(place: str) -> None:
-    """The second time nothing of the log's beginning is left that could tell."""
+def test_a_table_is_reopened_after_its_commits_were_cleaned_up(path: str) -> None:
+    """In the second round the first commit, whose time identifies the table, is gone too."""
     handles = Handles()
-    commit(place, 0)
+    commit(path, 0)
     for first in (1, 4):
-        handles.open(place, {})
-        commit(place, first, first + 1)
-        DeltaTable(place).create_checkpoint()
+        handles.open(path, {})
+        commit(path, first, first + 1)
+        DeltaTable(path).create_checkpoint()
         for old in range(first + 1):
-            Path(place, "_delta_log", f"{old:020}.json").unlink(missing_ok=True)
-        commit(place, first + 2)
+            Path(path, "_delta_log", f"{old:020}.json").unlink(missing_ok=True)
+        commit(path, first + 2)
 
-        assert rows(handles.open(place, {})) == [*range(first + 3)]
+        assert rows(handles.open(path, {})) == [*range(first + 3)]
 
 
-def test_threads_do_not_share_a_handle(place: str) -> None:
+def test_threads_do_not_share_a_handle(path: str) -> None:
     handles = Handles()
-    commit(place, 1)
+    commit(path, 1)
 
     with ThreadPoolExecutor(1) as other:
-        theirs = other.submit(handles.open, place, {}).result()
+        opened = other.submit(handles.open, path, {}).result()
 
-    assert theirs is not handles.open(place, {})
+    assert opened is not handles.open(path, {})

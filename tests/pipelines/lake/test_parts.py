@@ -1,4 +1,4 @@
-"""Parts of a slice: written by several, published at once, and read by bucket."""
+"""Parts of a slice: drafted by several workers, published at once and read by bucket."""
 
 import pickle
 import shutil
@@ -16,7 +16,7 @@ from pipelines.lake import Lake, Part, WriteResult
 
 
 def in_buckets(lake: Lake, slice: str, frame: pl.DataFrame, buckets: int, by: str = "user") -> list[Part]:
-    """A slice's parts, drafted last bucket first by lakes that were pickled, as tasks get them."""
+    """Draft a slice's parts, last bucket first, with pickled lakes, as workers do."""
     numbers = bucket(frame[by], buckets)
     workers = [pickle.loads(pickle.dumps(lake)) for _ in range(buckets)]
     parts = [
@@ -30,7 +30,7 @@ def readers(*names: str) -> pl.DataFrame:
     return pl.DataFrame({"user": names, "n": range(len(names))})
 
 
-def test_parts_are_seen_when_they_are_published_and_not_before(tmp_path: Path) -> None:
+def test_parts_are_invisible_until_published(tmp_path: Path) -> None:
     lake, rows = Lake(str(tmp_path)), readers(*"abcdefgh")
     lake.write("t", "s", readers("old"))
     parts = in_buckets(lake, "s", rows, 3)
@@ -42,7 +42,7 @@ def test_parts_are_seen_when_they_are_published_and_not_before(tmp_path: Path) -
     assert lake.read("t").drop("slice").sort("n").equals(rows)
 
 
-def test_a_slice_of_parts_reads_by_bucket_then_as_written(tmp_path: Path) -> None:
+def test_a_slice_of_parts_is_read_by_bucket_then_in_the_order_written(tmp_path: Path) -> None:
     lake, rows = Lake(str(tmp_path)), readers(*"hgfedcba", None)
     for slice_ in ("b", "a"):
         lake.publish("t", slice_, in_buckets(lake, slice_, rows, 3))
@@ -53,18 +53,18 @@ def test_a_slice_of_parts_reads_by_bucket_then_as_written(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("buckets", [1, 3, 4])
-def test_a_bucket_holds_the_same_rows_however_the_slices_were_written(tmp_path: Path, buckets: int) -> None:
+def test_a_bucket_has_the_same_rows_however_the_slices_were_written(tmp_path: Path, buckets: int) -> None:
     lake, rows = Lake(str(tmp_path)), readers(*"hgfedcbaabcdefgh")
     lake.write("t", "b", rows)
     lake.publish("t", "a", in_buckets(lake, "a", rows, 4))
     lake.publish("t", "c", in_buckets(lake, "c", rows, 3))
 
     for number in range(buckets):
-        found = lake.read_bucket("t", ["c", "a", "b"], "user", number, buckets)
-        whole = lake.read("t")
-        assert found.equals(whole.filter(bucket(whole["user"], buckets) == number))
+        rows_of_bucket = lake.read_bucket("t", ["c", "a", "b"], "user", number, buckets)
+        every = lake.read("t")
+        assert rows_of_bucket.equals(every.filter(bucket(every["user"], buckets) == number))
         some = lake.read_bucket("t", ["a"], "user", number, buckets, columns=["slice", "n"])
-        assert some.equals(found.filter(slice="a").select("slice", "n"))
+        assert some.equals(rows_of_bucket.filter(slice="a").select("slice", "n"))
 
 
 def test_only_the_buckets_file_is_read(tmp_path: Path) -> None:
@@ -80,7 +80,7 @@ def test_only_the_buckets_file_is_read(tmp_path: Path) -> None:
         lake.read_bucket("t", ["s"], "user", 0, 3)
 
 
-def test_another_key_than_a_table_was_bucketed_by_is_refused(tmp_path: Path) -> None:
+def test_reading_by_another_key_than_the_bucketing_is_rejected(tmp_path: Path) -> None:
     lake, rows = Lake(str(tmp_path)), readers(*"abcdefgh").with_columns(item=pl.lit("one"))
     lake.publish("t", "s", in_buckets(lake, "s", rows, 3))
 
@@ -93,28 +93,28 @@ def test_another_key_than_a_table_was_bucketed_by_is_refused(tmp_path: Path) -> 
         lake.read_bucket("t", ["s"], "user", 0, 3, columns=["x"])
 
 
-def test_parts_that_are_not_each_bucket_of_a_slice_once_are_refused(tmp_path: Path) -> None:
+def test_parts_that_are_not_every_bucket_once_are_rejected(tmp_path: Path) -> None:
     lake, rows = Lake(str(tmp_path)), readers(*"abcdefgh")
     three, four, other = (in_buckets(lake, s, rows, n) for s, n in (("s", 3), ("s", 4), ("r", 3)))
 
-    for parts, said in (
+    for parts, message in (
         ([], "no parts"),
         ([*three, *four], "parts of 3 and 4 buckets"),
-        (three[:2], r"2 parts of 3 buckets: without \[0\]"),
-        ([*three, three[0]], r"4 parts of 3 buckets: twice \[2\]"),
-        (other, "another slice's parts"),
+        (three[:2], r"2 parts of 3 buckets: missing \[0\]"),
+        ([*three, three[0]], r"4 parts of 3 buckets: duplicate \[2\]"),
+        (other, "parts of another slice"),
     ):
-        with pytest.raises(TableError, match=said):
+        with pytest.raises(TableError, match=message):
             lake.publish("t", "s", parts)
     with pytest.raises(TableError, match="bucket 3 of 3"):
         lake.draft("t", "s", rows, 3, 3)
     assert lake.slices("t") == []
 
 
-def test_parts_whose_columns_differ_are_refused(tmp_path: Path) -> None:
+def test_parts_with_different_columns_are_rejected(tmp_path: Path) -> None:
     lake, rows = Lake(str(tmp_path)), readers(*"ab")
     first = lake.draft("t", "s", rows, 0, 2)
-    with pytest.raises(TableError, match="m: none there"):
+    with pytest.raises(TableError, match="m: none in the table"):
         lake.draft("t", "s", rows.with_columns(m=1), 1, 2)
     assert lake.draft("t", "s", rows.select("n", "user"), 1, 2).columns == first.columns
     shutil.rmtree(tmp_path / "t")
@@ -124,7 +124,7 @@ def test_parts_whose_columns_differ_are_refused(tmp_path: Path) -> None:
         lake.publish("t", "s", [first, second])
 
 
-def test_what_was_killed_before_it_was_published_is_seen_by_nobody_and_purged(tmp_path: Path) -> None:
+def test_drafts_of_a_killed_writer_are_invisible_and_purged(tmp_path: Path) -> None:
     program = (
         "import os, sys, polars as pl; from pipelines.lake import Lake; lake = Lake(sys.argv[1])\n"
         "for n in range(3): lake.draft('t', 's', pl.DataFrame({'user': ['x'], 'n': [n]}), n, 3)\n"
@@ -143,14 +143,14 @@ def test_what_was_killed_before_it_was_published_is_seen_by_nobody_and_purged(tm
     assert lake.read("t", ["s"]).height == 3
 
 
-def test_of_several_that_publish_a_slice_at_once_one_is_the_last(tmp_path: Path) -> None:
+def test_concurrent_publishers_of_a_slice_do_not_mix(tmp_path: Path) -> None:
     lake = Lake(str(tmp_path))
     drafted = [in_buckets(lake, "s", readers(*(f"{n}-{m}" for m in range(9))), 3) for n in range(4)]
 
     with ThreadPoolExecutor(4) as pool:
         results = [*pool.map(lambda parts: lake.publish("t", "s", parts), drafted)]
 
-    kept = lake.read("t", ["s"])["user"].str.split("-").list.first().unique().to_list()
+    writers = lake.read("t", ["s"])["user"].str.split("-").list.first().unique().to_list()
     last = max(range(4), key=lambda n: results[n].version)
-    assert kept == [str(last)]
+    assert writers == [str(last)]
     assert lake.read("t").height == 9

@@ -1,4 +1,4 @@
-"""The lake: a slice is replaced whole, comes back as written, and an object store works as well as a folder."""
+"""The lake: slices are replaced atomically and read as written, in a folder or an object store."""
 
 import re
 import tempfile
@@ -60,7 +60,7 @@ def test_any_sequence_of_writes_ends_with_the_last_content_of_each_slice(
         assert lake.read("moment_state/item").rows() == [(n, s) for s in sorted(last) for n in last[s]]
 
 
-def test_every_kept_type_survives_the_round_trip(tmp_path: Path) -> None:
+def test_every_accepted_type_survives_the_round_trip(tmp_path: Path) -> None:
     entry = pl.Struct({"name": pl.String(), "value": pl.Float64()})
     schema = {
         "text": pl.String(),
@@ -103,7 +103,7 @@ def test_a_large_slice_of_many_chunks_keeps_its_order(tmp_path: Path) -> None:
     assert lake.read("candidates")["n"].equals(pl.concat([numbers(7), frame])["n"])
 
 
-def test_an_empty_slice_is_there_and_an_unwritten_one_is_not(tmp_path: Path) -> None:
+def test_an_empty_slice_exists_and_an_unwritten_one_does_not(tmp_path: Path) -> None:
     lake = Lake(str(tmp_path))
     lake.write("rejects", "2026-01-05", numbers())
 
@@ -113,7 +113,7 @@ def test_an_empty_slice_is_there_and_an_unwritten_one_is_not(tmp_path: Path) -> 
     assert not lake.has("items", "2026-01-05")
 
 
-def test_a_missing_table_or_slice_names_the_command_that_makes_it(tmp_path: Path) -> None:
+def test_a_missing_table_or_slice_names_the_command_that_creates_it(tmp_path: Path) -> None:
     lake = Lake(str(tmp_path))
     with pytest.raises(TableError, match=r"'candidates' does not exist.*momentrank run PROJECT"):
         lake.read("candidates")
@@ -124,7 +124,7 @@ def test_a_missing_table_or_slice_names_the_command_that_makes_it(tmp_path: Path
     assert "momentrank run PROJECT --from 2026-01-05 --until 2026-01-07" in str(caught.value)
 
 
-def test_columns_are_chosen_and_a_missing_one_is_named(tmp_path: Path) -> None:
+def test_columns_are_selected_and_a_missing_one_is_named(tmp_path: Path) -> None:
     lake = Lake(str(tmp_path))
     lake.write("t", "b", numbers(1).with_columns(text=pl.lit("x")))
     lake.write("t", "a", numbers(2).with_columns(text=pl.lit("y")))
@@ -134,12 +134,13 @@ def test_columns_are_chosen_and_a_missing_one_is_named(tmp_path: Path) -> None:
         lake.read("t", columns=["n", "label"])
 
 
-def test_other_columns_than_the_table_has_are_refused_and_nothing_is_lost(tmp_path: Path) -> None:
+def test_differing_columns_are_rejected_and_nothing_is_lost(tmp_path: Path) -> None:
     lake = Lake(str(tmp_path))
     lake.write("features", "a", numbers(1).with_columns(item_ctr_1d=0.5))
 
     with pytest.raises(
-        TableError, match=r"item_ctr_1d: .*double.* there, none here; item_ctr_7d: none there"
+        TableError,
+        match=r"item_ctr_1d: .*double.* in the table, none in the slice; item_ctr_7d: none in the table",
     ):
         lake.write("features", "b", numbers(1).with_columns(item_ctr_7d=0.5))
     lake.write("features", "b", numbers(2).with_columns(item_ctr_1d=0.1).select("item_ctr_1d", "n"))
@@ -150,12 +151,12 @@ def test_other_columns_than_the_table_has_are_refused_and_nothing_is_lost(tmp_pa
 @pytest.mark.parametrize(
     "dtype", [pl.UInt32(), pl.Categorical(), pl.Datetime("ns"), pl.List(pl.UInt8()), pl.Null()]
 )
-def test_types_that_delta_would_change_are_refused(tmp_path: Path, dtype: pl.DataType) -> None:
+def test_types_that_delta_would_change_are_rejected(tmp_path: Path, dtype: pl.DataType) -> None:
     with pytest.raises(TableError, match=r"column 'c' of table 't' is .*cast it"):
         Lake(str(tmp_path)).write("t", "a", pl.DataFrame({"c": []}, schema={"c": dtype}))
 
 
-def test_names_that_would_leave_the_lake_are_refused(tmp_path: Path) -> None:
+def test_names_outside_the_lake_are_rejected(tmp_path: Path) -> None:
     lake = Lake(str(tmp_path / "lake"))
     with pytest.raises(TableError, match="slice name"):
         lake.write("t", "../../a", numbers(1))
@@ -163,7 +164,7 @@ def test_names_that_would_leave_the_lake_are_refused(tmp_path: Path) -> None:
         lake.write("../t", "a", numbers(1))
 
 
-def test_rows_of_another_slice_are_refused(tmp_path: Path) -> None:
+def test_rows_of_another_slice_are_rejected(tmp_path: Path) -> None:
     lake = Lake(str(tmp_path))
     lake.write("t", "a", numbers(1).with_columns(slice=pl.lit("a")))
 
@@ -208,15 +209,15 @@ def test_writers_of_different_and_equal_slices_all_succeed(tmp_path: Path) -> No
     assert lake.read("t", ["shared"]).height == 1
 
 
-def test_of_two_that_write_a_new_slice_at_once_one_is_the_last(
+def test_concurrent_writers_of_a_new_slice_do_not_mix(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lake, both, write = Lake(str(tmp_path)), threading.Barrier(2), Lake._write_file
     lake.write("t", "before", numbers(0))
 
-    def together(*given: Any) -> int:
-        both.wait(10)  # neither has seen the other's file when it commits
-        return write(*given)
+    def together(*args: Any) -> int:
+        both.wait(10)  # neither sees the other's file when it commits
+        return write(*args)
 
     monkeypatch.setattr(Lake, "_write_file", together)
     threads = [threading.Thread(target=lake.write, args=("t", "new", numbers(n))) for n in range(2)]
@@ -239,9 +240,9 @@ def test_any_delta_reader_reads_the_tables(tmp_path: Path) -> None:
 
 
 class ObjectStore(BaseHTTPRequestHandler):
-    """As much of S3's protocol as Delta and Polars speak to it, over a dictionary; notes who signed."""
+    """The part of S3's protocol that Delta and Polars use, over a dictionary; records the signing keys."""
 
-    objects: dict[str, bytes] = {}  # noqa: RUF012 - one store a server, and one server a test run
+    objects: dict[str, bytes] = {}  # noqa: RUF012 - one server per test run
     signers: set[str] = set()  # noqa: RUF012
 
     def do_PUT(self) -> None:
@@ -261,11 +262,11 @@ class ObjectStore(BaseHTTPRequestHandler):
         body = self.objects.get(self._key())
         if body is None:
             return self._answer(404)
-        wanted = re.fullmatch(r"bytes=(\d*)-(\d*)", self.headers.get("Range", ""))
-        if not wanted:
+        requested = re.fullmatch(r"bytes=(\d*)-(\d*)", self.headers.get("Range", ""))
+        if not requested:
             return self._answer(200, body, {"ETag": '"1"', "Last-Modified": "Mon, 05 Jan 2026 00:00:00 GMT"})
-        first = int(wanted[1]) if wanted[1] else max(0, len(body) - int(wanted[2]))
-        last = min(int(wanted[2]), len(body) - 1) if wanted[1] and wanted[2] else len(body) - 1
+        first = int(requested[1]) if requested[1] else max(0, len(body) - int(requested[2]))
+        last = min(int(requested[2]), len(body) - 1) if requested[1] and requested[2] else len(body) - 1
         headers = {
             "ETag": '"1"',
             "Last-Modified": "Mon, 05 Jan 2026 00:00:00 GMT",
@@ -300,7 +301,7 @@ class ObjectStore(BaseHTTPRequestHandler):
         pass
 
 
-def test_an_object_store_is_reached_with_the_storage_options() -> None:
+def test_an_object_store_gets_the_storage_options() -> None:
     server = ThreadingHTTPServer(("127.0.0.1", 0), ObjectStore)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     options = {

@@ -1,4 +1,4 @@
-"""What failed reaches a webhook as one sentence with a link, and without a webhook the log alone."""
+"""A failure is logged and, with a webhook, posted as one sentence with a link."""
 
 import json
 import logging
@@ -13,15 +13,15 @@ import pytest
 
 from pipelines.dagster_names import PROJECT
 from pipelines.monitoring import alerts
-from pipelines.monitoring.alerts import Alert, of_run, send
-from pipelines.triggers.partitions import span
+from pipelines.monitoring.alerts import Alert, alerts_of_run, send
+from pipelines.triggers.partitions import range_tags
 
 PAGES = "http://dagster.example"
 ALERT = Alert("toy", "2026-01-05", "items.text", "warning", "no text", f"{PAGES}/runs/1")
 
 
 class Hook:
-    """A web server that keeps what it is posted, after refusing some."""
+    """A web server that records posts, after refusing the first few."""
 
     def __init__(self) -> None:
         self.posted: list[dict[str, str]] = []
@@ -50,16 +50,16 @@ class Hook:
 @pytest.fixture
 def hook(monkeypatch: pytest.MonkeyPatch) -> Iterator[Hook]:
     monkeypatch.setattr(alerts, "PAUSE_SECONDS", 0.0)
-    made = Hook()
-    yield made
-    made.server.shutdown()
-    made.server.server_close()
+    hook = Hook()
+    yield hook
+    hook.server.shutdown()
+    hook.server.server_close()
 
 
 @pytest.fixture
 def instance() -> Iterator[dg.DagsterInstance]:
-    with dg.instance_for_test() as found:
-        yield found
+    with dg.instance_for_test() as instance:
+        yield instance
 
 
 def deployment(webhook: str = "", project: str = "toy") -> Any:
@@ -68,7 +68,7 @@ def deployment(webhook: str = "", project: str = "toy") -> Any:
 
 
 def run(instance: dg.DagsterInstance, *, blocking: bool = False, broken: bool = False) -> dg.DagsterRun:
-    """A run of two slices whose check does not hold, and whose second table may break."""
+    """A run over two slices: its check fails and, if `broken`, so does its second asset."""
 
     @dg.asset(key_prefix="toy")
     def items() -> None: ...
@@ -90,67 +90,65 @@ def run(instance: dg.DagsterInstance, *, blocking: bool = False, broken: bool = 
         "advance"
     )
     result = job.execute_in_process(
-        instance=instance, raise_on_error=False, tags=span("2026-01-05", "2026-01-06")
+        instance=instance, raise_on_error=False, tags=range_tags("2026-01-05", "2026-01-06")
     )
     return result.dagster_run
 
 
-def test_an_alert_is_posted_once_it_is_taken(hook: Hook) -> None:
+def test_an_alert_is_posted_again_until_the_webhook_accepts_it(hook: Hook) -> None:
     hook.refusals = alerts.TRIES - 1
     send([ALERT], hook.url, logging.getLogger("test"))
     (posted,) = hook.posted
-    assert {name: posted[name] for name in ("project", "slice", "about", "level", "sentence", "link")} == {
+    assert {name: posted[name] for name in ("project", "slice", "subject", "level", "message", "link")} == {
         "project": "toy",
         "slice": "2026-01-05",
-        "about": "items.text",
+        "subject": "items.text",
         "level": "warning",
-        "sentence": "no text",
+        "message": "no text",
         "link": f"{PAGES}/runs/1",
     }
     assert posted["text"] == f"toy 2026-01-05: items.text: no text {PAGES}/runs/1"
 
 
-def test_a_webhook_that_does_not_answer_is_told_to_the_log(
-    hook: Hook, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_failed_delivery_is_logged(hook: Hook, caplog: pytest.LogCaptureFixture) -> None:
     hook.refusals = alerts.TRIES
     send([ALERT], hook.url, logging.getLogger("test"))
     assert hook.posted == []
     assert "503" in caplog.text
 
 
-def test_without_a_webhook_an_alert_is_logged_alone(caplog: pytest.LogCaptureFixture) -> None:
+def test_without_a_webhook_an_alert_is_only_logged(caplog: pytest.LogCaptureFixture) -> None:
     send([ALERT], "", logging.getLogger("test"))
     assert "no text" in caplog.text
 
 
-def test_a_check_that_does_not_hold_is_told_with_its_page(instance: dg.DagsterInstance) -> None:
-    (alert,) = of_run(deployment(), instance, run(instance))
-    assert (alert.about, alert.level) == ("items.text", "warning")
+def test_a_failed_check_links_to_its_page(instance: dg.DagsterInstance) -> None:
+    (alert,) = alerts_of_run(deployment(), instance, run(instance))
+    assert (alert.subject, alert.level) == ("items.text", "warning")
     assert alert.slice == "2026-01-05 to 2026-01-06"
-    assert alert.sentence == "items come with text: 9 % none"
+    assert alert.message == "items come with text: 9 % none"
     assert alert.link == f"{PAGES}/assets/toy/items?view=checks"
 
 
-def test_a_run_of_another_project_is_not_told(instance: dg.DagsterInstance) -> None:
-    assert of_run(deployment(project="toys"), instance, run(instance, broken=True)) == []
+def test_a_run_of_another_project_raises_no_alert(instance: dg.DagsterInstance) -> None:
+    assert alerts_of_run(deployment(project="toys"), instance, run(instance, broken=True)) == []
 
 
-def test_a_step_that_failed_is_told_in_the_error_s_own_words(instance: dg.DagsterInstance) -> None:
+def test_a_failed_step_shows_its_error_message(instance: dg.DagsterInstance) -> None:
     failed = run(instance, broken=True)
-    found = {alert.about: alert for alert in of_run(deployment(), instance, failed)}
-    assert set(found) == {"items.text", "ranker"}
-    assert found["ranker"].sentence == "nothing was clicked in the window: wait a slice"
-    assert found["ranker"].level == "error"
-    assert found["ranker"].link == f"{PAGES}/runs/{failed.run_id}"
+    by_subject = {alert.subject: alert for alert in alerts_of_run(deployment(), instance, failed)}
+    assert set(by_subject) == {"items.text", "ranker"}
+    assert by_subject["ranker"].message == "nothing was clicked in the window: wait a slice"
+    assert by_subject["ranker"].level == "error"
+    assert by_subject["ranker"].link == f"{PAGES}/runs/{failed.run_id}"
 
 
 def test_a_blocking_check_is_an_error(instance: dg.DagsterInstance) -> None:
-    found = of_run(deployment(), instance, run(instance, blocking=True))
-    assert ("items.text", "error") in {(alert.about, alert.level) for alert in found}
+    alerts_ = alerts_of_run(deployment(), instance, run(instance, blocking=True))
+    assert ("items.text", "error") in {(alert.subject, alert.level) for alert in alerts_}
 
 
-def test_the_sensors_post_what_happened_and_a_missing_slice_once(
+def test_the_sensors_post_failures_and_each_missing_slice_once(
     hook: Hook, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     off = alerts.sensors(deployment())
@@ -158,26 +156,26 @@ def test_the_sensors_post_what_happened_and_a_missing_slice_once(
     assert {sensor.default_status for sensor in off} == {dg.DefaultSensorStatus.STOPPED}
     assert failed_runs.default_status == dg.DefaultSensorStatus.RUNNING
 
-    def tell(sensor: Any, ended: dg.DagsterRun, event: dg.DagsterEventType) -> None:
-        (record,) = instance.get_records_for_run(ended.run_id, of_type=event).records
+    def fire(sensor: Any, run: dg.DagsterRun, event: dg.DagsterEventType) -> None:
+        (record,) = instance.get_records_for_run(run.run_id, of_type=event).records
         context = dg.build_run_status_sensor_context(
-            sensor.name, record.event_log_entry.dagster_event, instance, ended
+            sensor.name, record.event_log_entry.dagster_event, instance, run
         )
         failure = event == dg.DagsterEventType.RUN_FAILURE
         sensor(context.for_run_failure() if failure else context)
 
-    tell(failed_checks, run(instance), dg.DagsterEventType.RUN_SUCCESS)
-    assert [posted["about"] for posted in hook.posted] == ["items.text"]
-    tell(failed_runs, run(instance, broken=True), dg.DagsterEventType.RUN_FAILURE)
-    assert [posted["about"] for posted in hook.posted[1:]] == ["items.text", "ranker"]
+    fire(failed_checks, run(instance), dg.DagsterEventType.RUN_SUCCESS)
+    assert [posted["subject"] for posted in hook.posted] == ["items.text"]
+    fire(failed_runs, run(instance, broken=True), dg.DagsterEventType.RUN_FAILURE)
+    assert [posted["subject"] for posted in hook.posted[1:]] == ["items.text", "ranker"]
 
     overdue = ["2026-01-07", "2026-01-08"]
     monkeypatch.setattr(alerts, "overdue_slices", lambda *_: overdue)
     cursor = None
     for _ in range(2):
-        found = missing(dg.build_sensor_context(instance, cursor=cursor))
-        assert isinstance(found, dg.SensorResult)
-        cursor = found.cursor
+        result = missing(dg.build_sensor_context(instance, cursor=cursor))
+        assert isinstance(result, dg.SensorResult)
+        cursor = result.cursor
     (posted,) = hook.posted[3:]
     assert posted["slice"] == "2026-01-07 to 2026-01-08"
     assert cursor == "2026-01-08"

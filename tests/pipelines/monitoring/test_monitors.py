@@ -1,4 +1,4 @@
-"""Each monitor is quiet over slices that go on as before, and speaks up over one that does not."""
+"""Each monitor passes a slice like those before it and fails an anomaly."""
 
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -11,9 +11,9 @@ import pytest
 
 from features.config.project import Project
 from pipelines.lake import Lake
-from pipelines.monitoring.monitors import MONITORS, Finding, View, furthest, overdue_slices
+from pipelines.monitoring.monitors import MONITORS, Finding, View, largest_difference, overdue_slices
 
-LOOK = {f"{monitor.asset}.{monitor.name}": monitor.look for monitor in MONITORS}
+EVALUATE = {f"{monitor.asset}.{monitor.name}": monitor.evaluate for monitor in MONITORS}
 START = datetime(2026, 1, 5, tzinfo=UTC)
 DAYS = [f"2026-01-{day:02}" for day in range(5, 11)]
 ROWS = 400
@@ -48,7 +48,7 @@ def texts(empty: int) -> pl.DataFrame:
 def numbers(table: str, shift: float) -> pl.DataFrame:
     values = np.random.default_rng(1).normal(shift, 1, ROWS)
     names = {"features": ["user_ctr_1d", "user_clicks_all", "user_ctr_1d_z"]}.get(table, ["interest_score"])
-    # What only grows, and what is relative to a list, may move.
+    # Lifetime counters and relative forms may move.
     return pl.DataFrame({name: values + (9 if name != names[0] and shift else 0) for name in names})
 
 
@@ -58,7 +58,7 @@ def vectors(turn: float) -> pl.DataFrame:
     )
 
 
-def foretold(probability: float) -> pl.DataFrame:
+def predicted(probability: float) -> pl.DataFrame:
     return clicks(0.1).with_columns(click_probability=pl.lit(probability))
 
 
@@ -86,61 +86,63 @@ CASES: dict[str, tuple[Tables, Tables, Tables]] = {
         {"candidates": clicks(0.1, "unknown"), "items": texts(0)},
     ),
     "items.text": ({"items": texts(0)}, {"items": texts(5)}, {"items": texts(6)}),
-    "rejects.few": (rows(0, 1, 1, 1), rows(5, 50, 25, 20), rows(6, 50, 25, 19)),
+    "rejects.share": (rows(0, 1, 1, 1), rows(5, 50, 25, 20), rows(6, 50, 25, 19)),
     "features.drift": tuple({"features": numbers("features", by)} for by in (0, 0.1, 2)),
     "interest_scores.drift": tuple({"interest_scores": numbers("interest_scores", by)} for by in (0, 0.1, 2)),
     "item_vectors.drift": tuple({"item_vectors": vectors(turn)} for turn in (0, 0.3, 1.2)),
-    "evaluation.calibration": tuple({"evaluation_scores": foretold(p)} for p in (0.1, 0.12, 0.2)),
-    "topic_shifts.steady": tuple({"topic_shifts": topics(False, last)} for last in (False, False, True)),
+    "evaluation.calibration": tuple({"evaluation_scores": predicted(p)} for p in (0.1, 0.12, 0.2)),
+    "topic_shifts.click_rates": tuple({"topic_shifts": topics(False, last)} for last in (False, False, True)),
 }  # fmt: skip
 
 
-def look(folder: Path, name: str, before: Tables, newest: Tables, **checks: Any) -> Finding:
-    made = deployment(folder, **checks)
+def evaluate(folder: Path, name: str, before: Tables, newest: Tables, **checks: Any) -> Finding:
+    toy = deployment(folder, **checks)
     for day in DAYS:
         for table, frame in (newest if day == DAYS[-1] else before).items():
-            made.lake.write(table, day, frame)
-    return LOOK[name](View(made, DAYS[-1:]))
+            toy.lake.write(table, day, frame)
+    return EVALUATE[name](View(toy, DAYS[-1:]))
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_a_monitor_tells_a_usual_slice_from_an_unusual_one(tmp_path: Path, name: str) -> None:
-    before, usual, unusual = CASES[name]
-    quiet, loud = (look(tmp_path / part, name, before, now) for part, now in (("a", usual), ("b", unusual)))
-    assert quiet.holds, quiet.said
-    assert not loud.holds, loud.said
-    assert loud.said != quiet.said
-    assert all(isinstance(value, float) for value in (quiet.figures | loud.figures).values())
+def test_a_monitor_tells_a_normal_slice_from_an_anomaly(tmp_path: Path, name: str) -> None:
+    before, normal, anomalous = CASES[name]
+    passing, failing = (
+        evaluate(tmp_path / part, name, before, now) for part, now in (("a", normal), ("b", anomalous))
+    )
+    assert passing.passed, passing.summary
+    assert not failing.passed, failing.summary
+    assert failing.summary != passing.summary
+    assert all(isinstance(value, float) for value in (passing.figures | failing.figures).values())
 
 
-def test_every_monitor_is_tried_here_or_in_the_whole_chain() -> None:
-    assert LOOK.keys() - CASES.keys() == {"features.served_alike", "ranked_lists.fresh"}
+def test_every_monitor_is_tested_here_or_in_the_chain() -> None:
+    assert EVALUATE.keys() - CASES.keys() == {"features.training_serving_skew", "ranked_lists.freshness"}
 
 
 @pytest.mark.parametrize("name", ["impressions.volume", "features.drift", "item_vectors.drift"])
-def test_with_few_slices_before_it_nothing_is_unusual(tmp_path: Path, name: str) -> None:
-    before, _, unusual = CASES[name]
-    assert look(tmp_path, name, before, unusual, fewest=6).holds
+def test_without_history_there_are_no_anomalies(tmp_path: Path, name: str) -> None:
+    before, _, anomalous = CASES[name]
+    assert evaluate(tmp_path, name, before, anomalous, min_history=6).passed
 
 
-def test_a_threshold_is_the_project_s_to_set(tmp_path: Path) -> None:
-    before, _, unusual = CASES["items.text"]
-    assert look(tmp_path, "items.text", before, unusual, no_text=0.5).holds
+def test_a_project_sets_its_thresholds(tmp_path: Path) -> None:
+    before, _, anomalous = CASES["items.text"]
+    assert evaluate(tmp_path, "items.text", before, anomalous, no_text=0.5).passed
 
 
-def test_before_anything_was_judged_calibration_waits(tmp_path: Path) -> None:
-    found = look(tmp_path, "evaluation.calibration", {}, {})
-    assert found.holds
-    assert found.said == "nothing was evaluated yet"
+def test_calibration_passes_before_the_first_evaluation(tmp_path: Path) -> None:
+    finding = evaluate(tmp_path, "evaluation.calibration", {}, {})
+    assert finding.passed
+    assert finding.summary == "nothing was evaluated yet"
 
 
-def test_a_slice_is_overdue_once_it_could_have_been_run_for_as_long_as_declared(tmp_path: Path) -> None:
-    made = deployment(tmp_path, age="6h")
-    made.lake.write("ranking_dataset", DAYS[0], lists(1))
-    could = START + timedelta(days=2, minutes=30)  # the second slice's end, and its attribution window
-    assert overdue_slices(made.lake, made.project, could + timedelta(hours=5)) == []
-    assert overdue_slices(made.lake, made.project, could + timedelta(hours=6)) == [DAYS[1]]
-    assert overdue_slices(made.lake, made.project, could + timedelta(days=2, hours=6)) == DAYS[1:4]
+def test_a_slice_is_overdue_max_delay_after_it_was_complete(tmp_path: Path) -> None:
+    toy = deployment(tmp_path, max_delay="6h")
+    toy.lake.write("ranking_dataset", DAYS[0], lists(1))
+    complete_at = START + timedelta(days=2, minutes=30)  # the second slice's end, and its attribution window
+    assert overdue_slices(toy.lake, toy.project, complete_at + timedelta(hours=5)) == []
+    assert overdue_slices(toy.lake, toy.project, complete_at + timedelta(hours=6)) == [DAYS[1]]
+    assert overdue_slices(toy.lake, toy.project, complete_at + timedelta(days=2, hours=6)) == DAYS[1:4]
 
 
 def read(**columns: list[float | None]) -> pl.DataFrame:
@@ -151,7 +153,7 @@ def read(**columns: list[float | None]) -> pl.DataFrame:
 
 
 @pytest.mark.parametrize(
-    ("kept", "live", "where"),
+    ("stored", "live", "column"),
     [
         (read(a=[1.0, None]), read(a=[1.0, None]), ""),
         (read(a=[1e9, 1.0]), read(a=[1e9 + 0.1, 1.0]), ""),
@@ -160,5 +162,7 @@ def read(**columns: list[float | None]) -> pl.DataFrame:
         (read(a=[1.0, 2.0]), read(a=[1.0]), "their candidates"),
     ],
 )
-def test_a_served_feature_that_differs_is_named(kept: pl.DataFrame, live: pl.DataFrame, where: str) -> None:
-    assert furthest(kept, live, 1e-9)[1] == where
+def test_a_feature_that_differs_in_serving_is_named(
+    stored: pl.DataFrame, live: pl.DataFrame, column: str
+) -> None:
+    assert largest_difference(stored, live, 1e-9)[1] == column

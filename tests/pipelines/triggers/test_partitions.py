@@ -9,17 +9,17 @@ import pytest
 from features.config.project import Project, load
 from features.config.slices import EVERY
 from features.errors import ProjectError
-from pipelines.triggers import partitions as timetable
+from pipelines.triggers import partitions as partitions_module
 from pipelines.triggers.partitions import (
     chosen,
     complete,
     cron,
     due,
     last_complete,
+    partition_range,
     partitions,
+    range_tags,
     schedule,
-    span,
-    spanned,
     under_way,
 )
 
@@ -27,7 +27,7 @@ PROJECTS = Path(__file__).parents[3] / "projects"
 
 
 @pytest.mark.parametrize(
-    ("start", "every", "line"),
+    ("start", "every", "schedule"),
     [
         ("2026-01-05T00:00", timedelta(days=1), "0 0 * * *"),
         ("2026-01-05T02:30", timedelta(days=1), "30 2 * * *"),
@@ -36,20 +36,17 @@ PROJECTS = Path(__file__).parents[3] / "projects"
         ("2026-01-07T03:30", timedelta(days=7), "30 3 * * 3"),
     ],
 )
-def test_slices_become_cron_lines(start: str, every: timedelta, line: str) -> None:
-    assert cron(datetime.fromisoformat(start).replace(tzinfo=UTC), every) == line
+def test_slices_become_a_cron_schedule(start: str, every: timedelta, schedule: str) -> None:
+    assert cron(datetime.fromisoformat(start).replace(tzinfo=UTC), every) == schedule
 
 
 @pytest.mark.parametrize("every", EVERY, ids=str)
 @pytest.mark.parametrize("start", ["2026-01-05T00:00Z", "2026-01-07T16:29Z"])
 def test_partitions_of_every_length_are_the_slices(start: str, every: timedelta) -> None:
     begin = datetime.fromisoformat(start)
-    given = {"name": "x", "source": {"format": "newsroom"}}
-    project = Project.model_validate(
-        {**given, "slices": {"start": begin, "every": every, "end": begin + 9 * every}}
-    )
-    slices = project.slices
-    assert partitions(project).get_partition_keys() == slices.keys(begin, begin + 9 * every)
+    slices = {"start": begin, "every": every, "end": begin + 9 * every}
+    project = Project.model_validate({"name": "x", "source": {"format": "newsroom"}, "slices": slices})
+    assert partitions(project).get_partition_keys() == project.slices.keys(begin, begin + 9 * every)
 
 
 @pytest.mark.parametrize("name", ["newsroom", "ranklens", "mind"])
@@ -69,58 +66,58 @@ def test_a_slice_is_complete_when_its_attribution_window_has_closed() -> None:
     assert last_complete(project, datetime(2027, 1, 1, tzinfo=UTC)) == "2026-01-12"
 
 
-NEWSROOM_RAN = datetime(2026, 1, 8, 6, tzinfo=UTC)
+NOW = datetime(2026, 1, 8, 6, tzinfo=UTC)
 
 
 @pytest.mark.parametrize(
-    ("since", "until", "found"),
+    ("since", "until", "expected"),
     [
         (None, None, ("2026-01-05", "2026-01-07")),
         ("2026-01-06", None, ("2026-01-06", "2026-01-07")),
         (None, "2026-01-05", ("2026-01-05", "2026-01-05")),
     ],
 )
-def test_a_run_takes_the_slices_named_or_else_all_that_are_complete(
-    since: str | None, until: str | None, found: tuple[str, str]
+def test_a_run_covers_the_slices_named_or_all_that_are_complete(
+    since: str | None, until: str | None, expected: tuple[str, str]
 ) -> None:
     project = load(PROJECTS / "newsroom.toml")
-    assert chosen(project, since, until, NEWSROOM_RAN) == found
+    assert chosen(project, since, until, NOW) == expected
 
 
 @pytest.mark.parametrize(
-    ("since", "until", "said"),
+    ("since", "until", "message"),
     [
         (None, "2026-01-08", "--until 2026-01-08 has not ended: .* name 2026-01-07"),
-        (None, "2099-01-08", "--until 2099-01-08 is beyond slices.end, .* name 2026-01-12"),
-        ("2099-01-08", None, "--from 2099-01-08 is beyond slices.end"),
+        (None, "2099-01-08", "--until 2099-01-08 is after slices.end, .* name 2026-01-12"),
+        ("2099-01-08", None, "--from 2099-01-08 is after slices.end"),
         ("2026-01-04", None, "does not exist"),
         (None, "2026-01-07-00:30", "is not written as"),
-        ("2026-01-07", "2026-01-06", "no slice lies between"),
+        ("2026-01-07", "2026-01-06", "--from 2026-01-07 is after --until 2026-01-06"),
     ],
 )
-def test_slices_that_no_run_can_have_are_refused(since: str | None, until: str | None, said: str) -> None:
+def test_invalid_ranges_are_rejected(since: str | None, until: str | None, message: str) -> None:
     project = load(PROJECTS / "newsroom.toml")
-    with pytest.raises(ProjectError, match=said):
-        chosen(project, since, until, NEWSROOM_RAN)
+    with pytest.raises(ProjectError, match=message):
+        chosen(project, since, until, NOW)
 
 
 def test_before_the_first_slice_is_complete_nothing_can_run() -> None:
-    with pytest.raises(ProjectError, match="the first is at 2026-01-06T00:30:00"):
+    with pytest.raises(ProjectError, match="the first will be at 2026-01-06T00:30:00"):
         chosen(load(PROJECTS / "newsroom.toml"), None, None, datetime(2026, 1, 6, tzinfo=UTC))
 
 
-def test_without_an_end_a_slice_of_the_future_is_refused() -> None:
+def test_without_an_end_a_future_slice_is_rejected() -> None:
     project = Project.model_validate(
         {"name": "x", "source": {"format": "newsroom"}, "slices": {"start": "2026-01-05T00:00Z"}}
     )
     with pytest.raises(ProjectError, match="--until 2099-01-08 has not ended"):
-        chosen(project, None, "2099-01-08", NEWSROOM_RAN)
+        chosen(project, None, "2099-01-08", NOW)
 
 
 DAYS = [f"2026-01-{day:02}" for day in range(5, 13)]
 
 
-def test_all_that_is_complete_is_in_order() -> None:
+def test_complete_slices_are_in_order() -> None:
     project = load(PROJECTS / "newsroom.toml")
     assert complete(project, datetime(2026, 1, 8, 0, 29, tzinfo=UTC)) == DAYS[:2]
     assert complete(project, datetime(2027, 1, 1, tzinfo=UTC)) == DAYS
@@ -129,7 +126,7 @@ def test_all_that_is_complete_is_in_order() -> None:
 
 
 @pytest.mark.parametrize(
-    ("kept", "waiting", "ranges"),
+    ("stored", "running", "ranges"),
     [
         (DAYS[:-1], [], [(DAYS[-1], DAYS[-1])]),
         (DAYS[:3], [], [(DAYS[3], DAYS[-1])]),
@@ -138,20 +135,27 @@ def test_all_that_is_complete_is_in_order() -> None:
         (DAYS, [], []),
         ([], DAYS, []),
     ],
-    ids=["the newest", "after a pause", "beside a run", "a hole and what came after", "nothing", "all waits"],
+    ids=[
+        "the newest",
+        "after a pause",
+        "beside a run",
+        "a gap and the slices after",
+        "all stored",
+        "all running",
+    ],
 )
-def test_what_the_lake_misses_is_due_oldest_first(
-    kept: list[str], waiting: list[str], ranges: list[tuple[str, str]]
+def test_missing_slices_are_due_oldest_first(
+    stored: list[str], running: list[str], ranges: list[tuple[str, str]]
 ) -> None:
-    assert due(DAYS, kept, waiting) == ranges
+    assert due(DAYS, stored, running) == ranges
 
 
-def test_a_long_pause_is_caught_up_in_runs_of_bounded_length(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(timetable, "LONGEST", 3)
+def test_catching_up_takes_runs_of_bounded_length(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(partitions_module, "LONGEST", 3)
     assert due(DAYS, [], []) == [(DAYS[0], DAYS[2]), (DAYS[3], DAYS[5]), (DAYS[6], DAYS[7])]
 
 
-def test_the_schedule_asks_once_for_what_is_missing() -> None:
+def test_the_schedule_requests_missing_slices_once() -> None:
     project = load(PROJECTS / "newsroom.toml")
 
     @dg.op
@@ -161,26 +165,26 @@ def test_the_schedule_asks_once_for_what_is_missing() -> None:
     def advance() -> None:
         nothing()
 
-    kept: Any = SimpleNamespace(project=project, lake=SimpleNamespace(slices=lambda _: DAYS[:2]))
-    asked = schedule(kept, "advance")
+    deployment: Any = SimpleNamespace(project=project, lake=SimpleNamespace(slices=lambda _: DAYS[:2]))
+    every_slice = schedule(deployment, "advance")
     with dg.instance_for_test() as instance:
 
         def tick(day: int) -> list[dg.RunRequest]:
             context = dg.build_schedule_context(
                 instance=instance, scheduled_execution_time=datetime(2026, 1, day, 0, 30, tzinfo=UTC)
             )
-            found = asked(context)
-            return found if isinstance(found, list) else []
+            requests = every_slice(context)
+            return requests if isinstance(requests, list) else []
 
         (request,) = tick(9)
-        assert spanned(request.tags) == ("2026-01-07", "2026-01-08")
+        assert partition_range(request.tags) == ("2026-01-07", "2026-01-08")
         assert request.tags["momentrank/reason"] == "the slice is complete"
-        run = instance.create_run_for_job(advance, tags=span("2026-01-07", "2026-01-08"))
+        run = instance.create_run_for_job(advance, tags=range_tags("2026-01-07", "2026-01-08"))
         assert under_way(instance, "advance", DAYS) == {"2026-01-07", "2026-01-08"}
         assert tick(9) == []
         (request,) = tick(10)
-        assert spanned(request.tags) == ("2026-01-09", "2026-01-09")
+        assert partition_range(request.tags) == ("2026-01-09", "2026-01-09")
         instance.report_run_failed(run)
         (again,) = tick(10)
-        assert spanned(again.tags) == ("2026-01-07", "2026-01-09")
+        assert partition_range(again.tags) == ("2026-01-07", "2026-01-09")
         assert again.run_key != request.run_key
