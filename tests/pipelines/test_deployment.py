@@ -43,10 +43,10 @@ def test_a_user_whom_no_log_has_is_ranked_as_a_new_one_and_that_is_said(
     deployment.lake.write("impressions", "2026-01-06", pl.DataFrame({"user_id": ["anna"]}))
     deployment.lake.write("interactions", "2026-01-06", pl.DataFrame({"user_id": ["bert"]}))
 
-    assert [cli._stored(deployment, user) for user in ("anna", "bert")] == ["anna", "bert"]
+    assert [cli._stored_id(deployment, user) for user in ("anna", "bert")] == ["anna", "bert"]
     assert page.getvalue() == ""
-    assert cli._stored(deployment, "[/b]") == "[/b]"
-    assert page.getvalue().startswith("no log has a user '[/b]': ranked as a new user")
+    assert cli._stored_id(deployment, "[/b]") == "[/b]"
+    assert page.getvalue().startswith("user '[/b]' is in no log and is ranked as a new user")
 
 
 def test_a_cluster_needs_a_folder_that_its_machines_share(deployment: Deployment) -> None:

@@ -215,7 +215,7 @@ def test_other_settings_of_the_source_parse_the_files_again(folder: Path) -> Non
 
 def test_a_person_who_was_forgotten_stays_out_of_later_files(folder: Path) -> None:
     log = log_of(folder)
-    log.privacy.remember("u", {"ranker": (), "interest": ()})
+    log.privacy.mark_forgotten("u", {"ranker": (), "interest": ()})
     (folder / "log" / "a.jsonl").write_text(shown(6, "i1") + shown(6, "i2", user="v"))
     log.take_in([folder / "log"])
 

@@ -78,7 +78,7 @@ def test_a_terminal_shows_a_bar_that_goes_on_within_a_slice(opened: Opened, cloc
         assert (bar.completed, bar.total) == (1.5, 3)
         progress._bars.refresh()
 
-    assert "2/3 loss 2.500, 74 lists/s" in page.getvalue()
+    assert "2/3 loss 2.500, 74 impressions/s" in page.getvalue()
 
 
 def test_a_pipe_is_told_once_how_far_a_long_run_is(opened: Opened, clock: list[float]) -> None:
@@ -88,9 +88,7 @@ def test_a_pipe_is_told_once_how_far_a_long_run_is(opened: Opened, clock: list[f
             clock[0] += 40
 
     said = [line for line in page.getvalue().splitlines() if "after" in line]
-    assert said == [
-        "after 80 s: interest_model, step 1 of 2, has done 2.0 of 3 slices and needs about 40 s more"
-    ]
+    assert said == ["after 80 s: interest_model (step 1 of 2) has finished 2.0 of 3 slices, about 40 s left"]
 
 
 def test_a_step_that_is_tried_again_says_so_and_counts_once(
@@ -112,6 +110,6 @@ def test_a_step_that_is_tried_again_says_so_and_counts_once(
 
     assert dg.materialize([table], resources={"deployment": SimpleNamespace(progress=progress)}).success
     assert [" ".join(line.split()) for line in page.getvalue().splitlines()] == [
-        "1/2 table 0.0 s failed, the server is away; trying again in 0 s",
+        "1/2 table 0.0 s failed, the server is away; retrying in 0 s",
         "1/2 table 0.0 s 3 rows",
     ]

@@ -58,7 +58,7 @@ def test_a_log_that_can_be_learned_from_says_where_to_go_next(check: Check, log:
     status, said = check(log, shape=shape)
 
     assert status == 0
-    assert "The project file is right: momentrank run" in said
+    assert "The project file is valid: momentrank run" in said
 
 
 @pytest.mark.parametrize(
@@ -100,7 +100,7 @@ def test_a_log_with_nothing_to_learn_fails_and_names_the_setting(
 
     assert status == 1
     assert [text for text in expected if text not in said] == []
-    assert "The project file is right" not in said
+    assert "The project file is valid" not in said
 
 
 def test_most_rows_refused_is_a_warning(check: Check) -> None:

@@ -111,7 +111,7 @@ def test_check_warns_of_what_will_be_slow_and_of_wide_gaps() -> None:
     found = CliRunner().invoke(cli.app, ["check", NEWSROOM, *year], catch_exceptions=False)
     assert "warning: slices.every makes 393,120 slices in all" in found.output
     assert "slices in a row have no events" in found.output
-    assert "The project file is right" in found.output
+    assert "The project file is valid" in found.output
 
 
 def test_an_unreachable_tracking_server_stops_a_run_before_it_begins(

@@ -65,7 +65,7 @@ def test_the_key_is_shown_by_no_settings(settings: Settings, monkeypatch: pytest
 
 def test_a_lake_keeps_to_the_key_that_it_was_begun_with(tmp_path: Path) -> None:
     lake = Lake(str(tmp_path))
-    Privacy(lake, KEY).settle()
+    Privacy(lake, KEY).record_key()
     assert Privacy(lake, KEY).stored("anna") == Privacy(lake, KEY).stored("anna") != "anna"
     with pytest.raises(ProjectError, match="is not the key"):
         Privacy(lake, OTHER).stored("anna")
@@ -75,7 +75,7 @@ def test_a_lake_keeps_to_the_key_that_it_was_begun_with(tmp_path: Path) -> None:
 
 def test_a_lake_that_holds_ids_takes_no_key(tmp_path: Path) -> None:
     lake = Lake(str(tmp_path))
-    Privacy(lake, "").settle()
+    Privacy(lake, "").record_key()
     lake.write("impressions", DAYS[0], lists("anna"))
     assert Privacy(lake, "").stored("anna") == "anna"
     with pytest.raises(ProjectError, match="user ids as they are"):
@@ -143,7 +143,7 @@ def test_an_id_that_nobody_has_is_refused_and_nothing_is_touched(
     settings: Settings, key: str, user: str
 ) -> None:
     made = deployment(settings.model_copy(update={"pseudonym_key": SecretStr(key)}))
-    made.privacy.settle()
+    made.privacy.record_key()
     people = lists(*(made.privacy.stored(user) for user in ("anna", "1")))
     for _ in range(2):  # the first version of the table is an older one
         made.lake.write("impressions", DAYS[0], people)
@@ -170,11 +170,11 @@ def test_whom_a_cut_short_forgetting_left_out_can_be_forgotten_again(settings: S
 
 def test_versions_are_counted_by_who_was_forgotten_once_each(tmp_path: Path) -> None:
     privacy = Privacy(Lake(str(tmp_path)), "")
-    privacy.remember("anna", {"ranker": ["1", "2"], "interest": []})
-    privacy.remember("anna", {"ranker": [], "interest": ["3"]})
-    privacy.remember("bert", {"ranker": ["2"], "interest": []})
-    assert privacy.saw("ranker") == {"1": 1, "2": 2}
-    assert privacy.saw("interest") == {"3": 1}
+    privacy.mark_forgotten("anna", {"ranker": ["1", "2"], "interest": []})
+    privacy.mark_forgotten("anna", {"ranker": [], "interest": ["3"]})
+    privacy.mark_forgotten("bert", {"ranker": ["2"], "interest": []})
+    assert privacy.forgotten_since_fit("ranker") == {"1": 1, "2": 2}
+    assert privacy.forgotten_since_fit("interest") == {"3": 1}
 
 
 def test_what_is_too_old_goes_and_what_is_needed_to_go_on_stays(settings: Settings) -> None:

@@ -70,7 +70,7 @@ def test_no_byte_of_a_home_names_a_planted_user(
     made = Deployment(project(tmp_path, shape), load_settings())
 
     found = made.ingest()
-    made.privacy.settle()
+    made.privacy.record_key()
     tables = {name: getattr(found, name) for name in ("impressions", "interactions", "rejects")}
     labelled = attribute(found.impressions, found.interactions, made.project.labels)
     days = found.impressions.select("impression_id", "slice")

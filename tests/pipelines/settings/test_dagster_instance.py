@@ -1,4 +1,4 @@
-"""The Dagster instance's file: which storage it names, when it is written anew, and when that is refused."""
+"""The Dagster instance's file: its storage, when it is written again, and when that is an error."""
 
 from pathlib import Path
 
@@ -45,5 +45,5 @@ def test_an_edited_file_that_says_otherwise_is_refused_and_kept(
 
 def test_a_file_that_is_no_text_is_refused_with_what_mends_it(tmp_path: Path) -> None:
     (tmp_path / "dagster.yaml").write_bytes(b"\x00\xff{{{:")
-    with pytest.raises(ProjectError, match="is damaged: mend it, or remove it"):
+    with pytest.raises(ProjectError, match="is not valid UTF-8: fix it, or delete it"):
         instance.write(tmp_path, postgres=False)

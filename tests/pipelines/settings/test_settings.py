@@ -178,17 +178,17 @@ def test_several_projects_are_named_in_one_variable(tmp_path: Path, monkeypatch:
         ("MOMENTRANK_SET", "ranker.num_leaves", "write key.path=value"),
         ("MOMENTRANK_TRACKING_URI", "./mlruns", "use sqlite:///FILE"),
         ("MOMENTRANK_DAGSTER_POSTGRES", "mysql://u:secret@db/runs", "write postgresql://"),
-        ("MOMENTRANK_LAKE", "ftp://bucket/lake", "a URL that begins with file, s3"),
-        ("MOMENTRANK_ARTIFACTS", "http://bucket", "a URL that begins with file, s3"),
+        ("MOMENTRANK_LAKE", "ftp://bucket/lake", "a URL that starts with file, s3"),
+        ("MOMENTRANK_ARTIFACTS", "http://bucket", "a URL that starts with file, s3"),
         ("MOMENTRANK_STORAGE_OPTIONS", "{secret", "write for example"),
         ("MOMENTRANK_STORAGE_OPTIONS", '{"port": 9000}', "write for example"),
-        ("MOMENTRANK_SCRATCH", "nfs://server/scratch", "a URL that begins with file, s3"),
-        ("MOMENTRANK_ENGINE", "Ray", "write ray to work on a Ray cluster"),
+        ("MOMENTRANK_SCRATCH", "nfs://server/scratch", "a URL that starts with file, s3"),
+        ("MOMENTRANK_ENGINE", "Ray", "write ray for a Ray cluster"),
         ("MOMENTRANK_EXECUTOR", "threads", "write multiprocess"),
         ("MOMENTRANK_RAY_ADDRESS", "ray://head:10001", "write HOST:PORT"),
         ("MOMENTRANK_RAY_ADDRESS", "head", "write HOST:PORT"),
-        ("MOMENTRANK_RAY_CORES", "0", "write a whole number from 1"),
-        ("MOMENTRANK_MLFLOW_URL", "localhost:5000", "write for example http://127.0.0.1:5000"),
+        ("MOMENTRANK_RAY_CORES", "0", "write a whole number of at least 1"),
+        ("MOMENTRANK_MLFLOW_URL", "localhost:5000", "write, for example, http://127.0.0.1:5000"),
     ],
 )
 def test_a_bad_value_names_its_variable_and_the_mend(
@@ -257,7 +257,7 @@ def test_a_home_that_cannot_be_written_is_said_so(tmp_path: Path, monkeypatch: p
     (tmp_path / "a_file").touch()
     monkeypatch.setenv("MOMENTRANK_HOME", "a_file/home")
 
-    with pytest.raises(ProjectError, match="set MOMENTRANK_HOME to a folder that can"):
+    with pytest.raises(ProjectError, match="set MOMENTRANK_HOME to a writable folder"):
         settings.prepare(settings.load())
 
 
