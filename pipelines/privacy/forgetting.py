@@ -93,8 +93,8 @@ def _unknown(lake: Lake, file: Path, user: str) -> str:
     if not lake.slices(_EVENTS[0]):
         return f"nothing was changed: {lake.root} has no tables yet. `momentrank run {file}` makes them from the logs"
     return (
-        f"nothing was changed: no table has a row about user {user!r}. Give the id of one user exactly as in the logs, "
-        "in the same case"
+        f"nothing was changed: no table has a row about user {user!r}. Give the id exactly as in the logs, in the same "
+        "case"
     )
 
 
@@ -142,8 +142,8 @@ def summary(deployment: Deployment, traces: Traces, erased: Erased) -> Iterator[
     for path in erased.swept.left:
         yield f"could not be cleaned: {path}. Stop the process that uses it and run this command again"
     if not distinctive(traces.names[0]):
-        yield f"{traces.names[0]!r} is too short to search for in logs and run records"
-    yield "the source's log files still contain this user: clean them yourself. Ingestion ignores their rows from now on"
+        yield f"{traces.names[0]!r} is too short to search for: logs and run records stay as they are"
+    yield "the source's log files still contain this user: clean them yourself. Their rows are ignored from now on"
     yield "anonymous counters of items, attributes and all users still include their events"
     yield from _about_models(deployment, traces)
 
