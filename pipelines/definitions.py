@@ -124,7 +124,7 @@ def _resource(deployment: Deployment) -> dg.ResourceDefinition:
         if context.instance is None or context.run is None:
             yield deployment
             return
-        with liveness.holding(context.instance, context.run.run_id):
+        with liveness.mark_alive(context.instance, context.run.run_id):
             yield deployment
 
     return deployed

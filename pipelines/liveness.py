@@ -27,7 +27,7 @@ _STARTED = [dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.STARTED, dg.Dagste
 
 
 @contextmanager
-def holding(instance: dg.DagsterInstance, run_id: str) -> Iterator[None]:
+def mark_alive(instance: dg.DagsterInstance, run_id: str) -> Iterator[None]:
     """Mark a run as alive while inside; does nothing if another process already does."""
     file = _file(instance, run_id)
     if file.exists() and _dead_process(instance, run_id) is None:
@@ -69,7 +69,7 @@ def fail_if_dead(instance: dg.DagsterInstance, run: dg.DagsterRun) -> bool:
     return True
 
 
-class Held(dg.Executor):
+class AliveExecutor(dg.Executor):
     """Wraps an executor to mark its run as alive."""
 
     def __init__(self, inner: dg.Executor) -> None:
@@ -82,13 +82,13 @@ class Held(dg.Executor):
 
     def execute(self, plan_context: Any, execution_plan: Any) -> Iterator[dg.DagsterEvent]:
         """Execute a plan, with the run marked as alive."""
-        with holding(plan_context.instance, plan_context.run_id):
+        with mark_alive(plan_context.instance, plan_context.run_id):
             yield from self.inner.execute(plan_context, execution_plan)
 
 
 def _multiprocess(context: dg.InitExecutorContext) -> dg.Executor:
     inner: dg.Executor = dg.multiprocess_executor.executor_creation_fn(context)  # type: ignore[misc]
-    return Held(inner)
+    return AliveExecutor(inner)
 
 
 MULTIPROCESS = dg.ExecutorDefinition(

@@ -22,7 +22,7 @@ from models.ranking import top
 from pipelines.deployment import Deployment, Version
 from pipelines.lake import STATE, Lake
 
-ABOUT = (
+EXPLANATION_COLUMNS = (
     "rank", "title", "position", "clicked", "rank_score", "click_probability", "reasons", "because", "strongest",
     "start",
 )  # fmt: skip
@@ -95,7 +95,7 @@ def explain_user(
 
 
 def explain(deployment: Deployment, impression_id: str, ranker: Ranker) -> pl.DataFrame:
-    """A past impression as a ranker orders it: columns `ABOUT`, then one column per feature family.
+    """A past impression as a ranker orders it: columns `EXPLANATION_COLUMNS`, then one column per feature family.
 
     `start` and the families sum to `rank_score`. `strongest` has the three features that moved the score most,
     `because` the earlier clicks behind the interest score, `reasons` one sentence. Raises TableError for an unknown
@@ -171,14 +171,16 @@ def _with_reasons(
 
 
 def _explained(rows: pl.DataFrame, contributions: pl.DataFrame, project: Project) -> pl.DataFrame:
-    """The columns `ABOUT`, then the contribution of each feature family."""
+    """The columns `EXPLANATION_COLUMNS`, then the contribution of each feature family."""
     because = [because_of(past) for past in rows["past"].to_list()]
     rows = rows.with_columns(
         strongest(contributions, rows),
         because=pl.Series(because, dtype=pl.String),
         start=contributions[BIAS],
     )
-    return pl.concat([rows.select(ABOUT), by_family(contributions, catalogue(project))], how="horizontal")
+    return pl.concat(
+        [rows.select(EXPLANATION_COLUMNS), by_family(contributions, catalogue(project))], how="horizontal"
+    )
 
 
 def _past(

@@ -16,7 +16,7 @@ from models.evaluation.seed_variance import GAIN
 from models.registry.champion_history import Move
 from pipelines.deployment import Deployment, Version
 from pipelines.reporting import page_of
-from pipelines.requests import ABOUT
+from pipelines.requests import EXPLANATION_COLUMNS
 from pipelines.terminal import Terminal, styled
 
 _EXAMPLE = 160
@@ -126,7 +126,7 @@ def ranked(out: Terminal, lists: pl.DataFrame, title: str) -> None:
 
 def explained(out: Terminal, rows: pl.DataFrame, title: str) -> None:
     """Print each candidate's score as a sum over feature families, then the reasons in words."""
-    families = [name for name in rows.columns if name not in ABOUT]
+    families = [name for name in rows.columns if name not in EXPLANATION_COLUMNS]
     table = Table("rank", "title", "position", "clicked", "click prob.", "score", "= start", title=title)
     for family in families:
         table.add_column(f"+ {family}", justify="right")

@@ -16,10 +16,10 @@ from models.report.audit import list_heading
 from pipelines.compute.scratch import Scratch
 from pipelines.deployment import Deployment
 from pipelines.lake import SLICE, Lake
-from pipelines.privacy.sweeping import Swept, distinctive, quoting, spellings, sweep
+from pipelines.privacy.sweeping import SweepResult, distinctive, id_pattern, spellings, sweep
 from pipelines.settings.settings import Settings
 
-SAW = "saw_forgotten"
+FORGOTTEN_TAG = "saw_forgotten"
 """Tag of a model version: number of users it was fitted on that were forgotten since."""
 
 _KINDS: tuple[Kind, ...] = ("ranker", "interest")
@@ -56,7 +56,7 @@ class Erased:
     """Parquet files removed."""
     pages: int
     """Reports removed, here and in MLflow."""
-    swept: Swept
+    swept: SweepResult
 
 
 def find(deployment: Deployment, user: str) -> Traces:
@@ -121,7 +121,7 @@ def forget(deployment: Deployment, traces: Traces) -> Erased:
     deployment.privacy.mark_forgotten(traces.names[-1], traces.versions)
     for kind in _KINDS:
         for version, count in deployment.privacy.forgotten_since_fit(kind).items():
-            deployment.registry.tag(kind, version, SAW, count)
+            deployment.registry.tag(kind, version, FORGOTTEN_TAG, count)
     _delete_rows(deployment.lake, traces, _user_key(deployment.project.source), deployment.tell)
     files = sum(deployment.lake.purge(table, strays=True) for table in deployment.lake.tables())
     # Checkpoints of an interrupted fit were trained on the user; scratch files may name them.
@@ -152,7 +152,7 @@ def _about_models(deployment: Deployment, traces: Traces) -> Iterator[str]:
     for kind, versions in traces.versions.items():
         if versions:
             name, numbers = deployment.registry.name(kind), ", ".join(versions)
-            yield f"{name}: versions {numbers} were fitted on this user's impressions and are tagged {SAW}"
+            yield f"{name}: versions {numbers} were fitted on this user's impressions and are tagged {FORGOTTEN_TAG}"
     if traces.slices:
         yield (
             f"to rebuild counters and models without them: momentrank run {deployment.settings.project} --from "
@@ -227,7 +227,7 @@ def _seen(registry: Registry, kind: Kind, slices: Sequence[str]) -> Iterator[str
 
 
 def _erase_pages(registry: Registry, folder: Path, names: Sequence[str]) -> int:
-    pattern, headings = quoting(names), [*map(list_heading, names)]
+    pattern, headings = id_pattern(names), [*map(list_heading, names)]
 
     def names_user(page: str) -> bool:
         return any(heading in page for heading in headings) or bool(pattern.search(page))

@@ -29,7 +29,7 @@ def expired(project: Project, slices: Sequence[str], now: datetime) -> list[str]
     return [key for key in sorted(slices) if project.slices.window(key)[1] <= now - keep]
 
 
-def about_people(lake: Lake) -> list[str]:
+def personal_tables(lake: Lake) -> list[str]:
     """Personal tables, with all tables of the moment state."""
     return [
         table
@@ -38,10 +38,10 @@ def about_people(lake: Lake) -> list[str]:
     ]
 
 
-def due_to_go(lake: Lake, project: Project, now: datetime) -> dict[str, list[str]]:
+def slices_to_delete(lake: Lake, project: Project, now: datetime) -> dict[str, list[str]]:
     """Table → slices to delete now."""
     due = {}
-    for table in about_people(lake):
+    for table in personal_tables(lake):
         old = expired(project, lake.slices(table), now)
         if table.startswith(f"{STATE}/"):
             old = old[:-1]
@@ -63,12 +63,12 @@ def retire(
                 lake.write(table, key, lake.read(table, [key]).clear())
             else:
                 lake.delete(table, key)
-    files = sum(lake.purge(table) for table in about_people(lake))
+    files = sum(lake.purge(table) for table in personal_tables(lake))
     old = set(expired(project, slices.keys(slices.start, now), now))
     return files, registry.erase_pages(lambda slice, _: slice in old)
 
 
-class Retiring(dg.Config):
+class RetentionConfig(dg.Config):
     """Configuration of a run launched by hand."""
 
     dry: bool = False
@@ -86,9 +86,9 @@ def jobs(project: Project, tags: Mapping[str, str]) -> list[dg.JobDefinition]:
         required_resource_keys={resource(project)},
         description="Deletes personal data that is older than `retention.keep`.",
     )
-    def retire_what_is_old(context: dg.OpExecutionContext, config: Retiring) -> None:
+    def retire_what_is_old(context: dg.OpExecutionContext, config: RetentionConfig) -> None:
         now, deployment = datetime.now(UTC), getattr(context.resources, resource(project))
-        due = due_to_go(deployment.lake, project, now)
+        due = slices_to_delete(deployment.lake, project, now)
         files, pages = (
             (0, 0) if config.dry else retire(deployment.lake, deployment.registry, project, due, now)
         )

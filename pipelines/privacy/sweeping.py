@@ -26,7 +26,7 @@ _INSIDE = r"[A-Za-z0-9_-]"
 
 
 @dataclass(frozen=True)
-class Swept:
+class SweepResult:
     """Files that contained an id: `mended` are clean now, `left` could not be rewritten."""
 
     mended: tuple[Path, ...]
@@ -38,18 +38,18 @@ def distinctive(name: str) -> bool:
     return len(name) >= (_SHORTEST_NUMBER if name.isdigit() else _SHORTEST)
 
 
-def quoting(names: Iterable[str]) -> re.Pattern[str]:
+def id_pattern(names: Iterable[str]) -> re.Pattern[str]:
     """A pattern for each distinctive id as a whole word, in any of its `spellings`."""
     spelt = {spelling for name in names if distinctive(name) for spelling in spellings(name)}
     longest_first = sorted(spelt, key=len, reverse=True)
     return re.compile(f"(?<!{_INSIDE})(?:{'|'.join(map(re.escape, longest_first)) or '(?!)'})(?!{_INSIDE})")
 
 
-def sweep(home: Path, names: Sequence[str], spare: Sequence[Path]) -> Swept:
+def sweep(home: Path, names: Sequence[str], spare: Sequence[Path]) -> SweepResult:
     """Replace distinctive ids in every file under `home`, except under `spare`."""
     if not any(map(distinctive, names)):
-        return Swept((), ())
-    pattern = quoting(names)
+        return SweepResult((), ())
+    pattern = id_pattern(names)
     mended: list[Path] = []
     left: list[Path] = []
     for path in _files(home, spare):
@@ -61,7 +61,7 @@ def sweep(home: Path, names: Sequence[str], spare: Sequence[Path]) -> Swept:
             present, clean = True, False
         if present:
             (mended if clean else left).append(path)
-    return Swept(tuple(mended), tuple(left))
+    return SweepResult(tuple(mended), tuple(left))
 
 
 def spellings(name: str) -> set[str]:

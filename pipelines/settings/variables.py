@@ -65,11 +65,11 @@ def _with_driver(url: str) -> str:
 
 def artifacts(home: Path) -> str:
     """URL of MLflow artifacts."""
-    value = place("MOMENTRANK_ARTIFACTS", home / "mlartifacts")
+    value = folder_or_url("MOMENTRANK_ARTIFACTS", home / "mlartifacts")
     return value if "://" in value else Path(value).as_uri()
 
 
-def place(name: str, default: Path) -> str:
+def folder_or_url(name: str, default: Path) -> str:
     """An absolute folder, or the URL of one in an object store."""
     value = read(name)
     scheme, _, path = value.partition("://")

@@ -20,7 +20,7 @@ from pipelines.event_log import EventLog
 from pipelines.identities import Privacy
 from pipelines.lake import Lake
 from pipelines.landing import open_landing
-from pipelines.privacy.retention import about_people
+from pipelines.privacy.retention import personal_tables
 from pipelines.triggers.arrival import take_in
 
 
@@ -226,7 +226,7 @@ def test_the_log_counts_as_personal_data(folder: Path) -> None:
     log = log_of(folder)
     log.take_in([folder / "log"])
 
-    assert about_people(log.lake) == [
+    assert personal_tables(log.lake) == [
         f"{log.root}/{name}" for name in ("impressions", "interactions", "rejects")
     ]
 

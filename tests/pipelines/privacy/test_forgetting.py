@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from pipelines.cli.commands import app
 from pipelines.deployment import Deployment
-from pipelines.privacy.forgetting import SAW
+from pipelines.privacy.forgetting import FORGOTTEN_TAG
 from pipelines.running import materialise
 
 KEY = "a key that only this test knows"
@@ -89,14 +89,14 @@ def test_no_file_names_a_forgotten_user(ran: Deployment, monkeypatch: pytest.Mon
     assert "log files still contain this user" in output
     assert "--from 2026-01-05" in output
     for kind in ("ranker", "interest"):
-        assert [version["tags"].get(SAW) for version in ran.registry.versions(kind)] == ["1", "1"]
+        assert [version["tags"].get(FORGOTTEN_TAG) for version in ran.registry.versions(kind)] == ["1", "1"]
     assert lake.read("impressions").equals(others)
 
     # After: running it again changes nothing, and the next slice runs without the user.
     again = command(ran, monkeypatch, "forget", "--user", user, "--yes")
     assert "0 rows deleted" in again
-    assert [version["tags"][SAW] for version in ran.registry.versions("ranker")] == ["1", "1"]
+    assert [version["tags"][FORGOTTEN_TAG] for version in ran.registry.versions("ranker")] == ["1", "1"]
     materialise(ran, LAST, LAST)
     assert naming(home, user, pseudonym) == []
     assert lake.read("ranking_dataset", [LAST]).height > 0
-    assert [version["tags"].get(SAW) for version in ran.registry.versions("ranker")][2:] == [None]
+    assert [version["tags"].get(FORGOTTEN_TAG) for version in ran.registry.versions("ranker")][2:] == [None]

@@ -185,7 +185,7 @@ def test_retention_deletes_old_slices_and_keeps_the_state(settings: Settings) ->
             deployment.lake.write(table, day, pl.DataFrame({"item_id": ["a"]}))
         deployment.lake.write("evaluation", day, pl.DataFrame({"mean": [0.5]}))
 
-    due = retention.due_to_go(deployment.lake, deployment.project, NOW)
+    due = retention.slices_to_delete(deployment.lake, deployment.project, NOW)
     files, _ = retention.retire(deployment.lake, deployment.registry, deployment.project, due, NOW)
 
     assert due["impressions"] == DAYS[:2]
@@ -201,7 +201,7 @@ def test_retention_deletes_old_slices_and_keeps_the_state(settings: Settings) ->
     assert deployment.lake.read("ranking_dataset")["slice"].unique().sort().to_list() == DAYS[2:]
     assert deployment.lake.slices("evaluation") == DAYS
     assert files == 6
-    assert retention.due_to_go(deployment.lake, deployment.project, NOW) == {}
+    assert retention.slices_to_delete(deployment.lake, deployment.project, NOW) == {}
     unwanted = deployment.registry.erase_pages.call_args.args[0]
     assert [unwanted(day, "") for day in DAYS] == [True, True, False, False]
 
@@ -227,7 +227,7 @@ def test_a_dry_run_deletes_nothing(settings: Settings) -> None:
 def test_without_retention_nothing_is_deleted(settings: Settings) -> None:
     deployment = deploy(settings)
     deployment.lake.write("impressions", DAYS[0], lists("anna"))
-    assert retention.due_to_go(deployment.lake, deployment.project, NOW) == {}
+    assert retention.slices_to_delete(deployment.lake, deployment.project, NOW) == {}
     assert retention.jobs(deployment.project, {}) == retention.schedules(deployment.project) == []
     assert [one.cron_schedule for one in retention.schedules(project(retention={"keep": "30d"}))] == [
         "0 4 * * *"
