@@ -195,6 +195,4 @@ class _Time(ProgressColumn):
 
 
 def _pace(status: Mapping[str, Any]) -> str:
-    return (
-        f"loss {status.get('loss', 0.0):.3f}, {status.get('impressions_per_second', 0.0):.0f} impressions/s"
-    )
+    return f"loss {status.get('loss', 0.0):.3f}, {status.get('impressions_per_second', 0.0):.0f} lists/s"

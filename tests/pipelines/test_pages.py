@@ -1,4 +1,4 @@
-"""The servers of both pages: a taken port is words before anything starts, and both end together."""
+"""The Dagster and MLflow servers: ports in use, and a common end."""
 
 import os
 import signal

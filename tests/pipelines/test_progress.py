@@ -80,7 +80,7 @@ def test_the_bar_advances_within_a_slice(opened: Opened, clock: list[float]) -> 
         assert (bar.completed, bar.total) == (1.5, 3)
         progress._bars.refresh()
 
-    assert "2/3 loss 2.500, 74 impressions/s" in page.getvalue()
+    assert "2/3 loss 2.500, 74 lists/s" in page.getvalue()
 
 
 def test_without_a_terminal_a_long_run_reports_once(opened: Opened, clock: list[float]) -> None:
