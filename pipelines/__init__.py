@@ -1,6 +1,6 @@
-"""When and where: the Dagster assets, the lake they write to, the schedules and the command line."""
+"""Dagster assets and schedules, the lake, and the command line."""
 
 import warnings
 
-# Partition ranges in one run, and mapping specs over assets, are what this room is built on; their tests are ours.
+# Runs over partition ranges and mapped asset specs are in beta or preview; our tests cover our use of them.
 warnings.filterwarnings("ignore", message=".*is currently in (beta|preview)")

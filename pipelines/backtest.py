@@ -1,8 +1,8 @@
-"""`momentrank backtest`: fit on everything before an instant, then evaluate every later impression with these models.
+"""`momentrank backtest`: fit once on everything before an instant, then evaluate every later impression.
 
-The steps are those of `pipelines/chain.py`, on tables in memory; nothing is registered. The models stop at the instant,
-the moment state goes on (strictly before each impression) unless it is static. Several seeds share one walk over the
-slices: what does not depend on the seed is computed once.
+Runs the steps of `pipelines/chain.py` on tables in memory and registers nothing. Models are not updated after the
+instant; the moment state is, unless `static`. Several seeds share one walk through the slices: what does not
+depend on the seed is computed once.
 """
 
 import shutil
@@ -41,14 +41,14 @@ def backtest(
     new_items: float | None = None,
     seeds: Sequence[int] = (),
 ) -> dict[str, Any]:
-    """Evaluate the impressions from `after` on, by models fitted with the first of `seeds` on those before it.
+    """Evaluate the impressions from `after` on with models fitted on those before it.
 
-    `static`: the moment state stops at `after` too. `new_items`: this share of the items, drawn with the first seed, is
-    unknown before `after` and alone in the impressions after it. Without `seeds` the project's own is used; with
-    several, `seed_variance` holds the mean and deviation of each scorer over them.
+    `static`: the moment state is frozen at `after`, too. `new_items`: share of items to hold out (see `hold_out`),
+    drawn with the first seed. `seeds`: by default the project's; metrics are the first seed's, and with several,
+    `seed_variance` has the mean and deviation of each scorer over seeds.
 
     Returns `{"impressions", "skipped", "scorers", "segments", "left_out", "gain", "seed_variance"?, "versions",
-    "seconds"}`. Raises ProjectError where nothing was shown before `after` or nothing after it.
+    "seconds"}`. Raises ProjectError if there are no impressions before `after` or none from it on.
     """
     project, stages = deployment.project, Stages(deployment.tell)
     seeds = seeds or (project.seed,)
@@ -70,14 +70,14 @@ def backtest(
             with stages.timed("ranker"):
                 rankers = [fit.rankers() for fit in fits]
             fitted = walk.state
-            scored = []
+            scores = []
             for slice, until in later:
                 part = _part(events, slice, pl.col("at") >= after)
-                scored.append(walk.score(part, until, rankers, fitted, static=static))
+                scores.append(walk.score(part, until, rankers, fitted, static=static))
         finally:
             shutil.rmtree(folder, ignore_errors=True)
         with stages.timed("evaluation"):
-            results = [chain.evaluate_slice(pl.concat(parts), project) for parts in zip(*scored, strict=True)]
+            results = [chain.evaluate_slice(pl.concat(parts), project) for parts in zip(*scores, strict=True)]
             figures = _figures(results, project)
     full, _ = rankers[0]
     versions = {
@@ -94,12 +94,12 @@ def backtest(
 def slices_around(
     after: datetime, shown_at: pl.Series, slices: Slices
 ) -> tuple[list[tuple[str, datetime]], list[tuple[str, datetime]]]:
-    """(slice, end) before `after`, and from it on; a slice that `after` falls into is cut there and is in both."""
+    """(slice, end) before `after` and from it on. A slice that contains `after` is split there and is in both."""
     first, last = shown_at.min(), shown_at.max()
     if not isinstance(first, datetime) or not isinstance(last, datetime) or not first < after <= last:
         raise ProjectError(
-            f"--after {after.isoformat()} leaves nothing to fit on or nothing to evaluate: impressions were shown "
-            f"from {first!s} to {last!s}"
+            f"--after {after.isoformat()} leaves no impressions to fit on or none to evaluate: choose an instant "
+            f"between the first, {first!s}, and the last, {last!s}"
         )
     windows = [
         (key, *slices.window(key)) for key in slices.keys(slices.start, last + timedelta(microseconds=1))
@@ -109,7 +109,7 @@ def slices_around(
 
 
 class Stages:
-    """The seconds that each stage took, said as they pass."""
+    """Measures the seconds of each stage and reports them."""
 
     def __init__(self, tell: Callable[[str], None]) -> None:
         self.seconds: dict[str, float] = {}
@@ -117,10 +117,10 @@ class Stages:
 
     @contextmanager
     def timed(self, name: str) -> Iterator[None]:
-        """Add the time inside to a stage."""
-        began = monotonic()
+        """Add the time spent inside to a stage."""
+        started = monotonic()
         yield
-        self.seconds[name] = round(self.seconds.get(name, 0.0) + monotonic() - began, 3)
+        self.seconds[name] = round(self.seconds.get(name, 0.0) + monotonic() - started, 3)
         self._tell(f"{name}: {self.seconds[name]:.1f} s so far")
 
 
@@ -144,29 +144,31 @@ class Fit:
         self._window: deque[pl.DataFrame] = deque(maxlen=project.ranker.window)
 
     def dataset(
-        self, labels: pl.DataFrame, features: pl.DataFrame, given: chain.InterestInput
+        self, labels: pl.DataFrame, features: pl.DataFrame, inputs: chain.InterestInput
     ) -> pl.DataFrame:
-        """A slice's ranking dataset, with scores by the present version."""
-        scores = chain.interest_scores(given, self.version, self.slice, self._trainers.cache)
+        """A slice's ranking dataset, with interest scores by the current version."""
+        scores = chain.interest_scores(inputs, self.version, self.slice, self._trainers.cache)
         return chain.assemble(labels, features, scores)
 
-    def learn(self, slice: str, dataset: pl.DataFrame, given: chain.InterestInput) -> None:
-        """Keep a slice's ranking dataset, and fine-tune on the slice where anything was clicked."""
+    def learn(self, slice: str, dataset: pl.DataFrame, inputs: chain.InterestInput) -> None:
+        """Add a slice's ranking dataset to the window; fine-tune on the slice if it has clicks."""
         self._window.append(dataset.with_columns(slice=pl.lit(slice)))
         if dataset["clicked"].any():
-            said = self._watch(f"interest_model {slice}, seed {self.seed}")
+            report = self._watch(f"interest_model {slice}, seed {self.seed}")
             folder = self._folder / slice
-            self.version, _ = chain.fine_tune(given, self._config, self._trainers, folder, self.version, said)
+            self.version, _ = chain.fine_tune(
+                inputs, self._config, self._trainers, folder, self.version, report
+            )
             self.slice = slice
 
     def rankers(self) -> tuple[Ranker, Ranker]:
-        """Fit the ranker, and the one without text, on the newest ranking datasets."""
+        """Fit the ranker, and the ranker without text, on the window of newest ranking datasets."""
         dataset = pl.concat(self._window, how="diagonal")
         return chain.fit_rankers(dataset, self.project.ranker, self.project.labels, self.seed)
 
 
 class Walk:
-    """The moment state on its way over the slices, and the fits beside it."""
+    """A walk through the slices that updates the moment state and all fits."""
 
     def __init__(
         self,
@@ -179,14 +181,14 @@ class Walk:
         self.state = start(project)
         self._project, self._vectors, self._fits, self._stages = project, vectors, fits, stages
         self._interactions = interactions
-        """All that count for a label, whichever slice they became known in."""
+        """All interactions that count for labels, from every slice."""
 
     def learn(self, slice: str, events: SliceEvents, until: datetime) -> None:
-        """Score a slice's events with each fit as it is, let it learn from them, and advance the state to `until`."""
-        datasets, given = self._datasets(events, until, self._labels(events))
+        """Score a slice's events with each fit, then fit on them, and advance the state to `until`."""
+        datasets, inputs = self._datasets(events, until, self._labels(events))
         with self._stages.timed("interest_model"):
             for fit, dataset in zip(self._fits, datasets, strict=True):
-                fit.learn(slice, dataset, given)
+                fit.learn(slice, dataset, inputs)
 
     def score(
         self,
@@ -197,18 +199,18 @@ class Walk:
         *,
         static: bool,
     ) -> list[pl.DataFrame]:
-        """Every scorer's scores of a slice's events, a table for each fit; advances the state unless it is static.
+        """Scores of a slice's events by every scorer, one table per fit. Advances the state unless `static`.
 
-        `fitted`: the state up to which the rankers were fitted, and the one that a static backtest looks up in.
+        `fitted`: the state at the end of fitting; a static backtest reads its features from it.
         """
         labels = self._labels(events)
         if static:
-            self.state, events = fitted, _at_once(events, fitted.at)
+            self.state, events = fitted, _shown_at(events, fitted.at)
         with self._stages.timed("features"):
-            known = chain.background(self.state, events, self._project, fitted)
+            background = chain.background(self.state, events, self._project, fitted)
         datasets, _ = self._datasets(events, until, labels)
         return [
-            chain.score_slice(dataset, *pair, known, fit.seed)
+            chain.score_slice(dataset, *pair, background, fit.seed)
             for dataset, pair, fit in zip(datasets, rankers, self._fits, strict=True)
         ]
 
@@ -224,12 +226,12 @@ class Walk:
                 before, events, until, self._project, self._vectors
             )
         with self._stages.timed("interest_scores"):
-            given = chain.interest_input(before, events, self._project, labels)
-            return [fit.dataset(labels, features, given) for fit in self._fits], given
+            inputs = chain.interest_input(before, events, self._project, labels)
+            return [fit.dataset(labels, features, inputs) for fit in self._fits], inputs
 
 
 def _part(events: Events, slice: str, when: pl.Expr) -> SliceEvents:
-    """A slice's events at instants (`at`) that an expression chooses."""
+    """The events of a slice whose instant, column `at`, fulfils an expression."""
     tables = {
         name: getattr(events, name).filter(pl.col("slice") == slice).with_columns(at=pl.col(time))
         for name, time in _TIMES.items()
@@ -237,14 +239,14 @@ def _part(events: Events, slice: str, when: pl.Expr) -> SliceEvents:
     return SliceEvents(**{name: table.filter(when).drop("slice", "at") for name, table in tables.items()})
 
 
-def _at_once(events: SliceEvents, at: datetime) -> SliceEvents:
-    """Impressions as if all were shown at `at`: nothing of the events comes strictly before."""
-    shown = events.impressions.with_columns(shown_at=pl.lit(at, pl.Datetime("us", "UTC")))
-    return SliceEvents(events.items.clear(), shown, events.interactions.clear())
+def _shown_at(events: SliceEvents, at: datetime) -> SliceEvents:
+    """The impressions as if all were shown at `at`, without items and interactions."""
+    impressions = events.impressions.with_columns(shown_at=pl.lit(at, pl.Datetime("us", "UTC")))
+    return SliceEvents(events.items.clear(), impressions, events.interactions.clear())
 
 
 def _figures(results: Sequence[EvaluationResult], project: Project) -> dict[str, Any]:
-    """The first seed's figures, with intervals over impressions; with several seeds, `seed_variance` too."""
+    """The first seed's metrics, with intervals over impressions; with several seeds, `seed_variance`, too."""
     first = results[0]
     figures = {
         **first.as_json(),

@@ -1,19 +1,20 @@
-"""The chain on one page: the steps from a slice's events to its evaluation, in order.
+"""The steps from a slice's events to its evaluation, in order.
 
-Assets call them with tables of the lake, `pipelines/backtest.py` with tables in memory. The import law (pyproject.toml)
-keeps both from going around this list. Workers do parts of some steps, by the same functions: `pipelines/work/`.
+Assets call them with tables of the lake, `pipelines/backtest.py` with tables in memory. An import contract
+(pyproject.toml) makes both use this list. Workers run parts of some steps with the same functions
+(`pipelines/compute/`).
 
     attribute          impressions, interactions                       → candidates with labels
     item_vectors       item versions                                   → text vectors
-    lookup_and_update   state before, events, text vectors              → features, state after
+    lookup_and_update  state before, events, text vectors              → features, state after
     interest_input     state before, events, labels                    → the interest model's arrays
     interest_scores    these arrays, a version of earlier slices       → interest scores
-    fine_tune          these arrays, the version before                → interest model version
+    fine_tune          these arrays, the previous version              → interest model version
     assemble           candidates, features, interest scores           → ranking dataset
     fit_rankers        the ranking datasets of a window                → ranker, and ranker without text
-    background         state before, events                            → what baselines and segments read
+    background         state before, events                            → inputs of baselines and segments
     score_slice        ranking dataset, both rankers, background       → scores of every scorer
-    evaluate_slice        scores                                          → evaluation result
+    evaluate_slice     scores                                          → evaluation result
 """
 
 from features.behaviour import advance, lookup_and_update, read_features

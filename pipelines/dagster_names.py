@@ -1,4 +1,4 @@
-"""What a project's assets, jobs, sensors, pools and resource are called in Dagster, which several projects share."""
+"""Names of a project's assets, jobs, sensors, pools and resource in a Dagster that several projects share."""
 
 import dagster as dg
 
@@ -14,7 +14,7 @@ def asset_key(project: Project, asset: str) -> dg.AssetKey:
 
 
 def step(project: Project, name: str) -> str:
-    """The name of a step, in Dagster's own form for an asset's: `newsroom__features`."""
+    """The name of an asset's step, in Dagster's own form: `newsroom__features`."""
     return asset_key(project, name).to_python_identifier()
 
 
@@ -24,11 +24,11 @@ def named(project: Project, name: str) -> str:
 
 
 def is_of(project: Project, run: dg.DagsterRun) -> bool:
-    """Whether a run is of a job of the project, or materialises one of its assets."""
-    chosen = run.asset_selection or ()
-    return run.tags.get(PROJECT) == project.name or any(key.path[0] == project.name for key in chosen)
+    """Whether a run belongs to a job of the project or materializes one of its assets."""
+    selected = run.asset_selection or ()
+    return run.tags.get(PROJECT) == project.name or any(key.path[0] == project.name for key in selected)
 
 
 def resource(project: Project) -> str:
-    """The key of the resource that is the project's deployment."""
+    """The resource key of the project's deployment."""
     return named(project, "deployment")

@@ -1,4 +1,4 @@
-"""The one `Definitions`: every asset, check, job and schedule of one or more deployments."""
+"""The Dagster definitions: every asset, check, job and schedule of one or more deployments."""
 
 from collections.abc import Iterator
 from importlib import metadata
@@ -23,17 +23,17 @@ EXECUTORS = {"in_process": dg.in_process_executor, "multiprocess": liveness.MULT
 
 
 def define(*deployments: Deployment) -> dg.Definitions:
-    """The definitions of deployments that share one Dagster.
+    """The merged definitions of deployments that share one Dagster.
 
-    Raises ProjectError where two projects have the same name; to Dagster `-` and `_` are the same.
+    Raises ProjectError if two projects have the same name, where `-` and `_` count as equal.
     """
     files: dict[str, object] = {}
     for one in deployments:
         name = named(one.project, "")
         if name in files:
             raise ProjectError(
-                f"{files[name]} and {one.settings.project} are both called {one.project.name}, and projects that "
-                "share a Dagster need names of their own ('-' and '_' count as the same): change `name` in one"
+                f"{files[name]} and {one.settings.project} are both called {one.project.name}, but projects that share "
+                "a Dagster need different names ('-' and '_' count as equal): change `name` in one"
             )
         files[name] = one.settings.project
     return dg.Definitions.merge(*map(_define, deployments))
@@ -53,10 +53,10 @@ def _define(deployment: Deployment) -> dg.Definitions:
         description="Every asset, for one slice or a range of slices.",
         tags={"dagster/max_runtime": str(timetable.LONGEST_SECONDS), **tag},
     )
-    # One trigger: what arrives in a folder says itself when there is work, everything else goes by the clock.
+    # One trigger: a sensor for a landing folder, a schedule for everything else.
     arrives = bool(project.source.landing)
     return dg.Definitions(
-        assets=[_of_project(asset, project) for asset in assets()],
+        assets=[_for_project(asset, project) for asset in assets()],
         asset_checks=checks.build(project),
         jobs=[job, *retention.jobs(project, tag)],
         schedules=[
@@ -68,19 +68,19 @@ def _define(deployment: Deployment) -> dg.Definitions:
             arrival.late_interactions(deployment, name),
             *alerts.sensors(deployment),
         ],
-        resources={resource(project): _held(deployment)},
+        resources={resource(project): _resource(deployment)},
         executor=EXECUTORS[deployment.settings.executor],
     )
 
 
 def assets() -> list[dg.AssetsDefinition]:
-    """The steps of a run."""
-    found = dg.load_assets_from_modules([events, moments, interest, ranker, lists, topics])
-    return [asset for asset in found if isinstance(asset, dg.AssetsDefinition)]
+    """The assets of a project, which are the steps of a run."""
+    definitions = dg.load_assets_from_modules([events, moments, interest, ranker, lists, topics])
+    return [asset for asset in definitions if isinstance(asset, dg.AssetsDefinition)]
 
 
-def _of_project(asset: dg.AssetsDefinition, project: Project) -> dg.AssetsDefinition:
-    """An asset as one project has it: its names begin with the project's, its resource is the project's."""
+def _for_project(asset: dg.AssetsDefinition, project: Project) -> dg.AssetsDefinition:
+    """An asset with the project's prefix in its names and the project's resource."""
     body, key = asset.op.__wrapped__, resource(project)  # type: ignore[attr-defined]
 
     @dg.multi_asset(
@@ -92,10 +92,10 @@ def _of_project(asset: dg.AssetsDefinition, project: Project) -> dg.AssetsDefini
         pool=asset.op.pool and named(project, asset.op.pool),
         required_resource_keys={key},
     )
-    def made(context: dg.AssetExecutionContext) -> Iterator[dg.MaterializeResult[None]]:
+    def materialize(context: dg.AssetExecutionContext) -> Iterator[dg.MaterializeResult[None]]:
         yield from body(context, deployment=getattr(context.resources, key)) or ()
 
-    return made
+    return materialize
 
 
 def _spec(spec: dg.AssetSpec, project: Project) -> dg.AssetSpec:
@@ -116,21 +116,21 @@ def _spec(spec: dg.AssetSpec, project: Project) -> dg.AssetSpec:
     ).merge_attributes(metadata=declared(name))
 
 
-def _held(deployment: Deployment) -> dg.ResourceDefinition:
-    """The deployment as a resource; a run that has it shows that it is alive."""
+def _resource(deployment: Deployment) -> dg.ResourceDefinition:
+    """The deployment as a resource; it also marks the run as alive."""
 
     @dg.resource
-    def held(context: dg.InitResourceContext) -> Iterator[Deployment]:
+    def deployed(context: dg.InitResourceContext) -> Iterator[Deployment]:
         if context.instance is None or context.run is None:
             yield deployment
             return
-        with liveness.holding(context.instance, context.run.run_id):
+        with liveness.mark_alive(context.instance, context.run.run_id):
             yield deployment
 
-    return held
+    return deployed
 
 
 @dg.definitions
 def defs() -> dg.Definitions:
-    """The deployments that the environment names; see `pipelines/settings/settings.py`."""
+    """Definitions of the deployments in the environment; see `pipelines/settings/settings.py`."""
     return define(*(Deployment(settings.open_project(), settings) for settings in load_all()))

@@ -1,4 +1,4 @@
-"""One deployment at work: its project, its settings, its lake and its registry, and what it reads from them."""
+"""A deployment: a project with its settings, lake and registry, and the reads that assets and commands share."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -36,12 +36,12 @@ class Version(NamedTuple):
 
 @dataclass(frozen=True)
 class Deployment:
-    """A project in its place. Opening one touches neither disk nor network."""
+    """A project and where it runs. Creating one touches neither disk nor network."""
 
     project: Project
     settings: Settings
     progress: Progress = field(default_factory=Progress)
-    """Receives how far work is, for a person who is waiting."""
+    """Shows progress to the user."""
 
     @cached_property
     def lake(self) -> Lake:
@@ -50,29 +50,29 @@ class Deployment:
 
     @cached_property
     def engine(self) -> Engine:
-        """Where the work that can be cut runs."""
-        given = self.settings
-        if given.engine == "embedded":
+        """Runs distributed work: in this process, or on Ray."""
+        settings = self.settings
+        if settings.engine == "embedded":
             return Embedded()
-        return Cluster(given.ray_address, given.ray_cores, PROCESS_ENVIRONMENT)
+        return Cluster(settings.ray_address, settings.ray_cores, PROCESS_ENVIRONMENT)
 
     def scratch(self, *names: str) -> str:
-        """Folder or URL of what workers hand to each other in one piece of work, which removes it."""
+        """Folder or URL through which workers exchange data; each job removes its own."""
         return "/".join([self.settings.scratch, self.project.name, *names])
 
     def shared_folder(self, *names: str) -> Path:
-        """`scratch`, for what is mapped or loaded from a folder. Raises ProjectError where it is in an object store."""
-        place = self.scratch(*names)
-        if "://" in place:
+        """`scratch` as a local folder. Raises ProjectError if it is in an object store."""
+        folder = self.scratch(*names)
+        if "://" in folder:
             raise ProjectError(
-                f"MOMENTRANK_SCRATCH is {self.settings.scratch}, and workers load models and arrays from a folder: "
-                "name one that all machines share, or unset MOMENTRANK_ENGINE"
+                f"MOMENTRANK_SCRATCH is {self.settings.scratch}, but workers load models and arrays from a folder: "
+                "set it to one that all machines share, or unset MOMENTRANK_ENGINE"
             )
-        return Path(place)
+        return Path(folder)
 
     @property
     def cache(self) -> Path:
-        """Folder of what is computed once of each text, reached by all workers. Raises as `shared_folder` does."""
+        """Folder of cached text vectors, reached by all workers. Raises as `shared_folder` does."""
         return self.settings.cache if self.settings.engine == "embedded" else self.shared_folder("cache")
 
     def fits(self, *names: str) -> Path:
@@ -90,45 +90,45 @@ class Deployment:
 
     @cached_property
     def privacy(self) -> Privacy:
-        """How user ids are kept, and who was forgotten."""
+        """Pseudonyms of user ids, and forgotten users."""
         return Privacy(self.lake, self.settings.pseudonym_key.get_secret_value())
 
     @cached_property
     def log(self) -> EventLog:
-        """Every event of the source's files, parsed once."""
+        """The event log: every file of the source, parsed once."""
         lock = self.settings.home / "locks" / f"{self.project.name}.event_log"
         return EventLog(self.lake, self.project, self.privacy, lock, self.tell)
 
     def ingest(self, slices: Iterable[str] | None = None) -> Events:
-        """Parse the source's new files, then every event of some slices, by default of all that have begun.
+        """Parse the source's new files; return the events of `slices`, by default of all that have begun.
 
-        Raises SourceError where no row can be read, or a file changed.
+        Raises SourceError if no row could be read or a parsed file changed.
         """
         self.take_in()
         self.log.require_rows()
         return self.log.events(self._begun(self.log.slices()) if slices is None else slices)
 
     def held(self) -> list[str]:
-        """Slices that have begun and in which anything was shown or done, by the files parsed so far, in order."""
+        """Slices that have begun and have impressions or interactions in the files parsed so far, in order."""
         return self._begun(self.log.slices("impressions", "interactions"))
 
     def _begun(self, slices: Iterable[str]) -> list[str]:
-        """Those that are not yet to come."""
+        """The slices whose start is not in the future."""
         now = datetime.now(UTC)
         return [key for key in slices if self.project.slices.window(key)[0] <= now]
 
     def take_in(self) -> list[Record]:
-        """Parse the source's new files. Writes the newsroom's logs first."""
+        """Parse the source's new files; a newsroom's logs are written first. Returns their records."""
         if self.project.source.format == "newsroom":
             folder = self.settings.newsroom(self.project.name)
             newsroom.write(self.project, folder)
             paths = [folder / "events"]
         else:
             folders = [self.project.folder, *self.settings.source_folders()]
-            wanted = self.project.source.path
+            names = self.project.source.path
             paths = [
                 path
-                for name in ([wanted] if isinstance(wanted, str) else wanted)
+                for name in ([names] if isinstance(names, str) else names)
                 if name
                 for path in sources.resolve(name, folders)
             ]
@@ -136,8 +136,8 @@ class Deployment:
             return self.log.take_in(paths)
         if not self.log.slices("impressions", "interactions"):
             raise SourceError(
-                f"nothing has arrived in {self.project.source.landing} yet: put a log there and switch the sensor "
-                "arriving_logs on, or name source.path"
+                f"no files have arrived in {self.project.source.landing} yet: put a log there and switch on the sensor "
+                "arriving_logs, or set source.path"
             )
         return []
 
@@ -165,63 +165,63 @@ class Deployment:
 
     def vectors(self, until: str) -> pl.DataFrame:
         """Text vectors of every item version up to a slice."""
-        kept = [key for key in self.lake.slices("item_vectors") if key <= until]
-        return self.lake.read("item_vectors", kept).drop("slice")
+        slices = [key for key in self.lake.slices("item_vectors") if key <= until]
+        return self.lake.read("item_vectors", slices).drop("slice")
 
     def latest(self, kind: Kind, before: str, dagster_run: str | None = None) -> Version | None:
-        """The version fitted on the latest slice before one; it cannot have seen that slice.
+        """The version fitted up to the latest slice before `before`; it has not seen that slice.
 
-        Of several fitted on that slice, the one of a Dagster run where it made one, else the newest.
+        Of several for the same slice: the one made by `dagster_run`, else the newest.
         """
-        found = self.registry.latest(kind, before, dagster_run)
-        return Version(*found) if found else None
+        version = self.registry.latest(kind, before, dagster_run)
+        return Version(*version) if version else None
 
     def evaluated(self, slice: str) -> Version | None:
-        """The ranker version whose scores of a slice were evaluated, or None where nothing was."""
+        """The ranker version evaluated on a slice, or None."""
         if not self.lake.has("evaluation_scores", slice):
             return None
         columns = ("ranker_version", "ranker_slice")
-        scored = self.lake.read("evaluation_scores", [slice], columns).unique()
-        return Version(*scored.row(0)) if scored.height else None
+        versions = self.lake.read("evaluation_scores", [slice], columns).unique()
+        return Version(*versions.row(0)) if versions.height else None
 
     def interest_scores(self, state: MomentState, events: SliceEvents, model: Version | None) -> pl.DataFrame:
-        """`schemas.InterestScores` of the impressions of `events`, by a version of the interest model."""
+        """`schemas.InterestScores` of the impressions in `events` by a version of the interest model."""
         folder = self.registry.interest_folder(model.version) if model else None
-        given = interest_input(state, events, self.project)
-        return interest_scores(given, folder, model.slice if model else None, self.settings.cache)
+        inputs = interest_input(state, events, self.project)
+        return interest_scores(inputs, folder, model.slice if model else None, self.settings.cache)
 
     def table_versions(self) -> dict[str, object]:
-        """A tag that says which tables a model was fitted on: their names and Delta versions."""
+        """The tag `tables`: names and Delta versions of the tables that a model is fitted on."""
         tables = ("items", "impressions", "interactions", "candidates", "features", "ranking_dataset")
-        known = (f"{name}@{self.lake.version(name)}" for name in tables if self.lake.slices(name))
-        return {"tables": " ".join(known)}
+        versions = (f"{name}@{self.lake.version(name)}" for name in tables if self.lake.slices(name))
+        return {"tables": " ".join(versions)}
 
     def table(self, name: str) -> Table:
-        """A table of the lake as it is now, for MLflow."""
+        """A table of the lake at its current version, as an MLflow dataset."""
         return Table(name, self.lake.version(name), self.lake.location(name))
 
     def tell(self, line: str) -> None:
-        """Say a line that a person must see."""
+        """Show a line to the user."""
         self.progress.tell(line)
 
     def watch(self, what: str) -> Callable[[dict[str, Any]], None]:
-        """A progress callback for a fit, named `what`."""
+        """A progress callback for the fit named `what`."""
         return partial(self.progress.watch, what)
 
     def require_versions(self, first: str) -> None:
-        """Raise ModelError where slices before `first` were evaluated by versions that the registry does not know."""
+        """Raise ModelError if slices before `first` were evaluated but the registry has no versions."""
         evaluated = [key for key in self.lake.slices("evaluation_scores") if key < first]
         if evaluated and not self.registry.versions("ranker"):
             raise ModelError(
-                f"slice {evaluated[-1]} was evaluated by a version of {self.registry.name('ranker')}, and MLflow at "
-                f"{shown(self.settings.tracking_uri)} knows none: its database was lost, or another is set. Put it "
-                f"back, or run all slices again, without --from: momentrank run {self.settings.project}"
+                f"slice {evaluated[-1]} was evaluated by a version of {self.registry.name('ranker')}, but MLflow at "
+                f"{shown(self.settings.tracking_uri)} has none: its database was lost, or another one is set. "
+                f"Restore it, or run all slices again, without --from: momentrank run {self.settings.project}"
             )
 
     def champion(self) -> Version | None:
-        """The ranker version that serves, or None before the first promotion."""
-        found = self.registry.champion()
-        return Version(*found) if found else None
+        """The champion's version, or None before the first promotion."""
+        champion = self.registry.champion()
+        return Version(*champion) if champion else None
 
     def serving(self, slice: str) -> Version | None:
         """The champion; before the first promotion, the newest ranker fitted up to a slice."""

@@ -1,4 +1,4 @@
-"""What the command line says about an error that nobody foresaw: one sentence, with the traceback in a file."""
+"""Messages for unexpected errors: a sentence or two, with the traceback in a file."""
 
 import errno
 import os
@@ -11,44 +11,42 @@ _DAMAGED = ("not a database", "malformed", "disk i/o error", "no such table")
 
 
 def sentence(error: BaseException, home: Path) -> str:
-    """What happened and what to do; `home` is where the traceback is written to, with the time in its name."""
+    """Say what happened and what to do. The traceback is written to a file under `home`."""
     causes = [*_causes(error)]
     if any(map(out_of_space, causes)):
         return (
-            f"no space is left on the device ({_first_line(error)}): free some, for example where {home} is, and "
-            "run the same command again. Tables and versions that were there are whole"
+            f"no space is left on the device ({_first_line(error)}): free some, for example on the disk of {home}, and "
+            "run the same command again. Existing tables and versions are intact"
         )
-    return f"{_known(causes, home) or _unforeseen(error)} The traceback is in {_write(error, home)}"
+    return f"{_dagster_error(causes, home) or _unexpected(error)} The traceback is in {_write(error, home)}"
 
 
 def out_of_space(error: BaseException) -> bool:
-    """Whether an error says that a device is full, or a quota used up."""
+    """Whether an error means that a device is full or a quota is exceeded."""
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         return True
-    said = str(error).lower()
-    return "no space left on device" in said or "database or disk is full" in said
+    message = str(error).lower()
+    return "no space left on device" in message or "database or disk is full" in message
 
 
-def _known(causes: list[BaseException], home: Path) -> str:
-    """A sentence about Dagster's own files, whose errors reach us as they are; empty for any other error."""
+def _dagster_error(causes: list[BaseException], home: Path) -> str:
+    """The message for an error in Dagster's own files; empty for any other error."""
     folder = home / "dagster"
     for cause in causes:
         package = type(cause).__module__.partition(".")[0]
         if package == "yaml" or "dagster.yaml" in str(cause):
-            said = " ".join(str(cause).partition(" Expected:")[0].split())[:300].rstrip(".")
-            return (
-                f"{folder / 'dagster.yaml'} is wrong: {said}. Mend it, or remove it to have it written anew."
-            )
+            message = " ".join(str(cause).partition(" Expected:")[0].split())[:300].rstrip(".")
+            return f"{folder / 'dagster.yaml'} is invalid: {message}. Fix it, or delete it and it is written again."
         if package in ("sqlite3", "sqlalchemy") and any(words in str(cause).lower() for words in _DAMAGED):
             return (
-                f"Dagster's records in {folder} are damaged ({_first_line(cause)}): put that folder back from a "
-                "copy, or move it away. Without it the history of runs is lost; tables and models stay."
+                f"Dagster's records in {folder} are damaged ({_first_line(cause)}): restore that folder from a "
+                "backup, or move it away. Without it the run history is lost; tables and models stay."
             )
     return ""
 
 
-def _unforeseen(error: BaseException) -> str:
-    return f"{type(error).__name__}: {_first_line(error)}. This error was not foreseen: please report it."
+def _unexpected(error: BaseException) -> str:
+    return f"{type(error).__name__}: {_first_line(error)}. This is a bug: please report it."
 
 
 def _write(error: BaseException, home: Path) -> Path:
@@ -63,9 +61,9 @@ def _first_line(error: BaseException) -> str:
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:
-    seen: set[int] = set()
-    found: BaseException | None = error
-    while found is not None and id(found) not in seen:
-        seen.add(id(found))
-        yield found
-        found = found.__cause__ or found.__context__
+    yielded: set[int] = set()
+    cause: BaseException | None = error
+    while cause is not None and id(cause) not in yielded:
+        yielded.add(id(cause))
+        yield cause
+        cause = cause.__cause__ or cause.__context__

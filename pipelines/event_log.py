@@ -1,11 +1,11 @@
-"""The event log: every file of a project's logs, parsed once, when it is first met.
+"""The event log: every file of a project's logs, parsed once.
 
-    event_log/<settings>/items, impressions, interactions, rejects   rows as evaluated, by slice
-    event_log/<settings>/files                                       a row a file: its hash, its rows, its slices
+    event_log/<settings>/items, impressions, interactions, rejects   validated rows, by slice
+    event_log/<settings>/files                                       one row per file: its hash, row counts, slices
 
-A file is parsed in chunks, which are written and seen by nobody until the file's row is in `files`: whoever is killed
-before leaves rows that no reader counts, and the file is parsed anew. Logs parsed under other settings (of the source,
-items, context or slices) are another log: a change of these parses all files again.
+A file is parsed in chunks. Readers ignore their rows until the file's row is in `files`: if parsing is interrupted, the
+file is parsed again. Other settings of source, items, context or slices make another log: changing one of them parses
+all files again.
 """
 
 import hashlib
@@ -40,31 +40,31 @@ TABLES = {
     "interactions": (schemas.Interactions, ("known_at", "interaction_id")),
     "rejects": (schemas.Rejects, ("slice", "source", "line", "reason", "raw")),
 }
-"""Table → its schema, and the order of its rows."""
+"""Table → its schema, and the columns that order its rows."""
 _FORMAT = 1
-"""Counts up when readers make other rows of the same file."""
+"""Increase when readers produce other rows from the same file."""
 _ALL = "all"
 """The one slice of `files`."""
 _ATTEMPT = "attempt"
-"""Column of every table: which attempt at a file a row is of."""
+"""Column of every table: the parsing attempt that wrote the row."""
 
 
 @dataclass(frozen=True)
 class Record:
-    """A file that was parsed, or refused with a reason."""
+    """A file that was parsed, or rejected with a reason."""
 
     number: int
     path: str
     size: int
     stamp: str
-    """Instant or tag of the last change: with the same one, and the same size, the file is not opened again."""
+    """Time or tag of the last change. If it and the size are unchanged, the file is not opened again."""
     sha256: str
     attempt: str = ""
     rows: int = 0
     rejected: int = 0
     read: Read = field(default_factory=Read)
     slices: tuple[str, ...] = ()
-    """Those that kept events belong to."""
+    """Slices of its valid events."""
     parsed_at: datetime | None = None
     refused: str = ""
 
@@ -86,7 +86,7 @@ _RECORDS = pl.Schema(
 
 
 class _UnreadableError(Exception):
-    """Wraps what a file raised while it was parsed: it is the file's fault, not the lake's."""
+    """Wraps an error in reading a file, as opposed to one in writing to the lake."""
 
     def __init__(self, error: BaseException) -> None:
         super().__init__(str(error))
@@ -95,7 +95,7 @@ class _UnreadableError(Exception):
 
 @dataclass(frozen=True)
 class EventLog:
-    """The event log of one project in its lake. One process of a machine writes to it at a time."""
+    """The event log of one project in its lake. One process per machine writes to it at a time."""
 
     lake: Lake
     project: Project
@@ -107,9 +107,9 @@ class EventLog:
 
     @cached_property
     def root(self) -> str:
-        """Name of the log's tables, up to their own."""
+        """Prefix of the names of the log's tables; it depends on the settings."""
         project, source = self.project, self.project.source
-        said: dict[str, object] = {
+        settings: dict[str, object] = {
             "format": _FORMAT,
             "source": source.model_dump(mode="json", exclude={"path", "landing", "late", "chunk_rows"}),
             "items": project.items.model_dump(mode="json"),
@@ -118,10 +118,10 @@ class EventLog:
             "pseudonyms": self.privacy.pseudonyms and self.privacy.pseudonyms.fingerprint,
         }
         if source.format == "newsroom":
-            said["world"] = newsroom.marker(project)
+            settings["world"] = newsroom.marker(project)
         if self._draws_lists:
-            said["seed"] = project.seed
-        return f"{ROOT}/{hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()[:12]}"
+            settings["seed"] = project.seed
+        return f"{ROOT}/{hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:12]}"
 
     @property
     def _draws_lists(self) -> bool:
@@ -129,7 +129,7 @@ class EventLog:
         return tables is not None and tables.shape == "interactions"
 
     def records(self) -> list[Record]:
-        """Every file that was parsed or refused, in order."""
+        """Every file that was parsed or rejected, in order."""
         name = f"{self.root}/files"
         if not self.lake.slices(name):
             return []
@@ -144,57 +144,53 @@ class EventLog:
             yield Record(**{**row, "slices": tuple(row["slices"]), "read": Read(**row["read"])})
 
     def slices(self, *tables: str) -> list[str]:
-        """Slices that have rows, in order; of all tables where none is named."""
+        """Slices with rows in any of `tables` (default: all), in order."""
         return sorted({key for table in tables or TABLES for key in self.lake.slices(f"{self.root}/{table}")})
 
     def events(self, slices: Iterable[str] | None = None) -> Events:
-        """What the log has of some slices, all by default."""
-        wanted = None if slices is None else [*slices]
-        return Events(**{table: self.read(table, wanted) for table in TABLES})
+        """The events of some slices, by default all."""
+        keys = None if slices is None else [*slices]
+        return Events(**{table: self.read(table, keys) for table in TABLES})
 
     def read(self, table: str, slices: Iterable[str] | None = None) -> pl.DataFrame:
-        """A table of `Events`, of some slices: rows in order, without those of attempts that were cut short."""
+        """A table of `Events` for some slices, by default all: sorted, without rows of interrupted attempts."""
         schema, order = TABLES[table]
         name = f"{self.root}/{table}"
-        wanted = None if slices is None else {*slices}
-        keys = [key for key in self.lake.slices(name) if wanted is None or key in wanted]
+        keys = self.lake.slices(name)
+        if slices is not None:
+            requested = {*slices}
+            keys = [key for key in keys if key in requested]
         if not keys:
             return schema.create_empty().with_columns(slice=pl.lit(""))
         attempts = [record.attempt for record in self.records()]
         return self.lake.read(name, keys).filter(pl.col(_ATTEMPT).is_in(attempts)).drop(_ATTEMPT).sort(order)
 
     def walk(self, slices: Sequence[str]) -> Iterator[tuple[str, Events, pl.DataFrame]]:
-        """Each slice with its events, and the interactions from its start on that may count for its lists.
+        """Yield each slice with its events and all interactions that may count for its impressions.
 
-        Slices are in order. An interaction is read once and kept as long as a slice may need it.
+        `slices` must be in order. Interactions are read once and cached while a slice may need them.
         """
-        ahead: dict[str, pl.DataFrame] = {}
+        cached: dict[str, pl.DataFrame] = {}
         stored = self.slices("interactions")
         for slice in slices:
             begin, end = self.project.slices.window(slice)
-            wanted = [key for key in stored if key >= slice and self._is_near(key, begin, end)]
-            missing = [key for key in wanted if key not in ahead]
-            found = self.read("interactions", missing).partition_by("slice", as_dict=True) if missing else {}
-            ahead = {
-                key: ahead[key] if key in ahead else found[(key,)]
-                for key in wanted
-                if (key,) in found or key in ahead
-            }
-            here = {table: self.read(table, [slice]) for table in TABLES if table != "interactions"}
-            nothing = schemas.Interactions.create_empty().with_columns(slice=pl.lit(""))
-            yield (
-                slice,
-                Events(**here, interactions=ahead.get(slice, nothing)),
-                pl.concat([nothing, *ahead.values()]),
-            )
+            keys = [key for key in stored if key >= slice and self._is_near(key, begin, end)]
+            missing = [key for key in keys if key not in cached]
+            read = self.read("interactions", missing).partition_by("slice", as_dict=True) if missing else {}
+            cached |= {key: rows for (key,), rows in read.items()}
+            cached = {key: cached[key] for key in keys if key in cached}
+            tables = {table: self.read(table, [slice]) for table in TABLES if table != "interactions"}
+            empty = schemas.Interactions.create_empty().with_columns(slice=pl.lit(""))
+            events = Events(**tables, interactions=cached.get(slice, empty))
+            yield slice, events, pl.concat([empty, *cached.values()])
 
     def before(self, slice: str) -> tuple[list[str], list[str]]:
-        """Slices before a slice whose lists it may touch late, and those from it on that may touch them."""
+        """Earlier slices whose labels late events may change, and slices from this one on with such events."""
         begin, _ = self.project.slices.window(slice)
-        around = [
+        nearby = [
             key for key in self.slices("impressions", "interactions") if self._is_near(key, begin, begin)
         ]
-        return [key for key in around if key < slice], [key for key in around if key >= slice]
+        return [key for key in nearby if key < slice], [key for key in nearby if key >= slice]
 
     def _is_near(self, key: str, begin: datetime, end: datetime) -> bool:
         since, until = self.project.slices.window(key)
@@ -202,38 +198,39 @@ class EventLog:
 
     @property
     def reach(self) -> timedelta:
-        """How long after a list was shown something may still become known that counts for it."""
+        """How long after an impression an interaction that counts for it may become known."""
         source = self.project.source
         return source.allowed_lateness + source.known_after + self.project.labels.attribution
 
     def take_in(self, paths: Sequence[Path]) -> list[Record]:
-        """Parse the files that are new. Raises SourceError for one that changed, and what readers raise."""
+        """Parse the new files. Raises SourceError for a changed one, and what readers raise."""
         with file_lock(self.lock):
             known = {(record.path, record.size, record.stamp) for record in self.records()}
-            found = []
+            parsed = []
             for file in log_files(self.project, paths):
-                place, size, stamp = _name(file), *_state(file)
-                if (place, size, stamp) in known:
+                path, size, stamp = _name(file), *_stamp(file)
+                if (path, size, stamp) in known:
                     continue
                 try:
-                    found.append(self._take(file, place, size, stamp))
+                    parsed.append(self._parse_new(file, path, size, stamp))
                 except _UnreadableError as error:
                     raise error.error from None
-        return [record for record in found if record]
+        return [record for record in parsed if record]
 
-    def arrive(self, name: str, path: Path, place: str, size: int, stamp: str) -> Record:
-        """Parse a file that arrived, or record why it is refused. `place`: where it lies, if `path` is a copy."""
+    def arrive(self, name: str, path: Path, location: str, size: int, stamp: str) -> Record:
+        """Parse a file that arrived, or record why it is rejected. `location`: path or URL; `path` may be a copy."""
         with file_lock(self.lock):
             try:
                 *items, file = self._files(path)
                 for table in items:
-                    self._take(table, _name(table), *_state(table))
-                found = self._take(replace(file, files=((name, path),)), place, size, stamp, whole=True)
+                    self._parse_new(table, _name(table), *_stamp(table))
+                file = replace(file, files=((name, path),))
+                record = self._parse_new(file, location, size, stamp, complete=True)
             except _UnreadableError as error:
-                found = self._refuse(path, place, size, stamp, error.error)
-            if found is None:
-                return next(record for record in reversed(self.records()) if record.path == place)
-        return found
+                record = self._reject(path, location, size, stamp, error.error)
+            if record is None:
+                return next(record for record in reversed(self.records()) if record.path == location)
+        return record
 
     def _files(self, path: Path) -> list[LogFile]:
         try:
@@ -241,23 +238,23 @@ class EventLog:
         except SourceError as error:
             raise _UnreadableError(error) from error
 
-    def _refuse(self, path: Path, place: str, size: int, stamp: str, error: BaseException) -> Record:
-        said = str(error) if isinstance(error, SourceError) else f"{type(error).__name__}: {error}"
+    def _reject(self, path: Path, location: str, size: int, stamp: str, error: BaseException) -> Record:
+        reason = str(error) if isinstance(error, SourceError) else f"{type(error).__name__}: {error}"
         records = self.records()
-        record = Record(_next(records), place, size, stamp, _digest([path]), refused=said)
+        record = Record(_next(records), location, size, stamp, _digest([path]), refused=reason)
         self._save([*records, record])
         return record
 
-    def _take(
-        self, file: LogFile, place: str, size: int, stamp: str, *, whole: bool = False
+    def _parse_new(
+        self, file: LogFile, location: str, size: int, stamp: str, *, complete: bool = False
     ) -> Record | None:
-        """Parse a file unless it was parsed before. `whole`: one that breaks off or has no row is unreadable."""
-        records, read = self.records(), {*self.lake.slices("candidates")}
-        before = next((record for record in reversed(records) if record.path == place), None)
+        """Parse a file unless it was parsed before. `complete`: a truncated or empty one is unreadable."""
+        records, processed = self.records(), {*self.lake.slices("candidates")}
+        before = next((record for record in reversed(records) if record.path == location), None)
         if before and (before.size, before.stamp) == (size, stamp):
             return None
         digest = _digest([path for _, path in file.files])
-        new = Record(_next(records), place, size, stamp, digest, parsed_at=datetime.now(UTC))
+        new = Record(_next(records), location, size, stamp, digest, parsed_at=datetime.now(UTC))
         same = next((record for record in records if record.sha256 == digest and not record.refused), None)
         if same:
             if same is before:
@@ -266,32 +263,31 @@ class EventLog:
             self.tell(f"{file.source} has the same content as {same.path}, which was parsed before")
             self._save([*records, new])
             return None
-        earlier = [record for record in records if record.path == place and record.attempt]
+        earlier = [record for record in records if record.path == location and record.attempt]
         if earlier:
-            grown = _grown(file, earlier[-1], size)
-            if grown is None and any({*record.slices} & read for record in earlier):
-                raise _UnreadableError(self._changed(file, earlier[-1]))
-            file, records = (
-                grown or file,
-                records if grown else [one for one in records if one not in earlier],
-            )
-        record = self._parse(file, new, whole)
+            appended = _appended(file, earlier[-1], size)
+            if appended is None:
+                if any({*record.slices} & processed for record in earlier):
+                    raise _UnreadableError(self._changed(file, earlier[-1]))
+                records = [record for record in records if record not in earlier]
+            file = appended or file
+        record = self._parse(file, new, complete)
         self._save([*records, record])
         return record
 
     def _changed(self, file: LogFile, before: Record) -> SourceError:
         return SourceError(
-            f"{file.path} changed since it was parsed at {before.parsed_at:%Y-%m-%d %H:%M}, and runs have read it: put "
-            "it back and write what is new to another file (lines may be added to a plain .jsonl); or remove "
-            f"{self.lake.location(self.root)} and run all slices again, and every file is parsed again"
+            f"{file.path} changed since it was parsed at {before.parsed_at:%Y-%m-%d %H:%M}, and runs have used it: "
+            "restore it and write new events to another file (only a plain .jsonl may grow), or remove "
+            f"{self.lake.location(self.root)}, so that every file is parsed again, and run all slices again"
         )
 
-    def _parse(self, file: LogFile, new: Record, whole: bool) -> Record:
-        """Write a file's rows; `files` does not name them yet."""
-        self.privacy.settle()
+    def _parse(self, file: LogFile, new: Record, complete: bool) -> Record:
+        """Write a file's rows; they count once the returned record is in `files`."""
+        self.privacy.record_key()
         record = replace(new, attempt=uuid4().hex[:16])
         drafted: dict[str, list[Part]] = {table: [] for table in TABLES}
-        for raw, events in self._evaluated(file, whole):
+        for raw, events in self._validated(file, complete):
             record = _count(record, raw, events, self.project.slices)
             for table, parts in drafted.items():
                 rows = getattr(events, table).with_columns(pl.lit(record.attempt).alias(_ATTEMPT))
@@ -301,51 +297,53 @@ class EventLog:
             self.lake.add(f"{self.root}/{table}", parts)
         return record
 
-    def _evaluated(self, file: LogFile, whole: bool) -> Iterator[tuple[RawEvents, Events]]:
-        """A file's chunks, as read and as evaluated. Whatever it raises, a panic of polars too, is `_UnreadableError`."""
+    def _validated(self, file: LogFile, complete: bool) -> Iterator[tuple[RawEvents, Events]]:
+        """A file's chunks, raw and validated. Any error, even a Polars panic, becomes `_UnreadableError`."""
         now, rows = datetime.now(UTC), 0
         rejects = [SCHEMAS["rejects"].to_frame().drop("at")]
-        near = _Near(self)
+        nearby = _NearbyIds(self)
         try:
             for read in chunks(self.project, file, self.privacy.hide, self._past()):
                 raw = self.privacy.clean(read)
-                known = near.known(raw, now)
+                known = nearby.known(raw, now)
                 events = build(raw, self.project, now, known)
-                near.add(raw, events, now)
+                nearby.add(raw, events, now)
                 rows += raw.height
                 rejects.append(events.rejects.drop("slice"))
-                if whole and "truncated_gzip" in events.rejects["reason"]:
-                    raise SourceError(f"{file.path.name} is a gz that breaks off: send it again, whole")
+                if complete and "truncated_gzip" in events.rejects["reason"]:
+                    raise SourceError(f"{file.path.name} is a truncated gzip file: send it again")
                 yield raw, events
-            if whole:
+            if complete:
                 require_rows(rows, pl.concat(rejects), self.project)
         except (Exception, pl.exceptions.PanicException) as error:
             raise _UnreadableError(error) from error
 
     def _past(self) -> Past | None:
-        """What lists are drawn from: the whole log, where it holds interactions alone."""
+        """For a log without impressions: the items and interactions that impressions are sampled from."""
         if not self._draws_lists:
             return None
-        found = self.events()
-        rows = found.interactions.select("item_id", "happened_at", "known_at", key="impression_id")
+        events = self.events()
+        rows = events.interactions.select("item_id", "happened_at", "known_at", key="impression_id")
         return Past(
-            rows.select("key", item="item_id", at="happened_at", known="known_at"), known_items(found.items)
+            rows.select("key", item="item_id", at="happened_at", known="known_at"), known_items(events.items)
         )
 
     def require_rows(self) -> None:
-        """Raise SourceError where not one row of any file could be read."""
+        """Raise SourceError if no row of any file could be read."""
         records = self.records()
         if sum(record.rows for record in records) == sum(record.rejected for record in records):
             rejects = self.events().rejects
             require_rows(rejects.height, rejects, self.project)
 
     def _save(self, records: Sequence[Record]) -> None:
-        rows = pl.DataFrame([{**vars(one), "read": vars(one.read)} for one in records], schema=_RECORDS)
+        rows = pl.DataFrame(
+            [{**vars(record), "read": vars(record.read)} for record in records], schema=_RECORDS
+        )
         self.lake.write(f"{self.root}/files", _ALL, rows)
 
 
-class _Near:
-    """Ids in the slices around a file's rows: a repeated id is noticed within `EventLog.reach` of a row's slice."""
+class _NearbyIds:
+    """Ids in the slices within `EventLog.reach` of a file's rows, to reject duplicates."""
 
     def __init__(self, log: EventLog) -> None:
         self._log = log
@@ -357,21 +355,21 @@ class _Near:
         self._last = Known().last
 
     def known(self, raw: RawEvents, now: datetime) -> Known:
-        """What was known before a chunk; what is far from it is dropped."""
+        """Ids known before a chunk; those of distant slices are dropped."""
         slices = self._log.project.slices
         bounds = _merged([slices.window(key) for key in touched(raw, slices, now)], self._log.reach)
-        found = {}
+        known = {}
         for table, (columns, ids_of) in _IDS.items():
-            kept = self._ids[table]
+            cached = self._ids[table]
             keys = [
                 key
-                for key in {*self._stored[table], *kept}
+                for key in {*self._stored[table], *cached}
                 if any(
                     since < slices.window(key)[1] and slices.window(key)[0] < until for since, until in bounds
                 )
             ]
-            missing = [key for key in keys if key not in kept]
-            self._ids[table] = {key: kept[key] for key in keys if key in kept}
+            missing = [key for key in keys if key not in cached]
+            self._ids[table] = {key: cached[key] for key in keys if key in cached}
             if missing:
                 rows = self._log.lake.read(
                     f"{self._log.root}/{table}", missing, [*columns, _ATTEMPT, "slice"]
@@ -379,16 +377,16 @@ class _Near:
                 rows = rows.filter(pl.col(_ATTEMPT).is_in(self._attempts))
                 parts = rows.partition_by("slice", as_dict=True)
                 self._ids[table] |= {key: ids_of(parts.get((key,), rows.clear())) for key in missing}
-            found[table] = pl.concat([getattr(Known(), table), *self._ids[table].values()])
-        return Known(found["items"], found["impressions"], found["interactions"], self._last)
+            known[table] = pl.concat([getattr(Known(), table), *self._ids[table].values()])
+        return Known(known["items"], known["impressions"], known["interactions"], self._last)
 
     def add(self, raw: RawEvents, events: Events, now: datetime) -> None:
-        """Remember a chunk's."""
+        """Add the ids of a chunk."""
         for table, (_, ids_of) in _IDS.items():
-            kept = self._ids[table]
+            cached = self._ids[table]
             for (slice,), rows in getattr(events, table).partition_by("slice", as_dict=True).items():
                 ids = ids_of(rows)
-                kept[slice] = pl.concat([kept[slice], ids]) if slice in kept else ids
+                cached[slice] = pl.concat([cached[slice], ids]) if slice in cached else ids
         last = last_times(raw, now, self._log.project.slices)
         self._last = pl.concat([self._last, last]).unique("source", keep="last")
 
@@ -398,30 +396,32 @@ _IDS: Mapping[str, tuple[tuple[str, ...], Callable[[pl.DataFrame], pl.DataFrame]
     "impressions": (("impression_id", "user_id", "candidates"), lists_shown),
     "interactions": (("interaction_id",), lambda rows: rows.select("interaction_id")),
 }
-"""Table → the columns that ids are made of, and how."""
+"""Table → the columns that its ids are made of, and the function that makes them."""
 
 
 def _merged(
     windows: Sequence[tuple[datetime, datetime]], reach: timedelta
 ) -> list[tuple[datetime, datetime]]:
-    """Windows in order, widened by `reach` to both sides; what overlaps becomes one."""
-    found: list[tuple[datetime, datetime]] = []
+    """Sorted windows, widened by `reach` on both sides; overlapping ones are merged."""
+    merged: list[tuple[datetime, datetime]] = []
     for begin, end in windows:
-        if found and begin - reach <= found[-1][1]:
-            found[-1] = (found[-1][0], end + reach)
+        if merged and begin - reach <= merged[-1][1]:
+            merged[-1] = (merged[-1][0], end + reach)
         else:
-            found.append((begin - reach, end + reach))
-    return found
+            merged.append((begin - reach, end + reach))
+    return merged
 
 
 def _count(record: Record, raw: RawEvents, events: Events, slices: Slices) -> Record:
-    kept = pl.concat([events.items["slice"], events.impressions["slice"], events.interactions["slice"]])
+    slices_of_rows = pl.concat(
+        [events.items["slice"], events.impressions["slice"], events.interactions["slice"]]
+    )
     return replace(
         record,
         rows=record.rows + raw.height,
         rejected=record.rejected + events.rejects.height,
         read=record.read + Read.of(raw, slices),
-        slices=tuple(sorted({*record.slices, *kept.unique()})),
+        slices=tuple(sorted({*record.slices, *slices_of_rows.unique()})),
     )
 
 
@@ -433,13 +433,13 @@ def _name(file: LogFile) -> str:
     return str(file.path.resolve()) if len(file.files) == 1 else "MIND"
 
 
-def _state(file: LogFile) -> tuple[int, str]:
-    states = [path.stat() for _, path in file.files]
-    return sum(state.st_size for state in states), ",".join(str(state.st_mtime_ns) for state in states)
+def _stamp(file: LogFile) -> tuple[int, str]:
+    stats = [path.stat() for _, path in file.files]
+    return sum(stat.st_size for stat in stats), ",".join(str(stat.st_mtime_ns) for stat in stats)
 
 
-def _grown(file: LogFile, before: Record, size: int) -> LogFile | None:
-    """What was added to a log of lines since it was parsed; None where anything else changed."""
+def _appended(file: LogFile, before: Record, size: int) -> LogFile | None:
+    """The lines appended to a line-based log since it was parsed; None if anything else changed."""
     by_lines = file.path.name.lower().endswith((".jsonl", ".ndjson", ".json"))
     if not by_lines or size <= before.size or not is_plain_text(file.path):
         return None
@@ -450,11 +450,11 @@ def _grown(file: LogFile, before: Record, size: int) -> LogFile | None:
 
 
 def _digest(paths: Sequence[Path], size: int | None = None) -> str:
-    """Hash of the files' bytes one after the other, or of the first `size` of them."""
-    found = hashlib.sha256()
+    """Hash of the concatenated files, or of their first `size` bytes."""
+    digest = hashlib.sha256()
     for path in paths:
         with path.open("rb") as file:
             while piece := file.read(1 << 20 if size is None else min(1 << 20, size)):
-                found.update(piece)
+                digest.update(piece)
                 size = None if size is None else size - len(piece)
-    return found.hexdigest()
+    return digest.hexdigest()

@@ -1,4 +1,4 @@
-"""One process at a time: a lock that the system releases when its holder ends, however it ends."""
+"""A lock between processes, which the operating system releases when its holder ends."""
 
 import fcntl
 from collections.abc import Iterator
@@ -8,7 +8,7 @@ from pathlib import Path
 
 @contextmanager
 def file_lock(file: Path) -> Iterator[None]:
-    """Wait until no other process of this machine is inside with the same lock file, which is made and stays."""
+    """Hold an exclusive lock on a file, which is created and stays; waits for other processes of this machine."""
     file.parent.mkdir(parents=True, exist_ok=True)
     with file.open("w", encoding="utf-8") as handle:
         fcntl.flock(handle, fcntl.LOCK_EX)

@@ -1,4 +1,4 @@
-"""Held-out items: a seeded share that is unknown before an instant, and alone in the impressions after it."""
+"""Hold out a share of the items to evaluate cold-start items."""
 
 from datetime import datetime
 
@@ -10,32 +10,32 @@ from models.ranking import stable_hash
 
 
 def hold_out(events: Events, share: float, after: datetime, seed: int) -> Events:
-    """The events as if `share` of the items had first been shown at `after`, and nothing else from then on.
+    """Hide `share` of the items before `after`, and all other candidates from then on.
 
-    Impressions before the instant lose these items and the interactions with them; impressions after it lose all
-    others, keep the positions at which items were shown, and are dropped where no item remains. Interactions after
-    the instant with other items stay: they are part of the user's history.
+    Before `after`, held-out items and interactions with them are removed. From `after` on, all other candidates are
+    removed; positions stay, and an impression without candidates is dropped. Later interactions with other items stay:
+    they are part of the user's history.
 
-    Raises ProjectError for a share that is not between 0 and 1.
+    Raises ProjectError if `share` is not between 0 and 1.
     """
     if not 0 < share < 1:
         raise ProjectError(
-            f"--new-items is {share:g}: write a share of the items between 0 and 1, for example --new-items 0.3"
+            f"--new-items is {share:g}: choose a share of the items between 0 and 1, for example --new-items 0.3"
         )
-    chosen = held_items(events, share, seed).implode()
+    held_out = held_items(events, share, seed).implode()
     at = pl.lit(after, pl.Datetime("us", "UTC"))
-    new = pl.element().struct.field("item_id").is_in(chosen)
+    new = pl.element().struct.field("item_id").is_in(held_out)
     candidates = pl.col("candidates")
-    lists = events.impressions.with_columns(
+    impressions = events.impressions.with_columns(
         pl.when(pl.col("shown_at") < at)
         .then(candidates.list.eval(pl.element().filter(~new)))
         .otherwise(candidates.list.eval(pl.element().filter(new)))
     ).filter(candidates.list.len() > 0)
     earlier = events.impressions.filter(pl.col("shown_at") < at)["impression_id"].implode()
-    # A late click belongs to an impression in which the item was no longer shown.
+    # A click after the instant may belong to an impression before it, which no longer has the item.
     before = (pl.col("happened_at") < at) | pl.col("impression_id").is_in(earlier).fill_null(False)
-    done = events.interactions.filter(~(pl.col("item_id").is_in(chosen) & before))
-    return Events(events.items, lists, done, events.rejects)
+    interactions = events.interactions.filter(~(pl.col("item_id").is_in(held_out) & before))
+    return Events(events.items, impressions, interactions, events.rejects)
 
 
 def held_items(events: Events, share: float, seed: int) -> pl.Series:
@@ -43,5 +43,5 @@ def held_items(events: Events, share: float, seed: int) -> pl.Series:
     shown = events.impressions.select(
         pl.col("candidates").list.eval(pl.element().struct.field("item_id")).list.explode().unique().sort()
     ).to_series()
-    drawn = pl.DataFrame({"item_id": shown, "draw": stable_hash(shown, seed)}).sort("draw", "item_id")
-    return drawn["item_id"].head(round(share * drawn.height)).sort()
+    items = pl.DataFrame({"item_id": shown, "draw": stable_hash(shown, seed)}).sort("draw", "item_id")
+    return items["item_id"].head(round(share * items.height)).sort()

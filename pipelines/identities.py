@@ -1,7 +1,7 @@
-"""What stands between the logs and the lake: pseudonyms of user ids, and people who were forgotten.
+"""Privacy of user ids between logs and lake: pseudonyms, and the users that were forgotten.
 
-The lake itself remembers which key its ids were made with (a fingerprint, table `pseudonyms`) and whom to leave
-out (marks, table `forgotten`): neither table holds an id, and every machine that opens the lake finds both.
+The lake has the fingerprint of the pseudonyms' key (table `pseudonyms`) and a mark for each user to leave out (table
+`forgotten`), so every machine that opens it finds both. Neither table has an id.
 """
 
 import secrets
@@ -19,11 +19,11 @@ from models.registry.champion import Kind
 from pipelines.lake import Lake
 
 KEYS = "pseudonyms"
-"""Table whose one slice is named by the fingerprint of the lake's key."""
+"""Table with one slice, named by the fingerprint of the lake's key."""
 FORGOTTEN = "forgotten"
-"""Table with a slice for each person who was forgotten, named by their mark."""
+"""Table with one slice per forgotten user, named by their mark."""
 
-_NOBODY = pl.DataFrame(
+_NONE_FORGOTTEN = pl.DataFrame(
     schema={
         "salt": pl.String,
         "forgotten_at": pl.Datetime("us", "UTC"),
@@ -36,7 +36,7 @@ _NOBODY = pl.DataFrame(
 
 @dataclass(frozen=True)
 class Privacy:
-    """The lake's rule for user ids. Raises ProjectError where the key is not the one that the lake was begun with."""
+    """How a lake stores user ids. Raises ProjectError if the key is not the one its ids were made with."""
 
     lake: Lake
     key: str
@@ -44,76 +44,76 @@ class Privacy:
 
     @cached_property
     def pseudonyms(self) -> Pseudonyms | None:
-        """How ids are hidden; None where they are kept as they are."""
-        made = Pseudonyms(self.key) if self.key else None
-        kept = self.lake.slices(KEYS)
-        if made is None and kept:
+        """The pseudonyms, or None if ids are stored as they are."""
+        pseudonyms = Pseudonyms(self.key) if self.key else None
+        fingerprints = self.lake.slices(KEYS)
+        if pseudonyms is None and fingerprints:
             raise ProjectError(
-                f"the tables in {self.lake.root} hold pseudonyms, and MOMENTRANK_PSEUDONYM_KEY is not set: set it "
+                f"the tables in {self.lake.root} contain pseudonyms, but MOMENTRANK_PSEUDONYM_KEY is not set: set it "
                 "to the key that they were made with"
             )
-        if made and kept and kept != [made.fingerprint]:
+        if pseudonyms and fingerprints and fingerprints != [pseudonyms.fingerprint]:
             raise ProjectError(
                 f"MOMENTRANK_PSEUDONYM_KEY is not the key that the tables in {self.lake.root} were made with, so "
-                "nobody would be known again: set that key, or another MOMENTRANK_HOME to begin anew"
+                "no user would be recognized: set that key, or another MOMENTRANK_HOME to start afresh"
             )
-        if made and not kept and self.lake.slices("impressions"):
+        if pseudonyms and not fingerprints and self.lake.slices("impressions"):
             raise ProjectError(
-                f"the tables in {self.lake.root} hold user ids as they are, and MOMENTRANK_PSEUDONYM_KEY is set: "
+                f"the tables in {self.lake.root} contain plain user ids, but MOMENTRANK_PSEUDONYM_KEY is set: "
                 "unset it, or set another MOMENTRANK_HOME and run all slices again with pseudonyms"
             )
-        return made
+        return pseudonyms
 
-    def settle(self) -> None:
-        """Write down which key the lake's ids are made with. To be called before the first of them is written."""
+    def record_key(self) -> None:
+        """Write the key's fingerprint to the lake. Call before the first id is written."""
         if self.pseudonyms and not self.lake.slices(KEYS):
             self.lake.write(
                 KEYS, self.pseudonyms.fingerprint, pl.DataFrame({"begun_at": [datetime.now(UTC)]})
             )
 
     def stored(self, user: str) -> str:
-        """A user id of the logs as the tables have it."""
+        """A user id of the logs as stored in the tables."""
         return self.pseudonyms.of(user) if self.pseudonyms else user
 
     def hide(self, users: pl.Series) -> pl.Series:
-        """User ids of a log as the tables have them, for readers to call."""
+        """User ids of a log as stored in the tables; readers call this."""
         return self.pseudonyms.hide(users) if self.pseudonyms else users
 
     def clean(self, raw: RawEvents) -> RawEvents:
-        """Rows without texts that may quote an id that is hidden, and without people who were forgotten."""
+        """Rows without forgotten users and without texts that may quote a pseudonymized id."""
         return Forgotten(self.marks()).drop(self.pseudonyms.withhold(raw) if self.pseudonyms else raw)
 
     def marks(self) -> dict[str, str]:
-        """Mark → salt of everybody who was forgotten."""
-        kept = self._forgotten()
-        return dict(zip(kept["slice"], kept["salt"], strict=True))
+        """Mark → salt of every forgotten user."""
+        forgotten = self._forgotten()
+        return dict(zip(forgotten["slice"], forgotten["salt"], strict=True))
 
-    def forgot(self, stored: str) -> bool:
-        """Whether a person was forgotten before, by their id as the tables have it."""
+    def is_forgotten(self, stored: str) -> bool:
+        """Whether a user (id as stored in the tables) was forgotten before."""
         return bool(Forgotten(self.marks()).among([stored]))
 
-    def saw(self, kind: Kind) -> dict[str, int]:
-        """Version of a kind of model → how many people it was fitted on who were forgotten since."""
-        seen = self._forgotten()[kind].explode().drop_nulls()
-        counts: dict[str, int] = dict(seen.value_counts().iter_rows())
+    def forgotten_since_fit(self, kind: Kind) -> dict[str, int]:
+        """Model version → number of users it was fitted on that were forgotten since."""
+        versions = self._forgotten()[kind].explode().drop_nulls()
+        counts: dict[str, int] = dict(versions.value_counts().iter_rows())
         return counts
 
-    def remember(self, stored: str, seen: Mapping[Kind, Sequence[str]]) -> None:
-        """Leave a person out from now on; `seen` names the versions of each kind that were fitted on them.
+    def mark_forgotten(self, stored: str, fitted: Mapping[Kind, Sequence[str]]) -> None:
+        """Leave a user out from now on. `fitted`: model kind → versions fitted on them.
 
-        Of a person who was forgotten before, the versions come on top of those noted then.
+        Versions are added to those recorded before for the same user.
         """
         marks = self.marks()
         salt = next(iter(marks.values()), secrets.token_hex(16))
         name = mark(stored, salt)
         before = self._forgotten().filter(slice=name)
         row: dict[str, list[object]] = {"salt": [salt], "forgotten_at": [datetime.now(UTC)]}
-        for kind, versions in seen.items():
-            noted = {*before[kind].explode().drop_nulls().to_list(), *versions}
-            row[kind] = [sorted(noted, key=int)]
-        self.lake.write(FORGOTTEN, name, pl.DataFrame(row, schema=_NOBODY.drop("slice").schema))
+        for kind, versions in fitted.items():
+            recorded = before[kind].explode().drop_nulls().to_list()
+            row[kind] = [sorted({*recorded, *versions}, key=int)]
+        self.lake.write(FORGOTTEN, name, pl.DataFrame(row, schema=_NONE_FORGOTTEN.drop("slice").schema))
 
     def _forgotten(self) -> pl.DataFrame:
         if not self.lake.slices(FORGOTTEN):
-            return _NOBODY
+            return _NONE_FORGOTTEN
         return self.lake.read(FORGOTTEN)

@@ -1,7 +1,7 @@
-"""The landing folder: where logs arrive. What was parsed stays where it is; the event log knows it.
+"""The landing folder, where log files arrive. Parsed files stay there; the event log records them.
 
-`.hidden`, `*.part` and `*.tmp` are not looked at. Files under a URL (`s3://bucket/logs`) are copied to this machine for
-as long as they are parsed.
+`.hidden`, `*.part` and `*.tmp` are ignored. A file under a URL (`s3://bucket/logs`) is copied to this machine while it
+is parsed.
 """
 
 from collections.abc import Iterator, Mapping
@@ -18,27 +18,27 @@ from features.sources.files import is_hidden
 
 _UNFINISHED = (".part", ".tmp")
 Stamp = tuple[int, str]
-"""Size and instant, or tag, of a file's last change."""
+"""Size of a file, and the time or tag of its last change."""
 
 
 @dataclass(frozen=True)
 class Landing:
-    """Where logs arrive. `folder` is of this machine; `url` is what it is a copy of, or empty."""
+    """Where logs arrive: a local `folder`; if `url` is not empty, files are there and `folder` is for copies."""
 
     folder: Path
     url: str = ""
 
     def look(self) -> dict[str, Stamp]:
-        """What lies there now and is not yet evaluated, by name."""
+        """Name → stamp of every complete file that is there now."""
         return _objects(self.url) if self.url else dict(_files(self.folder))
 
     def place(self, name: str) -> str:
-        """Where a file lies, as the event log knows it."""
+        """Path or URL of a file, as the event log records it."""
         return f"{self.url}/{name}" if self.url else str((self.folder / name).resolve())
 
     @contextmanager
     def opened(self, name: str) -> Iterator[Path]:
-        """The file; a copy, for as long as it is needed, of what lies elsewhere."""
+        """The file's local path; for a remote file, of a temporary copy."""
         if not self.url:
             yield self.folder / name
             return
@@ -50,46 +50,46 @@ class Landing:
 
 
 def settled(before: Mapping[str, Stamp], now: Mapping[str, Stamp]) -> list[str]:
-    """Names of what stayed as it was since the last look: it is written to its end."""
+    """Names of files unchanged since the last look, sorted: these are completely written."""
     return sorted(name for name, stamp in now.items() if before.get(name) == stamp)
 
 
 def open_landing(project: Project, home: Path) -> Landing | None:
-    """The project's landing folder, made where it is missing; None where none is declared. Raises ProjectError."""
-    named = project.source.landing
-    if not named:
+    """The project's landing folder, created if missing; None if it declares none. Raises ProjectError."""
+    landing = project.source.landing
+    if not landing:
         return None
-    remote = "://" in named
-    folder = home / "landing" / project.name if remote else project.folder / Path(named).expanduser()
+    remote = "://" in landing
+    folder = home / "landing" / project.name if remote else project.folder / Path(landing).expanduser()
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ProjectError(
-            f"source.landing: {folder} cannot be written ({error.strerror or error}): name a folder that can"
+            f"source.landing: {folder} cannot be written ({error.strerror or error}): name a writable folder"
         ) from None
-    return Landing(folder, named.rstrip("/") if remote else "")
+    return Landing(folder, landing.rstrip("/") if remote else "")
 
 
 def _files(folder: Path) -> Iterator[tuple[str, Stamp]]:
     for path in sorted(folder.rglob("*")):
         name = path.relative_to(folder)
         if path.is_file() and _is_finished(name):
-            state = path.stat()
-            yield name.as_posix(), (state.st_size, str(state.st_mtime_ns))
+            stat = path.stat()
+            yield name.as_posix(), (stat.st_size, str(stat.st_mtime_ns))
 
 
 def _objects(url: str) -> dict[str, Stamp]:
     system, root = _open(url)
-    listed: dict[str, dict[str, Any]] = system.find(root, detail=True)
-    found = {}
-    for key, told in listed.items():
+    objects: dict[str, dict[str, Any]] = system.find(root, detail=True)
+    stamps = {}
+    for key, info in objects.items():
         name = key.removeprefix(root).lstrip("/")
-        stamp = next(
-            (told[tag] for tag in ("ETag", "etag", "mtime", "LastModified", "created") if tag in told), ""
+        changed = next(
+            (info[tag] for tag in ("ETag", "etag", "mtime", "LastModified", "created") if tag in info), ""
         )
         if _is_finished(PurePosixPath(name)) and ".." not in PurePosixPath(name).parts:
-            found[name] = (int(told["size"]), str(stamp))
-    return found
+            stamps[name] = (int(info["size"]), str(changed))
+    return stamps
 
 
 def _open(url: str) -> tuple[Any, str]:

@@ -1,10 +1,9 @@
-"""Whether the process of a run still lives: a run whose process was killed stays STARTED in Dagster.
+"""Detect runs whose process died: Dagster leaves them STARTED.
 
-While a run works, its process holds a lock on the file `DAGSTER_HOME/running/RUN_ID`; the system releases the lock
-however the process ends. With a process per step it is their parent that holds it: a step may be killed, and the run
-goes on. A machine that does not see that file, because its home is another one, reads the heartbeat
-that the process leaves in Dagster's storage. Whoever asks what is under way calls `fail_dead` first; for runs behind
-the web page Dagster's monitoring daemon asks `Launcher`.
+While a run is in progress, its process locks the file `DAGSTER_HOME/running/RUN_ID`; the operating system releases the
+lock however the process ends. With one process per step the parent has the lock: a step may be killed and the run goes
+on. A machine with another home does not see the file and reads the heartbeat in Dagster's storage. Call `fail_dead`
+before listing runs in progress; for runs launched from the web page, Dagster's monitoring daemon asks `Launcher`.
 """
 
 import fcntl
@@ -22,16 +21,16 @@ from dagster._core.launcher import CheckRunHealthResult, WorkerStatus
 
 BEAT_SECONDS = 20.0
 SILENT_SECONDS = 60.0
-"""A run of another machine counts as dead after this long without a heartbeat."""
+"""Seconds without a heartbeat after which a run on another machine counts as dead."""
 
-_BEGUN = [dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.CANCELING]
+_STARTED = [dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.CANCELING]
 
 
 @contextmanager
-def holding(instance: dg.DagsterInstance, run_id: str) -> Iterator[None]:
-    """Show a run to be alive while this process is inside; nothing changes where another process shows it already."""
+def mark_alive(instance: dg.DagsterInstance, run_id: str) -> Iterator[None]:
+    """Mark a run as alive while inside; does nothing if another process already does."""
     file = _file(instance, run_id)
-    if file.exists() and _gone(instance, run_id) is None:
+    if file.exists() and _dead_process(instance, run_id) is None:
         yield
         return
     file.parent.mkdir(parents=True, exist_ok=True)
@@ -41,7 +40,7 @@ def holding(instance: dg.DagsterInstance, run_id: str) -> Iterator[None]:
         handle.write(f"process {os.getpid()} on {socket.gethostname()}")
         handle.flush()
         fcntl.flock(handle, fcntl.LOCK_EX)
-        draft.replace(file)  # seen only once it is locked
+        draft.replace(file)  # visible only when locked
         threading.Thread(target=_beat, args=(instance, run_id, ended), daemon=True).start()
         try:
             yield
@@ -51,45 +50,45 @@ def holding(instance: dg.DagsterInstance, run_id: str) -> Iterator[None]:
 
 
 def fail_dead(instance: dg.DagsterInstance) -> list[str]:
-    """Mark every run whose process is gone as failed, so that nothing waits for it; returns their ids."""
-    begun = instance.get_runs(dg.RunsFilter(statuses=_BEGUN))
-    return [run.run_id for run in begun if fail_if_dead(instance, run)]
+    """Mark every run whose process is gone as failed, so that nothing waits for it. Returns their ids."""
+    runs = instance.get_runs(dg.RunsFilter(statuses=_STARTED))
+    return [run.run_id for run in runs if fail_if_dead(instance, run)]
 
 
 def fail_if_dead(instance: dg.DagsterInstance, run: dg.DagsterRun) -> bool:
-    """Mark a run as failed (as cancelled, where that was asked for) if its process is gone; whether it was."""
-    process = _gone(instance, run.run_id)
-    found = instance.get_run_by_id(run.run_id)
-    if process is None or found is None or found.is_finished:
+    """Mark a run failed (or cancelled, if requested) if its process is gone. Returns whether it was marked."""
+    process = _dead_process(instance, run.run_id)
+    current = instance.get_run_by_id(run.run_id)
+    if process is None or current is None or current.is_finished:
         return False
-    if found.status == dg.DagsterRunStatus.CANCELING:
-        instance.report_run_canceled(found, f"The run was cancelled and its {process} is gone.")
+    if current.status == dg.DagsterRunStatus.CANCELING:
+        instance.report_run_canceled(current, f"The run was cancelled and its {process} is gone.")
     else:
-        instance.report_run_failed(found, f"The {process} ended before the run did: it was killed.")
+        instance.report_run_failed(current, f"The {process} ended before the run did: it was killed.")
     _file(instance, run.run_id).unlink(missing_ok=True)
     return True
 
 
-class Held(dg.Executor):
-    """An executor whose process shows the run to be alive."""
+class AliveExecutor(dg.Executor):
+    """Wraps an executor to mark its run as alive."""
 
     def __init__(self, inner: dg.Executor) -> None:
         self.inner = inner
 
     @property
     def retries(self) -> Any:
-        """Those of the executor inside."""
+        """Retry mode of the wrapped executor."""
         return self.inner.retries
 
     def execute(self, plan_context: Any, execution_plan: Any) -> Iterator[dg.DagsterEvent]:
-        """Execute a plan."""
-        with holding(plan_context.instance, plan_context.run_id):
+        """Execute a plan, with the run marked as alive."""
+        with mark_alive(plan_context.instance, plan_context.run_id):
             yield from self.inner.execute(plan_context, execution_plan)
 
 
 def _multiprocess(context: dg.InitExecutorContext) -> dg.Executor:
     inner: dg.Executor = dg.multiprocess_executor.executor_creation_fn(context)  # type: ignore[misc]
-    return Held(inner)
+    return AliveExecutor(inner)
 
 
 MULTIPROCESS = dg.ExecutorDefinition(
@@ -98,25 +97,25 @@ MULTIPROCESS = dg.ExecutorDefinition(
     requirements=dg.multiprocess_executor.get_requirements,
     executor_creation_fn=_multiprocess,
 )
-"""Dagster's own executor with a process per step, whose parent process shows the run to be alive."""
+"""Dagster's multiprocess executor; the parent process marks the run as alive."""
 
 
 class Launcher(dg.DefaultRunLauncher):
-    """Dagster's own launcher, which also answers its monitoring daemon whether a run's process lives."""
+    """Dagster's default launcher, with a health check for its monitoring daemon."""
 
     @property
     def supports_check_run_worker_health(self) -> bool:
-        """Yes: the daemon asks about each started run."""
+        """True: the daemon checks each started run."""
         return True
 
     def check_run_worker_health(self, run: dg.DagsterRun) -> CheckRunHealthResult:
-        """Failed, and marked so, where the run's process is gone."""
-        gone = fail_if_dead(self._instance, run)
-        return CheckRunHealthResult(WorkerStatus.FAILED if gone else WorkerStatus.RUNNING)
+        """FAILED if the run's process is gone, and the run is marked failed."""
+        dead = fail_if_dead(self._instance, run)
+        return CheckRunHealthResult(WorkerStatus.FAILED if dead else WorkerStatus.RUNNING)
 
 
-def _gone(instance: dg.DagsterInstance, run_id: str) -> str | None:
-    """The process of a run, in words, if it is gone; None if it lives or nothing is known of it."""
+def _dead_process(instance: dg.DagsterInstance, run_id: str) -> str | None:
+    """A description of a run's process if it is gone; None if it is alive or unknown."""
     file = _file(instance, run_id)
     try:
         handle = file.open(encoding="utf-8")
@@ -128,13 +127,13 @@ def _gone(instance: dg.DagsterInstance, run_id: str) -> str | None:
             fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except BlockingIOError:
             return None
-        # A run that ended in order removes its file before the lock goes.
+        # A run that ends normally removes its file before it releases the lock.
         return handle.read() if file.exists() else None
 
 
 def _beat(instance: dg.DagsterInstance, run_id: str, ended: threading.Event) -> None:
     while True:
-        with suppress(Exception):  # the storage may be away for a while: the next beat may reach it
+        with suppress(Exception):  # the storage may be unreachable for a while
             instance.run_storage.set_cursor_values({_key(run_id): str(time.time())})
         if ended.wait(BEAT_SECONDS):
             return

@@ -1,4 +1,4 @@
-"""The web pages of projects, Dagster's and MLflow's: two servers that start and end together."""
+"""`momentrank ui`: the Dagster and MLflow servers, started and stopped together."""
 
 import json
 import os
@@ -22,10 +22,10 @@ load_from:
       location_name: momentrank
       working_directory: {folder}
 """
-_SECONDS_TO_END = 30
+_GRACE_SECONDS = 30
 _GUARD = """
 import os, signal, sys, time
-sys.stdin.read()  # ends with the process at the other end, however that one ends
+sys.stdin.read()  # returns when the parent process ends, however it ends
 for number, pause in (signal.SIGTERM, int(sys.argv[1])), (signal.SIGKILL, 0):
     for group in map(int, sys.argv[2:]):
         try:
@@ -43,16 +43,16 @@ def serve(
     port: int | None = None,
     mlflow_port: int | None = None,
 ) -> None:
-    """Start both servers on `host` and wait until Ctrl-C ends them; all deployments are in one home.
+    """Start both servers on `host` and wait until Ctrl-C. All deployments share one home.
 
-    `port` is Dagster's; by default the ports are those of `MOMENTRANK_DAGSTER_URL` and `MOMENTRANK_MLFLOW_URL`.
-    Raises ProjectError before anything starts where a port is taken, and when a server ends by itself.
+    `port` is Dagster's. By default the ports are those of `MOMENTRANK_DAGSTER_URL` and `MOMENTRANK_MLFLOW_URL`.
+    Raises ProjectError if a port is in use, before either starts, or if a server exits.
     """
     settings = deployments[0].settings
     settings = settings.model_copy(
         update={
-            "dagster_url": _at(settings.dagster_url, port),
-            "mlflow_url": _at(settings.mlflow_url, mlflow_port),
+            "dagster_url": _with_port(settings.dagster_url, port),
+            "mlflow_url": _with_port(settings.mlflow_url, mlflow_port),
         }
     )
     ports = (
@@ -76,7 +76,7 @@ def serve(
 
 
 def _commands(settings: Settings, host: str, dagster: int, mlflow: int) -> dict[str, list[str]]:
-    """Both servers' command lines, by name."""
+    """Server name → command line."""
     workspace = _workspace(settings.dagster_home)
     return {
         "Dagster": [
@@ -91,7 +91,7 @@ def _commands(settings: Settings, host: str, dagster: int, mlflow: int) -> dict[
 
 
 def _workspace(folder: Path) -> Path:
-    """The file that names the definitions, and a folder without packages: Dagster imports from there first."""
+    """Write Dagster's workspace file. Its working directory, from which Dagster imports first, has no packages."""
     file = folder / "workspace.yaml"
     file.write_text(WORKSPACE.format(folder=json.dumps(str(folder))), encoding="utf-8")
     return file
@@ -109,7 +109,7 @@ def _run(
             for name, server in servers.items():
                 with suppress(subprocess.TimeoutExpired):
                     status = server.wait(timeout=1)
-                    raise ProjectError(_ended(name, status, _log(settings, name)))
+                    raise ProjectError(_exit_message(name, status, _log(settings, name)))
     except KeyboardInterrupt:
         say("stopping")
     finally:
@@ -117,21 +117,21 @@ def _run(
             _signal(server, signal.SIGTERM)
         for server in servers.values():
             with suppress(subprocess.TimeoutExpired):
-                server.wait(timeout=_SECONDS_TO_END)
+                server.wait(timeout=_GRACE_SECONDS)
             _signal(server, signal.SIGKILL)
         guard.kill()
         guard.wait()
 
 
 def _guard(servers: Iterable[subprocess.Popen[bytes]]) -> subprocess.Popen[bytes]:
-    """A process that ends the servers where this one is killed and cannot."""
+    """Start a process that stops the servers if this one is killed."""
     groups = (str(server.pid) for server in servers)
-    command = [sys.executable, "-c", _GUARD, str(_SECONDS_TO_END), *groups]
+    command = [sys.executable, "-c", _GUARD, str(_GRACE_SECONDS), *groups]
     return subprocess.Popen(command, stdin=subprocess.PIPE, start_new_session=True)
 
 
 def _start(command: list[str], log: Path, env: dict[str, str]) -> subprocess.Popen[bytes]:
-    """Start a server in a process group of its own: Ctrl-C is for us, and we end it with all that it started."""
+    """Start a server in its own process group, so that Ctrl-C reaches only us and we can stop all its children."""
     with log.open("wb") as file:
         return subprocess.Popen(
             command,
@@ -147,14 +147,14 @@ def _log(settings: Settings, name: str) -> Path:
     return settings.logs / f"{name.lower()}.log"
 
 
-def _ended(name: str, status: int, log: Path) -> str:
+def _exit_message(name: str, status: int, log: Path) -> str:
     lines = log.read_text(encoding="utf-8", errors="replace").split("\n")
     last = next((line.strip() for line in reversed(lines) if line.strip()), "it wrote nothing")
-    return f"the {name} server ended by itself with status {status}: {last}. See {log}"
+    return f"the {name} server exited with status {status}: {last}. See {log}"
 
 
 def _signal(server: subprocess.Popen[bytes], number: int) -> None:
-    """Send a signal to a server and the processes that it started, as far as they are still there."""
+    """Send a signal to a server and the processes that it started, if they are still alive."""
     with suppress(ProcessLookupError):
         os.killpg(server.pid, number)
 
@@ -163,7 +163,7 @@ def _require_free(host: str, port: int, name: str, option: str, variable: str) -
     try:
         family = socket.getaddrinfo(host, port)[0][0]
         with socket.socket(family) as probe:
-            # As the servers do: a port that a server left a moment ago is free.
+            # As the servers do: a port that was just released counts as free.
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind((host, port))
     except OSError as error:
@@ -173,8 +173,8 @@ def _require_free(host: str, port: int, name: str, option: str, variable: str) -
         ) from None
 
 
-def _at(url: str, port: int | None) -> str:
-    """`url` with another port; as it is where it names none, for a proxy answers there."""
+def _with_port(url: str, port: int | None) -> str:
+    """`url` with another port. A URL without a port is unchanged: a proxy serves it."""
     parsed = urlparse(url)
     if not port or not parsed.port:
         return url

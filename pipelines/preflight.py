@@ -1,4 +1,4 @@
-"""What is wrong, or looks wrong, before any work begins: `check` and `run` ask first."""
+"""Checks before a run: settings that would fail later, and warnings."""
 
 from collections.abc import Collection
 from datetime import UTC, datetime, timedelta
@@ -11,64 +11,64 @@ from models.interest_input import require_interest
 from pipelines.deployment import Deployment
 
 MANY_PARTITIONS = 25_000
-"""Beyond so many, Dagster's pages and daemons become slow."""
-_SHORT_GAP = 7  # slices that may be empty without a word
+"""With more, Dagster's pages and daemons become slow."""
+_SHORT_GAP = 7  # consecutive empty slices without a warning
 _YEAR = timedelta(days=365)
 
 
 def preflight(deployment: Deployment) -> None:
-    """Raise what a run would raise later: a feature, an encoder or a device that does not exist; tell what is slow."""
+    """Raise early what a run would raise: a missing feature, encoder or device. Warn about too many slices."""
     project = deployment.project
     columns = catalogue(project)["name"].to_list()
     if columns == text_columns(columns):
         raise ProjectError(
-            "features.select leaves no feature of behaviour, and a ranker is evaluated beside one without text: select "
-            "at least one that does not begin with text_"
+            "features.select has only text features, but a ranker without text is fitted, too: select at least one "
+            "feature that does not start with text_"
         )
     require_interest(project, here=deployment.settings.engine == "embedded")
     count = partitions(project, datetime.now(UTC))
     if count > MANY_PARTITIONS:
-        span = "in all" if project.slices.end else "in the first year"
+        span = "in total" if project.slices.end else "in the first year"
         deployment.tell(
-            f"warning: slices.every makes {count:,} slices {span}, and Dagster becomes slow beyond "
+            f"warning: slices.every makes {count:,} slices {span}, and Dagster becomes slow with more than "
             f"{MANY_PARTITIONS:,}: choose a longer slices.every"
         )
 
 
 def partitions(project: Project, now: datetime) -> int:
-    """How many slices there are, or, without an end, will be within a year of the start, if it is not longer ago."""
+    """Number of slices until `slices.end`; without an end, until a year after the start or now, if later."""
     slices = project.slices
     return ((slices.end or max(now, slices.start + _YEAR)) - slices.start) // slices.every
 
 
-def last_with_events(held: Collection[str], project: Project) -> str:
-    """The newest slice in which anything was shown or done. Raises ProjectError where there is none."""
-    if not held:
+def last_with_events(with_events: Collection[str], project: Project) -> str:
+    """The newest slice with events. Raises ProjectError if there is none."""
+    if not with_events:
         raise ProjectError(
-            f"no impression and no interaction of the logs lies in a slice: slices begin at "
-            f"{project.slices.start.isoformat()}; `momentrank check` says what was refused"
+            f"the logs have no impression or interaction in any slice: slices start at "
+            f"{project.slices.start.isoformat()}. `momentrank check` shows rejected rows"
         )
-    return max(held)
+    return max(with_events)
 
 
 def gap(
-    held: Collection[str], project: Project, first: str | None = None, last: str | None = None
+    with_events: Collection[str], project: Project, first: str | None = None, last: str | None = None
 ) -> str | None:
-    """A sentence where more slices in a row are empty than have events at all (`held`), or None.
+    """A warning if there are more consecutive empty slices than slices with events (`with_events`), else None.
 
-    `first`, `last`: the run's slices; by default all that `momentrank run` would take.
+    `first`, `last`: the run's slices; by default all that `momentrank run` would run.
     """
     slices = project.slices
     first = first or slices.key(slices.start)
-    last = last or (slices.last_ended(datetime.now(UTC)) if slices.end else max(held, default=None))
+    last = last or (slices.last_ended(datetime.now(UTC)) if slices.end else max(with_events, default=None))
     if last is None:
         return None
-    held = {key for key in held if first <= key <= last}
-    widest = slices.widest_gap(first, last, held)
-    if widest is None or widest[2] <= max(_SHORT_GAP, len(held)):
+    with_events = {key for key in with_events if first <= key <= last}
+    widest = slices.widest_gap(first, last, with_events)
+    if widest is None or widest[2] <= max(_SHORT_GAP, len(with_events)):
         return None
     begin, end, empty = widest
     return (
-        f"warning: {empty:,} slices in a row have no events, {begin} to {end}, and only {len(held):,} slices have "
-        "any: if that is not meant, set slices.start and slices.end, or a longer slices.every"
+        f"warning: {empty:,} slices in a row, {begin} to {end}, have no events, and only {len(with_events):,} slices "
+        "have any: if this is a mistake, set slices.start and slices.end, or a longer slices.every"
     )

@@ -1,4 +1,4 @@
-"""What a person sees while work is done: a bar and then one line for each step; the details go to a log file."""
+"""Progress of a run: a bar and one line per step in the terminal, details in a log file."""
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -17,71 +17,72 @@ from rich.text import Text
 from pipelines.terminal import Terminal, direct, styled
 
 _WATCH_EVERY = 5.0  # seconds between two lines about one fit
-_LONG = 60.0  # seconds after which a reader without bars is told how far a run is
-_SHORT = 10.0  # seconds left that are not worth saying
+_REPORT_AFTER = 60.0  # seconds after which a run without a terminal reports its progress once
+_MIN_LEFT = 10.0  # seconds: no report if less is left
 
 
 class Progress:
-    """Receives how far work is, and says nothing: the default, under Dagster's own executors."""
+    """Receives progress and shows nothing: the default under Dagster's own executors."""
 
     def tell(self, line: str) -> None:
-        """Say a line that a person must see."""
+        """Show a line to the user."""
 
     def wrote(self, table: str, slice: str, rows: int) -> None:
         """A slice of a table was written."""
 
     def made(self, slice: str, what: str) -> None:
-        """What the present step made of a slice, in a few words; the last one stays on the step's line."""
+        """The current step's result for a slice, in a few words. The step's line shows the last one."""
 
-    def watch(self, what: str, facts: Mapping[str, Any]) -> None:
-        """Progress inside a fit: `step`, `steps`, `loss`, `impressions_per_second`. Any thread may call it."""
+    def watch(self, what: str, status: Mapping[str, Any]) -> None:
+        """Progress of a fit: `step`, `steps`, `loss`, `impressions_per_second`. Any thread may call it."""
 
     def step(self, name: str) -> AbstractContextManager[None]:
-        """A step of a run, from its beginning to its end or failure."""
+        """Context manager around a step of a run."""
         return nullcontext()
 
     def track(self, slices: Sequence[str]) -> Iterator[str]:
-        """The slices one by one; each is done when the next is asked for."""
+        """Yield the slices; each counts as done when the next one is requested."""
         return iter(slices)
 
 
 class Lines(Progress):
-    """Prints each line with the seconds since the beginning."""
+    """Prints each line with the seconds since the start."""
 
     def __init__(self, out: Terminal) -> None:
         self._out = out
-        self._began = self._watched = monotonic()
+        self._started = self._watched = monotonic()
 
     def tell(self, line: str) -> None:
         """See `Progress.tell`."""
         self._out.print(styled((f"{self._seconds():7.1f} s", "dim"), (f"  {line}", "")), soft_wrap=True)
 
-    def watch(self, what: str, facts: Mapping[str, Any]) -> None:
+    def watch(self, what: str, status: Mapping[str, Any]) -> None:
         """See `Progress.watch`; a line every few seconds."""
         if monotonic() - self._watched > _WATCH_EVERY:
             self._watched = monotonic()
-            self._detail(f"{what}: step {facts.get('step')} of {facts.get('steps')}, {_pace(facts)}")
+            self._detail(f"{what}: step {status.get('step')} of {status.get('steps')}, {_pace(status)}")
 
     def _detail(self, line: str) -> None:
         self.tell(line)
 
     def _seconds(self) -> float:
-        return monotonic() - self._began
+        return monotonic() - self._started
 
 
 class RunProgress(Lines):
-    """Shows one bar, in a terminal, for the step at work and one line for each that ended; logs the details.
+    """Shows a bar for the current step (in a terminal) and a line for each finished one; logs the details.
 
-    A context manager: the bar is there inside it. Steps follow each other, as in Dagster's in-process executor.
+    A context manager, which shows the bar while inside. Steps run one after the other, as in Dagster's in-process
+    executor.
     """
 
     def __init__(self, out: Terminal, logs: Path, steps: int) -> None:
-        """`logs`: folder of the log file; `steps`: how many steps the run has."""
+        """`logs`: folder of the log file; `steps`: number of steps in the run."""
         super().__init__(direct(out))
         self.log = logs / f"run-{datetime.now(UTC):%Y%m%dT%H%M%S}-{os.getpid()}.log"
         self.log.parent.mkdir(parents=True, exist_ok=True)
         self._writing = Lock()
-        self._steps, self._ended, self._said = steps, 0, False
+        self._steps, self._ended, self._reported = steps, 0, False
         self._bars = Bars(
             TextColumn("{task.description}", markup=False),
             BarColumn(bar_width=12),
@@ -104,7 +105,7 @@ class RunProgress(Lines):
         self._bars.stop()
 
     def tell(self, line: str) -> None:
-        """See `Progress.tell`; the log has it too."""
+        """See `Progress.tell`; also logged."""
         self._detail(line)
         self._out.print(line, soft_wrap=True)
 
@@ -118,29 +119,29 @@ class RunProgress(Lines):
         self._made = f"{slice}: {what}"
         self._detail(f"{self._name} {self._made}")
 
-    def watch(self, what: str, facts: Mapping[str, Any]) -> None:
+    def watch(self, what: str, status: Mapping[str, Any]) -> None:
         """See `Progress.watch`."""
-        super().watch(what, facts)
-        if facts.get("steps"):
-            self._show(self._done + facts["step"] / facts["steps"], _pace(facts))
+        super().watch(what, status)
+        if status.get("steps"):
+            self._show(self._done + status["step"] / status["steps"], _pace(status))
 
     @contextmanager
     def step(self, name: str) -> Iterator[None]:
         """See `Progress.step`."""
         self._begin(name)
-        self._detail(f"{name} begins")
+        self._detail(f"{name} started")
         self._bars.reset(self._bar, description=self._label(), state="", left=0.0)
         try:
             yield
         except BaseException as error:
             self._detail(f"{name} failed: {error}")
-            # Of Dagster's RetryRequested, which is not imported here: cluster workers import this file.
+            # RetryRequested has it. Dagster is not imported here because cluster workers import this file.
             wait = getattr(error, "seconds_to_wait", None)
-            again = "" if wait is None else f", {error.__cause__}; trying again in {wait:.0f} s"
-            self._line(f"failed{again}", "bold red")
+            retry = "" if wait is None else f", {error.__cause__}; retrying in {wait:.0f} s"
+            self._line(f"failed{retry}", "bold red")
             raise
         else:
-            self._detail(f"{name} ends after {monotonic() - self._since:.1f} s")
+            self._detail(f"{name} finished after {monotonic() - self._since:.1f} s")
             self._line(self._made or (f"{self._rows:,} rows" if self._rows else ""))
             self._ended += 1
 
@@ -163,15 +164,15 @@ class RunProgress(Lines):
         left = (monotonic() - self._tracked) * (slices / done - 1) if done else 0.0
         count = f"{min(int(done) + 1, slices)}/{slices} "
         self._bars.update(self._bar, completed=done, total=slices, state=count + state, left=left)
-        if self._bars.disable and not self._said and self._seconds() > _LONG and left > _SHORT:
-            self._said = True
+        if self._bars.disable and not self._reported and self._seconds() > _REPORT_AFTER and left > _MIN_LEFT:
+            self._reported = True
             self.tell(
-                f"after {self._seconds():.0f} s: {self._name}, step {self._ended + 1} of {self._steps}, has done "
-                f"{done:.1f} of {slices} slices and needs about {left:.0f} s more"
+                f"after {self._seconds():.0f} s: {self._name} (step {self._ended + 1} of {self._steps}) has finished "
+                f"{done:.1f} of {slices} slices, about {left:.0f} s left"
             )
 
     def _line(self, what: str, style: str = "") -> None:
-        """The line of a step that ended; what follows is the checks of what it made."""
+        """Print the line of a finished step. Its checks run next."""
         seconds = f"{monotonic() - self._since:6.1f} s"
         self._bars.reset(self._bar, total=None, description=f"{'':5} {'checks':15}", state="", left=0.0)
         line = styled((self._label(), "bold"), (seconds, "dim"), (f"  {what}", style))
@@ -186,12 +187,12 @@ class RunProgress(Lines):
 
 
 class _Time(ProgressColumn):
-    """Seconds of a step so far, and about how many are left."""
+    """Elapsed and estimated remaining seconds of a step."""
 
     def render(self, task: Task) -> Text:
         left = f", {task.fields['left']:.0f} s left" if task.fields["left"] else ""
         return Text(f"{task.elapsed or 0.0:.0f} s{left}", "dim")
 
 
-def _pace(facts: Mapping[str, Any]) -> str:
-    return f"loss {facts.get('loss', 0.0):.3f}, {facts.get('impressions_per_second', 0.0):.0f} lists/s"
+def _pace(status: Mapping[str, Any]) -> str:
+    return f"loss {status.get('loss', 0.0):.3f}, {status.get('impressions_per_second', 0.0):.0f} lists/s"

@@ -1,4 +1,4 @@
-"""A slice's promotion: champion and challenger on the same unseen lists, and the alias moved if the rule says so."""
+"""Promotion: compare champion and challenger on the same unseen impressions and move the champion alias."""
 
 from typing import NamedTuple
 
@@ -12,7 +12,7 @@ from pipelines.deployment import Deployment
 
 
 class Outcome(NamedTuple):
-    """What was decided, whether the alias moved, and the row of table `promotion` that says so."""
+    """The decision, whether the alias was moved, and the row for table `promotion`."""
 
     decision: Decision
     promoted: bool
@@ -20,14 +20,14 @@ class Outcome(NamedTuple):
 
 
 def promote(deployment: Deployment, version_or_alias: str, reason: str) -> str:
-    """Make a version the champion because a person says so; returns it.
+    """Make a version the champion by hand and return it.
 
-    Raises ModelError for a version that reads columns which this project's tables do not have.
+    Raises ModelError if it reads columns that this project's tables do not have.
     """
     registry, table = deployment.registry, "ranking_dataset"
     if deployment.lake.slices(table):
-        wanted = registry.load_ranker(version_or_alias).columns
-        missing = sorted({*wanted} - {*deployment.lake.scan(table).collect_schema().names()})
+        columns = registry.load_ranker(version_or_alias).columns
+        missing = sorted({*columns} - {*deployment.lake.scan(table).collect_schema().names()})
         if missing:
             raise ModelError(
                 f"{registry.name('ranker')} version {version_or_alias} reads {len(missing)} columns that the tables "
@@ -38,18 +38,18 @@ def promote(deployment: Deployment, version_or_alias: str, reason: str) -> str:
 
 
 def challenge(deployment: Deployment, slice: str) -> Outcome | str:
-    """Let the version that `evaluation` evaluated on the slice challenge the champion; or why there is nothing to decide.
+    """Let the version evaluated on the slice challenge the champion. Returns the reason if there is nothing to decide.
 
-    A version that another run registers meanwhile is not taken, nor is a champion replaced that was made meanwhile.
+    Versions that another run registers meanwhile are ignored. If the champion changed meanwhile, it stays.
     """
     project, registry = deployment.project, deployment.registry
     challenger, champion = deployment.evaluated(slice), deployment.champion()
     if challenger is None or (champion and champion.slice >= challenger.slice):
         return "the champion is as new as the challenger" if champion else "there is no challenger yet"
-    scored = deployment.lake.read("evaluation_scores", [slice])
+    scores = deployment.lake.read("evaluation_scores", [slice])
     values = promotion_values(
         deployment.lake.read("ranking_dataset", [slice]),
-        scored,
+        scores,
         registry.load_ranker(champion.version) if champion else None,
         project,
     )
@@ -57,7 +57,7 @@ def challenge(deployment: Deployment, slice: str) -> Outcome | str:
         values,
         project.promotion,
         project.seed,
-        calibration_error=calibration_error(calibration(scored["click_probability"], scored["clicked"])),
+        calibration_error=calibration_error(calibration(scores["click_probability"], scores["clicked"])),
         champion="champion" if champion else None,
     )
     figures = decision.figures()

@@ -1,4 +1,4 @@
-"""How an asset shows what it made: a slice's rows to the lake, and metadata a person wants to see."""
+"""Write an asset's rows to the lake and attach metadata to its partition in Dagster."""
 
 import base64
 from typing import Any
@@ -13,10 +13,10 @@ from pipelines.lake import WriteResult
 from pipelines.table_schemas import described
 
 WIDTH = 6.6
-"""Inches of a figure that fits Dagster's dialog where its window is 1,440 pixels wide."""
+"""Width of a figure in inches that fits Dagster's dialog in a window of 1,440 pixels."""
 _SHOWN = 5
 _PERSONAL = ("user_id", "session_id", "impression_id", "interaction_id", "raw")
-"""Columns that tell of whom a row is: what an asset's page shows stays in Dagster's own records."""
+"""Columns that identify a user. Previews leave them out, because Dagster keeps metadata."""
 
 
 def publish(
@@ -40,7 +40,7 @@ def show(
     written: WriteResult,
     metadata: dict[str, Any] | None = None,
 ) -> None:
-    """Attach to a slice's partition what `publish` does, where it is written already; `head`: its first rows."""
+    """Attach the metadata of `publish` to a slice that is already written; `head`: its first rows."""
     context.add_asset_metadata(
         {
             "dagster/partition_row_count": written.rows,
@@ -56,14 +56,14 @@ def show(
 
 
 def preview(frame: pl.DataFrame) -> str:
-    """The first rows as a Markdown table, at most twelve columns wide, without what tells of whom they are."""
+    """The first rows as a Markdown table of at most twelve columns, without those that identify users."""
     columns = [name for name in frame.columns if name not in _PERSONAL][:12]
     rows = [[_cell(value) for value in row] for row in frame.select(columns).head(_SHOWN).iter_rows()]
     return table(columns, rows)
 
 
 def picture(png: bytes) -> dg.MarkdownMetadataValue:
-    """A PNG that the asset's page draws."""
+    """A PNG as metadata, shown on the asset's page."""
     return dg.MetadataValue.md(f"![](data:image/png;base64,{base64.b64encode(png).decode()})")
 
 

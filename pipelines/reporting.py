@@ -1,4 +1,4 @@
-"""What a run found: the report's tables and metrics.json, read back from the lake and the registry."""
+"""The data of the report and metrics.json, read from the lake and the registry."""
 
 import json
 from collections.abc import Sequence
@@ -24,23 +24,23 @@ from pipelines.deployment import Deployment
 from pipelines.lake import STATE, Lake
 from pipelines.requests import serving_until
 
-_READERS, _PLACES = 4, 6  # users whose lists the page shows, and how far down
-_DRIFT_ROWS = 200_000  # of the window that the last slice is held against
+_USERS, _TOP = 4, 6  # users whose ranked lists the report shows; items of each list
+_DRIFT_ROWS = 200_000  # at most, of the window that the last slice is compared with
 
 
 def evaluated(lake: Lake, project: Project, until: str) -> EvaluationResult | None:
-    """Every evaluated slice up to one, together; None before anything was evaluated."""
+    """The evaluation over all slices up to `until`; None if none was evaluated."""
     scores = _until(lake, "evaluation_scores", until)
     return evaluate_slice(scores, project) if scores.width else None
 
 
 def metrics_of(deployment: Deployment, result: EvaluationResult | None) -> dict[str, Any]:
-    """What metrics.json holds: figures only, so that two equal runs write the same file."""
+    """The content of metrics.json. It has no times or run ids: equal runs write equal files."""
     champion = deployment.champion()
-    found = result.as_json() if result else {"impressions": 0, "headline": "ndcg@10", "scorers": {}}
+    metrics = result.as_json() if result else {"impressions": 0, "headline": "ndcg@10", "scorers": {}}
     return {
         "project": deployment.project.name,
-        **found,
+        **metrics,
         "segments": result.segments_as_json() if result else {},
         "champion": champion.slice if champion else None,
         "slices": deployment.lake.slices("candidates"),
@@ -48,15 +48,15 @@ def metrics_of(deployment: Deployment, result: EvaluationResult | None) -> dict[
 
 
 def page_of(deployment: Deployment, slice: str, name: str) -> Path:
-    """Where a slice's `report.html` or `metrics.json` is. Only the newest slice's has that name."""
+    """Path of a slice's `report.html` or `metrics.json`. All but the newest slice's have the slice in their name."""
     path = deployment.settings.report(deployment.project.name) / name
-    # A slice made again must not put an older page, or older figures, in place of the newest.
+    # Running an old slice again must not replace the newest report or metrics.
     newest = slice == deployment.lake.slices("candidates")[-1]
     return path if newest else path.with_stem(f"{path.stem}_{slice.replace(':', '')}")
 
 
 def write_metrics(metrics: dict[str, Any], path: Path) -> None:
-    """Write metrics.json; a reader sees the old file or the new one."""
+    """Write metrics.json atomically."""
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_suffix(".part")
     draft.write_text(json.dumps(metrics, indent=2, sort_keys=True) + "\n", encoding="utf-8")
@@ -64,20 +64,20 @@ def write_metrics(metrics: dict[str, Any], path: Path) -> None:
 
 
 def report_data(deployment: Deployment, result: EvaluationResult | None, slice: str) -> ReportData:
-    """Everything the page shows, as of a slice: nothing of later ones."""
+    """Everything the report shows, from slices up to this one only."""
     project, lake, serving = deployment.project, deployment.lake, serving_until(deployment, slice)
     ranker = deployment.registry.load_ranker(serving.version) if serving else None
-    kept = lake.slices("candidates")
-    every = result.table.filter(segment=ALL) if result else pl.DataFrame()
+    slices = lake.slices("candidates")
+    overall = result.table.filter(segment=ALL) if result else pl.DataFrame()
     calibrations, errors = _calibration(_until(lake, "evaluation_scores", slice))
     return ReportData(
         project=project.name,
         generated_at=datetime.now(UTC),
-        slices=(kept[0], slice),
+        slices=(slices[0], slice),
         confidence=project.promotion.confidence,
         headline=result.headline if result else "ndcg@10",
         evaluated=result.impressions if result else 0,
-        overall=every,
+        overall=overall,
         gain=_gains(result, project) if result else pl.DataFrame(),
         quality=_until(lake, "evaluation", slice).filter(segment=ALL) if result else pl.DataFrame(),
         segments=result.table.filter(pl.col("segment") != ALL) if result else pl.DataFrame(),
@@ -98,19 +98,19 @@ def report_data(deployment: Deployment, result: EvaluationResult | None, slice: 
 
 
 def _until(lake: Lake, table: str, slice: str, columns: Sequence[str] | None = None) -> pl.DataFrame:
-    """The slices of a table up to one; an empty frame where there is none."""
+    """Rows of a table's slices up to this one; an empty frame if it has none."""
     slices = [key for key in lake.slices(table) if key <= slice]
     return lake.read(table, slices, columns) if slices else pl.DataFrame()
 
 
 def _gains(result: EvaluationResult, project: Project) -> pl.DataFrame:
-    """`metric, mean, low, high` of what text adds."""
+    """The gain from text: `metric, mean, low, high`."""
     gains = gain(result, project.promotion, project.seed)
     return pl.DataFrame([{"metric": name, **interval} for name, interval in gains.items()])
 
 
 def _segment_gains(result: EvaluationResult, project: Project) -> pl.DataFrame:
-    """`segment, mean, low, high` of what text adds in each segment."""
+    """The gain from text in each segment: `segment, mean, low, high`."""
     rule, names = project.promotion, result.table["segment"].unique(maintain_order=True)
     rows = [
         (
@@ -140,41 +140,44 @@ def with_family(importance: pl.DataFrame, project: Project) -> pl.DataFrame:
 
 
 def _calibration(scores: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """`predictor, predicted, observed, count` of each bin, and `predictor, error, predicted, observed` in all."""
+    """Calibration: `predictor, predicted, observed, count` per bin; `predictor, error, predicted, observed` overall."""
     if not scores.height:
         return pl.DataFrame(), pl.DataFrame()
-    squeezed = scores.select(1 / (1 + (-pl.col("full")).exp())).to_series()
+    sigmoid = scores.select(1 / (1 + (-pl.col("full")).exp())).to_series()
     bins, errors = [], []
-    for name, predicted in {"Before": squeezed, "After": scores["click_probability"]}.items():
-        found = calibration(predicted, scores["clicked"])
-        bins.append(found.with_columns(predictor=pl.lit(name)))
+    for name, predicted in {"Before": sigmoid, "After": scores["click_probability"]}.items():
+        curve = calibration(predicted, scores["clicked"])
+        bins.append(curve.with_columns(predictor=pl.lit(name)))
         means = (predicted.mean(), scores["clicked"].mean())
-        errors.append((name, calibration_error(found), *means))
-    named = ["predictor", "error", "predicted", "observed"]
-    return pl.concat(bins), pl.DataFrame(errors, schema=named, orient="row")
+        errors.append((name, calibration_error(curve), *means))
+    schema = ["predictor", "error", "predicted", "observed"]
+    return pl.concat(bins), pl.DataFrame(errors, schema=schema, orient="row")
 
 
 def _exposure(rows: pl.DataFrame) -> pl.DataFrame:
-    """Shares of each value over all slices, by the full ranker, the commonest values of an attribute first."""
+    """The full ranker's exposure per attribute value over all slices, most frequent values first."""
     if not rows.height:
         return pl.DataFrame()
-    counts = ("candidates", "places", "clicks")
-    together = rows.filter(scorer="full").group_by("attribute", "value").agg(pl.col(*counts).sum())
-    shares = [(pl.col(name) / pl.col(name).sum().over("attribute")).alias(f"of_{name}") for name in counts]
+    counts = {"candidates": "candidates", "positions": "places", "clicks": "clicks"}
+    totals = rows.filter(scorer="full").group_by("attribute", "value").agg(pl.col(*counts.values()).sum())
+    shares = {
+        f"share_of_{name}": pl.col(count) / pl.col(count).sum().over("attribute")
+        for name, count in counts.items()
+    }
     return (
-        together.with_columns(shares)
+        totals.with_columns(**shares)
         .fill_nan(None)
         .sort("attribute", "candidates", "value", descending=[False, True, False])
     )
 
 
 def _beyond(rows: pl.DataFrame) -> pl.DataFrame:
-    """Means over slices, a row a scorer."""
+    """Mean over slices, one row per scorer."""
     return rows.group_by("scorer").agg(pl.col(pl.Float64).mean()).sort("scorer") if rows.height else rows
 
 
 def _drift(lake: Lake, project: Project, slice: str) -> pl.DataFrame:
-    """`column, meaning, psi` of the ranker's inputs: the slice against the window before it."""
+    """Drift of the ranker's inputs, the slice against the window before it: `column, meaning, psi`."""
     window = RankingWindow.ending(lake, slice, project.ranker.window).slices
     if len(window) < 2 or window[-1] != slice:
         return pl.DataFrame()
@@ -182,75 +185,78 @@ def _drift(lake: Lake, project: Project, slice: str) -> pl.DataFrame:
     columns = feature_columns(current)
     meanings = dict(catalogue(project).select("name", "meaning").iter_rows())
     meaning = pl.col("column").replace_strict(meanings, default="what the text says to the user")
-    thinned = reference.gather_every(max(1, reference.height // _DRIFT_ROWS))
-    return drift(thinned, current, columns).with_columns(meaning=meaning)
+    sample = reference.gather_every(max(1, reference.height // _DRIFT_ROWS))
+    return drift(sample, current, columns).with_columns(meaning=meaning)
 
 
 def volume(lake: Lake, slice: str) -> pl.DataFrame:
-    """Rows of each kind and the click rate, a row a slice; of what nothing was read, 0 and no rate."""
+    """Row counts per table and the click rate, one row per slice; without rows the count is 0 and the rate null."""
     kinds = ("items", "impressions", "interactions", "rejects", "candidates")
-    nothing = pl.DataFrame(schema={"slice": pl.String, "clicked": pl.Boolean})
-    shown = pl.concat([nothing, _until(lake, "candidates", slice, ["slice", "clicked"])], how="diagonal")
+    empty = pl.DataFrame(schema={"slice": pl.String, "clicked": pl.Boolean})
+    candidates = pl.concat([empty, _until(lake, "candidates", slice, ["slice", "clicked"])], how="diagonal")
     slices = [key for key in lake.slices("impressions") if key <= slice]
-    every = pl.DataFrame({"slice": slices}, schema={"slice": pl.String})
+    volume = pl.DataFrame({"slice": slices}, schema={"slice": pl.String})
     for name in kinds:
-        rows = pl.concat([nothing, _until(lake, name, slice, ["slice"])], how="diagonal")
+        rows = pl.concat([empty, _until(lake, name, slice, ["slice"])], how="diagonal")
         count = rows.group_by("slice").agg(pl.len().alias(name))
-        every = every.join(count, on="slice", how="left", maintain_order="left")
-    rates = shown.group_by("slice").agg(click_rate=pl.col("clicked").mean())
-    every = every.join(rates, on="slice", how="left", maintain_order="left")
-    return every.with_columns(cs.integer().fill_null(0))
+        volume = volume.join(count, on="slice", how="left", maintain_order="left")
+    rates = candidates.group_by("slice").agg(click_rate=pl.col("clicked").mean())
+    volume = volume.join(rates, on="slice", how="left", maintain_order="left")
+    return volume.with_columns(cs.integer().fill_null(0))
 
 
 def _rejects(rows: pl.DataFrame) -> pl.DataFrame:
-    """`reason, rows, first`: refused rows by reason, the commonest first, and where the first one stands."""
+    """Rejected rows by reason, most frequent first: `reason, rows, first` (file and line of the first)."""
     if not rows.height:
         return pl.DataFrame()
-    where = pl.format("{} line {}", pl.col("source").first(), pl.col("line").first())
+    first = pl.format("{} line {}", pl.col("source").first(), pl.col("line").first())
     return (
         rows.group_by("reason", maintain_order=True)
-        .agg(rows=pl.len(), first=where)
+        .agg(rows=pl.len(), first=first)
         .sort("rows", "reason", descending=[True, False])
     )
 
 
 def _lists(lake: Lake, slice: str) -> list[RankedList]:
+    """Ranked lists of the users with most interactions, with the titles of their latest items."""
     if not lake.has("ranked_lists", slice):
         return []
     lists = lake.read("ranked_lists", [slice])
     moments = lake.read(f"{STATE}/moments", [slice])
     titles = lake.read(f"{STATE}/items", [slice], ["item_id", "title"])
-    taken = moments.filter(pl.col("action") != SKIPPED).join(
+    interactions = moments.filter(pl.col("action") != SKIPPED).join(
         titles, on="item_id", how="left", maintain_order="left"
     )
-    active = taken["user_id"].value_counts(sort=True).sort("count", "user_id", descending=[True, False])
-    readers = [user for user in active["user_id"] if user in set(lists["user_id"])][:_READERS]
+    active = (
+        interactions["user_id"].value_counts(sort=True).sort("count", "user_id", descending=[True, False])
+    )
+    users = [user for user in active["user_id"] if user in set(lists["user_id"])][:_USERS]
     return [
         RankedList(
             user=user,
-            past=taken.filter(user_id=user)["title"]
+            past=interactions.filter(user_id=user)["title"]
             .drop_nulls()
             .reverse()
             .unique(maintain_order=True)
             .head(4)
             .to_list(),
-            rows=lists.filter(pl.col("user_id") == user, pl.col("rank") <= _PLACES).select(
+            rows=lists.filter(pl.col("user_id") == user, pl.col("rank") <= _TOP).select(
                 "rank", "title", "rank_score", "click_probability", "reasons"
             ),
         )
-        for user in readers
+        for user in users
     ]
 
 
-def _versions(registry: Registry, decided: pl.DataFrame, slice: str) -> pl.DataFrame:
-    took_over = dict(decided.select("challenger", "promoted").iter_rows()) if decided.height else {}
+def _versions(registry: Registry, decisions: pl.DataFrame, slice: str) -> pl.DataFrame:
+    promoted = dict(decisions.select("challenger", "promoted").iter_rows()) if decisions.height else {}
     rows = [
         {
             "slice": version["slice"],
             "ranker": version["version"],
             "interest": version["tags"].get("interest_version", ""),
             "alias": ", ".join(version["aliases"]),
-            "took_over": took_over.get(version["version"]),
+            "took_over": promoted.get(version["version"]),
             "decision": version["tags"].get("promotion", "not evaluated yet"),
         }
         for version in registry.versions("ranker")

@@ -1,4 +1,4 @@
-"""A ranked list for a user at an instant: the same state, features and models that built the training data."""
+"""Rank items for a user at an instant, with the state, features and models that built the training data."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -22,15 +22,15 @@ from models.ranking import top
 from pipelines.deployment import Deployment, Version
 from pipelines.lake import STATE, Lake
 
-ABOUT = (
+EXPLANATION_COLUMNS = (
     "rank", "title", "position", "clicked", "rank_score", "click_probability", "reasons", "because", "strongest",
     "start",
 )  # fmt: skip
-"""Columns of an explained list that are no family of features."""
+"""Columns of an explained list; every other column is a feature family."""
 
 
 def serving_until(deployment: Deployment, slice: str) -> Version | None:
-    """What serves; for a slice before those that the champion was fitted on, the newest ranker up to it."""
+    """The serving ranker, or, if it was fitted on slices after this one, the newest ranker up to this slice."""
     serving = deployment.serving(slice)
     if serving is None or serving.slice <= slice:
         return serving
@@ -39,14 +39,14 @@ def serving_until(deployment: Deployment, slice: str) -> Version | None:
 
 
 def state_at(deployment: Deployment, at: datetime | None) -> MomentState:
-    """The moment state at an instant (the newest slice's end where none is given), from the lake's tables."""
+    """The moment state at `at`, by default the end of the newest slice. Raises TableError if the lake has none."""
     project = deployment.project
-    kept = deployment.lake.slices(f"{STATE}/items")
-    reached = [key for key in kept if at is None or project.slices.window(key)[1] <= at]
+    slices = deployment.lake.slices(f"{STATE}/items")
+    reached = [key for key in slices if at is None or project.slices.window(key)[1] <= at]
     if not reached:
         raise TableError(
-            f"no moment state is kept {'yet' if at is None else f'before {at}'}: "
-            f"momentrank run makes one a slice"
+            f"there is no moment state {'yet' if at is None else f'before {at}'}: "
+            f"run `momentrank run {deployment.settings.project}`, which writes one per slice"
         )
     state = deployment.state_after(reached[-1])
     if at is None or at == state.at:
@@ -61,13 +61,13 @@ def state_at(deployment: Deployment, at: datetime | None) -> MomentState:
 
 
 def active_users(lake: Lake, slice: str, at_most: int) -> list[str]:
-    """Who was shown the most lists in a slice, most first; of as many, by id."""
+    """Ids of the users with the most impressions in a slice, most first; ties by id."""
     users = lake.read("impressions", [slice], ["user_id"])["user_id"].value_counts()
     return users.sort("count", "user_id", descending=[True, False])["user_id"].head(at_most).to_list()
 
 
-def met(lake: Lake, user: str) -> bool:
-    """Whether a user, by their id as the tables have it, was shown or did anything so far."""
+def is_known_user(lake: Lake, user: str) -> bool:
+    """Whether a user (id as stored in the tables) has any impression or interaction."""
     tables = (table for table in ("impressions", "interactions") if lake.slices(table))
     return any(lake.scan(table).filter(user_id=user).head(1).collect().height for table in tables)
 
@@ -75,35 +75,36 @@ def met(lake: Lake, user: str) -> bool:
 def rank(
     deployment: Deployment, users: Sequence[str], at: datetime | None, k: int, ranker: Ranker
 ) -> pl.DataFrame:
-    """`schemas.RankedLists`: the top `k` of a pool of candidates for each user, with reasons."""
-    told, _ = _request(deployment, users, at, k, ranker)
-    return RankedLists.validate(told.select(RankedLists.column_names()))
+    """The top `k` candidates for each user, with reasons, as `schemas.RankedLists`."""
+    rows, _ = _rank_pool(deployment, users, at, k, ranker)
+    return RankedLists.validate(rows.select(RankedLists.column_names()))
 
 
 def explain_user(
     deployment: Deployment, user: str, at: datetime | None, k: int, ranker: Ranker
 ) -> pl.DataFrame:
-    """What a user would be shown at an instant, as `explain` tells of a past list; nothing was taken yet.
+    """The top `k` candidates for a user at an instant, in the columns of `explain`.
 
-    Raises TableError where there is nothing to show.
+    `position` and `clicked` are null. Raises TableError if no candidate is left.
     """
-    told, contributions = _request(deployment, [user], at, k, ranker)
-    if told.is_empty():
-        raise TableError(f"there is no item that {user!r} could be shown: every known one was taken")
-    unknown = told.with_columns(position=pl.lit(None, pl.Int32), clicked=pl.lit(None, pl.Boolean))
-    return _in_detail(unknown, contributions, deployment.project)
+    rows, contributions = _rank_pool(deployment, [user], at, k, ranker)
+    if rows.is_empty():
+        raise TableError(f"no candidates are left for {user!r}: they clicked every known item")
+    rows = rows.with_columns(position=pl.lit(None, pl.Int32), clicked=pl.lit(None, pl.Boolean))
+    return _explained(rows, contributions, deployment.project)
 
 
 def explain(deployment: Deployment, impression_id: str, ranker: Ranker) -> pl.DataFrame:
-    """A past list as a ranker orders it: `ABOUT`, then a column a family; with `start` these sum to `rank_score`.
+    """A past impression as a ranker orders it: columns `EXPLANATION_COLUMNS`, then one column per feature family.
 
-    `strongest` are the three features that moved the score most, `because` the past behind the interest score,
-    `reasons` one sentence. Raises TableError for an unknown impression.
+    `start` and the families sum to `rank_score`. `strongest` has the three features that moved the score most,
+    `because` the earlier clicks behind the interest score, `reasons` one sentence. Raises TableError for an unknown
+    impression.
     """
     shown = deployment.lake.scan("ranking_dataset").filter(impression_id=impression_id).collect()
     if shown.is_empty():
         raise TableError(
-            f"no impression {impression_id!r} in ranking_dataset: look its id up in table impressions"
+            f"ranking_dataset has no impression {impression_id!r}: take an id from the table impressions"
         )
     listed = _ordered(shown, shown.height, ranker)
     first = listed.row(0, named=True)
@@ -115,72 +116,71 @@ def explain(deployment: Deployment, impression_id: str, ranker: Ranker) -> pl.Da
         deployment.latest("interest", before=first["slice"]),
         items,
     )
-    told, contributions = _told(listed, past, items, ranker, deployment.project)
-    return _in_detail(told, contributions, deployment.project)
+    rows, contributions = _with_reasons(listed, past, items, ranker, deployment.project)
+    return _explained(rows, contributions, deployment.project)
 
 
-def _request(
+def _rank_pool(
     deployment: Deployment, users: Sequence[str], at: datetime | None, k: int, ranker: Ranker
 ) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """The top `k` for each user as `_told` tells of them, and their contributions."""
+    """The top `k` of each user's candidate pool, and the contributions, as `_with_reasons` returns them."""
     project = deployment.project
     state = state_at(deployment, at)
     last = project.slices.key(state.at - project.slices.every / 2)
     vectors = deployment.vectors(last)
     requests = draw(state, users, vectors, project, state.at)
-    nothing = Interactions.create_empty()
-    events = SliceEvents(Items.create_empty(), requests, nothing)
+    no_interactions = Interactions.create_empty()
+    events = SliceEvents(Items.create_empty(), requests, no_interactions)
     model = deployment.latest("interest", before=project.slices.key(state.at))
     dataset = assemble(
-        attribute(requests, nothing, project.labels),
+        attribute(requests, no_interactions, project.labels),
         read_features(state, events, project, vectors),
         deployment.interest_scores(state, events, model),
     )
     listed = _ordered(dataset, k, ranker)
-    shown = SliceEvents(events.items, _only(requests, listed), nothing)
-    past = _past(deployment, state, shown, model, state.items)
-    return _told(listed, past, state.items, ranker, project)
+    candidates = listed.group_by("impression_id").agg(candidates=pl.struct("item_id", "position"))
+    requests = requests.drop("candidates").join(candidates, on="impression_id", maintain_order="left")
+    events = SliceEvents(events.items, requests, no_interactions)
+    past = _past(deployment, state, events, model, state.items)
+    return _with_reasons(listed, past, state.items, ranker, project)
 
 
 def _ordered(dataset: pl.DataFrame, k: int, ranker: Ranker) -> pl.DataFrame:
-    """The first `k` of each list, with `rank_score`, `click_probability` and the number of `candidates`."""
+    """The top `k` of each impression, with `rank_score`, `click_probability` and the number of `candidates`."""
     scored = dataset.with_columns(ranker.score(dataset), candidates=pl.len().over("impression_id"))
-    likely = (
+    probability = (
         ranker.probability(scored["rank_score"])
         if ranker.calibration
         else pl.lit(None, pl.Float64).alias("click_probability")
     )
-    return top(scored.with_columns(likely), k, score="rank_score")
+    return top(scored.with_columns(probability), k, score="rank_score")
 
 
-def _told(
+def _with_reasons(
     listed: pl.DataFrame, past: pl.DataFrame, items: pl.DataFrame, ranker: Ranker, project: Project
 ) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """Adds `title`, `past` and `reasons` to ranked rows; beside them the contributions, row for row."""
+    """Ranked rows with `title`, `past` and `reasons`, and the contributions, row for row."""
     titles = items.select("item_id", "title", "attributes")
-    told = listed.join(past, on=KEYS, how="left", maintain_order="left").join(
+    rows = listed.join(past, on=KEYS, how="left", maintain_order="left").join(
         titles, on="item_id", how="left", maintain_order="left"
     )
     contributions = ranker.contributions(listed)
-    return told.with_columns(
-        pl.col("title").fill_null("(unknown item)"), sentences(told, contributions, catalogue(project))
+    return rows.with_columns(
+        pl.col("title").fill_null("(unknown item)"), sentences(rows, contributions, catalogue(project))
     ), contributions
 
 
-def _in_detail(told: pl.DataFrame, contributions: pl.DataFrame, project: Project) -> pl.DataFrame:
-    because = [because_of(past) for past in told["past"].to_list()]
-    rows = told.with_columns(
-        strongest(contributions, told),
+def _explained(rows: pl.DataFrame, contributions: pl.DataFrame, project: Project) -> pl.DataFrame:
+    """The columns `EXPLANATION_COLUMNS`, then the contribution of each feature family."""
+    because = [because_of(past) for past in rows["past"].to_list()]
+    rows = rows.with_columns(
+        strongest(contributions, rows),
         because=pl.Series(because, dtype=pl.String),
         start=contributions[BIAS],
     )
-    return pl.concat([rows.select(ABOUT), by_family(contributions, catalogue(project))], how="horizontal")
-
-
-def _only(requests: pl.DataFrame, listed: pl.DataFrame) -> pl.DataFrame:
-    """The requests with those of their candidates that are listed."""
-    kept = listed.group_by("impression_id").agg(candidates=pl.struct("item_id", "position"))
-    return requests.drop("candidates").join(kept, on="impression_id", maintain_order="left")
+    return pl.concat(
+        [rows.select(EXPLANATION_COLUMNS), by_family(contributions, catalogue(project))], how="horizontal"
+    )
 
 
 def _past(
@@ -190,10 +190,10 @@ def _past(
     model: Version | None,
     items: pl.DataFrame,
 ) -> pl.DataFrame:
-    """`explanation.past_behind` each candidate of the impressions in `events`; `items` has titles."""
-    given = interest_input(state, events, deployment.project)
+    """`explanation.past_behind` for each candidate of the impressions in `events`; `items` has the titles."""
+    inputs = interest_input(state, events, deployment.project)
     folder = deployment.registry.interest_folder(model.version) if model else None
-    return past_behind(given, folder, items, deployment.settings.cache)
+    return past_behind(inputs, folder, items, deployment.settings.cache)
 
 
 def _known_before(events: SliceEvents, end: datetime) -> SliceEvents:
@@ -205,7 +205,7 @@ def _known_before(events: SliceEvents, end: datetime) -> SliceEvents:
 
 
 def _of_user(events: SliceEvents, user: str, until: datetime) -> SliceEvents:
-    """What the slice shows of one user up to a list of theirs, and what was said of items."""
+    """One user's impressions up to an instant and interactions before it, with all item versions of the slice."""
     return SliceEvents(
         items=events.items,
         impressions=events.impressions.filter(pl.col("user_id") == user, pl.col("shown_at") <= until),

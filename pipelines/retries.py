@@ -1,4 +1,4 @@
-"""What is tried again and what is not: a server or store that is away, yes; data or a project that is wrong, no."""
+"""Retries of an asset: an unreachable server or store is retried, wrong data or settings are not."""
 
 import functools
 import inspect
@@ -19,17 +19,17 @@ RETRIES = 4
 FIRST_PAUSE_SECONDS = 5.0
 LONGEST_PAUSE_SECONDS = 120.0
 _TRANSIENT = (TrackingError, ConnectionError, TimeoutError)
-# Deltalake's and Polars' object stores have no class for an outage: both say so, in lines broken anywhere.
+# Object stores of deltalake and Polars have no error class for an outage, only a message, with line breaks anywhere.
 _LINE_BREAKS = re.compile(r"\x1b\[\d*m|↳|\s+")
-_OF_A_STORE = re.compile(r"Generic\w+error")
+_STORE_ERROR = re.compile(r"Generic\w+error")
 _REFUSED = re.compile(r"statuscode:?4(?!08|29)\d\d")
-_OF_BOTO = {"ConnectionError", "HTTPClientError"}
+_BOTO_ERRORS = {"ConnectionError", "HTTPClientError"}
 
 Body = TypeVar("Body", bound=Callable[..., Any])
 
 
 def with_retries(body: Body) -> Body:
-    """An asset's body as a step of its run: shown, and tried again unless the data is at fault."""
+    """Wrap an asset's body: show it as a step of the run, and retry transient failures."""
     if inspect.isgeneratorfunction(body):
 
         @functools.wraps(body)
@@ -48,48 +48,49 @@ def with_retries(body: Body) -> Body:
 
 
 def _shown(body: Body, resources: dict[str, Any]) -> AbstractContextManager[None]:
-    """The body as a step of what the person waiting is shown."""
+    """Show the body as a step of the run."""
     deployment = resources.get("deployment")
     return deployment.progress.step(body.__name__) if deployment else nullcontext()
 
 
 @contextmanager
 def _classified(tries: int) -> Iterator[None]:
+    """Turn a transient error into a retry, and a correctable one into a failure without retries."""
     try:
         yield
     except CORRECTABLE as error:
         if not transient(error):
             raise dg.Failure(str(error), allow_retries=False) from error
-        raise _later(tries) from error
+        raise _retry(tries) from error
     except Exception as error:
         if not transient(error):
             raise
-        raise _later(tries) from error
+        raise _retry(tries) from error
 
 
 def transient(error: BaseException) -> bool:
-    """Whether another try may help: a server or an object store is away, and has not refused what it was asked."""
+    """Whether a retry may help: a server or object store was unreachable, and did not refuse the request."""
     if out_of_space(error) or (error.__cause__ and out_of_space(error.__cause__)):
         return False
     if isinstance(error, _TRANSIENT):
         return True
-    if type(error).__module__ == "botocore.exceptions":  # an extra, which may not be installed
-        return any(kind.__name__ in _OF_BOTO for kind in type(error).__mro__) or _failed(error)
-    said = _LINE_BREAKS.sub("", str(error))
-    of_a_store = isinstance(error, OSError | DeltaError) and _OF_A_STORE.search(said)
-    return bool(of_a_store and not _REFUSED.search(said))
+    if type(error).__module__ == "botocore.exceptions":  # an optional dependency
+        return any(kind.__name__ in _BOTO_ERRORS for kind in type(error).__mro__) or _is_server_error(error)
+    message = _LINE_BREAKS.sub("", str(error))
+    from_store = isinstance(error, OSError | DeltaError) and _STORE_ERROR.search(message)
+    return bool(from_store and not _REFUSED.search(message))
 
 
-def _failed(error: BaseException) -> bool:
-    answer = getattr(error, "response", {})
-    return int(answer.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)) >= 500
+def _is_server_error(error: BaseException) -> bool:
+    response = getattr(error, "response", {})
+    return int(response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)) >= 500
 
 
-def _later(tries: int) -> dg.RetryRequested:
+def _retry(tries: int) -> dg.RetryRequested:
     return dg.RetryRequested(max_retries=RETRIES, seconds_to_wait=pause(tries))
 
 
 def pause(tries: int) -> float:
-    """Seconds before the next try: twice as long each time, and at random, so that runs do not return together."""
+    """Seconds before the next try: exponential backoff with jitter."""
     longest = min(LONGEST_PAUSE_SECONDS, FIRST_PAUSE_SECONDS * float(2**tries))
     return longest * (0.5 + random.random() / 2)

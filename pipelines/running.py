@@ -1,4 +1,4 @@
-"""Running the definitions in this process, over a range of slices."""
+"""Run the assets in this process over a range of slices."""
 
 from datetime import UTC, datetime
 
@@ -10,10 +10,10 @@ _QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 
 
 def materialise(deployment: Deployment, since: str | None, until: str | None) -> str:
-    """Run every asset over [since, until] in this process, recorded in the instance that the UI opens.
+    """Run every asset over the slices [since, until] and return the last slice.
 
-    By default from the first slice to the last complete one; without `slices.end`, to the last with events: only a
-    schedule or a landing folder goes on after the logs end. Returns the last slice.
+    By default from the first slice to the last complete one, or, without `slices.end`, to the last with events. The
+    run is recorded in the Dagster instance of the UI.
     """
     import dagster as dg
 
@@ -23,7 +23,7 @@ def materialise(deployment: Deployment, since: str | None, until: str | None) ->
     project = deployment.project
     first, last = chosen(project, since, until, datetime.now(UTC))
     preflight(deployment)
-    # Opened before anything else: minutes of work should not end at an address that is wrong.
+    # First, so that a wrong address does not fail after minutes of work.
     deployment.registry.prepare()
     deployment.require_versions(first)
     if until is None and project.slices.end is None:
@@ -38,6 +38,6 @@ def materialise(deployment: Deployment, since: str | None, until: str | None) ->
                 instance=instance, run_config=_QUIET, tags=range_tags(first, last)
             )
         except (dg.Failure, dg.RetryRequested) as failure:
-            # Said once, as the error that a person can mend; the page of the run has it too.
+            # Show only the cause, which the user can correct; the run's page has all of it.
             raise failure.__cause__ or failure from None
     return last

@@ -1,4 +1,4 @@
-"""The columns of a table as Dagster shows them: name, type, and what the column means."""
+"""Column schemas for Dagster: name, type and meaning of each column."""
 
 from collections.abc import Mapping
 
@@ -38,7 +38,7 @@ DECLARED: Mapping[str, type[dy.Schema]] = {
 
 
 def declared(table: str) -> dict[str, dg.TableSchema]:
-    """Metadata of an asset that no slice was made of yet; empty for a table whose columns the project decides."""
+    """Column schema of an asset without slices; empty if the columns depend on the project."""
     if table not in DECLARED:
         return {}
     schema = DECLARED[table]
@@ -46,7 +46,7 @@ def declared(table: str) -> dict[str, dg.TableSchema]:
 
 
 def described(table: str, columns: Mapping[str, pl.DataType], project: Project) -> dg.TableSchema:
-    """Columns of a table as it was written, those of features with their meaning in the catalogue."""
+    """Column schema of a written table; features have their meaning from the catalogue."""
     meanings = column_descriptions(DECLARED[table]) if table in DECLARED else {}
     if table in ("features", "ranking_dataset"):
         form = f"{INTEREST}_z"

@@ -1,4 +1,4 @@
-"""The terminal of the command line: what comes from logs stays text there too."""
+"""The command line's terminal. Text from logs is never interpreted as markup or control codes."""
 
 import io
 import os
@@ -12,22 +12,22 @@ _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 
 class Terminal(Console):
-    """Prints every text as it is: no markup, no emoji codes, and control characters as visible ones."""
+    """Prints text literally: no markup, no emoji codes, control characters made visible."""
 
     def __init__(self, **options: Any) -> None:
-        """`options` are those of `rich.console.Console`."""
+        """`options`: see `rich.console.Console`."""
         super().__init__(markup=False, emoji=False, highlight=False, **options)
 
     def render_str(self, text: str, **options: Any) -> Text:
-        """The text without control characters; every string that is printed comes through here."""
+        """Escape control characters; every printed string passes through here."""
         return super().render_str(visible(text), **options)
 
 
 def direct(out: Terminal) -> Terminal:
-    """A terminal on what `out` prints to now: while a step runs, Dagster sends standard output to a file."""
+    """A copy of `out` on its current file descriptor: during a step, Dagster redirects standard output to a file."""
     try:
         return Terminal(file=os.fdopen(os.dup(out.file.fileno()), "w", encoding="utf-8"))
-    except io.UnsupportedOperation:  # no file of the system: nothing is sent elsewhere
+    except io.UnsupportedOperation:  # not a real file: nothing is redirected
         return out
 
 
@@ -37,9 +37,9 @@ def styled(*parts: tuple[str, str]) -> Text:
 
 
 def visible(text: str) -> str:
-    """Text with a picture in place of each control character but tabs and line ends: ESC becomes ␛."""
-    return _CONTROL.sub(lambda found: _picture(ord(found[0])), text)
+    """Replace control characters, except tabs and newlines, with symbols: ESC becomes ␛."""
+    return _CONTROL.sub(lambda match: _symbol(ord(match[0])), text)
 
 
-def _picture(code: int) -> str:
+def _symbol(code: int) -> str:
     return chr(0x2400 + code) if code < 0x20 else "␡" if code == 0x7F else "�"

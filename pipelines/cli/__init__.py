@@ -1,6 +1,6 @@
-"""The command `momentrank`.
+"""The command line `momentrank`.
 
-commands.py   one function a command
-console.py    tables that commands print
-init.py       a project file from sample logs
+commands.py   one function per command
+console.py    what commands print
+init.py       drafts a project file from sample logs
 """

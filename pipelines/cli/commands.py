@@ -1,4 +1,4 @@
-"""The command `momentrank`. Each command opens a deployment and calls one function; there is no second code path."""
+"""The command line `momentrank`: each command opens a deployment and calls one function."""
 
 import json
 import sys
@@ -15,7 +15,7 @@ from features.config.slices import parse_instant
 from features.errors import ProjectError
 from features.events.log_problems import Read, find_problems
 from models.correctable import CORRECTABLE
-from pipelines import error_messages as mishaps
+from pipelines import error_messages
 from pipelines.cli import console as show
 from pipelines.deployment import Deployment
 from pipelines.preflight import gap, preflight
@@ -25,9 +25,9 @@ from pipelines.settings.settings import find_project, initialise_dagster, load, 
 from pipelines.terminal import Terminal, styled
 
 
-def _filled(user: str | None) -> str | None:
+def _not_blank(user: str | None) -> str | None:
     if user is not None and not user.strip():
-        raise ProjectError("--user is empty: give the id of one person, as it is in the logs")
+        raise ProjectError("--user is empty: give a user id as in the logs")
     return user
 
 
@@ -36,38 +36,41 @@ out = Terminal()
 
 ProjectFile = Annotated[Path, typer.Argument(help="Project file, for example projects/newsroom.toml.")]
 Overrides = Annotated[
-    list[str] | None, typer.Option("--set", help="key.path=value, the value as TOML. Repeatable.")
+    list[str] | None,
+    typer.Option("--set", help="Override a setting: key.path=value, with a TOML value. Repeatable."),
 ]
 
-UserId = Annotated[str, typer.Option(help="User id, as in the logs.", callback=_filled)]
-Reason = Annotated[str, typer.Option(help="Why; it is kept in the history.")]
+UserId = Annotated[str, typer.Option(help="User id, as in the logs.", callback=_not_blank)]
+Reason = Annotated[str, typer.Option(help="Reason, recorded in the history.")]
 
 
 def main() -> None:
-    """Run the command line; whatever goes wrong is one message and exit status 1."""
+    """Run the command line. Any error is printed as one message, with exit status 1."""
     try:
         app()
     except (SystemExit, KeyboardInterrupt):
         raise
-    except BaseException as error:  # what Polars calls a panic is no Exception
-        Terminal(stderr=True).print(styled(("error", "bold red"), (f" {_said(error)}", "")), soft_wrap=True)
+    except BaseException as error:  # a Polars panic is not an Exception
+        Terminal(stderr=True).print(
+            styled(("error", "bold red"), (f" {_message(error)}", "")), soft_wrap=True
+        )
         sys.exit(1)
 
 
-def _said(error: BaseException) -> str:
-    """The message of an error that a person can mend; of any other a sentence, and where its traceback is."""
-    if isinstance(error, CORRECTABLE) and not mishaps.out_of_space(error):
+def _message(error: BaseException) -> str:
+    """The message of an error that the user can correct; for any other, a sentence and the traceback's file."""
+    if isinstance(error, CORRECTABLE) and not error_messages.out_of_space(error):
         return str(error)
     try:
-        return mishaps.sentence(error, load().home)
-    except (OSError, *CORRECTABLE):  # no home to write to
+        return error_messages.sentence(error, load().home)
+    except (OSError, *CORRECTABLE):  # the home is not writable
         return "".join(traceback.format_exception(error))
 
 
 def _open(project: Path, overrides: list[str] | None = None) -> Deployment:
-    found = load()
-    settings = found.model_copy(
-        update={"project": find_project(project), "overrides": (*found.overrides, *(overrides or ()))}
+    settings = load()
+    settings = settings.model_copy(
+        update={"project": find_project(project), "overrides": (*settings.overrides, *(overrides or ()))}
     )
     prepare(settings)
     storage.check(settings)
@@ -76,18 +79,21 @@ def _open(project: Path, overrides: list[str] | None = None) -> Deployment:
 
 @app.command()
 def init(
-    logs: Annotated[list[Path], typer.Argument(help="Log files, or folders of them; a sample is enough.")],
+    logs: Annotated[list[Path], typer.Argument(help="Log files or folders; a sample is enough.")],
     items: Annotated[
         list[Path] | None,
-        typer.Option(help="File of the items, where it is apart from the logs. Repeatable."),
+        typer.Option(help="Item file, if items are not in the logs. Repeatable."),
     ] = None,
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="File to write; by default projects/NAME.toml.")
+        Path | None,
+        typer.Option("--output", "-o", help="Project file to write. Default: projects/NAME.toml."),
     ] = None,
-    name: Annotated[str | None, typer.Option(help="Name of the project; by default the folder's.")] = None,
+    name: Annotated[
+        str | None, typer.Option(help="Project name. Default: the name of the logs' folder.")
+    ] = None,
     force: Annotated[bool, typer.Option("--force", help="Overwrite the file if it exists.")] = False,
 ) -> None:
-    """Draft a project file from sample logs, and say what was guessed and why."""
+    """Draft a project file from sample logs, and show each guess with its evidence."""
     from pipelines.cli.init import show_draft, write_draft
 
     show_draft(out, *write_draft(logs, items or [], output, name, force))
@@ -95,9 +101,9 @@ def init(
 
 @app.command()
 def check(project: ProjectFile, overrides: Overrides = None) -> None:
-    """Say what is wrong with a project file and its logs, or what was found in them.
+    """Validate a project file and its logs, and count the events per slice.
 
-    Exits with 1 where a run would have nothing to learn from.
+    Exit status 1 means that a run could not train on these logs.
     """
     deployment = _open(project, overrides)
     preflight(deployment)
@@ -119,16 +125,16 @@ def run(
     until: Annotated[str | None, typer.Option("--until", help="Last slice.")] = None,
     overrides: Overrides = None,
 ) -> None:
-    """Materialise every asset over the project's slices, or a range of them, and show what came of it."""
+    """Materialize every asset over the project's slices, or a range of them, and show the results."""
     from pipelines.definitions import assets
     from pipelines.running import materialise
 
     deployment = _open(project, overrides)
     initialise_dagster(deployment.settings)
-    began = monotonic()
+    started = monotonic()
     with RunProgress(out, deployment.settings.logs, len(assets())) as progress:
         last = materialise(replace(deployment, progress=progress), since, until)
-    show.results(out, deployment, last, monotonic() - began)
+    show.results(out, deployment, last, monotonic() - started)
     out.print(f"log      {progress.log}", soft_wrap=True)
 
 
@@ -136,25 +142,27 @@ def run(
 def backtest(
     project: ProjectFile,
     after: Annotated[
-        str, typer.Option(help="Fit on impressions shown before this instant; evaluate the others.")
+        str, typer.Option(help="Instant: fit on impressions shown before it, evaluate those after.")
     ],
-    json_file: Annotated[Path | None, typer.Option("--json", help="Where to write the figures.")] = None,
+    json_file: Annotated[
+        Path | None, typer.Option("--json", help="JSON file to write the metrics to.")
+    ] = None,
     static: Annotated[
-        bool, typer.Option("--static", help="Stop the moment state at the instant too.")
+        bool, typer.Option("--static", help="Freeze the moment state at the instant, too.")
     ] = False,
     new_items: Annotated[
         float | None,
-        typer.Option(help="Share of the items that is unknown before the instant, and alone after it."),
+        typer.Option(
+            help="Share of items to hold out: hidden before the instant, and the only candidates after it."
+        ),
     ] = None,
     seed: Annotated[
-        int | None, typer.Option(help="Seed of the fits and the new items; by default the project's.")
+        int | None, typer.Option(help="Random seed of fits and held-out items. Default: the project's.")
     ] = None,
-    seeds: Annotated[
-        int, typer.Option(min=1, help="Number of seeds to fit with, counted up from --seed.")
-    ] = 1,
+    seeds: Annotated[int, typer.Option(min=1, help="Number of seeds to fit with: --seed, --seed + 1, …")] = 1,
     overrides: Overrides = None,
 ) -> None:
-    """Fit once on everything before an instant, and evaluate every later impression. Registers nothing."""
+    """Fit once on everything before an instant and evaluate every later impression. Registers nothing."""
     from pipelines.backtest import backtest as run_backtest
 
     deployment, instant = _open(project, overrides), _instant(after)
@@ -173,12 +181,16 @@ def backtest(
 @app.command()
 def tune(
     project: ProjectFile,
-    trials: Annotated[int, typer.Option(min=1, help="Settings to try beside the present ones.")] = 20,
-    folds: Annotated[int, typer.Option(min=1, help="Slices to evaluate on, each by what came before.")] = 3,
-    seconds: Annotated[float | None, typer.Option(help="Begin no trial after this long.")] = None,
+    trials: Annotated[
+        int, typer.Option(min=1, help="Number of settings to try, besides the current ones.")
+    ] = 20,
+    folds: Annotated[
+        int, typer.Option(min=1, help="Number of slices to evaluate on, each after a fit on earlier ones.")
+    ] = 3,
+    seconds: Annotated[float | None, typer.Option(help="Start no new trial after this many seconds.")] = None,
     overrides: Overrides = None,
 ) -> None:
-    """Search better settings of the ranker on the slices of the lake; nothing is registered."""
+    """Search better ranker settings on past slices. Registers nothing."""
     from pipelines.tuning import tune as search
 
     search(_open(project, overrides), out, trials, folds, seconds)
@@ -189,18 +201,18 @@ def rank(
     project: ProjectFile,
     user: UserId,
     at: Annotated[
-        str | None, typer.Option(help="Instant of the request; by default the newest slice's end.")
+        str | None, typer.Option(help="Instant of the request. Default: the newest slice's end.")
     ] = None,
-    k: Annotated[int, typer.Option("-k", min=1, help="Length of the list.")] = 10,
+    k: Annotated[int, typer.Option("-k", min=1, help="Number of items to show.")] = 10,
     overrides: Overrides = None,
 ) -> None:
-    """What a user would be shown at an instant, and why."""
+    """Rank items for a user at an instant, and say why."""
     from pipelines.requests import rank as rank_for
 
     deployment = _open(project, overrides)
     serving = show.require_ranker(deployment)
     instant = _instant(at) if at else None
-    stored = _stored(deployment, user)
+    stored = _stored_id(deployment, user)
     lists = rank_for(deployment, [stored], instant, k, deployment.registry.load_ranker(serving.version))
     show.ranked(out, lists, f"{user}, by ranker version {serving.version}")
 
@@ -209,23 +221,23 @@ def rank(
 def explain(
     project: ProjectFile,
     impression: Annotated[
-        str | None, typer.Option(help="Impression id, as in the logs: a list that was shown.")
+        str | None, typer.Option(help="Impression id, as in the logs: explain a past impression.")
     ] = None,
     user: Annotated[
         str | None,
-        typer.Option(help="User id, as in the logs: what they would be shown.", callback=_filled),
+        typer.Option(help="User id, as in the logs: explain a new ranking.", callback=_not_blank),
     ] = None,
     at: Annotated[
-        str | None, typer.Option(help="Instant of the user's request; by default the newest slice's end.")
+        str | None, typer.Option(help="Instant of the user's request. Default: the newest slice's end.")
     ] = None,
     overrides: Overrides = None,
 ) -> None:
-    """Why each candidate stands where the champion puts it, in a past list or for a user at an instant."""
+    """Explain how the champion ranks a past impression, or the candidates of a user at an instant."""
     from pipelines import requests
 
     if (impression is None) == (user is None) or (at and impression):
         raise ProjectError(
-            "explain takes either --impression ID, or --user ID and, if you like, --at INSTANT"
+            "explain needs either --impression ID or --user ID; --at INSTANT goes with --user only"
         )
     deployment = _open(project, overrides)
     serving = show.require_ranker(deployment)
@@ -234,7 +246,7 @@ def explain(
         rows = requests.explain(deployment, str(impression), ranker)
     else:
         instant, k = _instant(at) if at else None, deployment.project.lists.k
-        stored = _stored(deployment, user)
+        stored = _stored_id(deployment, user)
         rows = requests.explain_user(deployment, stored, instant, k, ranker)
     show.explained(out, rows, f"{impression or user}, by ranker version {serving.version}")
 
@@ -256,14 +268,14 @@ def promote(
 
 @app.command()
 def rollback(project: ProjectFile, reason: Reason = "", overrides: Overrides = None) -> None:
-    """Make the champion before the present one champion again. Twice goes back two."""
+    """Restore the previous champion. Running it twice goes back two."""
     registry = _open(project, overrides).registry
     out.print(f"{registry.name('ranker')} version {registry.rollback(reason)} is champion again")
 
 
 @app.command()
 def history(project: ProjectFile, overrides: Overrides = None) -> None:
-    """Who was made champion when, in whose place, and why."""
+    """List each change of the champion, with time and reason."""
     registry = _open(project, overrides).registry
     show.history(out, registry.history(), registry.champion(), registry.name("ranker"))
 
@@ -272,11 +284,13 @@ def history(project: ProjectFile, overrides: Overrides = None) -> None:
 def forget(
     project: ProjectFile,
     user: UserId,
-    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
-    force: Annotated[bool, typer.Option("--force", help="Even if runs seem to be under way.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Delete without asking.")] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Delete even if runs seem to be in progress.")
+    ] = False,
     overrides: Overrides = None,
 ) -> None:
-    """Erase a person from tables, old versions of tables, pages and records, and leave them out from now on."""
+    """Erase a user from tables, their old versions, pages and run records, and ignore them from now on."""
     from pipelines.privacy import forgetting
 
     deployment = _open(project, overrides)
@@ -286,24 +300,24 @@ def forget(
     traces = forgetting.find(deployment, user)
     out.print(f"{user}: {traces.total:,} rows in {len(traces.rows)} tables")
     if not yes:
-        typer.confirm("Delete them for ever, with all older versions of all tables?", abort=True)
-    for line in forgetting.told(deployment, traces, forgetting.forget(deployment, traces)):
+        typer.confirm("Delete them for good, with all older versions of all tables?", abort=True)
+    for line in forgetting.summary(deployment, traces, forgetting.forget(deployment, traces)):
         out.print(line, soft_wrap=True)
 
 
 @app.command()
 def ui(
-    projects: Annotated[list[Path], typer.Argument(help="Project files; several are shown in one Dagster.")],
+    projects: Annotated[list[Path], typer.Argument(help="Project files; one Dagster shows them all.")],
     overrides: Overrides = None,
     host: Annotated[str, typer.Option(help="Address to bind to.")] = "127.0.0.1",
     port: Annotated[
-        int | None, typer.Option(min=1, max=65535, help="Port of Dagster's page; by default 3000.")
+        int | None, typer.Option(min=1, max=65535, help="Port of Dagster's page. Default: 3000.")
     ] = None,
     mlflow_port: Annotated[
-        int | None, typer.Option(min=1, max=65535, help="Port of MLflow's page; by default 5000.")
+        int | None, typer.Option(min=1, max=65535, help="Port of MLflow's page. Default: 5000.")
     ] = None,
 ) -> None:
-    """Open the Dagster and MLflow pages of one or more projects, until Ctrl-C."""
+    """Serve the Dagster and MLflow pages of one or more projects until Ctrl-C."""
     from pipelines.definitions import define
     from pipelines.pages import serve
 
@@ -328,13 +342,13 @@ def serve(
     serve_until_stopped(_open(project, overrides), host, port, lambda line: out.print(line, soft_wrap=True))
 
 
-def _stored(deployment: Deployment, user: str) -> str:
-    """A user id of the logs as the tables have it; says so where nobody has it."""
-    from pipelines.requests import met
+def _stored_id(deployment: Deployment, user: str) -> str:
+    """A user id of the logs as stored in the tables; prints a note if the user is unknown."""
+    from pipelines.requests import is_known_user
 
     stored = deployment.privacy.stored(user)
-    if not met(deployment.lake, stored):
-        out.print(f"no log has a user {user!r}: ranked as a new user, by what everybody does")
+    if not is_known_user(deployment.lake, stored):
+        out.print(f"user {user!r} is in no log and is ranked as a new user")
     return stored
 
 
@@ -343,5 +357,5 @@ def _instant(text: str) -> datetime:
         return parse_instant(text)
     except ValueError:
         raise ProjectError(
-            f"{text!r} is not an instant: write for example {datetime.now(UTC).isoformat(timespec='seconds')!r}"
+            f"{text!r} is not an instant: write, for example, {datetime.now(UTC).isoformat(timespec='seconds')!r}"
         ) from None

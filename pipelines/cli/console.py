@@ -1,4 +1,4 @@
-"""What a person reads in the terminal: tables of what was found, how good it is, and what is ranked."""
+"""Terminal output of the commands: event counts, metrics, ranked lists, champion history."""
 
 import json
 from collections.abc import Sequence
@@ -16,20 +16,20 @@ from models.evaluation.seed_variance import GAIN
 from models.registry.champion_history import Move
 from pipelines.deployment import Deployment, Version
 from pipelines.reporting import page_of
-from pipelines.requests import ABOUT
+from pipelines.requests import EXPLANATION_COLUMNS
 from pipelines.terminal import Terminal, styled
 
 _EXAMPLE = 160
-"""Characters of a refused row that are shown."""
+"""Characters shown of a rejected row."""
 _METRICS = {
     "ndcg@10": ("ndcg@10", "ndcg@5", "mrr", "auc", "pooled_auc"),
     "pooled_auc": ("pooled_auc", "log_loss"),
 }
-"""Headline metric → it and those shown beside it."""
+"""Headline metric → columns to show, itself first."""
 
 
 def inputs(out: Terminal, deployment: Deployment, events: Events, problems: Sequence[Problem]) -> None:
-    """How many rows of each kind each slice has, why rows were refused, and what is wrong with the log as a whole."""
+    """Print row counts per slice, rejected rows by reason with an example, and problems of the whole log."""
     table = Table("slice", "items", "impressions", "interactions", "rejects", title=deployment.project.name)
     tables = (events.items, events.impressions, events.interactions, events.rejects)
     counts = [dict(frame["slice"].value_counts().iter_rows()) for frame in tables]
@@ -38,30 +38,28 @@ def inputs(out: Terminal, deployment: Deployment, events: Events, problems: Sequ
     out.print(table)
     for reason, count in events.rejects["reason"].value_counts(sort=True).iter_rows():
         example = events.rejects.filter(reason=reason).row(0, named=True)
-        place = f"{example['source']} line {example['line']}"
+        source = f"{example['source']} line {example['line']}"
         out.print(
-            f"  {count:,} x {reason}, the first in {place}: {example['raw'][:_EXAMPLE]}",
+            f"  {count:,} x {reason}, first in {source}: {example['raw'][:_EXAMPLE]}",
             soft_wrap=True,
         )
-        if mended := hint(reason, tables=deployment.project.source.format == "tables"):
-            out.print(f"    {mended}", style="dim", soft_wrap=True)
+        if advice := hint(reason, tables=deployment.project.source.format == "tables"):
+            out.print(f"    {advice}", style="dim", soft_wrap=True)
     for problem in problems:
         kind = ("error", "bold red") if problem.fatal else ("warning", "bold yellow")
         out.print(styled(kind, (f" {problem.text}", "")), soft_wrap=True)
     file = deployment.settings.project
     if any(problem.fatal for problem in problems):
         out.print(
-            f"Nothing can be learnt from this log yet. Mend it or the project file, then: momentrank check {file}"
+            f"A model cannot be trained on this log yet. Fix it or the project file, then: momentrank check {file}"
         )
     else:
-        right = (
-            "The project file is right, but mind the warnings" if problems else "The project file is right"
-        )
-        out.print(f"{right}: momentrank run {file}")
+        verdict = "The project file is valid" + (", but see the warnings" if problems else "")
+        out.print(f"{verdict}: momentrank run {file}")
 
 
 def quality(out: Terminal, figures: dict[str, Any], title: str) -> None:
-    """Each scorer's metrics, best first, the headline metric with its interval; below, where `full` stands."""
+    """Print each scorer's metrics, best first, then how `full` compares with random."""
     headline, *others = _METRICS[figures["headline"]]
     heading = f"{title}: {figures['impressions']:,} impressions evaluated"
     table = Table("scorer", f"{headline} (interval)", *others, title=heading)
@@ -73,18 +71,18 @@ def quality(out: Terminal, figures: dict[str, Any], title: str) -> None:
         )
     out.print(table)
     full, random = (scorers.get(name, {}).get(headline, {}).get("mean") for name in ("full", "random"))
-    if full is not None and (stands := beside_random(full, random)):
-        out.print(f"full {headline} {full:.3f}; {stands}", soft_wrap=True)
+    if full is not None and (comparison := beside_random(full, random)):
+        out.print(f"full {headline} {full:.3f}; {comparison}", soft_wrap=True)
 
 
 def gain(out: Terminal, figures: dict[str, Any]) -> None:
-    """What text adds to behaviour on the same lists."""
-    shown = (f"{name} {_interval(figure)}" for name, figure in figures.items())
-    out.print(f"text adds to behaviour: {', '.join(shown)}", soft_wrap=True)
+    """Print the gain from text over behaviour alone, on the same impressions."""
+    gains = (f"{name} {_interval(figure)}" for name, figure in figures.items())
+    out.print(f"gain from text: {', '.join(gains)}", soft_wrap=True)
 
 
 def seed_variance(out: Terminal, figures: dict[str, Any], title: str) -> None:
-    """Each scorer's mean over seeds and its standard deviation, best first, and what text adds."""
+    """Print mean and standard deviation over seeds of each scorer, best first, then of the gain from text."""
     metrics = [*next(iter(figures.values()))]
     headline = next(name for name in _METRICS if name in metrics)
     table = Table("scorer", *metrics, title=f"{title}: mean ± standard deviation")
@@ -94,7 +92,7 @@ def seed_variance(out: Terminal, figures: dict[str, Any], title: str) -> None:
 
 
 def results(out: Terminal, deployment: Deployment, last: str, seconds: float) -> None:
-    """What a run made: quality, versions, one list, and where to look."""
+    """Print a run's metrics, model versions, one ranked list, and where to see more."""
     metrics = page_of(deployment, last, "metrics.json")
     quality(out, json.loads(metrics.read_text(encoding="utf-8")), deployment.project.name)
     for kind in ("ranker", "interest"):
@@ -112,8 +110,8 @@ def results(out: Terminal, deployment: Deployment, last: str, seconds: float) ->
 
 
 def ranked(out: Terminal, lists: pl.DataFrame, title: str) -> None:
-    """One user's list."""
-    table = Table("rank", "title", "score", "likely", "interest", "why", title=title)
+    """Print one user's ranked list."""
+    table = Table("rank", "title", "score", "click prob.", "interest", "why", title=title)
     for row in lists.iter_rows(named=True):
         table.add_row(
             str(row["rank"]),
@@ -127,9 +125,9 @@ def ranked(out: Terminal, lists: pl.DataFrame, title: str) -> None:
 
 
 def explained(out: Terminal, rows: pl.DataFrame, title: str) -> None:
-    """One list with what each family of features adds to each candidate's score; below, the reasons in words."""
-    families = [name for name in rows.columns if name not in ABOUT]
-    table = Table("rank", "title", "shown at", "taken", "likely", "score", "= start", title=title)
+    """Print each candidate's score as a sum over feature families, then the reasons in words."""
+    families = [name for name in rows.columns if name not in EXPLANATION_COLUMNS]
+    table = Table("rank", "title", "position", "clicked", "click prob.", "score", "= start", title=title)
     for family in families:
         table.add_column(f"+ {family}", justify="right")
     for row in rows.iter_rows(named=True):
@@ -144,13 +142,13 @@ def explained(out: Terminal, rows: pl.DataFrame, title: str) -> None:
             *(f"{row[name]:+.2f}" for name in families),
         )
     out.print(table)
-    # Below, not beside: with the families the columns fill the width of a terminal.
+    # Not as columns: the families already fill the terminal's width.
     for row in rows.iter_rows(named=True):
         out.print(f"{row['rank']:>3}  {row['title']}", soft_wrap=True)
         out.print(f"     {row['reasons']}", soft_wrap=True)
         moved = (
-            f"{one['feature']} {_value(one['value'])} ({one['contribution']:+.2f})"
-            for one in row["strongest"]
+            f"{part['feature']} {_value(part['value'])} ({part['contribution']:+.2f})"
+            for part in row["strongest"]
         )
         out.print(f"     most moved by {', '.join(moved) or 'nothing'}", style="dim", soft_wrap=True)
         if row["because"]:
@@ -158,7 +156,7 @@ def explained(out: Terminal, rows: pl.DataFrame, title: str) -> None:
 
 
 def history(out: Terminal, moves: Sequence[Move], champion: tuple[str, str] | None, name: str) -> None:
-    """Every move of the champion, oldest first, and who it is now."""
+    """Print every change of the champion, oldest first, and the current one."""
     table = Table("when", "version", "slice", "action", "replaced", "reason", title=name)
     for move in moves:
         table.add_row(
@@ -175,16 +173,16 @@ def history(out: Terminal, moves: Sequence[Move], champion: tuple[str, str] | No
 
 
 def require_ranker(deployment: Deployment) -> Version:
-    """The ranker that serves. Raises ModelError before there is one."""
-    kept = deployment.lake.slices("ranking_dataset")
-    serving = deployment.serving(kept[-1]) if kept else None
+    """The serving ranker. Raises ModelError if there is none yet."""
+    slices = deployment.lake.slices("ranking_dataset")
+    serving = deployment.serving(slices[-1]) if slices else None
     if serving is None:
         raise ModelError(f"no ranker is registered yet: momentrank run {deployment.settings.project}")
     return serving
 
 
 def _share(probability: float | None) -> str:
-    """A click probability in per cent."""
+    """A click probability in per cent; empty if unknown."""
     return "" if probability is None else f"{probability:.1%}"
 
 

@@ -1,6 +1,6 @@
-"""What is kept of people, and how it goes. `pipelines/identities.py` knows pseudonyms and who was forgotten.
+"""Deletion of personal data. `pipelines/identities.py` has pseudonyms and the users that were forgotten.
 
-forgetting.py  a person out of every table, page and record
-sweeping.py    names taken out of texts that may quote them
-retention.py   what is older than the project keeps, by a job of its own
+forgetting.py  erases a user from every table, page and record
+sweeping.py    replaces user ids in files that may quote them
+retention.py   a job that deletes personal data older than `retention.keep`
 """

@@ -1,8 +1,8 @@
-"""Retention: what is known of people goes when it is as old as the project says, by a job of its own.
+"""Retention: a job deletes slices of personal data that are older than `retention.keep`.
 
-Tables about people are those with a column that leads to one. Their slices are deleted, and with them every older
-version of the table. Two things stay: the moment state that the oldest slice left goes on from, and of the last
-table that a run writes an empty slice, which says that the slice was run and need not be run again.
+A table is personal if a column identifies a user. Its old slices are deleted, with every older version of the table.
+Two things stay: the moment state that the oldest remaining slice starts from, and an empty slice of the last table of
+a run, which marks the slice as done.
 """
 
 from collections.abc import Mapping, Sequence
@@ -18,19 +18,19 @@ from pipelines.triggers.partitions import LAST_TABLE
 
 JOB = "retire_slices"
 PERSONAL = ("user_id", "impression_id", "raw")
-"""Columns that lead to a person; a table of the lake that has one of them is about people."""
+"""Columns that identify a user; a table with one of them is personal."""
 
 
 def expired(project: Project, slices: Sequence[str], now: datetime) -> list[str]:
-    """Those of the slices that ended `retention.keep` ago or earlier, in order."""
+    """The slices that ended `retention.keep` ago or earlier, in order."""
     keep = project.retention.keep
     if keep is None:
         return []
     return [key for key in sorted(slices) if project.slices.window(key)[1] <= now - keep]
 
 
-def about_people(lake: Lake) -> list[str]:
-    """Tables that know of people; the moment state, being one, with all of its tables."""
+def personal_tables(lake: Lake) -> list[str]:
+    """Personal tables, with all tables of the moment state."""
     return [
         table
         for table in lake.tables()
@@ -38,45 +38,45 @@ def about_people(lake: Lake) -> list[str]:
     ]
 
 
-def due_to_go(lake: Lake, project: Project, now: datetime) -> dict[str, list[str]]:
-    """Table → slices that are too old to be kept, and are not yet gone."""
-    found = {}
-    for table in about_people(lake):
+def slices_to_delete(lake: Lake, project: Project, now: datetime) -> dict[str, list[str]]:
+    """Table → slices to delete now."""
+    due = {}
+    for table in personal_tables(lake):
         old = expired(project, lake.slices(table), now)
         if table.startswith(f"{STATE}/"):
             old = old[:-1]
         if table == LAST_TABLE:
             old = [key for key in old if lake.read(table, [key], ["impression_id"]).height]
         if old:
-            found[table] = old
-    return found
+            due[table] = old
+    return due
 
 
 def retire(
-    lake: Lake, registry: Registry, project: Project, gone: Mapping[str, Sequence[str]], now: datetime
+    lake: Lake, registry: Registry, project: Project, due: Mapping[str, Sequence[str]], now: datetime
 ) -> tuple[int, int]:
-    """Delete slices by table, and all older versions of tables about people; returns files and pages removed."""
+    """Delete slices by table, and all older versions of personal tables. Returns the files and pages removed."""
     slices = project.slices
-    for table, keys in gone.items():
+    for table, keys in due.items():
         for key in keys:
             if table == LAST_TABLE:
                 lake.write(table, key, lake.read(table, [key]).clear())
             else:
                 lake.delete(table, key)
-    files = sum(lake.purge(table) for table in about_people(lake))
+    files = sum(lake.purge(table) for table in personal_tables(lake))
     old = set(expired(project, slices.keys(slices.start, now), now))
     return files, registry.erase_pages(lambda slice, _: slice in old)
 
 
-class Retiring(dg.Config):
-    """What a person may set when they start the job by hand."""
+class RetentionConfig(dg.Config):
+    """Configuration of a run launched by hand."""
 
     dry: bool = False
-    """Say what would go, and delete nothing."""
+    """Only list what would be deleted."""
 
 
 def jobs(project: Project, tags: Mapping[str, str]) -> list[dg.JobDefinition]:
-    """The job of retention; none where the project keeps everything."""
+    """The retention job; none if the project keeps everything."""
     if project.retention.keep is None:
         return []
 
@@ -84,17 +84,17 @@ def jobs(project: Project, tags: Mapping[str, str]) -> list[dg.JobDefinition]:
         name=step(project, "retire_what_is_old"),
         pool=named(project, "writer"),
         required_resource_keys={resource(project)},
-        description="Deletes what is known of people and is older than `retention.keep`.",
+        description="Deletes personal data that is older than `retention.keep`.",
     )
-    def retire_what_is_old(context: dg.OpExecutionContext, config: Retiring) -> None:
+    def retire_what_is_old(context: dg.OpExecutionContext, config: RetentionConfig) -> None:
         now, deployment = datetime.now(UTC), getattr(context.resources, resource(project))
-        gone = due_to_go(deployment.lake, project, now)
+        due = slices_to_delete(deployment.lake, project, now)
         files, pages = (
-            (0, 0) if config.dry else retire(deployment.lake, deployment.registry, project, gone, now)
+            (0, 0) if config.dry else retire(deployment.lake, deployment.registry, project, due, now)
         )
         context.add_output_metadata(
             {
-                "slices": dg.MetadataValue.json(gone),
+                "slices": dg.MetadataValue.json(due),
                 "dry": config.dry,
                 "files_removed": files,
                 "pages_removed": pages,
@@ -103,7 +103,7 @@ def jobs(project: Project, tags: Mapping[str, str]) -> list[dg.JobDefinition]:
 
     @dg.job(
         name=named(project, JOB),
-        description="Deletes what is known of people and is too old: see docs/privacy.md.",
+        description="Deletes personal data that is too old: see docs/privacy.md.",
         tags=tags,
     )
     def retire_slices() -> None:
@@ -113,7 +113,7 @@ def jobs(project: Project, tags: Mapping[str, str]) -> list[dg.JobDefinition]:
 
 
 def schedules(project: Project) -> list[dg.ScheduleDefinition]:
-    """Retention once a day; off until switched on, and none where the project keeps everything."""
+    """A daily schedule, off until switched on; none if the project keeps everything."""
     if project.retention.keep is None:
         return []
     return [

@@ -1,7 +1,7 @@
-"""Names taken out of files that were never meant to hold them: logs, run records, cached examples.
+"""Replace user ids in files that may quote them: logs, run records, cached examples.
 
-The lake is not swept: its rows are deleted whole (`pipelines/privacy/forgetting.py`). What is left are texts that may
-quote an id in passing, an error message in a run's events for example. There the id alone is replaced.
+The lake is not swept: `pipelines/privacy/forgetting.py` deletes its rows. Elsewhere, as in an error message among a
+run's events, only the id is replaced.
 """
 
 import gzip
@@ -26,46 +26,46 @@ _INSIDE = r"[A-Za-z0-9_-]"
 
 
 @dataclass(frozen=True)
-class Swept:
-    """Files in which names were found: those mended, and those that nothing could be done about."""
+class SweepResult:
+    """Files that contained an id: `mended` are clean now, `left` could not be rewritten."""
 
     mended: tuple[Path, ...]
     left: tuple[Path, ...]
 
 
 def distinctive(name: str) -> bool:
-    """Whether a name found in a text is that name: `7` or `2026` may be anything."""
+    """Whether an id is long enough to search for in text: `7` or `2026` may mean anything."""
     return len(name) >= (_SHORTEST_NUMBER if name.isdigit() else _SHORTEST)
 
 
-def quoting(names: Iterable[str]) -> re.Pattern[str]:
-    """Matches each distinctive name as a word of its own, in all the ways that JSON, HTML and addresses write it."""
+def id_pattern(names: Iterable[str]) -> re.Pattern[str]:
+    """A pattern for each distinctive id as a whole word, in any of its `spellings`."""
     spelt = {spelling for name in names if distinctive(name) for spelling in spellings(name)}
     longest_first = sorted(spelt, key=len, reverse=True)
     return re.compile(f"(?<!{_INSIDE})(?:{'|'.join(map(re.escape, longest_first)) or '(?!)'})(?!{_INSIDE})")
 
 
-def sweep(home: Path, names: Sequence[str], spare: Sequence[Path]) -> Swept:
-    """Replace the names in every file under `home` but those under `spare`. Only distinctive names are looked for."""
+def sweep(home: Path, names: Sequence[str], spare: Sequence[Path]) -> SweepResult:
+    """Replace distinctive ids in every file under `home`, except under `spare`."""
     if not any(map(distinctive, names)):
-        return Swept((), ())
-    pattern = quoting(names)
+        return SweepResult((), ())
+    pattern = id_pattern(names)
     mended: list[Path] = []
     left: list[Path] = []
     for path in _files(home, spare):
         try:
-            found, clean = (_clean_database if _is_database(path) else _clean_text)(path, pattern)
-        except FileNotFoundError:  # a process beside this one has taken it away
+            present, clean = (_clean_database if _is_database(path) else _clean_text)(path, pattern)
+        except FileNotFoundError:  # another process removed it
             continue
         except (sqlite3.Error, OSError):
-            found, clean = True, False
-        if found:
+            present, clean = True, False
+        if present:
             (mended if clean else left).append(path)
-    return Swept(tuple(mended), tuple(left))
+    return SweepResult(tuple(mended), tuple(left))
 
 
 def spellings(name: str) -> set[str]:
-    """A name as it is, and as JSON, JSON within JSON, HTML and addresses write it."""
+    """An id as it is, and as escaped in JSON, JSON within JSON, HTML and URLs."""
     once = json.dumps(name)[1:-1]
     return {name, once, json.dumps(once)[1:-1], html.escape(name), quote(name, safe="")}
 
@@ -84,7 +84,7 @@ def _is_database(path: Path) -> bool:
 
 
 def _clean_text(path: Path, pattern: re.Pattern[str]) -> tuple[bool, bool]:
-    """Whether a name was in the file, and whether it is no longer."""
+    """Whether an id was in the file, and whether the file is clean now."""
     packed = path.suffix == ".gz"
     if packed:
         try:
@@ -93,7 +93,7 @@ def _clean_text(path: Path, pattern: re.Pattern[str]) -> tuple[bool, bool]:
             return False, True
         if not _bytes_of(pattern).search(content):
             return False, True
-    elif not _holds(path, pattern):
+    elif not _contains(path, pattern):
         return False, True
     else:
         content = path.read_bytes()
@@ -107,8 +107,8 @@ def _clean_text(path: Path, pattern: re.Pattern[str]) -> tuple[bool, bool]:
     return True, True
 
 
-def _holds(path: Path, pattern: re.Pattern[str]) -> bool:
-    """Whether a file holds what the pattern matches; its bytes are not read into memory."""
+def _contains(path: Path, pattern: re.Pattern[str]) -> bool:
+    """Whether the pattern matches in a file, without reading it into memory."""
     with path.open("rb") as file, closing(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)) as content:
         return _bytes_of(pattern).search(content) is not None
 
@@ -118,7 +118,7 @@ def _bytes_of(pattern: re.Pattern[str]) -> re.Pattern[bytes]:
 
 
 def _clean_database(path: Path, pattern: re.Pattern[str]) -> tuple[bool, bool]:
-    """Replace names in every text of an SQLite file, and write the file anew where any was in it, deleted or not."""
+    """Replace ids in every text of an SQLite file; vacuum it if it contained any, even in deleted rows."""
     with closing(sqlite3.connect(path, timeout=10, isolation_level=None)) as connection:
         connection.create_function(
             "blanked", 1, lambda text: pattern.sub(BLANK, text) if isinstance(text, str) else text
@@ -126,19 +126,19 @@ def _clean_database(path: Path, pattern: re.Pattern[str]) -> tuple[bool, bool]:
         connection.create_function("named", 1, lambda text: bool(pattern.search(str(text))))
         changed = sum(_clean_table(connection, name) for name in _tables(connection))
         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-        # Rows that were deleted lie in the file until it is written anew.
-        if changed or _holds(path, pattern):
+        # Deleted rows stay in the file until it is vacuumed.
+        if changed or _contains(path, pattern):
             connection.execute("VACUUM")
             connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-            return True, not _holds(path, pattern)
+            return True, not _contains(path, pattern)
     return False, True
 
 
 def _tables(connection: sqlite3.Connection) -> list[str]:
-    found = connection.execute(
+    rows = connection.execute(
         "SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite_%'"
     )
-    return [name for (name,) in found]
+    return [name for (name,) in rows]
 
 
 def _clean_table(connection: sqlite3.Connection, table: str) -> int:

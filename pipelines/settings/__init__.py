@@ -1,1 +1,1 @@
-"""Where a deployment lives and what it talks to, read from `MOMENTRANK_…` variables."""
+"""Folders and services of a deployment, read from the variables `MOMENTRANK_…`."""

@@ -1,4 +1,4 @@
-"""The Dagster instance: its `dagster.yaml`, where it keeps runs, events and schedules, and its first opening."""
+"""The Dagster instance: writes `dagster.yaml` and creates or upgrades the storage of runs, events and schedules."""
 
 import contextlib
 import io
@@ -36,7 +36,7 @@ run_retries:
   max_retries: 0
 """
 
-# Read from the environment by each process that opens the instance: a password does not belong in a file.
+# Each process reads it from the environment, so that no file contains the password.
 POSTGRES_YAML = f"""\
 storage:
   postgres:
@@ -46,27 +46,27 @@ storage:
 
 
 def write(folder: Path, postgres: bool) -> None:
-    """Write `dagster.yaml` unless there is one that somebody edited.
+    """Write `dagster.yaml` unless it was edited by hand.
 
-    Raises ProjectError where the edited one is no text, or keeps its runs elsewhere than the settings say.
+    Raises ProjectError if it is not text, or if an edited one stores runs elsewhere than the settings say.
     """
     file = folder / "dagster.yaml"
-    wanted = DAGSTER_YAML + POSTGRES_YAML * postgres
-    found = _read(file) if file.exists() else ""
-    if found not in ("", DAGSTER_YAML, DAGSTER_YAML + POSTGRES_YAML):
-        _refuse_other_storage(file, found, postgres)
-    elif found != wanted:
-        # Renamed into place, so that a process starting beside this one never reads half a file.
+    expected = DAGSTER_YAML + POSTGRES_YAML * postgres
+    current = _read(file) if file.exists() else ""
+    if current not in ("", DAGSTER_YAML, DAGSTER_YAML + POSTGRES_YAML):
+        _require_storage(file, current, postgres)
+    elif current != expected:
+        # Renamed into place, so that another process never reads half a file.
         draft = file.with_name(f"dagster.yaml.{os.getpid()}")
-        draft.write_text(wanted, encoding="utf-8")
+        draft.write_text(expected, encoding="utf-8")
         draft.replace(file)
 
 
 def upgrade(folder: Path, storage: str) -> None:
     """Create or upgrade the instance's tables, as `dagster instance migrate` does.
 
-    Once per Dagster version and `storage` (its address, without a password), and behind a lock: SQLite breaks
-    when several processes open it first.
+    Runs once per Dagster version and `storage` (its address without password), under a lock: SQLite breaks if
+    several processes create it at once.
     """
     stamp = folder / ".initialised"
     with file_lock(folder / ".lock"):
@@ -75,7 +75,7 @@ def upgrade(folder: Path, storage: str) -> None:
             return
         from dagster import DagsterInstance
 
-        # Dagster prints a line for each store; nothing that a person running a project asked for.
+        # Dagster prints a line for each store, which users do not need.
         with (
             contextlib.redirect_stdout(io.StringIO()),
             DagsterInstance.from_config(str(folder)) as instance,
@@ -88,17 +88,19 @@ def _read(file: Path) -> str:
     try:
         return file.read_text(encoding="utf-8")
     except UnicodeDecodeError:
-        raise ProjectError(f"{file} is damaged: mend it, or remove it to have it written anew") from None
-
-
-def _refuse_other_storage(file: Path, found: str, postgres: bool) -> None:
-    if postgres and POSTGRES not in found:
         raise ProjectError(
-            f"{POSTGRES} is set, but {file}, which was edited, does not name it: remove that file to have it "
-            f"written anew, or add to it\n{POSTGRES_YAML}"
+            f"{file} is not valid UTF-8: fix it, or delete it and it is written again"
+        ) from None
+
+
+def _require_storage(file: Path, current: str, postgres: bool) -> None:
+    if postgres and POSTGRES not in current:
+        raise ProjectError(
+            f"{POSTGRES} is set, but {file} was edited and does not use it: delete that file and it is written "
+            f"again, or add to it\n{POSTGRES_YAML}"
         )
-    if not postgres and POSTGRES in found:
+    if not postgres and POSTGRES in current:
         raise ProjectError(
-            f"{file} keeps Dagster's runs where {POSTGRES} says, and that is not set: set it to "
-            "postgresql://USER:PASSWORD@HOST/DATABASE, or remove that file"
+            f"{file} stores Dagster's runs in {POSTGRES}, which is not set: set it to "
+            "postgresql://USER:PASSWORD@HOST/DATABASE, or delete that file"
         )

@@ -1,25 +1,25 @@
-"""Environment and paths: one frozen Settings. With `variables.py` the only reader of these variables.
+"""Settings of a deployment, from environment variables. Only this file and `variables.py` read them.
 
 | variable | means | default |
 |---|---|---|
-| `MOMENTRANK_HOME` | folder of all that is written | `.momentrank` |
-| `MOMENTRANK_DATA` | folders in which logs are looked for | `../shared/data` from here or from the repository |
-| `MOMENTRANK_PROJECT` | project files that Dagster shows, with `:` between them | `projects/newsroom.toml` |
-| `MOMENTRANK_SET` | overrides of the project file, `key.path=value`, one a line | none |
-| `MOMENTRANK_TRACKING_URI` | MLflow tracking and registry | `sqlite:///HOME/mlflow.db` |
-| `MOMENTRANK_ARTIFACTS` | folder or URL of MLflow's artifacts | `HOME/mlartifacts` |
-| `MOMENTRANK_DAGSTER_POSTGRES` | PostgreSQL of Dagster's runs, events and schedules | SQLite in `HOME/dagster` |
+| `MOMENTRANK_HOME` | folder for everything that is written | `.momentrank` |
+| `MOMENTRANK_DATA` | folders to look for logs in | `../shared/data` from here or from the repository |
+| `MOMENTRANK_PROJECT` | project files that Dagster shows, separated by `:` | `projects/newsroom.toml` |
+| `MOMENTRANK_SET` | overrides of the project file, `key.path=value`, one per line | none |
+| `MOMENTRANK_TRACKING_URI` | MLflow tracking server and registry | `sqlite:///HOME/mlflow.db` |
+| `MOMENTRANK_ARTIFACTS` | folder or URL of MLflow artifacts | `HOME/mlartifacts` |
+| `MOMENTRANK_DAGSTER_POSTGRES` | PostgreSQL for Dagster's runs, events and schedules | SQLite in `HOME/dagster` |
 | `MOMENTRANK_LAKE` | folder or URL of the tables | `HOME/lake` |
-| `MOMENTRANK_STORAGE_OPTIONS` | keys and endpoints of the object store, as a JSON object | `{}` |
-| `MOMENTRANK_ENGINE` | where work runs: `embedded` in this process, or `ray` | `embedded` |
-| `MOMENTRANK_EXECUTOR` | steps of a run Dagster launches: `in_process`, or `multiprocess` (one each) | `in_process` |
-| `MOMENTRANK_RAY_ADDRESS` | `HOST:PORT` of a Ray cluster's head, or `auto` | a Ray of our own, on this machine |
-| `MOMENTRANK_RAY_CORES` | cores that each task, actor and training worker of Ray holds | 1 |
-| `MOMENTRANK_SCRATCH` | folder or URL of what workers hand to each other | `HOME/scratch` |
-| `MOMENTRANK_MLFLOW_URL` | where links to MLflow lead | `http://127.0.0.1:5000` |
-| `MOMENTRANK_DAGSTER_URL` | where links to Dagster lead | `http://127.0.0.1:3000` |
-| `MOMENTRANK_WEBHOOK` | where alerts are posted to, as JSON | nowhere: they are only logged |
-| `MOMENTRANK_PSEUDONYM_KEY` | key that turns user ids into pseudonyms before they are written | ids stay |
+| `MOMENTRANK_STORAGE_OPTIONS` | credentials and endpoint of the object store, as a JSON object | `{}` |
+| `MOMENTRANK_ENGINE` | where work runs: `embedded` (in this process) or `ray` | `embedded` |
+| `MOMENTRANK_EXECUTOR` | processes of a run: `in_process`, or `multiprocess` (one per step) | `in_process` |
+| `MOMENTRANK_RAY_ADDRESS` | `HOST:PORT` of a Ray cluster's head, or `auto` | a local Ray |
+| `MOMENTRANK_RAY_CORES` | cores per Ray task, actor and training worker | 1 |
+| `MOMENTRANK_SCRATCH` | folder or URL through which workers exchange data | `HOME/scratch` |
+| `MOMENTRANK_MLFLOW_URL` | URL for links to MLflow | `http://127.0.0.1:5000` |
+| `MOMENTRANK_DAGSTER_URL` | URL for links to Dagster | `http://127.0.0.1:3000` |
+| `MOMENTRANK_WEBHOOK` | URL to post alerts to, as JSON | none: alerts are only logged |
+| `MOMENTRANK_PSEUDONYM_KEY` | key that turns user ids into pseudonyms before they are written | none |
 """
 
 import os
@@ -38,7 +38,7 @@ from pipelines.settings import variables
 REPOSITORY = Path(__file__).resolve().parents[2]
 DEFAULT_PROJECT = Path("projects/newsroom.toml")
 SHIPPED = Path(sysconfig.get_path("data"), "share", "momentrank")
-"""Folder of `projects` where the package was installed from a wheel."""
+"""Folder of `projects` if the package was installed from a wheel."""
 DEFAULT_DATA = Path("../shared/data")
 
 _AWS = {
@@ -49,22 +49,22 @@ _AWS = {
     "endpoint_url": "AWS_ENDPOINT_URL",
 }
 
-# Nothing calls home, and no library looks for weights on the network or forks with running threads.
+# No telemetry, no downloads of weights, no forking with running threads.
 PROCESS_ENVIRONMENT = {
     "DAGSTER_DISABLE_TELEMETRY": "1",
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "HF_HUB_OFFLINE": "1",
     "TOKENIZERS_PARALLELISM": "false",
-    # Waiting threads that spin make a busy machine ten times slower, and a quiet one no faster.
+    # Spinning threads make a busy machine ten times slower, and an idle one no faster.
     "OMP_WAIT_POLICY": "PASSIVE",
     "RAY_USAGE_STATS_ENABLED": "0",
-    # Else Ray warns in every process that a future version hides GPUs from those that asked for none.
+    # Otherwise Ray warns in every process that a future version hides GPUs from tasks that request none.
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
 }
 
 
 class Settings(BaseModel):
-    """Where things are read from and written to. Paths are absolute."""
+    """Where data is read from and written to. Paths are absolute."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -73,49 +73,49 @@ class Settings(BaseModel):
     """Folders that `MOMENTRANK_DATA` names."""
     project: Path
     overrides: tuple[str, ...]
-    """`key.path=value`, as given to `--set`."""
+    """`key.path=value`, as for `--set`."""
     tracking_uri: str
     artifacts: str
-    """URL of the folder or bucket of MLflow's artifacts."""
+    """URL of the folder or bucket of MLflow artifacts."""
     dagster_postgres: str
-    """Address of the database of the Dagster instance; empty for SQLite."""
+    """URL of the Dagster instance's database; empty for SQLite."""
     lake: str
     """Folder or URL of the Delta tables."""
     storage_options: dict[str, str]
     scratch: str
-    """Folder or URL of what the workers of one piece of work hand to each other; all machines must reach it."""
+    """Folder or URL through which workers exchange data; all machines must reach it."""
     engine: Literal["embedded", "ray"] = "embedded"
     executor: Literal["in_process", "multiprocess"] = "in_process"
-    """How the steps of a run that Dagster launches are executed; `momentrank run` executes them in its own process."""
+    """Executor of runs that Dagster launches. `momentrank run` always uses its own process."""
     ray_address: str = ""
-    """`HOST:PORT` of a cluster's head, or `auto`; empty for a Ray of our own."""
+    """`HOST:PORT` of a cluster's head, or `auto`; empty for a local Ray."""
     ray_cores: int = 1
-    """Cores of each task, actor and training worker."""
+    """Cores per task, actor and training worker."""
     mlflow_url: str
     dagster_url: str
     webhook: str = ""
-    """Where alerts are posted to; empty for nowhere."""
+    """URL to post alerts to; empty for none."""
     pseudonym_key: SecretStr = SecretStr("")
-    """Key of `features/events/pseudonyms.py`; empty: user ids stay as they are."""
+    """Key of `features/events/pseudonyms.py`; if empty, user ids are stored as they are."""
 
     @property
     def mlartifacts(self) -> Path:
-        """Folder of MLflow's artifacts where no other place is named."""
+        """Default folder of MLflow artifacts."""
         return self.home / "mlartifacts"
 
     @property
     def dagster_home(self) -> Path:
-        """Folder of the Dagster instance: its configuration, the logs of its runs and, by default, its databases."""
+        """Folder of the Dagster instance: configuration, run logs and, by default, databases."""
         return self.home / "dagster"
 
     @property
     def reports(self) -> Path:
-        """Folder of metrics and pages, one folder a project."""
+        """Folder of metrics and reports, one subfolder per project."""
         return self.home / "reports"
 
     @property
     def logs(self) -> Path:
-        """Folder of what the servers of both pages write."""
+        """Folder of server logs, run logs and tracebacks."""
         return self.home / "logs"
 
     @property
@@ -125,31 +125,31 @@ class Settings(BaseModel):
 
     @property
     def cache(self) -> Path:
-        """Folder of what can be computed again: frozen text vectors."""
+        """Folder of cached text vectors."""
         return self.home / "cache"
 
     def source_folders(self) -> tuple[Path, ...]:
-        """Folders in which relative source paths are looked for, after the project file's own; some may be missing."""
-        nearby = ((place / DEFAULT_DATA).resolve() for place in (Path.cwd(), REPOSITORY))
+        """Folders to search for relative source paths, after the project file's own. Some may not exist."""
+        nearby = ((folder / DEFAULT_DATA).resolve() for folder in (Path.cwd(), REPOSITORY))
         return tuple(dict.fromkeys((*self.data, *nearby)))
 
     def open_project(self) -> Project:
-        """The project that the settings name, overrides applied. Raises ProjectError."""
+        """The project of the settings, with overrides. Raises ProjectError."""
         return load_project(self.project, self.overrides)
 
     def newsroom(self, project: str) -> Path:
-        """Folder of the raw logs that the embedded newsroom writes for a project."""
+        """Folder of the simulated newsroom's logs for a project."""
         return self.home / "newsroom" / project
 
     def report(self, project: str) -> Path:
-        """Folder of one project's metrics.json and page."""
+        """Folder of one project's metrics.json and report."""
         return self.reports / project
 
 
 def load() -> Settings:
-    """Settings from the environment and the current folder, of the first project that `MOMENTRANK_PROJECT` names.
+    """Settings from the environment, for the first project in `MOMENTRANK_PROJECT`.
 
-    Raises ProjectError with the variable to mend.
+    Raises ProjectError, which names the variable to correct.
     """
     home = variables.folder("MOMENTRANK_HOME", Path(".momentrank"))
     if home.exists() and not home.is_dir():
@@ -162,9 +162,9 @@ def load() -> Settings:
         tracking_uri=variables.tracking_uri(home),
         artifacts=variables.artifacts(home),
         dagster_postgres=variables.dagster_postgres(),
-        lake=variables.place("MOMENTRANK_LAKE", home / "lake"),
+        lake=variables.folder_or_url("MOMENTRANK_LAKE", home / "lake"),
         storage_options=variables.storage_options(),
-        scratch=variables.place("MOMENTRANK_SCRATCH", home / "scratch"),
+        scratch=variables.folder_or_url("MOMENTRANK_SCRATCH", home / "scratch"),
         engine=variables.engine(),
         executor=variables.executor(),
         ray_address=variables.ray_address(),
@@ -179,24 +179,24 @@ def load() -> Settings:
 
 
 def load_all() -> list[Settings]:
-    """Settings of each project that `MOMENTRANK_PROJECT` names. Raises ProjectError."""
+    """Settings for each project in `MOMENTRANK_PROJECT`. Raises ProjectError."""
     first = load()
     return [first.model_copy(update={"project": file}) for file in _project_files()]
 
 
 def find_project(file: Path) -> Path:
-    """A project file here or among those that come with the package, absolute; here where there is none."""
-    places = (place / file for place in (Path.cwd(), REPOSITORY, SHIPPED))
-    return next((place.resolve() for place in places if place.is_file()), file.resolve())
+    """Absolute path of a project file: in the current folder, else one of the package's, else as named."""
+    candidates = (folder / file for folder in (Path.cwd(), REPOSITORY, SHIPPED))
+    return next((path.resolve() for path in candidates if path.is_file()), file.resolve())
 
 
 def prepare(settings: Settings) -> None:
-    """Make the folders, write `dagster.yaml` unless there is one, set what libraries read at import.
+    """Create the folders, write `dagster.yaml`, and set the variables that libraries read at import.
 
-    Call before anything opens Dagster, MLflow or transformers. Raises ProjectError if HOME cannot be written.
+    Call before anything imports Dagster, MLflow or transformers. Raises ProjectError if the home cannot be written.
     """
     try:
-        # Whoever else uses the machine has no business with what people did; a folder that is there stays as it is.
+        # Other users of the machine must not read personal data; an existing folder keeps its mode.
         settings.home.mkdir(mode=0o700, parents=True, exist_ok=True)
         for name in ("mlartifacts", "dagster_home", "reports", "checkpoints", "cache"):
             getattr(settings, name).mkdir(parents=True, exist_ok=True)
@@ -204,7 +204,7 @@ def prepare(settings: Settings) -> None:
     except OSError as error:
         raise ProjectError(
             f"{settings.home} cannot be written ({error.strerror or error}): "
-            "set MOMENTRANK_HOME to a folder that can"
+            "set MOMENTRANK_HOME to a writable folder"
         ) from None
     os.environ["DAGSTER_HOME"] = str(settings.dagster_home)
     if settings.dagster_postgres:
@@ -214,11 +214,11 @@ def prepare(settings: Settings) -> None:
 
 
 def environment(settings: Settings, *others: Settings) -> dict[str, str]:
-    """The environment of a process that serves projects of one home: ours, and what `load_all` reads back.
+    """Environment of a child process that serves projects of one home; `load_all` there gives these settings.
 
-    A variable that is not set stays so; folders are absolute, so that the process may run in any folder.
+    Unset variables stay unset. Folders are absolute, so that the process may run in any folder.
     """
-    places = {
+    locations = {
         "MOMENTRANK_DATA": os.pathsep.join(str(folder) for folder in settings.data),
         "MOMENTRANK_TRACKING_URI": settings.tracking_uri,
         "MOMENTRANK_ARTIFACTS": settings.artifacts,
@@ -227,51 +227,51 @@ def environment(settings: Settings, *others: Settings) -> dict[str, str]:
     }
     return {
         **os.environ,
-        **{name: place for name, place in places.items() if variables.read(name)},
+        **{name: value for name, value in locations.items() if variables.read(name)},
         "MOMENTRANK_HOME": str(settings.home),
-        "MOMENTRANK_PROJECT": os.pathsep.join(str(one.project) for one in (settings, *others)),
+        "MOMENTRANK_PROJECT": os.pathsep.join(str(each.project) for each in (settings, *others)),
         "MOMENTRANK_SET": "\n".join(settings.overrides),
         "MOMENTRANK_DAGSTER_URL": settings.dagster_url,
         "MOMENTRANK_MLFLOW_URL": settings.mlflow_url,
-        # Else `python -m` looks for packages in the current folder first.
+        # Otherwise `python -m` imports from the current folder first.
         "PYTHONSAFEPATH": "1",
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
-        # Not on a command line, where every user of the machine reads them.
+        # Not on the command line, which every user of the machine can read.
         "MLFLOW_BACKEND_STORE_URI": settings.tracking_uri,
         "MLFLOW_ARTIFACTS_DESTINATION": settings.artifacts,
     }
 
 
 def initialise_dagster(settings: Settings) -> None:
-    """Create or upgrade the tables of the Dagster instance, once per version and place."""
+    """Create or upgrade the tables of the Dagster instance, once per version and storage."""
     prepare(settings)
     instance.upgrade(settings.dagster_home, settings.dagster_postgres.rpartition("@")[2])
 
 
 def _data_folders() -> tuple[Path, ...]:
-    named = tuple(
+    folders = tuple(
         Path(part).expanduser().resolve()
         for part in variables.read("MOMENTRANK_DATA").split(os.pathsep)
         if part
     )
-    for folder in named:
+    for folder in folders:
         if not folder.is_dir():
             raise ProjectError(
                 f"MOMENTRANK_DATA names {folder}, which is not a folder: "
-                f"name folders that exist, with {os.pathsep!r} between them"
+                f"name folders that exist, separated by {os.pathsep!r}"
             )
-    return named
+    return folders
 
 
 def _project_files() -> list[Path]:
-    named = variables.read("MOMENTRANK_PROJECT")
-    parts = [named] if Path(named).is_file() else named.split(os.pathsep)
+    value = variables.read("MOMENTRANK_PROJECT")
+    parts = [value] if Path(value).is_file() else value.split(os.pathsep)
     files = [Path(part).expanduser().resolve() for part in parts if part]
     for file in files:
         if not file.is_file():
             raise ProjectError(
-                f"MOMENTRANK_PROJECT names {file}, and no file is there: name a project's TOML, or several with "
-                f"{os.pathsep!r} between them"
+                f"MOMENTRANK_PROJECT names {file}, which does not exist: name a project's TOML, or several separated "
+                f"by {os.pathsep!r}"
             )
     return files or [find_project(DEFAULT_PROJECT)]
 
@@ -287,6 +287,6 @@ def _overrides() -> tuple[str, ...]:
 
 
 def _object_store(settings: Settings) -> dict[str, str]:
-    """The keys and endpoint of `settings` under the names that MLflow's client of the object store reads."""
-    given = {name.lower().removeprefix("aws_"): value for name, value in settings.storage_options.items()}
-    return {name: given[key] for key, name in _AWS.items() if key in given}
+    """Storage options under the variable names that MLflow's object store client reads."""
+    options = {name.lower().removeprefix("aws_"): value for name, value in settings.storage_options.items()}
+    return {name: options[key] for key, name in _AWS.items() if key in options}

@@ -1,4 +1,4 @@
-"""Backtest of a tiny newsroom: new items are new, seeds share one walk, the state can be stopped."""
+"""Backtest of a tiny newsroom: held-out items, several seeds, static state."""
 
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -44,8 +44,8 @@ def deployment(
 def _means(scorers: dict[str, Any]) -> dict[tuple[str, str], float]:
     return {
         (scorer, metric): interval["mean"]
-        for scorer, found in scorers.items()
-        for metric, interval in found.items()
+        for scorer, metrics in scorers.items()
+        for metric, interval in metrics.items()
     }
 
 
@@ -54,49 +54,47 @@ def plain(deployment: Deployment) -> dict[str, Any]:
     return backtest(deployment, CUT)
 
 
-def test_seeds_share_one_walk_and_the_first_gives_the_figures(
+def test_seeds_share_one_walk_and_the_first_gives_the_metrics(
     deployment: Deployment, plain: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    counted = Mock(wraps=lookup_and_update)
-    monkeypatch.setattr(chain, "lookup_and_update", counted)
+    spy = Mock(wraps=lookup_and_update)
+    monkeypatch.setattr(chain, "lookup_and_update", spy)
 
-    found = backtest(deployment, CUT, seeds=(1, 2))
+    result = backtest(deployment, CUT, seeds=(1, 2))
 
-    assert counted.call_count == 3  # two slices before the instant, the second cut there, and the rest of it
-    assert found["scorers"] == plain["scorers"]
-    assert found["gain"] == plain["gain"]
-    assert found["versions"]["seeds"] == [1, 2]
-    assert set(found["seed_variance"]) == {*plain["scorers"], GAIN}
+    assert spy.call_count == 3  # two slices before the instant, the second one split there, and its remainder
+    assert result["scorers"] == plain["scorers"]
+    assert result["gain"] == plain["gain"]
+    assert result["versions"]["seeds"] == [1, 2]
+    assert set(result["seed_variance"]) == {*plain["scorers"], GAIN}
     for metric in METRICS:
-        values = found["seed_variance"]["full"][metric]["values"]
+        values = result["seed_variance"]["full"][metric]["values"]
         assert values[0] == plain["scorers"]["full"][metric]["mean"]
-    text = found["seed_variance"]["text_only"]["auc"]
+    text = result["seed_variance"]["text_only"]["auc"]
     assert text["values"][0] != text["values"][1]
-    assert found["seed_variance"]["popularity"]["auc"]["deviation"] == 0
+    assert result["seed_variance"]["popularity"]["auc"]["deviation"] == 0
     assert "seed_variance" not in plain
 
 
-def test_new_items_are_judged_alone_and_nobody_met_them(
-    deployment: Deployment, plain: dict[str, Any]
-) -> None:
-    found = backtest(deployment, CUT, new_items=0.5)
+def test_held_out_items_are_evaluated_alone(deployment: Deployment, plain: dict[str, Any]) -> None:
+    result = backtest(deployment, CUT, new_items=0.5)
 
-    assert found["versions"]["new_items"] == 0.5
-    assert 0 < found["impressions"] <= plain["impressions"]
-    # Every candidate is new, so the segment of new items is all there is.
-    assert _means(found["segments"]["new_items"]) == _means(found["scorers"])
+    assert result["versions"]["new_items"] == 0.5
+    assert 0 < result["impressions"] <= plain["impressions"]
+    # Every candidate is new, so the segment of new items has all of them.
+    assert _means(result["segments"]["new_items"]) == _means(result["scorers"])
     assert _means(plain["segments"]["new_items"]) != _means(plain["scorers"])
     assert set(plain["segments"]) > {"new_users", "new_items"}
     assert not set(plain["segments"]) & set(plain["left_out"])
 
 
-def test_with_the_state_stopped_new_items_are_all_alike_to_popularity(deployment: Deployment) -> None:
-    found = backtest(deployment, CUT, new_items=0.5, static=True)
+def test_with_a_static_state_popularity_cannot_rank_new_items(deployment: Deployment) -> None:
+    result = backtest(deployment, CUT, new_items=0.5, static=True)
 
-    assert found["scorers"]["popularity"]["auc"]["mean"] == 0.5
-    assert found["scorers"]["full"]["auc"]["mean"] != 0.5
+    assert result["scorers"]["popularity"]["auc"]["mean"] == 0.5
+    assert result["scorers"]["full"]["auc"]["mean"] != 0.5
 
 
-def test_an_instant_with_nothing_before_it_is_refused(deployment: Deployment) -> None:
-    with pytest.raises(ProjectError, match="leaves nothing to fit on or nothing to evaluate"):
+def test_an_instant_with_nothing_before_it_is_an_error(deployment: Deployment) -> None:
+    with pytest.raises(ProjectError, match="leaves no impressions to fit on or none to evaluate"):
         backtest(deployment, datetime(2026, 1, 5, tzinfo=UTC), new_items=0.5)

@@ -1,4 +1,4 @@
-"""The asset graph, as a snapshot: a dependency that appears or goes is a decision, not an accident."""
+"""A snapshot of the asset graph, so that dependencies change only on purpose."""
 
 from importlib import metadata
 from pathlib import Path
@@ -66,25 +66,25 @@ GRAPH = {
 }
 
 
-def defined(home: Path, *overrides: str) -> dg.Definitions:
+def definitions_of(home: Path, *overrides: str) -> dg.Definitions:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MOMENTRANK_HOME", str(home))
         patch.setenv("MOMENTRANK_SET", "\n".join(overrides))
-        found = settings.load()
-    return define(Deployment(found.open_project(), found))
+        loaded = settings.load()
+    return define(Deployment(loaded.open_project(), loaded))
 
 
 @pytest.fixture(scope="module")
 def definitions(tmp_path_factory: pytest.TempPathFactory) -> dg.Definitions:
-    return defined(tmp_path_factory.mktemp("home"))
+    return definitions_of(tmp_path_factory.mktemp("home"))
 
 
-def test_the_asset_graph_is_the_one_we_drew(definitions: dg.Definitions) -> None:
-    drawn: dict[str, dict[str, set[str]]] = {}
+def test_the_asset_graph_is_as_declared(definitions: dg.Definitions) -> None:
+    graph: dict[str, dict[str, set[str]]] = {}
     for spec in definitions.resolve_all_asset_specs():
         depends = {dependency.asset_key.path[-1] for dependency in spec.deps}
-        drawn.setdefault(str(spec.group_name).removeprefix("newsroom_"), {})[spec.key.path[-1]] = depends
-    assert drawn == GRAPH
+        graph.setdefault(str(spec.group_name).removeprefix("newsroom_"), {})[spec.key.path[-1]] = depends
+    assert graph == GRAPH
 
 
 def test_every_asset_is_described_owned_and_sliced(definitions: dg.Definitions) -> None:
@@ -111,11 +111,11 @@ def test_columns_of_features_are_described_by_the_catalogue(tmp_path: Path) -> N
         project = settings.load().open_project()
     name, meaning = catalogue(project).select("name", "meaning").row(0)
 
-    found = described(
+    schema = described(
         "ranking_dataset", {"label": pl.Float64(), name: pl.Float32(), "own": pl.Int8()}, project
     )
 
-    label, feature, unknown = found.columns
+    label, feature, unknown = schema.columns
     assert (feature.description, feature.type) == (meaning, "Float32")
     assert label.description
     assert unknown.description is None
@@ -127,15 +127,15 @@ def test_the_executor_of_runs_is_a_setting(
 ) -> None:
     monkeypatch.setenv("MOMENTRANK_EXECUTOR", executor)
 
-    job = defined(tmp_path).resolve_job_def("newsroom_advance_slices")
+    job = definitions_of(tmp_path).resolve_job_def("newsroom_advance_slices")
 
     assert job.executor_def.name == executor
 
 
-def test_a_slice_reads_models_and_state_of_the_slice_before(definitions: dg.Definitions) -> None:
+def test_a_slice_reads_models_and_state_of_the_previous_slice(definitions: dg.Definitions) -> None:
     graph = definitions.resolve_asset_graph()
-    earlier = {"features": "moment_state", "interest_scores": "interest_model", "evaluation": "ranker"}
-    for asset, upstream in earlier.items():
+    previous = {"features": "moment_state", "interest_scores": "interest_model", "evaluation": "ranker"}
+    for asset, upstream in previous.items():
         node = graph.get(dg.AssetKey(["newsroom", asset]))
         mapping = node.partition_mappings[dg.AssetKey(["newsroom", upstream])]
         assert (mapping.start_offset, mapping.end_offset) == (-1, -1)
@@ -152,18 +152,18 @@ def test_every_table_is_checked_and_one_job_and_schedule_run_it(definitions: dg.
     assert schedule.cron_schedule == "30 0 * * *"
 
 
-def test_work_is_triggered_once_by_the_clock_or_by_what_arrives(
+def test_runs_are_triggered_by_the_schedule_or_by_arriving_files(
     definitions: dg.Definitions, tmp_path: Path
 ) -> None:
-    arriving = defined(tmp_path, f"source.landing={str(tmp_path / 'in')!r}")
+    arriving = definitions_of(tmp_path, f"source.landing={str(tmp_path / 'in')!r}")
     always = {
         f"newsroom_{name}" for name in ("late_interactions", "failed_runs", "failed_checks", "missing_slices")
     }
-    for found, schedules, sensors in (
+    for defs, schedules, sensors in (
         (definitions, {"newsroom_advance_slices_every_slice"}, always),
         (arriving, set(), {"newsroom_arriving_logs", *always}),
     ):
-        repository = found.get_repository_def()
+        repository = defs.get_repository_def()
         assert {schedule.name for schedule in repository.schedule_defs} == schedules
         assert {sensor.name for sensor in repository.sensor_defs} == sensors
         for trigger in (*repository.schedule_defs, *repository.sensor_defs):

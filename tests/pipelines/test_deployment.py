@@ -1,4 +1,4 @@
-"""What a deployment finds in its place, and what it does not."""
+"""Deployment: a lost registry, unknown users, shared folders."""
 
 from io import StringIO
 from pathlib import Path
@@ -21,13 +21,13 @@ def deployment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Deployment:
     return Deployment(settings.open_project(), settings)
 
 
-def test_a_lost_registry_is_said_before_a_run_goes_on_from_what_it_judged(deployment: Deployment) -> None:
+def test_a_lost_registry_is_an_error(deployment: Deployment) -> None:
     deployment.lake.write("evaluation_scores", "2026-01-06", pl.DataFrame({"full": [0.5]}))
     registry = Mock(versions=Mock(return_value=[]))
     registry.name.return_value = "newsroom-ranker"
     deployment.__dict__["registry"] = registry
     with pytest.raises(
-        ModelError, match=r"2026-01-06 was evaluated by a version of newsroom-ranker, .* knows none"
+        ModelError, match=r"2026-01-06 was evaluated by a version of newsroom-ranker, .* has none"
     ):
         deployment.require_versions("2026-01-07")
     deployment.require_versions("2026-01-05")
@@ -35,7 +35,7 @@ def test_a_lost_registry_is_said_before_a_run_goes_on_from_what_it_judged(deploy
     deployment.require_versions("2026-01-07")
 
 
-def test_a_user_whom_no_log_has_is_ranked_as_a_new_one_and_that_is_said(
+def test_an_unknown_user_is_ranked_as_new_with_a_note(
     deployment: Deployment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     page = StringIO()
@@ -43,13 +43,13 @@ def test_a_user_whom_no_log_has_is_ranked_as_a_new_one_and_that_is_said(
     deployment.lake.write("impressions", "2026-01-06", pl.DataFrame({"user_id": ["anna"]}))
     deployment.lake.write("interactions", "2026-01-06", pl.DataFrame({"user_id": ["bert"]}))
 
-    assert [cli._stored(deployment, user) for user in ("anna", "bert")] == ["anna", "bert"]
+    assert [cli._stored_id(deployment, user) for user in ("anna", "bert")] == ["anna", "bert"]
     assert page.getvalue() == ""
-    assert cli._stored(deployment, "[/b]") == "[/b]"
-    assert page.getvalue().startswith("no log has a user '[/b]': ranked as a new user")
+    assert cli._stored_id(deployment, "[/b]") == "[/b]"
+    assert page.getvalue().startswith("user '[/b]' is in no log and is ranked as a new user")
 
 
-def test_a_cluster_needs_a_folder_that_its_machines_share(deployment: Deployment) -> None:
+def test_a_cluster_needs_a_shared_folder(deployment: Deployment) -> None:
     def on_a_cluster(scratch: str) -> Deployment:
         settings = deployment.settings.model_copy(update={"engine": "ray", "scratch": scratch})
         return Deployment(deployment.project, settings)

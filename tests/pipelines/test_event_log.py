@@ -1,4 +1,4 @@
-"""Every file is parsed once, wholly or not at all, whatever was met before it and whoever is killed."""
+"""Every file is parsed exactly once, completely or not at all, even after an interruption."""
 
 import gzip
 import json
@@ -20,7 +20,7 @@ from pipelines.event_log import EventLog
 from pipelines.identities import Privacy
 from pipelines.lake import Lake
 from pipelines.landing import open_landing
-from pipelines.privacy.retention import about_people
+from pipelines.privacy.retention import personal_tables
 from pipelines.triggers.arrival import take_in
 
 
@@ -43,9 +43,9 @@ def click(day: int, name: str, ranking: str, item: str = "a") -> str:
 
 
 def log_of(folder: Path, **source: Any) -> EventLog:
-    given = {"format": "metarank", "path": "log", **source}
+    settings = {"format": "metarank", "path": "log", **source}
     slices = {"start": datetime(2026, 1, 5, tzinfo=UTC)}
-    project = Project.model_validate({"name": "toy", "source": given, "slices": slices, "folder": folder})
+    project = Project.model_validate({"name": "toy", "source": settings, "slices": slices, "folder": folder})
     lake = Lake(str(folder / "lake"))
     return EventLog(lake, project, Privacy(lake, ""), folder / "lock")
 
@@ -66,27 +66,25 @@ def reasons(log: EventLog) -> list[tuple[str, int, str]]:
 
 def opened(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Sources of the files that are parsed from now on."""
-    seen: list[str] = []
+    parsed: list[str] = []
     parse = event_log.chunks
 
     def spy(project: Project, file: Any, *rest: Any) -> Iterable[Any]:
-        seen.append(file.source)
+        parsed.append(file.source)
         return parse(project, file, *rest)
 
     monkeypatch.setattr(event_log, "chunks", spy)
-    return seen
+    return parsed
 
 
-def test_a_file_is_parsed_once_and_a_new_one_beside_it_alone(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    seen = opened(monkeypatch)
+def test_only_new_files_are_parsed(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    parsed = opened(monkeypatch)
     log = log_of(folder)
     for day in (5, 6, 7):
         (folder / "log" / f"{day}.jsonl").write_text(shown(day, f"i{day}"))
         log.take_in([folder / "log"])
 
-    assert seen == ["5.jsonl", "6.jsonl", "7.jsonl"]
+    assert parsed == ["5.jsonl", "6.jsonl", "7.jsonl"]
     assert log.take_in([folder / "log"]) == []
     assert ids(log_of(folder)) == ["i5", "i6", "i7"]
     assert [record.slices for record in log.records()] == [("2026-01-05",), ("2026-01-06",), ("2026-01-07",)]
@@ -97,15 +95,15 @@ def test_a_slice_is_read_without_the_others(folder: Path) -> None:
     log = log_of(folder)
     log.take_in([folder / "log"])
 
-    found = log.events(["2026-01-06"])
+    events = log.events(["2026-01-06"])
 
-    assert found.impressions["impression_id"].to_list() == ["i6"]
-    assert found.rejects.select("source", "line", "reason", "slice").rows() == [
+    assert events.impressions["impression_id"].to_list() == ["i6"]
+    assert events.rejects.select("source", "line", "reason", "slice").rows() == [
         ("a.jsonl", 3, "broken_json", "2026-01-06")
     ]
 
 
-def test_an_id_of_an_earlier_file_is_a_duplicate_and_a_click_is_held_against_its_list(folder: Path) -> None:
+def test_duplicates_and_clicks_are_checked_against_earlier_files(folder: Path) -> None:
     log = log_of(folder)
     (folder / "log" / "1.jsonl").write_text(shown(5, "i5") + click(5, "c1", "i5"))
     log.take_in([folder / "log"])
@@ -127,7 +125,7 @@ def test_an_id_of_an_earlier_file_is_a_duplicate_and_a_click_is_held_against_its
 
 
 @pytest.mark.parametrize("rows", [1, 2, 7, 1000])
-def test_however_a_file_is_cut_into_chunks_its_rows_are_the_same(folder: Path, rows: int) -> None:
+def test_rows_do_not_depend_on_the_chunk_size(folder: Path, rows: int) -> None:
     lines = [shown(5 + n // 8, f"i{n % 29}") + click(5 + n // 8, f"c{n}", f"i{n}") for n in range(32)]
     (folder / "log" / "a.jsonl").write_text("".join(lines) + "{broken\n")
     log, whole = log_of(folder, chunk_rows=rows), log_of(folder)
@@ -142,7 +140,7 @@ def test_however_a_file_is_cut_into_chunks_its_rows_are_the_same(folder: Path, r
     assert log.root == whole.root
 
 
-def test_whoever_is_killed_leaves_nothing_and_the_file_is_parsed_anew(
+def test_an_interrupted_file_leaves_no_rows_and_is_parsed_again(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (folder / "log" / "a.jsonl").write_text(shown(5, "i1") + shown(6, "i2") + "{broken\n")
@@ -159,7 +157,7 @@ def test_whoever_is_killed_leaves_nothing_and_the_file_is_parsed_anew(
     assert len(reasons(log)) == 1
 
 
-def test_a_file_that_a_run_has_read_may_only_grow(folder: Path) -> None:
+def test_a_file_used_by_a_run_may_only_grow(folder: Path) -> None:
     path, log = folder / "log" / "a.jsonl", log_of(folder)
     path.write_text(shown(5, "i1"))
     log.take_in([folder / "log"])
@@ -190,7 +188,7 @@ def test_the_same_content_is_parsed_once_whatever_its_name(folder: Path) -> None
     assert log.take_in([folder / "log"]) == []
 
 
-def test_lists_around_the_interactions_of_a_later_file_are_drawn_as_if_all_were_one(folder: Path) -> None:
+def test_sampled_impressions_do_not_depend_on_how_the_log_is_split(folder: Path) -> None:
     log = log_of(folder, format="tables", tables={"shape": "interactions", "sampled": 4})
     rows = [f"u{n % 3},2026-01-{5 + n // 20:02}T12:{n % 20:02}:00Z,i{n * 7 % 11}" for n in range(40)]
     for name, part in (("1", rows[:25]), ("2", rows[25:])):
@@ -213,9 +211,9 @@ def test_other_settings_of_the_source_parse_the_files_again(folder: Path) -> Non
     assert ids(other) == ids(log)
 
 
-def test_a_person_who_was_forgotten_stays_out_of_later_files(folder: Path) -> None:
+def test_a_forgotten_user_is_rejected_from_later_files(folder: Path) -> None:
     log = log_of(folder)
-    log.privacy.remember("u", {"ranker": (), "interest": ()})
+    log.privacy.mark_forgotten("u", {"ranker": (), "interest": ()})
     (folder / "log" / "a.jsonl").write_text(shown(6, "i1") + shown(6, "i2", user="v"))
     log.take_in([folder / "log"])
 
@@ -223,18 +221,18 @@ def test_a_person_who_was_forgotten_stays_out_of_later_files(folder: Path) -> No
     assert log.events().rejects.select("reason", "raw").rows() == [(FORGOTTEN, "")]
 
 
-def test_what_forgets_people_and_what_is_old_finds_the_log(folder: Path) -> None:
+def test_the_log_counts_as_personal_data(folder: Path) -> None:
     (folder / "log" / "a.jsonl").write_text(shown(6, "i1") + click(6, "c1", "i1") + "{broken\n")
     log = log_of(folder)
     log.take_in([folder / "log"])
 
-    assert about_people(log.lake) == [
+    assert personal_tables(log.lake) == [
         f"{log.root}/{name}" for name in ("impressions", "interactions", "rejects")
     ]
 
 
 BROKEN = {
-    "broken.jsonl.gz": (gzip.compress(shown(6, "i1").encode() * 50)[:-12], "breaks off"),
+    "broken.jsonl.gz": (gzip.compress(shown(6, "i1").encode() * 50)[:-12], "truncated gzip"),
     "words.jsonl": (b"no log at all\n", "no readable row"),
     "empty.jsonl": (b"", "no readable row"),
     "picture.png": (b"\x89PNG", "unknown type"),
@@ -243,31 +241,31 @@ BROKEN = {
 
 
 @pytest.mark.parametrize("name", BROKEN)
-def test_what_arrives_and_is_no_whole_log_is_refused_once_and_the_next_is_parsed(
-    folder: Path, name: str
-) -> None:
+def test_an_unreadable_file_is_rejected_once_and_the_next_is_parsed(folder: Path, name: str) -> None:
     log = log_of(folder, path="", landing="in")
-    place = open_landing(log.project, folder)
-    assert place
-    content, said = BROKEN[name]
-    (place.folder / name).write_bytes(content)
-    (place.folder / "monday").mkdir()
-    (place.folder / "monday" / "z.jsonl").write_text(shown(6, "i1") + shown(8, "i2"))
-    listing = place.look()
+    landing = open_landing(log.project, folder)
+    assert landing
+    content, reason = BROKEN[name]
+    (landing.folder / name).write_bytes(content)
+    (landing.folder / "monday").mkdir()
+    (landing.folder / "monday" / "z.jsonl").write_text(shown(6, "i1") + shown(8, "i2"))
+    listing = landing.look()
 
-    refused, parsed = sorted(take_in(place, log, listing, listing), key=lambda line: "refused" not in line)
+    refused, accepted = sorted(
+        take_in(landing, log, listing, listing), key=lambda line: "refused" not in line
+    )
 
     assert refused.startswith(f"{name} was refused: ")
-    assert said in refused
-    assert parsed == "monday/z.jsonl was parsed: 2 rows, of 2026-01-06, 2026-01-08"
-    assert take_in(place, log, listing, place.look()) == []
+    assert reason in refused
+    assert accepted == "monday/z.jsonl was parsed: 2 rows, of 2026-01-06, 2026-01-08"
+    assert take_in(landing, log, listing, landing.look()) == []
     assert ids(log) == ["i1", "i2"]
 
 
 @pytest.mark.parametrize(
     "error", [pl.exceptions.PanicException("not implemented"), TypeError("no"), MemoryError()]
 )
-def test_whatever_an_arriving_file_raises_it_is_refused(
+def test_any_error_in_an_arriving_file_rejects_it(
     folder: Path, monkeypatch: pytest.MonkeyPatch, error: BaseException
 ) -> None:
     log, path = log_of(folder), folder / "log" / "a.jsonl"
@@ -280,7 +278,7 @@ def test_whatever_an_arriving_file_raises_it_is_refused(
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), OSError("disk full")])
-def test_what_the_lake_raises_is_no_fault_of_the_file(
+def test_an_error_of_the_lake_does_not_reject_the_file(
     folder: Path, monkeypatch: pytest.MonkeyPatch, error: BaseException
 ) -> None:
     log, path = log_of(folder), folder / "log" / "a.jsonl"

@@ -1,4 +1,4 @@
-"""What lies in the landing folder, and when it is whole."""
+"""Files of the landing folder: which there are, and when each is completely written."""
 
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,56 +12,56 @@ from pipelines.landing import Landing, open_landing, settled
 
 
 def project(folder: Path, **source: Any) -> Project:
-    given = {"format": "metarank", "landing": "in", **source}
+    settings = {"format": "metarank", "landing": "in", **source}
     slices = {"start": datetime(2026, 1, 5, tzinfo=UTC)}
-    return Project.model_validate({"name": "toy", "source": given, "slices": slices, "folder": folder})
+    return Project.model_validate({"name": "toy", "source": settings, "slices": slices, "folder": folder})
 
 
 @pytest.fixture
-def place(tmp_path: Path) -> Landing:
-    found = open_landing(project(tmp_path), tmp_path)
-    assert found
-    return found
+def landing(tmp_path: Path) -> Landing:
+    landing = open_landing(project(tmp_path), tmp_path)
+    assert landing
+    return landing
 
 
-def test_a_file_that_still_grows_is_left(place: Landing) -> None:
-    log = place.folder / "log.jsonl"
+def test_a_growing_file_is_not_ready(landing: Landing) -> None:
+    log = landing.folder / "log.jsonl"
     log.write_text("{}\n")
     for hidden in (".log.jsonl", "log.jsonl.part", "log.tmp"):
-        (place.folder / hidden).write_text("half")
-    first = place.look()
+        (landing.folder / hidden).write_text("half")
+    first = landing.look()
     assert settled({}, first) == []
     log.write_text("{}\n{}\n")
-    second = place.look()
+    second = landing.look()
     assert settled(first, second) == []
-    assert settled(second, place.look()) == ["log.jsonl"]
+    assert settled(second, landing.look()) == ["log.jsonl"]
 
 
-def test_what_lies_in_an_object_store_is_copied_while_it_is_parsed(tmp_path: Path) -> None:
+def test_a_remote_file_is_copied_while_it_is_parsed(tmp_path: Path) -> None:
     store = tmp_path / "store"
     store.mkdir()
     (store / "log.jsonl").write_text("{}\n")
-    place = open_landing(project(tmp_path, landing=f"file://{store}"), tmp_path / "home")
-    assert place
-    listing = place.look()
-    assert settled(listing, place.look()) == ["log.jsonl"]
-    with place.opened("log.jsonl") as copy:
+    landing = open_landing(project(tmp_path, landing=f"file://{store}"), tmp_path / "home")
+    assert landing
+    listing = landing.look()
+    assert settled(listing, landing.look()) == ["log.jsonl"]
+    with landing.opened("log.jsonl") as copy:
         assert copy.read_text() == "{}\n"
     assert not copy.exists()
-    assert place.place("log.jsonl") == f"file://{store}/log.jsonl"
+    assert landing.place("log.jsonl") == f"file://{store}/log.jsonl"
 
     (store / "log.jsonl").write_text("{}\n{}\n")
-    assert settled(listing, place.look()) == []
+    assert settled(listing, landing.look()) == []
 
 
-def test_a_store_that_no_package_opens_says_what_mends_it(tmp_path: Path) -> None:
-    place = open_landing(project(tmp_path, landing="nosuchstore://bucket/logs"), tmp_path)
-    assert place
+def test_an_unknown_url_scheme_names_the_missing_package(tmp_path: Path) -> None:
+    landing = open_landing(project(tmp_path, landing="nosuchstore://bucket/logs"), tmp_path)
+    assert landing
     with pytest.raises(ProjectError, match="install the fsspec package"):
-        place.look()
+        landing.look()
 
 
-def test_hidden_folders_are_not_looked_into(place: Landing) -> None:
-    (place.folder / ".git").mkdir()
-    (place.folder / ".git" / "log.jsonl").write_text("{}\n")
-    assert place.look() == {}
+def test_hidden_folders_are_ignored(landing: Landing) -> None:
+    (landing.folder / ".git").mkdir()
+    (landing.folder / ".git" / "log.jsonl").write_text("{}\n")
+    assert landing.look() == {}

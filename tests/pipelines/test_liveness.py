@@ -1,4 +1,4 @@
-"""A run whose process was killed is recognised at once, and one that works is left alone."""
+"""Killed runs are detected; live ones are left alone."""
 
 import os
 import signal
@@ -25,7 +25,7 @@ import os, signal, sys
 import dagster as dg
 from pipelines import liveness
 
-with dg.DagsterInstance.from_config(sys.argv[1]) as instance, liveness.holding(instance, sys.argv[2]):
+with dg.DagsterInstance.from_config(sys.argv[1]) as instance, liveness.mark_alive(instance, sys.argv[2]):
     os.kill(os.getpid(), signal.SIGKILL)
 """
 SLEEPER = """
@@ -34,15 +34,15 @@ import dagster as dg
 from pipelines import liveness
 
 @dg.resource
-def held(context):
-    with liveness.holding(context.instance, context.run_id):
+def alive(context):
+    with liveness.mark_alive(context.instance, context.run_id):
         yield
 
-@dg.op(required_resource_keys={"held"})
+@dg.op(required_resource_keys={"alive"})
 def sleep():
     time.sleep(600)
 
-@dg.job(resource_defs={"held": held})
+@dg.job(resource_defs={"alive": alive})
 def sleeper():
     sleep()
 
@@ -63,7 +63,7 @@ def instance(tmp_path: Path) -> Iterator[dg.DagsterInstance]:
 
 @pytest.fixture
 def killed(instance: dg.DagsterInstance) -> Iterator[Callable[[], dg.DagsterRun]]:
-    """Starts a run in a process of its own; calling the fixture kills the process and returns the run."""
+    """Starts a run in its own process; calling the fixture kills that process and returns the run."""
     child = subprocess.Popen([sys.executable, "-c", SLEEPER, instance.root_directory])
     running = Path(instance.root_directory, "running")
     while not any(running.glob("*")):
@@ -81,7 +81,7 @@ def killed(instance: dg.DagsterInstance) -> Iterator[Callable[[], dg.DagsterRun]
     child.wait()
 
 
-def test_a_run_that_was_killed_is_failed_and_one_that_works_is_not(
+def test_a_killed_run_is_failed_and_a_live_one_is_not(
     instance: dg.DagsterInstance, killed: Callable[[], dg.DagsterRun]
 ) -> None:
     assert under_way(instance, "sleeper", ["a", "b", "c"]) == {"a", "b"}
@@ -93,7 +93,7 @@ def test_a_run_that_was_killed_is_failed_and_one_that_works_is_not(
     assert not [*Path(instance.root_directory, "running").iterdir()]
 
 
-def test_dagster_s_monitoring_learns_that_a_run_was_killed(
+def test_dagsters_monitoring_detects_a_killed_run(
     instance: dg.DagsterInstance, killed: Callable[[], dg.DagsterRun]
 ) -> None:
     launcher = instance.run_launcher
@@ -103,26 +103,26 @@ def test_dagster_s_monitoring_learns_that_a_run_was_killed(
     assert launcher.check_run_worker_health(killed()).status.value == "FAILED"
 
 
-def test_a_run_outlives_a_step_that_was_killed(instance: dg.DagsterInstance) -> None:
+def test_a_run_survives_a_killed_step(instance: dg.DagsterInstance) -> None:
     @dg.job
-    def nothing() -> None: ...
+    def empty_job() -> None: ...
 
-    run = instance.create_run_for_job(nothing, status=dg.DagsterRunStatus.STARTED)
+    run = instance.create_run_for_job(empty_job, status=dg.DagsterRunStatus.STARTED)
 
     def execute(*_: object) -> Iterator[list[str]]:
         subprocess.run([sys.executable, "-c", STEP, instance.root_directory, run.run_id], check=False)
         yield liveness.fail_dead(instance)
 
-    executor = liveness.Held(Mock(execute=execute))
+    executor = liveness.AliveExecutor(Mock(execute=execute))
     assert [*executor.execute(SimpleNamespace(instance=instance, run_id=run.run_id), None)] == [[]]
     assert not [*Path(instance.root_directory, "running").iterdir()]
 
 
-def test_a_run_of_another_machine_is_dead_once_it_is_silent(instance: dg.DagsterInstance) -> None:
+def test_a_run_on_another_machine_is_dead_without_heartbeats(instance: dg.DagsterInstance) -> None:
     @dg.job
-    def nothing() -> None: ...
+    def empty_job() -> None: ...
 
-    run = instance.create_run_for_job(nothing, tags=range_tags("a", "a"), status=dg.DagsterRunStatus.STARTED)
+    run = instance.create_run_for_job(empty_job, tags=range_tags("a", "a"), status=dg.DagsterRunStatus.STARTED)
     assert liveness.fail_dead(instance) == []
     beat = {f"momentrank/heartbeat/{run.run_id}": str(time.time() - 30)}
     instance.run_storage.set_cursor_values(beat)
@@ -131,20 +131,20 @@ def test_a_run_of_another_machine_is_dead_once_it_is_silent(instance: dg.Dagster
     assert liveness.fail_dead(instance) == [run.run_id]
 
 
-def test_a_run_of_the_definitions_is_alive_while_it_works(
+def test_a_run_of_the_definitions_is_marked_alive(
     tmp_path: Path, small_newsroom: Callable[..., Deployment], instance: dg.DagsterInstance
 ) -> None:
-    found: list[list[Path]] = []
+    locks: list[list[Path]] = []
 
     @dg.op
     def look(newsroom_deployment: dg.ResourceParam[Deployment]) -> None:
         assert newsroom_deployment.project.name == "newsroom"
-        found.append([*Path(instance.root_directory, "running").iterdir()])
+        locks.append([*Path(instance.root_directory, "running").iterdir()])
 
     @dg.job(resource_defs=define(small_newsroom(tmp_path / "home")).resources)
-    def looking() -> None:
+    def list_locks() -> None:
         look()
 
-    done = looking.execute_in_process(instance=instance)
-    assert [file.name for file in found[0]] == [done.run_id]
-    assert not found[0][0].exists()
+    result = list_locks.execute_in_process(instance=instance)
+    assert [file.name for file in locks[0]] == [result.run_id]
+    assert not locks[0][0].exists()

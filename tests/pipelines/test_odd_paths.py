@@ -1,4 +1,4 @@
-"""A home may lie in a folder of any name: tables, model versions, Dagster's records and reports are found again."""
+"""A home may have any name: tables, model versions, Dagster's records and reports work."""
 
 import os
 import sqlite3
@@ -23,7 +23,7 @@ ALL_AT_ONCE = """all é's "{of}" [them] #1 = 100% + & <more>; $HOME"""
 
 
 @pytest.mark.parametrize("name", [*NAMES, ALL_AT_ONCE])
-def test_tables_are_read_in_every_way(tmp_path: Path, name: str) -> None:
+def test_tables_are_read(tmp_path: Path, name: str) -> None:
     lake, keys = Lake(str(tmp_path / name / "lake")), ["2026-01-05", "2026-01-05-12:00"]
     rows = pl.DataFrame({"user_id": ["a", "b"], "n": [1, 2]})
     lake.write("state/users", keys[0], rows)
@@ -46,7 +46,7 @@ def test_tables_are_read_in_every_way(tmp_path: Path, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_workers_find_what_they_hand_to_each_other(tmp_path: Path, name: str) -> None:
+def test_workers_exchange_data(tmp_path: Path, name: str) -> None:
     rows = pl.DataFrame({"n": [1, 2]})
 
     for root in (str(tmp_path / name), (tmp_path / name).as_uri()):
@@ -55,13 +55,13 @@ def test_workers_find_what_they_hand_to_each_other(tmp_path: Path, name: str) ->
         assert scratch.read("a/b", "rows").equals(rows)
 
 
-def test_versions_runs_and_reports_lie_in_the_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_versions_runs_and_reports_are_in_the_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for variable in ("DAGSTER_HOME", *settings.PROCESS_ENVIRONMENT):
         monkeypatch.setenv(variable, os.environ.get(variable, ""))
     monkeypatch.setenv("MOMENTRANK_HOME", str(tmp_path / ALL_AT_ONCE))
-    found = settings.load()
-    settings.initialise_dagster(found)
-    page = found.report("newsroom") / "report.html"
+    loaded = settings.load()
+    settings.initialise_dagster(loaded)
+    page = loaded.report("newsroom") / "report.html"
     page.parent.mkdir()
     page.write_text("<p>good</p>")
 
@@ -69,7 +69,7 @@ def test_versions_runs_and_reports_lie_in_the_home(tmp_path: Path, monkeypatch: 
     def numbers() -> None:
         return None
 
-    registry = Registry("newsroom", found.tracking_uri, found.artifacts)
+    registry = Registry("newsroom", loaded.tracking_uri, loaded.artifacts)
     registry.prepare()
     run = registry.log_report(page, "2026-01-05")
     with dg.DagsterInstance.get() as instance:
@@ -77,7 +77,7 @@ def test_versions_runs_and_reports_lie_in_the_home(tmp_path: Path, monkeypatch: 
         assert instance.get_latest_materialization_event(numbers.key)
 
     assert Path(mlflow.MlflowClient().download_artifacts(run, "report.html")).read_text() == "<p>good</p>"
-    assert [path.name for path in found.mlartifacts.rglob("*.html")] == ["report.html"]
-    with closing(sqlite3.connect(found.home / "mlflow.db")) as database:
+    assert [path.name for path in loaded.mlartifacts.rglob("*.html")] == ["report.html"]
+    with closing(sqlite3.connect(loaded.home / "mlflow.db")) as database:
         assert database.execute("SELECT count(*) FROM runs").fetchone() == (1,)
     assert [path.name for path in tmp_path.iterdir()] == [ALL_AT_ONCE]

@@ -1,4 +1,4 @@
-"""The servers of both pages: a taken port is said before anything starts, and both end together."""
+"""The Dagster and MLflow servers: ports in use, and a common end."""
 
 import os
 import signal
@@ -29,10 +29,10 @@ def deployment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]
         monkeypatch.setenv(f"MOMENTRANK_{name}_URL", f"http://127.0.0.1:{port}")
     for variable in ("DAGSTER_HOME", *settings.PROCESS_ENVIRONMENT):
         monkeypatch.setenv(variable, os.environ.get(variable, ""))
-    found = settings.load()
-    settings.prepare(found)
+    loaded = settings.load()
+    settings.prepare(loaded)
     before = signal.getsignal(signal.SIGTERM)
-    yield SimpleNamespace(settings=found, registry=Mock())
+    yield SimpleNamespace(settings=loaded, registry=Mock())
     signal.signal(signal.SIGTERM, before)
 
 
@@ -45,14 +45,14 @@ def free_ports(count: int) -> list[int]:
 
 
 @pytest.mark.parametrize(
-    ("which", "said"),
+    ("which", "words"),
     [
         (0, ("Dagster", "--port", "MOMENTRANK_DAGSTER_URL")),
         (1, ("MLflow", "--mlflow-port", "MOMENTRANK_MLFLOW_URL")),
     ],
 )
-def test_a_taken_port_is_said_before_anything_starts(
-    deployment: Any, monkeypatch: pytest.MonkeyPatch, which: int, said: tuple[str, ...]
+def test_a_port_in_use_is_an_error_before_anything_starts(
+    deployment: Any, monkeypatch: pytest.MonkeyPatch, which: int, words: tuple[str, ...]
 ) -> None:
     started, lines = Mock(), Mock()
     monkeypatch.setattr(subprocess, "Popen", started)
@@ -60,13 +60,13 @@ def test_a_taken_port_is_said_before_anything_starts(
     with socket.create_server(("127.0.0.1", ports[which])), pytest.raises(ProjectError) as caught:
         pages.serve([deployment], "127.0.0.1", lines, *ports)
 
-    for word in (*said, str(ports[which])):
+    for word in (*words, str(ports[which])):
         assert word in str(caught.value)
     assert not started.called
     assert not lines.called
 
 
-def test_the_ports_of_the_command_line_go_to_the_servers_and_into_the_links(
+def test_ports_of_the_command_line_reach_servers_and_links(
     deployment: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ran, lines = Mock(), Mock()
@@ -82,7 +82,7 @@ def test_the_ports_of_the_command_line_go_to_the_servers_and_into_the_links(
     assert all(url in str(lines.call_args_list) for url in urls)
 
 
-def test_a_server_that_ends_by_itself_is_an_error_with_its_last_line_and_ends_the_other(
+def test_a_server_that_exits_is_an_error_and_stops_the_other(
     deployment: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     stays = f"import os, time; open({str(tmp_path / 'pid')!r}, 'w').write(str(os.getpid())); time.sleep(60)"
@@ -93,16 +93,14 @@ def test_a_server_that_ends_by_itself_is_an_error_with_its_last_line_and_ends_th
     }
     monkeypatch.setattr(pages, "_commands", lambda *_: commands)
 
-    with pytest.raises(
-        ProjectError, match="MLflow server ended by itself with status 1: no such table: runs"
-    ):
+    with pytest.raises(ProjectError, match="MLflow server exited with status 1: no such table: runs"):
         pages.serve([deployment], "127.0.0.1", Mock())
 
     with pytest.raises(ProcessLookupError):
         os.kill(int((tmp_path / "pid").read_text()), 0)
 
 
-def test_the_servers_end_when_the_process_that_started_them_is_killed(tmp_path: Path) -> None:
+def test_servers_stop_when_their_parent_is_killed(tmp_path: Path) -> None:
     program = (
         "import os, pathlib, sys, types\n"
         "from pipelines import pages\n"
@@ -124,9 +122,7 @@ def test_the_definitions_load_from_a_folder_with_packages_of_the_same_names(
 ) -> None:
     for name in ("features", "models", "pipelines"):
         (tmp_path / "own" / name).mkdir(parents=True)
-        (tmp_path / "own" / name / "__init__.py").write_text(
-            "raise ImportError('a package of somebody else')"
-        )
+        (tmp_path / "own" / name / "__init__.py").write_text("raise ImportError('another package')")
     workspace = pages._workspace(deployment.settings.dagster_home)
 
     loaded = subprocess.run(

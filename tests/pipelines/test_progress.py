@@ -1,4 +1,4 @@
-"""What a person sees of a run: one line a step, a bar only in a terminal, and a log of everything else."""
+"""Progress of a run: one line per step, a bar only in a terminal, details in the log."""
 
 from collections.abc import Callable, Iterator
 from io import StringIO
@@ -9,7 +9,7 @@ import dagster as dg
 import pytest
 
 from pipelines import progress as progress_module
-from pipelines import retries as failures
+from pipelines import retries
 from pipelines.progress import RunProgress
 from pipelines.terminal import Terminal
 
@@ -20,7 +20,7 @@ Opened = Callable[..., tuple[RunProgress, StringIO]]
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """The seconds that `progress` believes in."""
+    """A fake clock for `progress`, in seconds."""
     now = [0.0]
     monkeypatch.setattr(progress_module, "monotonic", lambda: now[0])
     return now
@@ -36,7 +36,9 @@ def opened(tmp_path: Path, clock: list[float]) -> Opened:
     return make
 
 
-def test_a_pipe_gets_a_line_a_step_and_the_log_gets_the_rest(opened: Opened, clock: list[float]) -> None:
+def test_without_a_terminal_each_step_has_a_line_and_details_are_logged(
+    opened: Opened, clock: list[float]
+) -> None:
     progress, page = opened()
     with progress:
         progress.tell("warning: nothing happened in May")
@@ -66,7 +68,7 @@ def test_a_pipe_gets_a_line_a_step_and_the_log_gets_the_rest(opened: Opened, clo
     assert progress.log.parent.name == "logs"
 
 
-def test_a_terminal_shows_a_bar_that_goes_on_within_a_slice(opened: Opened, clock: list[float]) -> None:
+def test_the_bar_advances_within_a_slice(opened: Opened, clock: list[float]) -> None:
     progress, page = opened(terminal=True)
     with progress, progress.step("interest_model"):
         slices = progress.track(SLICES)
@@ -81,26 +83,24 @@ def test_a_terminal_shows_a_bar_that_goes_on_within_a_slice(opened: Opened, cloc
     assert "2/3 loss 2.500, 74 lists/s" in page.getvalue()
 
 
-def test_a_pipe_is_told_once_how_far_a_long_run_is(opened: Opened, clock: list[float]) -> None:
+def test_without_a_terminal_a_long_run_reports_once(opened: Opened, clock: list[float]) -> None:
     progress, page = opened()
     with progress.step("interest_model"):
         for _ in progress.track(SLICES):
             clock[0] += 40
 
-    said = [line for line in page.getvalue().splitlines() if "after" in line]
-    assert said == [
-        "after 80 s: interest_model, step 1 of 2, has done 2.0 of 3 slices and needs about 40 s more"
+    reports = [line for line in page.getvalue().splitlines() if "after" in line]
+    assert reports == [
+        "after 80 s: interest_model (step 1 of 2) has finished 2.0 of 3 slices, about 40 s left"
     ]
 
 
-def test_a_step_that_is_tried_again_says_so_and_counts_once(
-    opened: Opened, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(failures, "pause", lambda _: 0.0)
+def test_a_retried_step_counts_once(opened: Opened, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(retries, "pause", lambda _: 0.0)
     progress, page = opened()
 
     @dg.asset
-    @failures.steady
+    @retries.with_retries
     def table(
         context: dg.AssetExecutionContext, deployment: dg.ResourceParam[SimpleNamespace]
     ) -> Iterator[dg.MaterializeResult[None]]:
@@ -112,6 +112,6 @@ def test_a_step_that_is_tried_again_says_so_and_counts_once(
 
     assert dg.materialize([table], resources={"deployment": SimpleNamespace(progress=progress)}).success
     assert [" ".join(line.split()) for line in page.getvalue().splitlines()] == [
-        "1/2 table 0.0 s failed, the server is away; trying again in 0 s",
+        "1/2 table 0.0 s failed, the server is away; retrying in 0 s",
         "1/2 table 0.0 s 3 rows",
     ]

@@ -1,4 +1,4 @@
-"""Promotion through its assets on a small newsroom: who is worse stays out, and runs do not cross."""
+"""Promotion through its assets on a small newsroom, with two concurrent runs."""
 
 import uuid
 from collections.abc import Callable
@@ -37,34 +37,34 @@ EVALUATED = (
 def deployment(
     tmp_path_factory: pytest.TempPathFactory, small_newsroom: Callable[..., Deployment]
 ) -> Deployment:
-    """Everything that a evaluate reads of the three days, without an interest model."""
-    made = small_newsroom(tmp_path_factory.mktemp("home"), *EVALUATED)
-    found, state = made.ingest(), start(made.project)
+    """Three days of every table that an evaluation reads, without an interest model."""
+    deployment = small_newsroom(tmp_path_factory.mktemp("home"), *EVALUATED)
+    log, state = deployment.ingest(), start(deployment.project)
     for slice in SLICES:
         items, impressions, interactions = (
             table.filter(slice=slice).drop("slice")
-            for table in (found.items, found.impressions, found.interactions)
+            for table in (log.items, log.impressions, log.interactions)
         )
-        labels = attribute(impressions, found.interactions.drop("slice"), made.project.labels)
-        _, end = made.project.slices.window(slice)
+        labels = attribute(impressions, log.interactions.drop("slice"), deployment.project.labels)
+        _, end = deployment.project.slices.window(slice)
         events, vectors = SliceEvents(items, impressions, interactions), ItemVectors.create_empty()
-        features, state = lookup_and_update(state, events, end, made.project, vectors)
+        features, state = lookup_and_update(state, events, end, deployment.project, vectors)
         unknown = labels.select("impression_id", "item_id").with_columns(
             interest_score=pl.lit(None, pl.Float32), interest_slice=pl.lit(None, pl.String)
         )
         dataset = assemble(labels, features, InterestScores.validate(unknown))
-        remembered = {f"{STATE}/{name}": table for name, table in state.tables().items()}
+        states = {f"{STATE}/{name}": table for name, table in state.tables().items()}
         read = {"items": items, "impressions": impressions, "interactions": interactions}
-        tables = {**read, "item_vectors": vectors, "ranking_dataset": dataset, **remembered}
+        tables = {**read, "item_vectors": vectors, "ranking_dataset": dataset, **states}
         for name, table in tables.items():
-            made.lake.write(name, slice, table)
-    return made
+            deployment.lake.write(name, slice, table)
+    return deployment
 
 
 def _fit(deployment: Deployment, slices: list[str], *, shuffled: bool = False, family: str = "") -> Ranker:
-    """A ranker of what was shown in `slices`; `shuffled` learns from labels of other candidates of the list.
+    """A ranker fitted on `slices`, on the columns that start with `family`.
 
-    It reads the columns that begin with `family`.
+    `shuffled`: labels are shuffled within each impression.
     """
     dataset = deployment.lake.read("ranking_dataset", slices)
     if shuffled:
@@ -81,19 +81,21 @@ def _register(deployment: Deployment, ranker: Ranker, slice: str, run: str) -> s
     return deployment.registry.register_ranker(ranker, slice, run, {}, {}, {}, example, ablations=ablations)
 
 
-def _judge(deployment: Deployment, slice: str, run: str) -> dict[str, object]:
-    """Run what evaluates a slice, as part of a Dagster run; the slice's row of `promotion`."""
+def _evaluate(deployment: Deployment, slice: str, run: str) -> dict[str, object]:
+    """Materialize the evaluation assets of a slice in a Dagster run; returns the slice's row of `promotion`."""
     job = advance_job(deployment)
-    chosen = [asset_key(deployment.project, name) for name in ("evaluation", "exposure", "promotion")]
-    assert job.execute_in_process(partition_key=slice, run_id=run, asset_selection=chosen).success
+    selected = [asset_key(deployment.project, name) for name in ("evaluation", "exposure", "promotion")]
+    assert job.execute_in_process(partition_key=slice, run_id=run, asset_selection=selected).success
     return deployment.lake.read("promotion", [slice]).row(0, named=True)
 
 
-def test_the_better_takes_over_the_worse_stays_out_and_a_rollback_restores(deployment: Deployment) -> None:
+def test_a_better_version_is_promoted_a_worse_one_is_not_and_a_rollback_restores(
+    deployment: Deployment,
+) -> None:
     one, other = str(uuid.uuid4()), str(uuid.uuid4())
     plain = _register(deployment, _fit(deployment, SLICES[:1], family="item_"), SLICES[0], one)
 
-    first = _judge(deployment, SLICES[1], one)
+    first = _evaluate(deployment, SLICES[1], one)
 
     assert (first["promoted"], first["challenger"], first["champion_before"]) == (True, plain, None)
     assert "There is no champion yet" in str(first["reasons"])
@@ -102,31 +104,39 @@ def test_the_better_takes_over_the_worse_stays_out_and_a_rollback_restores(deplo
     worse = _register(deployment, _fit(deployment, SLICES[:2], shuffled=True), SLICES[1], one)
     better = _register(deployment, _fit(deployment, SLICES[:2]), SLICES[1], other)
 
-    refused = _judge(deployment, SLICES[2], one)
+    rejected = _evaluate(deployment, SLICES[2], one)
 
-    assert (refused["promoted"], refused["challenger"], refused["champion_before"]) == (False, worse, plain)
-    assert refused["challenger_slice"] == SLICES[1]
-    assert refused["difference"] < -0.01  # type: ignore[operator]
-    assert "below the required +0.0000" in str(refused["reasons"])
-    assert "it may be worse by more than the margin" in str(refused["reasons"])
+    assert (rejected["promoted"], rejected["challenger"], rejected["champion_before"]) == (
+        False,
+        worse,
+        plain,
+    )
+    assert rejected["challenger_slice"] == SLICES[1]
+    assert rejected["difference"] < -0.01  # type: ignore[operator]
+    assert "below the required +0.0000" in str(rejected["reasons"])
+    assert "it may be worse by more than the margin" in str(rejected["reasons"])
     assert deployment.registry.champion() == (plain, SLICES[0])
     assert deployment.evaluated(SLICES[2]) == (worse, SLICES[1])
 
-    taken = _judge(deployment, SLICES[2], other)
+    accepted = _evaluate(deployment, SLICES[2], other)
 
-    assert (taken["promoted"], taken["challenger"], taken["champion_before"]) == (True, better, plain)
-    assert taken["difference"] > 0  # type: ignore[operator]
+    assert (accepted["promoted"], accepted["challenger"], accepted["champion_before"]) == (
+        True,
+        better,
+        plain,
+    )
+    assert accepted["difference"] > 0  # type: ignore[operator]
     assert deployment.registry.champion() == (better, SLICES[1])
-    told = {
+    tags = {
         version["version"]: version["tags"]["promotion"] for version in deployment.registry.versions("ranker")
     }
-    assert told == {plain: first["reasons"], worse: refused["reasons"], better: taken["reasons"]}
+    assert tags == {plain: first["reasons"], worse: rejected["reasons"], better: accepted["reasons"]}
 
     assert deployment.registry.rollback("it was a test") == plain
     assert deployment.registry.champion() == (plain, SLICES[0])
 
 
-def test_a_version_that_another_run_registers_after_the_judgement_is_not_promoted(
+def test_a_version_registered_after_the_evaluation_is_not_promoted(
     deployment: Deployment,
 ) -> None:
     late = str(uuid.uuid4())
@@ -140,7 +150,7 @@ def test_a_version_that_another_run_registers_after_the_judgement_is_not_promote
     assert deployment.lake.read("promotion", [SLICES[2]])["challenger"].item() == before[0]  # type: ignore[index]
 
 
-def test_a_judgement_says_whom_it_judged_and_what_the_first_places_show(deployment: Deployment) -> None:
+def test_an_evaluation_names_its_version_and_describes_the_top_positions(deployment: Deployment) -> None:
     scored = deployment.lake.read("evaluation_scores", [SLICES[2]])
     evaluated = deployment.lake.read("evaluation", [SLICES[2]])
     shown = deployment.lake.read("exposure", [SLICES[2]])
@@ -159,7 +169,7 @@ def test_a_judgement_says_whom_it_judged_and_what_the_first_places_show(deployme
     assert around["diversity"].null_count() == around.height  # no vectors here
 
 
-def test_a_version_that_another_project_registered_is_not_promoted_by_hand(deployment: Deployment) -> None:
+def test_a_version_of_another_project_is_not_promoted(deployment: Deployment) -> None:
     dataset = deployment.lake.read("ranking_dataset", SLICES[:1])
     names = [name for name in feature_columns(dataset) if name.startswith("item_")]
     theirs = dataset.rename({name: f"theirs_{name}" for name in names})

@@ -1,4 +1,4 @@
-"""Logs that arrive piece by piece, clicks that come late among them, end in the tables of a run over all of them."""
+"""Logs that arrive in parts, with late clicks, give the same tables as one run over all of them."""
 
 import gzip
 import json
@@ -35,7 +35,7 @@ QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 TABLES = ("items", "impressions", "interactions", "candidates", "rejects", "features", "item_vectors",
           "interest_scores", "ranking_dataset", "topic_shifts")  # fmt: skip
 CHAIN = [*TABLES, "moment_state", "interest_model"]
-"""All that a state runs through; what is evaluated and listed comes of these tables."""
+"""Assets up to the state and the interest model; evaluation and ranked lists are derived from them."""
 
 
 def day_of(event: dict[str, Any]) -> str:
@@ -48,9 +48,9 @@ def day_of(event: dict[str, Any]) -> str:
     return max(DAYS[0], at.strftime("%Y-%m-%d"))
 
 
-def logs(folder: Path, made: Deployment) -> dict[str, list[dict[str, Any]]]:
-    """The newsroom's sound events by day; of the second day's clicks, every third is known a day later."""
-    newsroom.write(made.project, folder)
+def logs(folder: Path, deployment: Deployment) -> dict[str, list[dict[str, Any]]]:
+    """The newsroom's valid events by day; every third click of the second day is known a day later."""
+    newsroom.write(deployment.project, folder)
     days: dict[str, list[dict[str, Any]]] = {day: [] for day in DAYS}
     clicks = 0
     for path in sorted((folder / "events").iterdir()):
@@ -76,54 +76,54 @@ def deliver(folder: Path, name: str, events: list[dict[str, Any]]) -> None:
         log.writelines(json.dumps(event) + "\n" for event in events)
 
 
-def run(made: Deployment, instance: dg.DagsterInstance, request: dg.RunRequest) -> None:
-    result = advance_job(made).execute_in_process(
+def run(deployment: Deployment, instance: dg.DagsterInstance, request: dg.RunRequest) -> None:
+    result = advance_job(deployment).execute_in_process(
         instance=instance,
         run_config=QUIET,
         tags=dict(request.tags),
-        asset_selection=[asset_key(made.project, name) for name in CHAIN],
+        asset_selection=[asset_key(deployment.project, name) for name in CHAIN],
     )
     assert result.success
 
 
-def test_late_clicks_restate_their_slice_and_what_came_of_it(
+def test_late_clicks_reprocess_their_slice_and_later_ones(
     tmp_path: Path, small_newsroom: Callable[..., Deployment]
 ) -> None:
     landing = tmp_path / "in"
     landing.mkdir()
-    made = small_newsroom(tmp_path / "home", *SMALLER, f'source.landing="{landing}"')
-    days = logs(tmp_path / "newsroom", made)
-    repository = define(made).get_repository_def()
+    deployment = small_newsroom(tmp_path / "home", *SMALLER, f'source.landing="{landing}"')
+    days = logs(tmp_path / "newsroom", deployment)
+    repository = define(deployment).get_repository_def()
     cursors: dict[str, str | None] = {}
-    with dg.DagsterInstance.from_config(str(made.settings.dagster_home)) as instance:
+    with dg.DagsterInstance.from_config(str(deployment.settings.dagster_home)) as instance:
 
         def tick(sensor: dg.SensorDefinition) -> list[dg.RunRequest]:
             context = dg.build_sensor_context(
                 instance, cursor=cursors.get(sensor.name), repository_def=repository
             )
-            found = sensor(context)
-            assert isinstance(found, dg.SensorResult)
-            cursors[sensor.name] = found.cursor
-            return [*(found.run_requests or [])]
+            result = sensor(context)
+            assert isinstance(result, dg.SensorResult)
+            cursors[sensor.name] = result.cursor
+            return [*(result.run_requests or [])]
 
-        arriving, late = arrivals(made, "any"), late_interactions(made, "any")
+        arriving, late = arrivals(deployment, "any"), late_interactions(deployment, "any")
         deliver(landing, "first", days[DAYS[0]] + days[DAYS[1]])
         assert tick(arriving) == []
-        (asked,) = tick(arriving)
-        assert partition_range(asked.tags) == (DAYS[0], DAYS[1])
-        run(made, instance, asked)
+        (request,) = tick(arriving)
+        assert partition_range(request.tags) == (DAYS[0], DAYS[1])
+        run(deployment, instance, request)
         assert tick(late) == []
-        early = made.lake.read("candidates", [DAYS[1]])
+        early = deployment.lake.read("candidates", [DAYS[1]])
 
         deliver(landing, "second", days[DAYS[2]])
         tick(arriving)
-        (asked,) = tick(arriving)
-        assert partition_range(asked.tags) == (DAYS[2], DAYS[2])
-        run(made, instance, asked)
-        (asked,) = tick(late)
-        assert partition_range(asked.tags) == (DAYS[1], DAYS[2])
-        assert asked.tags[REPROCESSES] == DAYS[1]
-        run(made, instance, asked)
+        (request,) = tick(arriving)
+        assert partition_range(request.tags) == (DAYS[2], DAYS[2])
+        run(deployment, instance, request)
+        (request,) = tick(late)
+        assert partition_range(request.tags) == (DAYS[1], DAYS[2])
+        assert request.tags[REPROCESSES] == DAYS[1]
+        run(deployment, instance, request)
         assert tick(late) == tick(arriving) == []
 
         fresh = small_newsroom(
@@ -139,7 +139,7 @@ def test_late_clicks_restate_their_slice_and_what_came_of_it(
         assert found.passed, found.summary
         assert found.summary.startswith("no impression" if day == DAYS[0] else "3 impressions recomputed")
 
-    clicked = [table["clicked"].sum() for table in (early, made.lake.read("candidates", [DAYS[1]]))]
+    clicked = [table["clicked"].sum() for table in (early, deployment.lake.read("candidates", [DAYS[1]]))]
     assert clicked[0] < clicked[1]
     for name in (*TABLES, "moment_state/item", "moment_state/user_attribute", "moment_state/moments"):
-        assert made.lake.read(name).equals(fresh.lake.read(name)), name
+        assert deployment.lake.read(name).equals(fresh.lake.read(name)), name

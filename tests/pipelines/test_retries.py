@@ -1,4 +1,4 @@
-"""A server that cannot be reached is asked again, later each time; wrong data is not."""
+"""An unreachable server is retried with growing pauses; wrong data is not."""
 
 import errno
 import threading
@@ -13,16 +13,16 @@ from deltalake.exceptions import DeltaError
 
 from features.errors import TableError, TrackingError
 from models.interest.config import InterestModelError
-from pipelines import retries as failures
+from pipelines import retries
 from pipelines.lake import Lake
 
 
 def asset(*raised: Exception | None) -> tuple[dg.AssetsDefinition, list[int]]:
-    """An asset that raises what is given, a try each, and the tries it was given."""
+    """An asset that raises the given errors, one per try, and the list of its tries."""
     tries: list[int] = []
 
     @dg.asset
-    @failures.steady
+    @retries.with_retries
     def table(context: dg.AssetExecutionContext) -> None:
         tries.append(context.retry_number)
         error = raised[context.retry_number]
@@ -34,7 +34,7 @@ def asset(*raised: Exception | None) -> tuple[dg.AssetsDefinition, list[int]]:
 
 @pytest.fixture(autouse=True)
 def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(failures, "pause", lambda _: 0.0)
+    monkeypatch.setattr(retries, "pause", lambda _: 0.0)
 
 
 def test_a_server_that_comes_back_costs_two_tries() -> None:
@@ -44,25 +44,25 @@ def test_a_server_that_comes_back_costs_two_tries() -> None:
 
 
 @pytest.mark.parametrize("kind", [TableError, InterestModelError])
-def test_wrong_data_is_tried_once_and_said_in_its_own_words(kind: type[Exception]) -> None:
-    table, tries = asset(kind("no column title: mend [items]"), None)
+def test_wrong_data_is_tried_once_and_shows_its_message(kind: type[Exception]) -> None:
+    table, tries = asset(kind("no column title: set [items]"), None)
     result = dg.materialize([table], raise_on_error=False)
     assert not result.success
     assert tries == [0]
     data = result.failure_data_for_node("table")
     assert data is not None
     assert data.user_failure_data is not None
-    assert data.user_failure_data.description == "no column title: mend [items]"
+    assert data.user_failure_data.description == "no column title: set [items]"
 
 
-def test_a_defect_is_not_tried_again() -> None:
+def test_a_bug_is_not_retried() -> None:
     table, tries = asset(ZeroDivisionError(), None)
     assert not dg.materialize([table], raise_on_error=False).success
     assert tries == [0]
 
 
-class Answers(BaseHTTPRequestHandler):
-    """A store that answers everything with one status."""
+class Handler(BaseHTTPRequestHandler):
+    """A store that responds to everything with one status."""
 
     status = 503
 
@@ -77,12 +77,12 @@ class Answers(BaseHTTPRequestHandler):
         pass
 
 
-@pytest.mark.parametrize(("status", "tried_again"), [(None, True), (503, True), (429, True), (403, False)])
-def test_an_object_store_that_is_away_is_asked_again_and_one_that_refuses_is_not(
-    monkeypatch: pytest.MonkeyPatch, status: int | None, tried_again: bool
+@pytest.mark.parametrize(("status", "retried"), [(None, True), (503, True), (429, True), (403, False)])
+def test_an_unreachable_object_store_is_retried_and_a_refusal_is_not(
+    monkeypatch: pytest.MonkeyPatch, status: int | None, retried: bool
 ) -> None:
-    monkeypatch.setattr(Answers, "status", status)
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Answers)
+    monkeypatch.setattr(Handler, "status", status)
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     if status:
         threading.Thread(target=server.serve_forever, daemon=True).start()
     else:
@@ -99,43 +99,43 @@ def test_an_object_store_that_is_away_is_asked_again_and_one_that_refuses_is_not
     with pytest.raises(OSError, match="http") as caught:
         Lake("s3://bucket/lake", options).slices("table")
 
-    assert failures.transient(caught.value) is tried_again
+    assert retries.transient(caught.value) is retried
     server.server_close()
 
 
-def test_a_commit_to_a_store_that_went_away_is_tried_again() -> None:
+def test_a_commit_to_an_unreachable_store_is_retried() -> None:
     away = DeltaError("Error interacting with object store: Generic S3 error: error sending request")
     table, tries = asset(away, None)
     assert dg.materialize([table]).success
     assert tries == [0, 1]
 
 
-def test_files_that_are_missing_or_a_disk_that_is_full_are_not_tried_again(tmp_path: Path) -> None:
+def test_missing_files_and_full_disks_are_not_retried(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError) as missing:
         pl.read_parquet(tmp_path / "none.parquet")
     full = OSError(errno.ENOSPC, "No space left on device")
 
-    assert not failures.transient(missing.value)
-    assert not failures.transient(full)
+    assert not retries.transient(missing.value)
+    assert not retries.transient(full)
 
 
-def test_what_boto_says_of_a_store_that_is_away_is_tried_again() -> None:
+def test_boto_errors_of_an_unreachable_store_are_retried() -> None:
     exceptions = pytest.importorskip("botocore.exceptions", reason="the extra [s3] is not installed")
 
-    def answered(status: int) -> Exception:
+    def responded(status: int) -> Exception:
         return exceptions.ClientError({"ResponseMetadata": {"HTTPStatusCode": status}}, "PutObject")
 
-    assert failures.transient(exceptions.EndpointConnectionError(endpoint_url="http://store"))
-    assert failures.transient(exceptions.ReadTimeoutError(endpoint_url="http://store"))
-    assert failures.transient(answered(503))
-    assert not failures.transient(answered(403))
+    assert retries.transient(exceptions.EndpointConnectionError(endpoint_url="http://store"))
+    assert retries.transient(exceptions.ReadTimeoutError(endpoint_url="http://store"))
+    assert retries.transient(responded(503))
+    assert not retries.transient(responded(403))
 
 
-def test_a_body_of_several_tables_is_steady_too() -> None:
+def test_a_body_of_several_tables_is_retried_too() -> None:
     tries = []
 
     @dg.multi_asset(specs=[dg.AssetSpec("one"), dg.AssetSpec("other")])
-    @failures.steady
+    @retries.with_retries
     def both(context: dg.AssetExecutionContext) -> Iterator[dg.MaterializeResult[None]]:
         tries.append(context.retry_number)
         if not context.retry_number:
@@ -149,8 +149,8 @@ def test_a_body_of_several_tables_is_steady_too() -> None:
 
 def test_pauses_double_up_to_a_limit_and_are_never_equal(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.undo()
-    pauses = [failures.pause(tries) for tries in range(20)]
+    pauses = [retries.pause(tries) for tries in range(20)]
     for tries, seconds in enumerate(pauses):
-        longest = min(failures.LONGEST_PAUSE_SECONDS, failures.FIRST_PAUSE_SECONDS * 2**tries)
+        longest = min(retries.LONGEST_PAUSE_SECONDS, retries.FIRST_PAUSE_SECONDS * 2**tries)
         assert longest / 2 <= seconds <= longest
     assert len(set(pauses)) == len(pauses)

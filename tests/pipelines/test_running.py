@@ -1,4 +1,4 @@
-"""Which slices a run by hand is of. That they run is in tests/test_end_to_end.py."""
+"""Slices of a run by hand. tests/test_end_to_end.py runs them."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -15,7 +15,7 @@ from pipelines.triggers.partitions import partition_range
 
 @pytest.fixture
 def defined(monkeypatch: pytest.MonkeyPatch) -> Mock:
-    """Stands in for the definitions; nothing is run."""
+    """Mocked definitions; nothing is run."""
     definitions = Mock()
     monkeypatch.setattr("pipelines.definitions.define", definitions)
     instance = Mock(__enter__=Mock(), __exit__=Mock(return_value=None))
@@ -31,10 +31,10 @@ def ran(defined: Mock) -> tuple[str, str] | None:
 
 @pytest.fixture
 def endless(tmp_path: Path, small_newsroom: Callable[..., Deployment]) -> Deployment:
-    """Three days of logs that are long over, in slices that go on."""
-    made = small_newsroom(tmp_path)
-    slices = made.project.slices.model_copy(update={"end": None})
-    return replace(made, project=made.project.model_copy(update={"slices": slices}))
+    """Three past days of logs, in slices without an end."""
+    deployment = small_newsroom(tmp_path)
+    slices = deployment.project.slices.model_copy(update={"end": None})
+    return replace(deployment, project=deployment.project.model_copy(update={"slices": slices}))
 
 
 def test_without_an_end_slices_end_with_the_log(endless: Deployment, defined: Mock) -> None:
@@ -42,14 +42,14 @@ def test_without_an_end_slices_end_with_the_log(endless: Deployment, defined: Mo
     assert ran(defined) == ("2026-01-05", "2026-01-07")
 
 
-def test_a_slice_that_is_named_runs_after_the_log_s_end_too(endless: Deployment, defined: Mock) -> None:
+def test_a_named_slice_may_be_after_the_end_of_the_logs(endless: Deployment, defined: Mock) -> None:
     materialise(endless, "2026-01-10", "2026-01-11")
     assert ran(defined) == ("2026-01-10", "2026-01-11")
     with pytest.raises(ProjectError, match="has not ended"):
         materialise(endless, None, "2099-01-08")
 
 
-def test_what_cannot_be_run_is_said_before_the_registry_is_opened(
+def test_settings_are_checked_before_the_registry_is_opened(
     endless: Deployment, defined: Mock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     opened = Mock()

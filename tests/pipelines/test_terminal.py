@@ -1,4 +1,4 @@
-"""What logs say is shown in the terminal as it is, and gives it no orders."""
+"""Text from logs is printed literally and cannot control the terminal."""
 
 import os
 from io import StringIO
@@ -16,7 +16,7 @@ CONTROL = {"\x1b[31mred": "␛[31mred", "\x1b]0;title\x07": "␛]0;title␇", "\
 
 
 def shown(text: str) -> str:
-    """A list in which a user, a title and a reason are this text, as a person sees it."""
+    """The output for a list whose user, title and reason are this text."""
     row = {"rank": 1, "title": text, "rank_score": 1.0, "click_probability": 0.5, "interest_score": None}
     page = StringIO()
     console.ranked(Terminal(file=page, width=200), pl.DataFrame([{**row, "reasons": text}]), text)
@@ -29,15 +29,15 @@ def test_markup_is_text(text: str) -> None:
 
 
 @pytest.mark.parametrize(("text", "visible"), CONTROL.items())
-def test_control_characters_are_seen_and_do_nothing(text: str, visible: str) -> None:
+def test_control_characters_are_visible_and_have_no_effect(text: str, visible: str) -> None:
     page = StringIO()
     Terminal(file=page, width=200).print(text, styled((text, "bold")))
-    found = shown(text) + page.getvalue()
-    assert found.count(visible) == 5
-    assert not any(character in found for character in CONTROLS)
+    output = shown(text) + page.getvalue()
+    assert output.count(visible) == 5
+    assert not any(character in output for character in CONTROLS)
 
 
-def test_a_direct_terminal_prints_on_where_output_went_before_it_was_sent_to_a_file(tmp_path: Path) -> None:
+def test_a_direct_terminal_ignores_later_redirection(tmp_path: Path) -> None:
     with (tmp_path / "screen").open("w") as screen, (tmp_path / "captured").open("w") as captured:
         out = direct(Terminal(file=screen))
         os.dup2(captured.fileno(), screen.fileno())

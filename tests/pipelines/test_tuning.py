@@ -1,4 +1,4 @@
-"""`momentrank tune` over a lake with a tiny dataset: a line a trial, runs in runs, nothing registered."""
+"""`momentrank tune` on a tiny dataset: one line per trial, nested runs, nothing registered."""
 
 from collections.abc import Callable
 from io import StringIO
@@ -41,18 +41,18 @@ def test_trials_are_tracked_inside_one_run_and_nothing_is_registered(deployment:
         deployment.lake.write("ranking_dataset", f"2026-01-{day:02}", _slice(day))
     page = StringIO()
 
-    found = tune(deployment, Terminal(file=page, width=200), trials=2, folds=2)
+    tuning = tune(deployment, Terminal(file=page, width=200), trials=2, folds=2)
 
     lines = page.getvalue().splitlines()
-    assert sum(line.startswith("trial ") for line in lines) == len(found.trials) == 3
-    best = f"{found.best.value:.4f}"
+    assert sum(line.startswith("trial ") for line in lines) == len(tuning.trials) == 3
+    best = f"{tuning.best.value:.4f}"
     assert any(best in line and not line.startswith("trial") for line in lines)
-    assert ("[ranker]" in lines) == (found.best.number > 0)
+    assert ("[ranker]" in lines) == (tuning.best.number > 0)
     runs = mlflow.MlflowClient().search_runs([mlflow.get_experiment_by_name("newsroom").experiment_id])
     (parent,) = [run for run in runs if run.data.tags["kind"] == "tuning"]
     children = [run for run in runs if run.data.tags.get("mlflow.parentRunId") == parent.info.run_id]
     assert len(runs) == 4
-    assert {run.data.metrics["ndcg_at_10"] for run in children} == {one.value for one in found.trials}
+    assert {run.data.metrics["ndcg_at_10"] for run in children} == {trial.value for trial in tuning.trials}
     assert deployment.registry.versions("ranker") == []
 
 

@@ -31,10 +31,10 @@ def test_a_slice_of_each_is_run_in_one_instance(
         for made in (one, two):
             assert made.lake.tables() == []
             job = merged.resolve_job_def(named(made.project, JOB))
-            chosen = [asset_key(made.project, name) for name in TABLES]
+            selected = [asset_key(made.project, name) for name in TABLES]
             tags = range_tags(SLICE, SLICE)
-            assert job.execute_in_process(QUIET, instance, tags=tags, asset_selection=chosen).success
-            assert all(instance.get_latest_materialization_event(key) for key in chosen)
+            assert job.execute_in_process(QUIET, instance, tags=tags, asset_selection=selected).success
+            assert all(instance.get_latest_materialization_event(key) for key in selected)
             once = dg.AssetCheckKey(asset_key(made.project, "impressions"), "unique")
             assert instance.event_log_storage.get_asset_check_execution_history(once, limit=1)
         instance.create_run_for_job(job, tags=tags)
@@ -46,10 +46,10 @@ def test_a_slice_of_each_is_run_in_one_instance(
 
 
 @pytest.mark.parametrize("names", [("shop", "shop"), ("my-shop", "my_shop")])
-def test_two_projects_of_one_name_are_refused(
+def test_two_projects_with_the_same_name_are_an_error(
     tmp_path: Path, small_newsroom: Callable[..., Deployment], names: tuple[str, str]
 ) -> None:
     made = [small_newsroom(tmp_path, f'name="{name}"') for name in names]
 
-    with pytest.raises(ProjectError, match="projects that share a Dagster need names of their own"):
+    with pytest.raises(ProjectError, match="projects that share a Dagster need different names"):
         define(*made)

@@ -75,7 +75,7 @@ def test_plain_http_has_to_be_allowed(tmp_path: Path) -> None:
     ("address", "found"),
     [
         (f"postgresql://momentrank:secret@{NOBODY}/runs", "Connection refused"),
-        ("postgresql://momentrank:secret@127.0.0.1:port/runs", "is no address of a database"),
+        ("postgresql://momentrank:secret@127.0.0.1:port/runs", "is not a database URL"),
     ],
 )
 def test_a_database_that_cannot_be_used_is_named(

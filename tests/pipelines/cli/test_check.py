@@ -1,4 +1,4 @@
-"""`momentrank check` says whether a log can be learned from, and if not, which setting mends it."""
+"""`momentrank check`: whether a log can be trained on, and if not, the setting to change."""
 
 import sys
 from pathlib import Path
@@ -12,9 +12,9 @@ from pipelines.cli import commands as cli
 HEADER = "user_id,timestamp,item_id,clicked\n"
 GOOD = "u1,2026-01-06 12:00:00+00,a b c,b\nu2,2026-01-06 12:05:00 UTC,b c,c\n"
 CANDIDATES = "".join(
-    f"u{n},2026-01-06 12:0{n}:00,{item},{taken}\n"
+    f"u{n},2026-01-06 12:0{n}:00,{item},{clicked}\n"
     for n in range(4)
-    for item, taken in (("a", "True"), ("b", "no"))
+    for item, clicked in (("a", "True"), ("b", "no"))
 )
 
 
@@ -22,7 +22,7 @@ CANDIDATES = "".join(
 def own_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MOMENTRANK_HOME", str(tmp_path / "home"))
     monkeypatch.setenv("COLUMNS", "400")
-    monkeypatch.setattr(cli, "out", Console(highlight=False))  # the width is read when it is made
+    monkeypatch.setattr(cli, "out", Console(highlight=False))  # reads its width when created
 
 
 @pytest.fixture
@@ -31,7 +31,7 @@ def check(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captur
 
 
 class Check:
-    """Runs the command on a log; gives its status and what it prints."""
+    """Runs the command on a log; returns its exit status and output."""
 
     def __init__(
         self, folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
@@ -45,20 +45,20 @@ class Check:
             f'name = "shop"\n[source]\nformat = "tables"\npath = "log.csv"\n[source.tables]\nshape = "{shape}"\n'
             'clicked = "clicked"\n[slices]\nstart = 2026-01-05T00:00:00Z\n'
         )
-        given = [word for text in sets for word in ("--set", text)]
-        self.monkeypatch.setattr(sys, "argv", ["momentrank", "check", str(project), *given])
+        options = [word for text in sets for word in ("--set", text)]
+        self.monkeypatch.setattr(sys, "argv", ["momentrank", "check", str(project), *options])
         with pytest.raises(SystemExit) as stopped:
             cli.main()
-        found = self.capsys.readouterr()
-        return int(stopped.value.code or 0), found.out + found.err
+        captured = self.capsys.readouterr()
+        return int(stopped.value.code or 0), captured.out + captured.err
 
 
 @pytest.mark.parametrize(("log", "shape"), [(HEADER + GOOD, "lists"), (HEADER + CANDIDATES, "candidates")])
-def test_a_log_that_can_be_learned_from_says_where_to_go_next(check: Check, log: str, shape: str) -> None:
-    status, said = check(log, shape=shape)
+def test_a_valid_log_names_the_next_command(check: Check, log: str, shape: str) -> None:
+    status, output = check(log, shape=shape)
 
     assert status == 0
-    assert "The project file is right: momentrank run" in said
+    assert "The project file is valid: momentrank run" in output
 
 
 @pytest.mark.parametrize(
@@ -91,43 +91,45 @@ def test_a_log_that_can_be_learned_from_says_where_to_go_next(check: Check, log:
         ),
     ],
 )  # fmt: skip
-def test_a_log_with_nothing_to_learn_fails_and_names_the_setting(
+def test_an_unusable_log_fails_and_names_the_setting(
     tmp_path: Path, check: Check, rows: str, sets: tuple[str, ...], shape: str, expected: list[str]
 ) -> None:
     (tmp_path / "items.csv").write_text("key\nsku-1\n")
 
-    status, said = check(HEADER + rows, *sets, shape=shape)
+    status, output = check(HEADER + rows, *sets, shape=shape)
 
     assert status == 1
-    assert [text for text in expected if text not in said] == []
-    assert "The project file is right" not in said
+    assert [text for text in expected if text not in output] == []
+    assert "The project file is valid" not in output
 
 
-def test_most_rows_refused_is_a_warning(check: Check) -> None:
-    status, said = check(HEADER + GOOD + "u3,soon,a b,a\n" * 3)
-
-    assert status == 0
-    assert "warning 3 of 7 rows were refused" in said
-    assert "mind the warnings: momentrank run" in said
-
-
-def test_lists_of_one_are_a_warning(check: Check) -> None:
-    status, said = check(HEADER + GOOD.replace("a b c", "a/b").replace(",b\n", ",a/b\n").replace("b c", "c"))
+def test_many_rejected_rows_are_a_warning(check: Check) -> None:
+    status, output = check(HEADER + GOOD + "u3,soon,a b,a\n" * 3)
 
     assert status == 0
-    assert "one candidate, for example 'a/b'" in said
-    assert "source.tables.separator" in said
+    assert "warning 3 of 7 rows were refused" in output
+    assert "see the warnings: momentrank run" in output
 
 
-def test_without_a_readable_row_a_run_ends_with_the_reason_and_quotes_nobody(
+def test_impressions_of_one_candidate_are_a_warning(check: Check) -> None:
+    status, output = check(
+        HEADER + GOOD.replace("a b c", "a/b").replace(",b\n", ",a/b\n").replace("b c", "c")
+    )
+
+    assert status == 0
+    assert "one candidate, for example 'a/b'" in output
+    assert "source.tables.separator" in output
+
+
+def test_without_a_readable_row_the_error_quotes_no_user(
     tmp_path: Path, check: Check, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     check(HEADER + "anna,soon,a b,a\n")
     monkeypatch.setenv("MOMENTRANK_PROJECT", str(tmp_path / "shop.toml"))
-    made = cli._open(tmp_path / "shop.toml")
+    deployment = cli._open(tmp_path / "shop.toml")
 
     with pytest.raises(SourceError, match=r"1 × bad_timestamp, the first in log\.csv line 2") as error:
-        made.ingest()
+        deployment.ingest()
 
     assert "anna" not in str(error.value)
     assert "time_format" in str(error.value)

@@ -1,4 +1,4 @@
-"""What a person sees when something is wrong: one message that says what mends it, and no traceback."""
+"""Commands: errors are one message that names the remedy, without a traceback."""
 
 import json
 import sys
@@ -24,10 +24,10 @@ SMALL = ("--set", "source.newsroom.days=2", "--set", "source.newsroom.impression
 def own_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MOMENTRANK_HOME", str(tmp_path / "home"))
     monkeypatch.setenv("COLUMNS", "400")
-    monkeypatch.setattr(cli, "out", Terminal())  # the width is read when it is made
+    monkeypatch.setattr(cli, "out", Terminal())  # reads its width when created
 
 
-def complaint(*words: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> str:
+def error_of(*words: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> str:
     monkeypatch.setattr(sys, "argv", ["momentrank", *words])
     with pytest.raises(SystemExit) as stopped:
         cli.main()
@@ -36,7 +36,7 @@ def complaint(*words: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captu
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "expected"),
     [
         (["check", "missing.toml"], "name one, for example projects/newsroom.toml"),
         (["check", NEWSROOM, "--set", "ranker.num_leavs=3"], "did you mean 'num_leaves'?"),
@@ -58,39 +58,37 @@ def complaint(*words: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captu
         (["backtest", NEWSROOM, "--after", "noon"], "is not an instant"),
         (["backtest", NEWSROOM, "--after", NOON, "--new-items", "30", *SMALL], "between 0 and 1"),
         (["rank", NEWSROOM, "--user", "u-00001"], "no ranker is registered yet"),
-        (["explain", NEWSROOM], "either --impression ID, or --user ID"),
-        (["explain", NEWSROOM, "--impression", "r", "--at", NOON], "either --impression ID, or --user ID"),
+        (["explain", NEWSROOM], "either --impression ID or --user ID"),
+        (["explain", NEWSROOM, "--impression", "r", "--at", NOON], "either --impression ID or --user ID"),
         (["explain", NEWSROOM, "--user", "u-00001", "--at", NOON], "no ranker is registered yet"),
         (["rank", NEWSROOM, "--user", ""], "--user is empty"),
         (["explain", NEWSROOM, "--user", " "], "--user is empty"),
         (["forget", NEWSROOM, "--user", "", "--yes"], "--user is empty"),
-        (["forget", NEWSROOM, "--user", "u-00001", "--yes"], "nothing is kept of anybody yet"),
+        (["forget", NEWSROOM, "--user", "u-00001", "--yes"], "nothing was changed"),
         (["rollback", NEWSROOM], "no version or alias 'champion'"),
         (["promote", NEWSROOM, "7"], "no version or alias '7': it has no version yet"),
     ],
 )
 def test_a_mistake_is_one_message(
-    words: list[str], said: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    words: list[str], expected: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    message = complaint(*words, monkeypatch=monkeypatch, capsys=capsys)
-    assert said in message
+    message = error_of(*words, monkeypatch=monkeypatch, capsys=capsys)
+    assert expected in message
     assert "Traceback" not in message
 
 
-def test_a_list_without_places_is_refused() -> None:
-    found = CliRunner().invoke(cli.app, ["rank", NEWSROOM, "--user", "u-00001", "-k", "-5"])
-    assert found.exit_code == 2
-    assert "Traceback" not in found.output
+def test_a_negative_k_is_an_error() -> None:
+    result = CliRunner().invoke(cli.app, ["rank", NEWSROOM, "--user", "u-00001", "-k", "-5"])
+    assert result.exit_code == 2
+    assert "Traceback" not in result.output
 
 
-def test_overrides_in_the_environment_hold_for_commands(
+def test_overrides_of_the_environment_apply_to_commands(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("MOMENTRANK_SET", "ranker.num_leavs=3")
 
-    assert "did you mean 'num_leaves'?" in complaint(
-        "check", NEWSROOM, monkeypatch=monkeypatch, capsys=capsys
-    )
+    assert "did you mean 'num_leaves'?" in error_of("check", NEWSROOM, monkeypatch=monkeypatch, capsys=capsys)
 
 
 def test_a_missing_log_names_the_folders_searched(
@@ -104,24 +102,24 @@ def test_a_missing_log_names_the_folders_searched(
         "--set",
         'source.path="no/such/log.jsonl"',
     )
-    message = complaint(*words, monkeypatch=monkeypatch, capsys=capsys)
+    message = error_of(*words, monkeypatch=monkeypatch, capsys=capsys)
     assert "no/such/log.jsonl" in message
     assert "MOMENTRANK_DATA" in message
 
 
-def test_check_warns_of_what_will_be_slow_and_of_wide_gaps() -> None:
+def test_check_warns_of_too_many_slices_and_wide_gaps() -> None:
     year = ("--set", "slices.end=2026-10-05T00:00:00Z", "--set", 'slices.every="1m"', *SMALL)
-    found = CliRunner().invoke(cli.app, ["check", NEWSROOM, *year], catch_exceptions=False)
-    assert "warning: slices.every makes 393,120 slices in all" in found.output
-    assert "slices in a row have no events" in found.output
-    assert "The project file is right" in found.output
+    result = CliRunner().invoke(cli.app, ["check", NEWSROOM, *year], catch_exceptions=False)
+    assert "warning: slices.every makes 393,120 slices in total" in result.output
+    assert "slices in a row, " in result.output
+    assert "The project file is valid" in result.output
 
 
-def test_an_unreachable_tracking_server_stops_a_run_before_it_begins(
+def test_an_unreachable_tracking_server_stops_a_run_before_it_starts(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("MOMENTRANK_TRACKING_URI", "http://127.0.0.1:9")
-    message = complaint("run", NEWSROOM, monkeypatch=monkeypatch, capsys=capsys)
+    message = error_of("run", NEWSROOM, monkeypatch=monkeypatch, capsys=capsys)
     assert "http://127.0.0.1:9" in message
     assert not (tmp_path / "home" / "lake").exists()
 
@@ -130,8 +128,8 @@ def test_backtest_passes_its_options_on_and_shows_the_seed_variance(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     interval = {"mean": 0.5, "low": 0.4, "high": 0.6}
-    at_random = {"mean": 0.2, "low": 0.1, "high": 0.3}
-    added = {"mean": 0.05, "low": 0.02, "high": 0.08}
+    random = {"mean": 0.2, "low": 0.1, "high": 0.3}
+    gain = {"mean": 0.05, "low": 0.02, "high": 0.08}
     over_seeds = {"mean": 0.0123, "deviation": 0.0045, "values": [0.01, 0.02]}
     metrics = ("ndcg@5", "ndcg@10", "mrr", "auc")
     figures = {
@@ -139,28 +137,28 @@ def test_backtest_passes_its_options_on_and_shows_the_seed_variance(
         "headline": "ndcg@10",
         "scorers": {
             "full": dict.fromkeys(metrics, interval),
-            "random": dict.fromkeys(metrics, at_random),
+            "random": dict.fromkeys(metrics, random),
         },
-        "gain": dict.fromkeys(metrics, added),
+        "gain": dict.fromkeys(metrics, gain),
         "seed_variance": {name: dict.fromkeys(metrics, over_seeds) for name in ("full", GAIN)},
     }
     evaluated = Mock(return_value=figures)
     monkeypatch.setattr("pipelines.backtest.backtest", evaluated)
-    asked = ["--new-items", "0.3", "--seed", "5", "--seeds", "2", "--json", str(tmp_path / "figures.json")]
+    options = ["--new-items", "0.3", "--seed", "5", "--seeds", "2", "--json", str(tmp_path / "figures.json")]
 
-    found = CliRunner().invoke(
-        cli.app, ["backtest", NEWSROOM, "--after", NOON, *asked], catch_exceptions=False
+    result = CliRunner().invoke(
+        cli.app, ["backtest", NEWSROOM, "--after", NOON, *options], catch_exceptions=False
     )
 
     assert evaluated.call_args.kwargs == {"static": False, "new_items": 0.3, "seeds": range(5, 7)}
-    assert "random order 0.200, perfect order 1: 37.5% of the attainable gain" in found.output
-    assert "auc 0.050 (0.020–0.080)" in found.output
-    assert "0.0123 ± 0.0045" in found.output
-    assert GAIN in found.output
+    assert "random order 0.200, perfect order 1: 37.5% of the attainable gain" in result.output
+    assert "auc 0.050 (0.020–0.080)" in result.output
+    assert "0.0123 ± 0.0045" in result.output
+    assert GAIN in result.output
     assert json.loads((tmp_path / "figures.json").read_text()) == figures
 
 
-def test_what_a_person_did_to_the_champion_is_listed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_changes_of_the_champion_are_listed(monkeypatch: pytest.MonkeyPatch) -> None:
     runner, registry = CliRunner(), Mock()
     registry.name.return_value = "newsroom-ranker"
     registry.promote.return_value = "3"

@@ -1,4 +1,4 @@
-"""`momentrank init` on logs of five kinds: what it writes is right without an edit."""
+"""`momentrank init` on five kinds of logs: the draft is valid without an edit."""
 
 import json
 import os
@@ -37,28 +37,28 @@ WORDS = (
 def own_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MOMENTRANK_HOME", str(tmp_path / "home"))
     monkeypatch.setenv("COLUMNS", "300")
-    monkeypatch.setattr(cli, "out", Console(highlight=False))  # the width is read when it is made
+    monkeypatch.setattr(cli, "out", Console(highlight=False))  # reads its width when created
 
 
 def drafted(logs: Path, folder: Path, *options: str) -> tuple[Project, str]:
-    """The project that init writes, after `check` had nothing against it, and what init printed."""
+    """The project that init drafts, which passes `check`, and init's output."""
     file = folder / "drafted.toml"
     runner = CliRunner()
-    made = runner.invoke(cli.app, ["init", str(logs), "-o", str(file), *options], catch_exceptions=False)
-    assert made.exit_code == 0
+    result = runner.invoke(cli.app, ["init", str(logs), "-o", str(file), *options], catch_exceptions=False)
+    assert result.exit_code == 0
     checked = runner.invoke(cli.app, ["check", str(file)], catch_exceptions=False)
     assert checked.exit_code == 0, checked.output
     assert " x " not in checked.output.replace("x duplicate_id", ""), "rows were rejected"
-    return load(file), made.output
+    return load(file), result.output
 
 
 def shared(name: str) -> Path:
     folders = [Path(folder) for folder in os.environ.get("MOMENTRANK_DATA", "").split(os.pathsep) if folder]
     folders.append(Path(__file__).parents[4] / "shared" / "data")
-    found = [folder / name for folder in folders if (folder / name).exists()]
-    if not found:
+    paths = [folder / name for folder in folders if (folder / name).exists()]
+    if not paths:
         pytest.skip(f"{name} is neither in MOMENTRANK_DATA nor in ../shared/data")
-    return found[0]
+    return paths[0]
 
 
 def prose(draw: random.Random, words: int) -> str:
@@ -162,7 +162,7 @@ def ratings(folder: Path) -> None:
 @pytest.mark.parametrize("write", ["parquet", "csv"])
 def test_lists_of_news(tmp_path: Path, write: str) -> None:
     news(tmp_path, write)
-    project, said = drafted(tmp_path, tmp_path)
+    project, output = drafted(tmp_path, tmp_path)
 
     tables = project.source.tables
     assert tables is not None
@@ -175,7 +175,7 @@ def test_lists_of_news(tmp_path: Path, write: str) -> None:
     assert project.context.categorical == ("device_type",)
     assert project.slices.start == datetime(2023, 5, 18, tzinfo=UTC)
     assert project.slices.every == timedelta(days=1)
-    assert "look at source.known_after: How long after a click does your log have it?" in said
+    assert "review source.known_after: How long after a click does your log have it?" in output
 
 
 def test_a_purchase_log(tmp_path: Path) -> None:
@@ -195,7 +195,7 @@ def test_a_purchase_log(tmp_path: Path) -> None:
 
 def test_ratings(tmp_path: Path) -> None:
     ratings(tmp_path)
-    project, said = drafted(tmp_path, tmp_path)
+    project, output = drafted(tmp_path, tmp_path)
 
     tables = project.source.tables
     assert tables is not None
@@ -204,7 +204,7 @@ def test_ratings(tmp_path: Path) -> None:
     assert 1.5 <= tables.threshold <= 3.5
     assert (project.source.path, tables.items_path) == ("ratings.csv", "movies.csv")
     assert (project.items.title, project.items.categorical) == ("title", ("genres",))
-    assert "look at source.tables.threshold" in said
+    assert "review source.tables.threshold" in output
 
 
 def test_ranklens(tmp_path: Path) -> None:
@@ -237,7 +237,7 @@ def test_an_existing_file_is_kept_unless_forced(tmp_path: Path) -> None:
     def write(*, force: bool) -> Sequence[object]:
         return write_draft([tmp_path], [], file, None, force)
 
-    with pytest.raises(ProjectError, match="exists already: name another file with -o"):
+    with pytest.raises(ProjectError, match="already exists: name another file with -o"):
         write(force=False)
     assert file.read_text() == "mine"
     write(force=True)

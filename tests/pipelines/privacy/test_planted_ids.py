@@ -1,4 +1,4 @@
-"""With a pseudonym key no byte of a home names anybody, in whatever shape the log comes."""
+"""With a pseudonym key, no file of a home contains a user id, for every kind of log."""
 
 import json
 from collections.abc import Callable
@@ -67,19 +67,19 @@ def test_no_byte_of_a_home_names_a_planted_user(
     (tmp_path / "logs" / name).write_text("\n".join(log) + "\n")
     monkeypatch.setenv("MOMENTRANK_HOME", str(tmp_path / "home"))
     monkeypatch.setenv("MOMENTRANK_PSEUDONYM_KEY", "0123456789abcdef")
-    made = Deployment(project(tmp_path, shape), load_settings())
+    deployment = Deployment(project(tmp_path, shape), load_settings())
 
-    found = made.ingest()
-    made.privacy.settle()
-    tables = {name: getattr(found, name) for name in ("impressions", "interactions", "rejects")}
-    labelled = attribute(found.impressions, found.interactions, made.project.labels)
-    days = found.impressions.select("impression_id", "slice")
+    ingested = deployment.ingest()
+    deployment.privacy.record_key()
+    tables = {name: getattr(ingested, name) for name in ("impressions", "interactions", "rejects")}
+    labelled = attribute(ingested.impressions, ingested.interactions, deployment.project.labels)
+    days = ingested.impressions.select("impression_id", "slice")
     for name, table in {**tables, "candidates": labelled.join(days, on="impression_id")}.items():
         for (key,), part in table.group_by("slice"):
-            made.lake.write(name, str(key), part.drop("slice"))
+            deployment.lake.write(name, str(key), part.drop("slice"))
 
-    assert found.impressions["user_id"].n_unique() == len(PLANTED)
-    assert found.rejects.height >= len(PLANTED)
+    assert ingested.impressions["user_id"].n_unique() == len(PLANTED)
+    assert ingested.rejects.height >= len(PLANTED)
     assert labelled["clicked"].any()
     files = [path for path in (tmp_path / "home").rglob("*") if path.is_file()]
     tables_read = [pl.read_parquet(path).write_ndjson() for path in files if path.suffix == ".parquet"]

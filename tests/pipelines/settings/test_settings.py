@@ -1,4 +1,4 @@
-"""Settings: defaults lie under one folder, bad values name their variable, Dagster is initialised once."""
+"""Settings: defaults under one folder, bad values name their variable, Dagster is initialised once."""
 
 import json
 import os
@@ -20,33 +20,33 @@ def _no_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         if name.startswith("MOMENTRANK_"):
             monkeypatch.delenv(name)
     for name in ("DAGSTER_HOME", *settings.PROCESS_ENVIRONMENT):
-        # Set, then deleted: monkeypatch then also takes back what `prepare` sets.
+        # Set, then deleted: monkeypatch then also undoes what `prepare` sets.
         monkeypatch.setenv(name, "")
         monkeypatch.delenv(name)
     monkeypatch.chdir(tmp_path)
 
 
-def test_all_that_is_written_lies_under_home_by_default(tmp_path: Path) -> None:
+def test_everything_is_written_under_home_by_default(tmp_path: Path) -> None:
     home = tmp_path / ".momentrank"
 
-    found = settings.load()
+    loaded = settings.load()
 
-    assert found.home == home
-    assert found.lake == str(home / "lake")
-    assert found.scratch == str(home / "scratch")
-    assert (found.engine, found.ray_address, found.ray_cores) == ("embedded", "", 1)
-    assert found.executor == "in_process"
-    assert found.tracking_uri == f"sqlite:///{home}/mlflow.db"
-    assert found.newsroom("newsroom") == home / "newsroom" / "newsroom"
-    assert found.report("newsroom") == home / "reports" / "newsroom"
-    for folder in (found.mlartifacts, found.dagster_home, found.reports, found.checkpoints, found.cache):
+    assert loaded.home == home
+    assert loaded.lake == str(home / "lake")
+    assert loaded.scratch == str(home / "scratch")
+    assert (loaded.engine, loaded.ray_address, loaded.ray_cores) == ("embedded", "", 1)
+    assert loaded.executor == "in_process"
+    assert loaded.tracking_uri == f"sqlite:///{home}/mlflow.db"
+    assert loaded.newsroom("newsroom") == home / "newsroom" / "newsroom"
+    assert loaded.report("newsroom") == home / "reports" / "newsroom"
+    for folder in (loaded.mlartifacts, loaded.dagster_home, loaded.reports, loaded.checkpoints, loaded.cache):
         assert folder.parent == home
-    assert found.storage_options == {}
-    assert found.artifacts == found.mlartifacts.as_uri()
-    assert found.dagster_postgres == ""
-    assert found.overrides == ()
-    assert found.webhook == ""
-    assert (found.mlflow_url, found.dagster_url) == ("http://127.0.0.1:5000", "http://127.0.0.1:3000")
+    assert loaded.storage_options == {}
+    assert loaded.artifacts == loaded.mlartifacts.as_uri()
+    assert loaded.dagster_postgres == ""
+    assert loaded.overrides == ()
+    assert loaded.webhook == ""
+    assert (loaded.mlflow_url, loaded.dagster_url) == ("http://127.0.0.1:5000", "http://127.0.0.1:3000")
 
 
 def test_the_project_is_found_here_then_in_the_repository(tmp_path: Path) -> None:
@@ -57,7 +57,7 @@ def test_the_project_is_found_here_then_in_the_repository(tmp_path: Path) -> Non
     assert settings.load().project == tmp_path / "projects" / "newsroom.toml"
 
 
-def test_logs_are_looked_for_in_the_named_folders_first(
+def test_logs_are_searched_in_the_named_folders_first(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("b", "a"):
@@ -72,7 +72,7 @@ def test_logs_are_looked_for_in_the_named_folders_first(
     )
 
 
-def test_every_variable_is_heard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_variable_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "own.toml").touch()
     monkeypatch.setenv("MOMENTRANK_HOME", "elsewhere")
     monkeypatch.setenv("MOMENTRANK_PROJECT", "own.toml")
@@ -90,20 +90,20 @@ def test_every_variable_is_heard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setenv("MOMENTRANK_DAGSTER_URL", "https://dagster.example")
     monkeypatch.setenv("MOMENTRANK_WEBHOOK", "https://chat.example/hooks/1")
 
-    found = settings.load()
+    loaded = settings.load()
 
-    assert found.home == tmp_path / "elsewhere"
-    assert found.project == tmp_path / "own.toml"
-    assert found.overrides == ("ranker.num_leaves=15", 'source.path="a.jsonl"')
-    assert found.tracking_uri == "http://tracking:5000"
-    assert found.lake == "s3://bucket/lake"
-    assert found.artifacts == "s3://bucket/artifacts"
-    assert found.scratch == str(tmp_path / "shared")
-    assert (found.engine, found.ray_address, found.ray_cores) == ("ray", "[::1]:6379", 4)
-    assert found.executor == "multiprocess"
-    assert found.storage_options == {"AWS_REGION": "eu-central-1"}
-    assert (found.mlflow_url, found.dagster_url) == ("https://mlflow.example", "https://dagster.example")
-    assert found.webhook == "https://chat.example/hooks/1"
+    assert loaded.home == tmp_path / "elsewhere"
+    assert loaded.project == tmp_path / "own.toml"
+    assert loaded.overrides == ("ranker.num_leaves=15", 'source.path="a.jsonl"')
+    assert loaded.tracking_uri == "http://tracking:5000"
+    assert loaded.lake == "s3://bucket/lake"
+    assert loaded.artifacts == "s3://bucket/artifacts"
+    assert loaded.scratch == str(tmp_path / "shared")
+    assert (loaded.engine, loaded.ray_address, loaded.ray_cores) == ("ray", "[::1]:6379", 4)
+    assert loaded.executor == "multiprocess"
+    assert loaded.storage_options == {"AWS_REGION": "eu-central-1"}
+    assert (loaded.mlflow_url, loaded.dagster_url) == ("https://mlflow.example", "https://dagster.example")
+    assert loaded.webhook == "https://chat.example/hooks/1"
 
 
 def loaded_from(environment: dict[str, str], folder: Path) -> settings.Settings:
@@ -114,19 +114,19 @@ def loaded_from(environment: dict[str, str], folder: Path) -> settings.Settings:
         return settings.load()
 
 
-def test_a_process_that_is_given_nothing_reads_the_same_settings_where_no_data_are_near(
+def test_a_child_process_reads_the_same_default_settings(
     tmp_path: Path,
 ) -> None:
-    found = settings.load()
-    passed = settings.environment(found)
+    loaded = settings.load()
+    passed = settings.environment(loaded)
 
     assert not (tmp_path / settings.DEFAULT_DATA).exists()
-    assert loaded_from(passed, tmp_path) == found
+    assert loaded_from(passed, tmp_path) == loaded
     unset = ("DATA", "TRACKING_URI", "ARTIFACTS", "LAKE", "SCRATCH", "WEBHOOK", "STORAGE_OPTIONS", "ENGINE")
     assert not {f"MOMENTRANK_{name}" for name in unset} & passed.keys()
 
 
-def test_a_process_in_another_folder_reads_the_same_settings(
+def test_a_child_process_in_another_folder_reads_the_same_settings(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for folder in ("logs", "elsewhere"):
@@ -146,10 +146,10 @@ def test_a_process_in_another_folder_reads_the_same_settings(
     }.items():
         monkeypatch.setenv(f"MOMENTRANK_{name}", value)
 
-    found = settings.load()
+    loaded = settings.load()
 
-    assert loaded_from(settings.environment(found), tmp_path / "elsewhere") == found
-    assert found.tracking_uri == f"sqlite:///{tmp_path}/own.db"
+    assert loaded_from(settings.environment(loaded), tmp_path / "elsewhere") == loaded
+    assert loaded.tracking_uri == f"sqlite:///{tmp_path}/own.db"
 
 
 def test_several_projects_are_named_in_one_variable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -160,15 +160,15 @@ def test_several_projects_are_named_in_one_variable(tmp_path: Path, monkeypatch:
         assert settings.load().project == file
     monkeypatch.setenv("MOMENTRANK_PROJECT", f"{files[0]}:{REPOSITORY}/projects/mind.toml")
 
-    found = settings.load_all()
+    loaded = settings.load_all()
 
-    assert [one.project for one in found] == [files[0], REPOSITORY / "projects" / "mind.toml"]
-    assert settings.load() == found[0]
-    assert settings.environment(*found)["MOMENTRANK_PROJECT"] == os.environ["MOMENTRANK_PROJECT"]
+    assert [one.project for one in loaded] == [files[0], REPOSITORY / "projects" / "mind.toml"]
+    assert settings.load() == loaded[0]
+    assert settings.environment(*loaded)["MOMENTRANK_PROJECT"] == os.environ["MOMENTRANK_PROJECT"]
 
 
 @pytest.mark.parametrize(
-    ("variable", "value", "mend"),
+    ("variable", "value", "remedy"),
     [
         ("MOMENTRANK_HOME", "a_file", "name a folder"),
         ("MOMENTRANK_HOME", "why?", "Set MOMENTRANK_HOME to a folder without them"),
@@ -178,21 +178,21 @@ def test_several_projects_are_named_in_one_variable(tmp_path: Path, monkeypatch:
         ("MOMENTRANK_SET", "ranker.num_leaves", "write key.path=value"),
         ("MOMENTRANK_TRACKING_URI", "./mlruns", "use sqlite:///FILE"),
         ("MOMENTRANK_DAGSTER_POSTGRES", "mysql://u:secret@db/runs", "write postgresql://"),
-        ("MOMENTRANK_LAKE", "ftp://bucket/lake", "a URL that begins with file, s3"),
-        ("MOMENTRANK_ARTIFACTS", "http://bucket", "a URL that begins with file, s3"),
+        ("MOMENTRANK_LAKE", "ftp://bucket/lake", "a URL that starts with file, s3"),
+        ("MOMENTRANK_ARTIFACTS", "http://bucket", "a URL that starts with file, s3"),
         ("MOMENTRANK_STORAGE_OPTIONS", "{secret", "write for example"),
         ("MOMENTRANK_STORAGE_OPTIONS", '{"port": 9000}', "write for example"),
-        ("MOMENTRANK_SCRATCH", "nfs://server/scratch", "a URL that begins with file, s3"),
-        ("MOMENTRANK_ENGINE", "Ray", "write ray to work on a Ray cluster"),
+        ("MOMENTRANK_SCRATCH", "nfs://server/scratch", "a URL that starts with file, s3"),
+        ("MOMENTRANK_ENGINE", "Ray", "write ray for a Ray cluster"),
         ("MOMENTRANK_EXECUTOR", "threads", "write multiprocess"),
         ("MOMENTRANK_RAY_ADDRESS", "ray://head:10001", "write HOST:PORT"),
         ("MOMENTRANK_RAY_ADDRESS", "head", "write HOST:PORT"),
-        ("MOMENTRANK_RAY_CORES", "0", "write a whole number from 1"),
-        ("MOMENTRANK_MLFLOW_URL", "localhost:5000", "write for example http://127.0.0.1:5000"),
+        ("MOMENTRANK_RAY_CORES", "0", "write a whole number of at least 1"),
+        ("MOMENTRANK_MLFLOW_URL", "localhost:5000", "write, for example, http://127.0.0.1:5000"),
     ],
 )
-def test_a_bad_value_names_its_variable_and_the_mend(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, variable: str, value: str, mend: str
+def test_a_bad_value_names_its_variable_and_the_remedy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, variable: str, value: str, remedy: str
 ) -> None:
     (tmp_path / "a_file").touch()
     monkeypatch.setenv(variable, value)
@@ -201,7 +201,7 @@ def test_a_bad_value_names_its_variable_and_the_mend(
         settings.load()
 
     assert variable in str(caught.value)
-    assert mend in str(caught.value)
+    assert remedy in str(caught.value)
     assert "secret" not in str(caught.value)
 
 
@@ -209,15 +209,17 @@ def test_postgres_addresses_name_the_driver_that_is_installed(monkeypatch: pytes
     monkeypatch.setenv("MOMENTRANK_DAGSTER_POSTGRES", "postgresql://u:p@db/runs")
     monkeypatch.setenv("MOMENTRANK_TRACKING_URI", "postgres://u:p@db/mlflow")
 
-    found = settings.load()
+    loaded = settings.load()
 
-    assert found.dagster_postgres == "postgresql+psycopg2://u:p@db/runs"
-    assert found.tracking_uri == "postgresql+psycopg2://u:p@db/mlflow"
+    assert loaded.dagster_postgres == "postgresql+psycopg2://u:p@db/runs"
+    assert loaded.tracking_uri == "postgresql+psycopg2://u:p@db/mlflow"
 
 
-def test_mlflow_is_given_the_keys_of_the_store_unless_it_has_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_mlflow_gets_the_credentials_of_the_store_unless_it_has_its_own(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     for name in ("AWS_ACCESS_KEY_ID", "AWS_DEFAULT_REGION", "AWS_ENDPOINT_URL"):
-        # Set, then deleted: monkeypatch then also takes back what `prepare` sets.
+        # Set, then deleted: monkeypatch then also undoes what `prepare` sets.
         monkeypatch.setenv(name, "")
         monkeypatch.delenv(name)
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "its-own")
@@ -233,13 +235,13 @@ def test_mlflow_is_given_the_keys_of_the_store_unless_it_has_its_own(monkeypatch
 
 
 def test_prepare_makes_the_folders_and_keeps_an_edited_dagster_yaml() -> None:
-    found = settings.load()
+    loaded = settings.load()
 
-    settings.prepare(found)
-    instance = found.dagster_home / "dagster.yaml"
+    settings.prepare(loaded)
+    instance = loaded.dagster_home / "dagster.yaml"
     written = yaml.safe_load(instance.read_text(encoding="utf-8"))
     instance.write_text("telemetry: {enabled: false}\n", encoding="utf-8")
-    settings.prepare(found)
+    settings.prepare(loaded)
 
     assert written["telemetry"] == written["nux"] == {"enabled": False}
     assert written["concurrency"] == {
@@ -248,20 +250,20 @@ def test_prepare_makes_the_folders_and_keeps_an_edited_dagster_yaml() -> None:
     }
     assert written["run_monitoring"]["enabled"] is True
     assert instance.read_text(encoding="utf-8") == "telemetry: {enabled: false}\n"
-    assert os.environ["DAGSTER_HOME"] == str(found.dagster_home)
+    assert os.environ["DAGSTER_HOME"] == str(loaded.dagster_home)
     assert os.environ["MLFLOW_DISABLE_TELEMETRY"] == "true"
     assert os.environ["HF_HUB_OFFLINE"] == "1"
 
 
-def test_a_home_that_cannot_be_written_is_said_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unwritable_home_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "a_file").touch()
     monkeypatch.setenv("MOMENTRANK_HOME", "a_file/home")
 
-    with pytest.raises(ProjectError, match="set MOMENTRANK_HOME to a folder that can"):
+    with pytest.raises(ProjectError, match="set MOMENTRANK_HOME to a writable folder"):
         settings.prepare(settings.load())
 
 
-def test_several_first_openings_of_the_dagster_instance_at_once_work(tmp_path: Path) -> None:
+def test_processes_may_initialise_dagster_at_once(tmp_path: Path) -> None:
     program = (
         "from pipelines.settings.settings import initialise_dagster, load\n"
         "settings = load()\n"
@@ -283,7 +285,7 @@ def test_several_first_openings_of_the_dagster_instance_at_once_work(tmp_path: P
     assert [out for out, _ in ended] == ["0 False\n"] * 2
 
 
-def test_a_new_home_is_its_owner_s_alone() -> None:
+def test_only_its_owner_can_read_a_new_home() -> None:
     before = os.umask(0)
     try:
         settings.prepare(settings.load())
