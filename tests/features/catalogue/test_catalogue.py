@@ -120,7 +120,7 @@ def test_a_pattern_that_matches_nothing_is_refused_with_the_nearest_name(
 def test_a_declared_name_that_is_a_built_in_features_is_refused(
     toy: SimpleNamespace, items: dict[str, tuple[str, ...]]
 ) -> None:
-    with pytest.raises(ProjectError, match="two features would be called"):
+    with pytest.raises(ProjectError, match="several features would be called"):
         catalogue(toy.project(items={"categorical": (), **items}))
 
 
