@@ -145,7 +145,7 @@ def _few_labels(events: Events, project: Project) -> list[Problem]:
         kinds = ", ".join(events.interactions["kind"].unique().sort().head(10))
         return [
             Problem(
-                f"No interaction has a gain: the log's kinds are {kinds}, but labels.gains has "
+                f"No interaction has a gain: the log's kinds are {kinds}, but labels.gains names "
                 f"{', '.join(sorted(gains)) or 'none'}.",
                 fatal=True,
             )
