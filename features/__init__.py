@@ -1,1 +1,1 @@
-"""Logs become typed tables: events, moment state, features. Pure Polars; imports no other room."""
+"""Logs → typed tables: events, moment state, features. Imports no other package of the repository."""

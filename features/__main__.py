@@ -1,4 +1,4 @@
-"""`python -m features PROJECT`: the project's feature catalogue as a Markdown table."""
+"""`python -m features PROJECT`: print the project's feature catalogue as Markdown."""
 
 import sys
 from pathlib import Path

@@ -1,7 +1,8 @@
-"""A slice's features table and the state after it, in one pass; or one of both.
+"""Compute a slice's features table and the moment state after it, in a single pass.
 
-`lookup_and_update` is what a slice runs. `read_features` answers requests too: where all lists come at one instant, the
-state is looked up as it is and nothing is copied. `lookup_globals` and `given` cut the same pass in two, for workers.
+A slice runs `lookup_and_update`. `read_features` also serves live requests: if all impressions are at one instant, it
+reads the state without copying it. For distributed work, `lookup_globals` updates the global counters once, and its
+`Answers` stand in for them in each worker.
 """
 
 from collections.abc import Collection, Iterator
@@ -35,23 +36,23 @@ _plans: dict[str, "FeaturePlan"] = {}
 
 @dataclass(frozen=True)
 class Answers:
-    """What the global counters held just before each list of a slice, in order of (shown_at, impression_id)."""
+    """Lookups of the global counters for each impression of a slice, in order of (shown_at, impression_id)."""
 
     by_list: pl.DataFrame
-    """Columns are numbered as the plan's reads; where texts are compared, `mean_text` is the mean shown before."""
+    """Columns are numbered like the plan's reads. `mean_text`, if texts are used, is the mean of texts shown before."""
     by_candidate: pl.DataFrame
     expected: pl.Series
-    """Clicks that an average item would have had at each candidate's position."""
+    """Expected clicks at each candidate's position."""
 
 
 def read_features(
     state: MomentState, events: SliceEvents, project: Project, vectors: pl.DataFrame
 ) -> pl.DataFrame:
-    """Features of every candidate of the slice's impressions, by instant and impression, then in the order shown.
+    """Features of every candidate, sorted by shown_at, impression_id and position.
 
-    `state` holds what was known before the slice; `events` what became known within it; a row uses only what
-    was known strictly before its impression. `vectors`: `schemas.ItemVectors`. Returns impression_id, item_id and
-    one Float32 column for each name of the project's `catalogue`.
+    `state` is the state before the slice, `events` what became known in it. A row uses only what was known strictly
+    before its impression. `vectors`: `schemas.ItemVectors`. Returns impression_id, item_id and one Float32 column per
+    name in the project's `catalogue`.
     """
     return measure(state, events, project, vectors, plan_of(project))
 
@@ -64,7 +65,7 @@ def measure(
     plan: "FeaturePlan",
     dtype: type[np.floating[Any]] = np.float32,
 ) -> pl.DataFrame:
-    """`read_features` of any plan, in Float64 where wanted."""
+    """`read_features` for any plan, with columns of `dtype`."""
     work = _Work(state, events, project, plan, update=not _at_one_instant(events))
     return work.table(vectors, dtype)
 
@@ -75,17 +76,17 @@ def lookup_and_update(
     until: datetime,
     project: Project,
     vectors: pl.DataFrame,
-    given: Answers | None = None,
+    answers: Answers | None = None,
     *,
     keep: bool = True,
 ) -> tuple[pl.DataFrame, MomentState]:
-    """`read_features`, and what `advance` makes of the same events, in one pass.
+    """Return `read_features` and the state of `advance`, computed in one pass.
 
-    With `given`, `state` need not hold the global counters, and they are left as they are. Without `keep` its counters
-    are changed and not copied: `state` must not be used again.
+    With `answers`, the global counters are neither needed in `state` nor updated. With `keep=False` the counters of
+    `state` are updated in place, so `state` must not be used again.
     """
-    grains = [grain for grain, counter in counters(project).items() if not (given and is_global(counter))]
-    work = _Work(state, events, project, plan_of(project), grains, given, keep=keep)
+    grains = [grain for grain, counter in counters(project).items() if not (answers and is_global(counter))]
+    work = _Work(state, events, project, plan_of(project), grains, answers, keep=keep)
     histories = aside(partial(work.histories, until), work.layout.item.size)
     return work.table(vectors, np.float32), work.state(until, histories())
 
@@ -97,13 +98,13 @@ def advance(
     project: Project,
     expected: pl.Series | None = None,
 ) -> MomentState:
-    """The state at `until`, given the events known in [state.at, until).
+    """The state at `until`, after the events known in [state.at, until).
 
-    With `expected` (`Answers.expected`), the global counters are left as they are.
+    With `expected` (`Answers.expected`), the global counters are not updated.
     """
-    given = None if expected is None else Answers(pl.DataFrame(), pl.DataFrame(), expected)
-    grains = [grain for grain, counter in counters(project).items() if not (given and is_global(counter))]
-    work = _Work(state, events, project, _nothing(), grains, given)
+    answers = None if expected is None else Answers(pl.DataFrame(), pl.DataFrame(), expected)
+    grains = [grain for grain, counter in counters(project).items() if not (answers and is_global(counter))]
+    work = _Work(state, events, project, _empty_plan(), grains, answers)
     for _ in work.chunks():
         pass
     return work.state(until, work.histories(until))
@@ -117,9 +118,9 @@ def lookup_globals(
     project: Project,
     vectors: pl.DataFrame,
 ) -> tuple[Answers, MomentState]:
-    """What the global counters answer to all lists of a slice, and the state after it as far as they make it.
+    """Look up the global counters for every impression of a slice; return the answers and the state with them updated.
 
-    `events` and `placed` (`layout.place`) are in order and need no users; no interactions are read from `events`.
+    `events` and `placed` (output of `layout.place`) are sorted and need no user ids. Interactions are ignored.
     """
     plan, declared = plan_of(project), counters(project)
     work = _Work(
@@ -137,36 +138,36 @@ def lookup_globals(
 
 
 def plan_of(project: Project) -> "FeaturePlan":
-    """The plan of a project's catalogue, compiled once."""
-    declared = project.model_dump_json(include={"labels", "items", "context", "features"})
-    if declared not in _plans:
+    """The compiled plan of a project's catalogue; cached."""
+    key = project.model_dump_json(include={"labels", "items", "context", "features"})
+    if key not in _plans:
         from features.catalogue.plan import compile_plan
 
         names = catalogue(project)["name"].to_list()
-        _plans[declared] = compile_plan(features(project), project.features.relative, names)
-    return _plans[declared]
+        _plans[key] = compile_plan(features(project), project.features.relative, names)
+    return _plans[key]
 
 
 @lru_cache(maxsize=1)
-def _nothing() -> "FeaturePlan":
+def _empty_plan() -> "FeaturePlan":
     from features.catalogue.plan import compile_plan
 
     return compile_plan([], [], [])
 
 
 def _globals(reads: Collection[Any], project: Project) -> list[int]:
-    """Which of a plan's reads the global counters answer."""
-    declared = counters(project)
-    return [n for n, read in enumerate(reads) if read.grain in declared and is_global(declared[read.grain])]
+    """Numbers of the reads that global counters answer."""
+    global_grains = {grain for grain, counter in counters(project).items() if is_global(counter)}
+    return [n for n, read in enumerate(reads) if read.grain in global_grains]
 
 
 def _at_one_instant(events: SliceEvents) -> bool:
-    """Whether no list can see what else the events hold: then the state is looked up as it is."""
+    """Whether no event can affect any impression, so that the state need not be updated."""
     return events.interactions.is_empty() and events.impressions["shown_at"].n_unique() <= 1
 
 
 class _Work:
-    """One pass over a slice, and what is made of it."""
+    """A single pass through a slice's events."""
 
     def __init__(
         self,
@@ -175,7 +176,7 @@ class _Work:
         project: Project,
         plan: "FeaturePlan",
         grains: Collection[str] | None = None,
-        given: Answers | None = None,
+        answers: Answers | None = None,
         placed: pl.DataFrame | None = None,
         *,
         update: bool = True,
@@ -184,12 +185,12 @@ class _Work:
         from features.state.layout import code, in_order, lay_out, place
         from features.state.sessions import Sessions
 
-        self.before, self.project, self.plan, self.given = state, project, plan, given
+        self.before, self.project, self.plan, self.answers = state, project, plan, answers
         self.events, self.update = in_order(events) if placed is None else events, update
         self.grains = _needed(plan, project, update) if grains is None else grains
-        nothing_new = events.items.is_empty()
-        self.versions = state.items if nothing_new else versions(state.items, events.items)
-        described = state.described if nothing_new else state.describe(self.versions)
+        unchanged = events.items.is_empty()
+        self.versions = state.items if unchanged else versions(state.items, events.items)
+        described = state.described if unchanged else state.describe(self.versions)
         self.tables: Tables = state.counted.copy() if update and keep else state.counted
         shown = code(self.events.impressions, self.tables)
         placed = place(state, self.events, shown, project) if placed is None else placed
@@ -197,23 +198,23 @@ class _Work:
         self.sessions = Sessions(state, self.layout, self.tables) if "user" in self.grains else None
 
     def chunks(self) -> "Iterator[Chunk]":
-        """What was looked up, chunk by chunk."""
+        """The lookups, chunk by chunk."""
         from features.state.passing import run
 
-        plan, given = self.plan, self.given
-        expected = None if given is None else given.expected.to_numpy()
-        found = run(
+        plan, answers = self.plan, self.answers
+        expected = None if answers is None else answers.expected.to_numpy()
+        chunks = run(
             self.tables, self.layout, self.sessions, self.project, plan.by_list, plan.by_candidate, self.grains,
             update=self.update, expected=expected,
         )  # fmt: skip
-        for chunk in found:
-            if given is not None:
-                for answers, into, rows in (
-                    (given.by_list, chunk.by_list, chunk.lists),
-                    (given.by_candidate, chunk.by_candidate, chunk.candidates),
+        for chunk in chunks:
+            if answers is not None:
+                for table, reads, rows in (
+                    (answers.by_list, chunk.by_list, chunk.lists),
+                    (answers.by_candidate, chunk.by_candidate, chunk.candidates),
                 ):
-                    for name in answers.drop(MEAN_TEXT, strict=False).columns:
-                        into[int(name)] = answers[name].to_numpy()[rows]
+                    for name in table.drop(MEAN_TEXT, strict=False).columns:
+                        reads[int(name)] = table[name].to_numpy()[rows]
             yield chunk
 
     def table(self, vectors: pl.DataFrame, dtype: type[np.floating[Any]]) -> pl.DataFrame:
@@ -227,18 +228,18 @@ class _Work:
         ids = layout.impressions["impression_id"].gather(layout.list_of)
         keys = pl.DataFrame({"impression_id": ids, "item_id": layout.candidates["item_id"]})
         columns = [pl.Series(name, values) for name, values in zip(plan.columns, out, strict=True)]
-        gaps = [name for name, gap in zip(plan.columns, missing, strict=True) if gap]
-        return keys.with_columns(columns).with_columns(pl.col(gaps).fill_nan(None))
+        with_gaps = [name for name, gap in zip(plan.columns, missing, strict=True) if gap]
+        return keys.with_columns(columns).with_columns(pl.col(with_gaps).fill_nan(None))
 
     def counted(self, until: datetime) -> MomentState:
-        """The state at `until`, but for what it remembers of each user."""
+        """The state at `until` with counters updated and users' histories unchanged."""
         own = {name: getattr(self.before, name) for name in OWN}
         return MomentState(
             until, self.project, latest(self.versions), **own, exposed=self._exposed(), counted=self.tables
         )
 
     def histories(self, until: datetime) -> dict[str, pl.DataFrame]:
-        """What the state at `until` remembers of each user, but for sessions: it does not wait for any count."""
+        """Users' histories at `until`, without sessions; independent of the counters."""
         skips = Skips(self.before, self.events)
         return {
             "open": skips.still_open(until),
@@ -261,16 +262,18 @@ class _Work:
         )
 
     def _exposed(self) -> pl.DataFrame:
-        return self.before.exposed if self.given else exposed(self.before.exposed, self.layout)
+        return self.before.exposed if self.answers else exposed(self.before.exposed, self.layout)
 
     def _texts(self, vectors: pl.DataFrame) -> Floats:
-        given = self.given.by_list[MEAN_TEXT] if self.given else mean_text(self.before, self.layout, vectors)
+        means = (
+            self.answers.by_list[MEAN_TEXT] if self.answers else mean_text(self.before, self.layout, vectors)
+        )
         past = moments(self.before, self.events, self.project)
-        return text_similarity(self.before, self.layout, given, past, vectors)
+        return text_similarity(self.before, self.layout, means, past, vectors)
 
 
 def _needed(plan: "FeaturePlan", project: Project, update: bool) -> set[str]:
-    """The counters that a plan reads and, where the state moves on, those that these are updated with."""
+    """Counters that the plan reads and, with `update`, those that their updates depend on."""
     needed = set(plan.grains & counters(project).keys())
     if update and needed & {"item", "attribute", "user"}:
         needed.add("position")

@@ -1,4 +1,4 @@
-"""Which bucket a person or a key belongs to: the same on every machine, in every version of every library."""
+"""Hash buckets of ids, stable across machines and library versions."""
 
 from zlib import crc32
 
@@ -6,14 +6,12 @@ import polars as pl
 
 
 def bucket(ids: pl.Series, buckets: int) -> pl.Series:
-    """`bucket` (Int32, from 0) of each id: its CRC-32, a standard, modulo the number of buckets.
+    """`bucket` (Int32, from 0) of each id: CRC-32 modulo `buckets`; null has bucket 0.
 
-    Libraries' own hashes differ from version to version, and rows written by one must be found by the next.
-    Null has bucket 0.
+    Not a library's own hash: those change between versions, and stored rows must stay in their bucket.
     """
     distinct = ids.unique().drop_nulls().cast(pl.String)
     codes = pl.Series("bucket", [crc32(name.encode()) % buckets for name in distinct], dtype=pl.Int32)
     numbered = distinct.to_frame("id").with_columns(codes)
-    asked = ids.cast(pl.String).to_frame("id")
-    found = asked.join(numbered, on="id", how="left", maintain_order="left")["bucket"]
-    return found.fill_null(0)
+    joined = ids.cast(pl.String).to_frame("id").join(numbered, on="id", how="left", maintain_order="left")
+    return joined["bucket"].fill_null(0)

@@ -1,24 +1,24 @@
-"""Every error that MomentRank raises on purpose.
+"""Errors that MomentRank raises for a person to fix.
 
 MomentRankError
-├── ProjectError      the project file is wrong: a key, a value, a path
-├── SourceError       a log cannot be read at all (single bad rows go to `rejects` instead)
-├── TableError        a table is missing or does not have the columns its reader needs
-├── ModelError        a model is missing, or is asked for something it was not fitted on
+├── ProjectError      the project file is invalid: a key, a value, a path
+├── SourceError       a log cannot be read at all (single invalid rows go to `rejects`)
+├── TableError        a table, or a column of it, is missing
+├── ModelError        a model is missing, or was not fitted on what it should predict
 └── TrackingError     the MLflow tracking server or registry cannot be reached
 
-InterestModelError    the same for `models/interest`, which imports nothing of `features`; `models/correctable.py` has both
+InterestModelError    errors of `models/interest`, which does not import `features`; `models/correctable.py` unites both
 
-An error states what was found, what was expected and the command or edit that mends it.
+An error says what was found, what was expected, and the command or edit that fixes it.
 """
 
 
 class MomentRankError(Exception):
-    """Base of all errors a person can mend; the command line prints it without a traceback."""
+    """Base class; the command line prints these without a traceback."""
 
 
 class ProjectError(MomentRankError):
-    """The project file is wrong."""
+    """The project file is invalid."""
 
 
 class SourceError(MomentRankError):
@@ -26,11 +26,11 @@ class SourceError(MomentRankError):
 
 
 class TableError(MomentRankError):
-    """A table is missing or lacks columns."""
+    """A table, or a column of it, is missing."""
 
 
 class ModelError(MomentRankError):
-    """A model is missing, or is asked for something it was not fitted on."""
+    """A model is missing, or was not fitted on what it should predict."""
 
 
 class TrackingError(MomentRankError):

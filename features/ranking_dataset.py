@@ -1,4 +1,4 @@
-"""The table a ranker is fitted on and evaluated on: candidates, features and interest scores, row for row."""
+"""The ranking dataset: candidates joined with features and interest scores."""
 
 import polars as pl
 
@@ -10,10 +10,9 @@ INTEREST = "interest_score"
 
 
 def assemble(candidates: pl.DataFrame, features: pl.DataFrame, scores: pl.DataFrame) -> pl.DataFrame:
-    """One row a candidate: `schemas.Candidates`, the features, the interest score and its list-relative forms.
+    """One row per candidate: `schemas.Candidates`, features, interest score and its list-relative forms.
 
-    A candidate without features or without a row of scores (null is allowed) raises TableError: an inner join
-    would lose it in silence.
+    Raises TableError if a candidate has no row in `features` or `scores` (a null score is allowed).
     """
     for name, table in (("features", features), ("interest_scores", scores)):
         missing = candidates.join(table, on=KEYS, how="anti")
@@ -30,13 +29,13 @@ def assemble(candidates: pl.DataFrame, features: pl.DataFrame, scores: pl.DataFr
 
 
 def feature_columns(dataset: pl.DataFrame) -> list[str]:
-    """The columns a ranker may read: everything but keys, outcome, position and provenance."""
-    withheld = {
+    """Columns a ranker may use: all but keys, label, position and provenance."""
+    excluded = {
         "slice", "impression_id", "item_id", "user_id", "position", "as_of", "label", "clicked", "interest_slice",
     }  # fmt: skip
-    return [name for name in dataset.columns if name not in withheld]
+    return [name for name in dataset.columns if name not in excluded]
 
 
 def text_columns(columns: list[str]) -> list[str]:
-    """Those of `columns` that come from text: the interest score, text similarities, and their forms."""
+    """The columns computed from text: interest score, text similarities, and their list-relative forms."""
     return [name for name in columns if name.startswith(("text_", INTEREST))]

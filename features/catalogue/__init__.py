@@ -1,6 +1,6 @@
-"""The catalogue: every feature that can be read, which of them a project selects, and where each is from.
+"""The catalogue: every feature, its meaning and source, and which of them a project selects.
 
-The same list makes the training table, the daily slice, a live request and the documentation.
+Training tables, slices, live requests and docs/features.md all use this one catalogue.
 """
 
 import difflib
@@ -24,7 +24,7 @@ from features.errors import ProjectError
 
 
 def features(project: Project) -> list[Feature]:
-    """Every feature that this project's state can be asked for, before its list-relative forms."""
+    """Every feature that this project can compute, without list-relative forms."""
     return [
         *item_features(project),
         *attribute_features(project),
@@ -39,9 +39,9 @@ def features(project: Project) -> list[Feature]:
 
 
 def catalogue(project: Project) -> pl.DataFrame:
-    """`name, family, meaning, source` of every column of the features table, list-relative forms included.
+    """`name, family, meaning, source` of every selected column, list-relative forms included.
 
-    Raises ProjectError where two would have one name, or `features.select` holds a pattern that matches nothing.
+    Raises ProjectError if two columns would share a name, or a pattern of `features.select` matches nothing.
     """
     declared = features(project)
     rows = [(f.name, f.family, f.meaning, f.source) for f in declared]
@@ -55,41 +55,41 @@ def catalogue(project: Project) -> pl.DataFrame:
     repeated = {name for name in names if names.count(name) > 1}
     if repeated:
         raise ProjectError(
-            f"two features would be called {', '.join(sorted(repeated))}: rename the declared number, attribute, "
-            "fact of the occasion or kind of interaction behind one of them"
+            f"several features would be called {', '.join(sorted(repeated))}: rename the attribute, number, "
+            "context field or interaction kind that one of them comes from"
         )
-    every = pl.DataFrame(rows, schema=["name", "family", "meaning", "source"], orient="row")
-    chosen = _select(names, project.features.select)
-    return every.filter(pl.col("name").is_in(chosen))
+    table = pl.DataFrame(rows, schema=["name", "family", "meaning", "source"], orient="row")
+    selected = _select(names, project.features.select)
+    return table.filter(pl.col("name").is_in(selected))
 
 
 def _select(names: list[str], patterns: tuple[str, ...]) -> list[str]:
-    """Names whose last matching pattern does not begin with `!`."""
-    chosen: dict[str, bool] = {}
+    """Names whose last matching pattern does not start with `!`."""
+    selected: dict[str, bool] = {}
     for pattern in patterns:
-        plain = pattern.removeprefix("!")
-        matched = [name for name in names if fnmatchcase(name, plain)]
+        glob = pattern.removeprefix("!")
+        matched = [name for name in names if fnmatchcase(name, glob)]
         if not matched:
-            near = difflib.get_close_matches(plain, names, n=1, cutoff=0)
+            nearest = difflib.get_close_matches(glob, names, n=1, cutoff=0)
             raise ProjectError(
-                f"features.select: no feature is called {plain!r}; the nearest is {near[0]!r}. "
-                "docs/features.md lists them, `python -m features FILE` those of a project"
+                f"features.select: no feature is called {glob!r}; the nearest is {nearest[0]!r}. "
+                "`python -m features FILE` lists a project's features"
             )
-        chosen |= dict.fromkeys(matched, not pattern.startswith("!"))
-    return [name for name in names if chosen.get(name, False)]
+        selected |= dict.fromkeys(matched, not pattern.startswith("!"))
+    return [name for name in names if selected.get(name, False)]
 
 
 def as_markdown(project: Project) -> str:
-    """The catalogue as a Markdown page, by family."""
+    """The catalogue as a Markdown page, one table a family."""
     rows = catalogue(project)
     lines = [
         f"# Features of `{project.name}`",
         "",
-        f"{rows.height} columns, read strictly before each list. "
+        f"{rows.height} columns, computed from what was known strictly before each impression. "
         f"Written by `python -m features projects/{project.name}.toml`.",
     ]
     for (family,), members in rows.group_by("family", maintain_order=True):
-        lines += ["", f"## {family}", "", "| column | meaning | idea |", "|---|---|---|"]
+        lines += ["", f"## {family}", "", "| column | meaning | source |", "|---|---|---|"]
         lines += [
             f"| `{name}` | {meaning} | {source} |"
             for name, meaning, source in members.select("name", "meaning", "source").iter_rows()

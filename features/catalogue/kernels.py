@@ -1,7 +1,7 @@
-"""The compiled loops of the catalogue: a plan's program over blocks of whole lists, and what lists are compared by.
+"""Compiled loops that run a plan's programs over blocks of whole impressions (lists), and list-relative forms.
 
-A missing number is NaN. A register holds one number for each row of a block; instructions are rows
-`(operation, left, right)`, and each fills the next register.
+Missing numbers are NaN. A register holds one number per row of a block. Instructions are rows
+`(operation, left, right)`; each fills the next register.
 """
 
 import math
@@ -21,11 +21,11 @@ OPERATIONS = (
 (_ADD, _SUBTRACT, _MULTIPLY, _DIVIDE, _AT_LEAST, _WHERE, _LESS, _LOG, _ABS, _IS_POSITIVE,
  _SUM, _Z, _RANK, _SHARE, _BEST, _EXPAND) = range(len(OPERATIONS))  # fmt: skip
 BLOCK = 512
-"""Rows that a block has room for, unless one list has more."""
+"""Rows per block, or the size of the longest list if that is larger."""
 
 
 class Program(NamedTuple):
-    """Instructions over registers: first what is read, then constants, then what instructions make."""
+    """Instructions over registers: first the reads, then constants, then one result per instruction."""
 
     constants: Floats
     instructions: Ints
@@ -36,20 +36,20 @@ def evaluate(
     by_list: Program, by_candidate: Program, list_reads: Floats, reads: Floats, start: Ints, first: int, end: int,
     outputs: Ints, out: NDArray[np.float32], at: int, missing: NDArray[np.bool_],
 ) -> None:  # fmt: skip
-    """Run the lists' program, then the candidates', block by block, for the lists from `first` to before `end`.
+    """Run the per-list program, then the per-candidate program, block by block, for lists `first` to `end` (exclusive).
 
-    Registers `outputs` go into the rows of `out`, from column `at` on; `missing` notes which rows hold any NaN.
-    `list_reads` is [read, list], `reads` [read, candidate]; list n has the candidates `start[n]:start[n + 1]`.
+    Writes registers `outputs` to the rows of `out`, from column `at` on; sets `missing` for rows with any NaN.
+    `list_reads` is [read, list], `reads` is [read, candidate]; list n has candidates `start[n]:start[n + 1]`.
     """
     longest = min(BLOCK, start[-1])
     for n in range(first, end):
         longest = max(longest, start[n + 1] - start[n])
-    fixed = list_reads.shape[0] + by_list.constants.size
-    lists = np.empty((fixed + by_list.instructions.shape[0], longest))
+    list_inputs = list_reads.shape[0] + by_list.constants.size
+    lists = np.empty((list_inputs + by_list.instructions.shape[0], longest))
     for n in range(by_list.constants.size):
         lists[list_reads.shape[0] + n, :] = by_list.constants[n]
-    held = reads.shape[0] + by_candidate.constants.size
-    rows = np.empty((held + by_candidate.instructions.shape[0], longest))
+    inputs = reads.shape[0] + by_candidate.constants.size
+    rows = np.empty((inputs + by_candidate.instructions.shape[0], longest))
     for n in range(by_candidate.constants.size):
         rows[reads.shape[0] + n, :] = by_candidate.constants[n]
     while first < end:
@@ -60,12 +60,12 @@ def evaluate(
         for n in range(list_reads.shape[0]):
             _copy(list_reads[n, first:until], lists[n])
         for n in range(by_list.instructions.shape[0]):
-            _apply(by_list.instructions[n], lists, fixed + n, until - first, offsets, lists)
+            _apply(by_list.instructions[n], lists, list_inputs + n, until - first, offsets, lists)
         size = start[until] - start[first]
         for n in range(reads.shape[0]):
             _copy(reads[n, start[first] : start[until]], rows[n])
         for n in range(by_candidate.instructions.shape[0]):
-            _apply(by_candidate.instructions[n], rows, held + n, size, offsets, lists)
+            _apply(by_candidate.instructions[n], rows, inputs + n, size, offsets, lists)
         for n in range(outputs.size):
             values, gaps = rows[outputs[n], :size], 0
             _copy(values, out[n, at + start[first] : at + start[until]])
@@ -132,11 +132,11 @@ def _apply(instruction: Ints, registers: Floats, to: int, size: int, offsets: In
 
 @compiled
 def compare(form: int, values: Floats, out: Floats) -> None:
-    """Set each value of one list beside the others, in one of the forms of `relative.py`, or replace it by the sum."""
-    known, total, least, greatest = 0, 0.0, np.inf, -np.inf
+    """Compute one list-relative form (`relative.py`) or the sum of one list's values."""
+    count, total, least, greatest = 0, 0.0, np.inf, -np.inf
     for value in values:
         if not np.isnan(value):
-            known += 1
+            count += 1
             total += value
             least, greatest = min(least, value), max(greatest, value)
     if form == _SUM:
@@ -150,12 +150,12 @@ def compare(form: int, values: Floats, out: Floats) -> None:
     elif form == _RANK:
         _rank(values, out)
     else:
-        mean, squares = total / max(known, 1), 0.0
+        mean, squares = total / max(count, 1), 0.0
         for value in values:
             if not np.isnan(value):
                 squares += (value - mean) * (value - mean)
-        spread = math.sqrt(squares / max(known, 1))
-        # Closer than that, rounding decides.
+        spread = math.sqrt(squares / max(count, 1))
+        # Smaller differences are rounding.
         equal = spread == 0 or spread <= 1e-5 * max(greatest, -least)
         for n in range(values.size):
             out[n] = values[n] * 0.0 if equal else (values[n] - mean) / spread
@@ -163,16 +163,16 @@ def compare(form: int, values: Floats, out: Floats) -> None:
 
 @compiled
 def _rank(values: Floats, out: Floats) -> None:
-    """1 for the greatest; in Float32, so that equal numbers are not parted by the order of sums."""
-    sorted_up = np.sort(values.astype(np.float32))
-    known = sorted_up.size
-    while known > 0 and np.isnan(sorted_up[known - 1]):
-        known -= 1
+    """Rank, 1 for the greatest. Compared as Float32: rounding in sums must not break ties."""
+    ascending = np.sort(values.astype(np.float32))
+    count = ascending.size
+    while count > 0 and np.isnan(ascending[count - 1]):
+        count -= 1
     for n in range(values.size):
         if np.isnan(values[n]):
             out[n] = np.nan
         else:
-            out[n] = 1.0 + known - np.searchsorted(sorted_up[:known], np.float32(values[n]), side="right")
+            out[n] = 1.0 + count - np.searchsorted(ascending[:count], np.float32(values[n]), side="right")
 
 
 @compiled
@@ -186,12 +186,12 @@ def compare_all(form: int, values: Floats, start: Ints, out: Floats) -> None:
 def sharing(
     owner: Ints, first: Ints, value: Ints, start: Ints, values: int, shared: Floats, distinct: Floats
 ) -> None:
-    """How many of a list's candidates have each of a candidate's values; and its part in the list's distinct values.
+    """Add to `shared` how many of the list's candidates have each value of a candidate, and to `distinct` 1 over that.
 
-    Candidates are in lists by `start`; the values of one are those of its owner (-1: none), `value[first[owner]:…]`.
-    Both are summed over a candidate's values.
+    Both are summed over a candidate's values, `value[first[owner]:first[owner + 1]]`; owner -1 has none. The sum of
+    `distinct` over a list is its number of distinct values. List n has candidates `start[n]:start[n + 1]`.
     """
-    times = np.zeros(values, np.int64)
+    counts = np.zeros(values, np.int64)
     for n in range(start.size - 1):
         for sign in (1, 0, -1):
             for row in range(start[n], start[n + 1]):
@@ -199,7 +199,7 @@ def sharing(
                 if own >= 0:
                     for at in range(first[own], first[own + 1]):
                         if sign:
-                            times[value[at]] += sign
+                            counts[value[at]] += sign
                         else:
-                            shared[row] += times[value[at]]
-                            distinct[row] += 1.0 / times[value[at]]
+                            shared[row] += counts[value[at]]
+                            distinct[row] += 1.0 / counts[value[at]]

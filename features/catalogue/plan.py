@@ -1,7 +1,7 @@
-"""A project's columns, compiled: what is read of the state, and the arithmetic on it as two programs.
+"""A project's features compiled to reads and two programs: one run per list (impression), one per candidate.
 
-Made once a project. The same plan makes a slice's table and one request's, in blocks of whole lists: what is the same
-for all of a list is worked out once a list.
+Compiled once per project. Slices and live requests run the same plan, in blocks of whole lists; terms that all
+candidates of a list share are computed once per list.
 """
 
 from collections.abc import Callable, Sequence
@@ -27,19 +27,19 @@ _BY_LIST = (*LISTWISE, "session", "list")
 
 @dataclass(frozen=True)
 class FeaturePlan:
-    """How the columns of the features table are made."""
+    """The reads and programs that compute the columns of the features table."""
 
     columns: tuple[str, ...]
     by_list: tuple[Read, ...]
     by_candidate: tuple[Read, ...]
-    """What is read; the reads of one grain and part stand side by side."""
+    """Reads; those of one grain and part are adjacent."""
     list_program: Program
     program: Program
     outputs: NDArray[np.int64]
     texts: bool
-    """Whether text similarities are read."""
+    """Whether any column uses text similarities."""
     grains: frozenset[str]
-    """What the columns are read from."""
+    """Grains that the columns read."""
 
     def evaluate(
         self,
@@ -49,7 +49,7 @@ class FeaturePlan:
         out: NDArray[np.floating[Any]],
         missing: NDArray[np.bool_],
     ) -> None:
-        """Fill the chunk's part of `out`, [column, candidate], NaN where a number is missing, as `missing` then notes.
+        """Fill the chunk's columns of `out`, [column, candidate], with NaN for missing; set `missing` for such columns.
 
         `texts`: [similarity, candidate].
         """
@@ -67,10 +67,15 @@ class FeaturePlan:
     def _fill(
         self, layout: Layout, chunk: Chunk, start: NDArray[np.int64], texts: NDArray[Any] | None
     ) -> None:
-        """Put beside what was counted what the lists, the items and their texts say."""
+        """Add the reads that do not come from counters: of lists, item versions and texts."""
         at, sizes = layout.at[chunk.lists], np.diff(start)
-        days, into = np.divmod(at, 86_400_000_000)
-        of_list = {"as_of": at, "size": sizes, "hour": into // 3_600_000_000, "weekday": (days + 3) % 7 + 1}
+        days, time_of_day = np.divmod(at, 86_400_000_000)
+        of_list = {
+            "as_of": at,
+            "size": sizes,
+            "hour": time_of_day // 3_600_000_000,
+            "weekday": (days + 3) % 7 + 1,
+        }
         for n, read in enumerate(self.by_list):
             if read.grain == "list":
                 chunk.by_list[n] = of_list[read.name]
@@ -78,30 +83,32 @@ class FeaturePlan:
         shared: dict[str, Floats] = {}
         for n, read in enumerate(self.by_candidate):
             if read.grain == "version":
-                chunk.by_candidate[n] = np.append(_SAID[read.name](described, read.part), np.nan)[version]
+                chunk.by_candidate[n] = np.append(_ITEM_READS[read.name](described, read.part), np.nan)[
+                    version
+                ]
             elif read.grain == "sharing":
                 if read.part not in shared:
                     shared[read.part] = np.zeros((2, version.size))
                     values = described.values[read.part]
-                    most = int(values.value.max(initial=-1)) + 1
-                    sharing(version, values.start, values.value, start, most, *shared[read.part])
+                    number = int(values.value.max(initial=-1)) + 1
+                    sharing(version, values.start, values.value, start, number, *shared[read.part])
                 chunk.by_candidate[n] = shared[read.part][0 if read.name == "shared" else 1]
             elif read.grain == "text" and texts is not None:
                 chunk.by_candidate[n] = texts[int(read.name), chunk.candidates]
 
 
-_SAID: dict[str, Callable[[Descriptions, str], Floats]] = {
+_ITEM_READS: dict[str, Callable[[Descriptions, str], Floats]] = {
     "born_at": lambda described, _: described.born_at,
     "title_words": lambda described, _: described.title_words,
     "body_words": lambda described, _: described.body_words,
     "number": lambda described, name: described.numbers(name),
     "values": lambda described, name: np.diff(described.values[name].start).astype(float),
 }
-"""What is read of an item's version."""
+"""Reads of an item version, by name."""
 
 
 def compile_plan(features: Sequence[Feature], forms: Sequence[str], columns: Sequence[str]) -> FeaturePlan:
-    """The plan of some columns: names of features, or of a feature and one of the forms, `{name}_{form}`."""
+    """Compile the plan of `columns`: feature names, or `{name}_{form}` for a list-relative form."""
     terms = {feature.name: feature.value for feature in features}
     for form in forms:
         terms |= {f"{f.name}_{form}": Term(form, (f.value,)) for f in features if f.compared}
@@ -109,7 +116,7 @@ def compile_plan(features: Sequence[Feature], forms: Sequence[str], columns: Seq
 
 
 class _Compiler:
-    """Numbers every distinct term once: what two columns share is worked out once."""
+    """Gives every distinct term one register, so that shared terms are computed once."""
 
     def __init__(self, terms: Sequence[Term]) -> None:
         self._terms = terms
@@ -132,10 +139,10 @@ class _Compiler:
             *([*dict.fromkeys(t.leaf for t in every if isinstance(t.leaf, float))] for _ in range(2)),
         )  # type: ignore[assignment]
         self._code: tuple[list[tuple[int, int, int]], list[tuple[int, int, int]]] = ([], [])
-        self._places: dict[tuple[Term, bool], int] = {}
+        self._registers: dict[tuple[Term, bool], int] = {}
 
     def plan(self, columns: tuple[str, ...]) -> FeaturePlan:
-        outputs = np.array([self._place(term, listwise=False) for term in self._terms], np.int64)
+        outputs = np.array([self._register(term, listwise=False) for term in self._terms], np.int64)
         programs = [
             Program(np.array(constants), np.array(code, np.int64).reshape(-1, 3))
             for constants, code in zip(self._constants, self._code, strict=True)
@@ -147,32 +154,32 @@ class _Compiler:
         )
 
     def _collect(self, term: Term, every: dict[Term, None]) -> bool:
-        """Note a term and all it is made of; whether it is the same for all of a list."""
+        """Add a term and its parts to `every`; return whether all candidates of a list share its value."""
         if term not in self._listwise:
             parts = [self._collect(part, every) for part in term.args]
-            own = not isinstance(term.leaf, Read) or _listwise(term.leaf)
-            self._listwise[term] = own and all(parts) and term.op not in _GROUPED
+            leaf_listwise = not isinstance(term.leaf, Read) or _listwise(term.leaf)
+            self._listwise[term] = leaf_listwise and all(parts) and term.op not in _GROUPED
             every[term] = None
         return self._listwise[term]
 
-    def _place(self, term: Term, *, listwise: bool) -> int:
-        """The register that holds a term, in the lists' program or in the candidates'."""
+    def _register(self, term: Term, *, listwise: bool) -> int:
+        """The register of a term in the per-list (`listwise`) or per-candidate program."""
         key = term, listwise
-        if key not in self._places:
-            self._places[key] = self._new_place(term, listwise)
-        return self._places[key]
+        if key not in self._registers:
+            self._registers[key] = self._new_register(term, listwise)
+        return self._registers[key]
 
-    def _new_place(self, term: Term, listwise: bool) -> int:
+    def _new_register(self, term: Term, listwise: bool) -> int:
         side = 0 if listwise else 1
         reads, constants, code = self._reads[side], self._constants[side], self._code[side]
         if isinstance(term.leaf, float):
             return len(reads) + constants.index(term.leaf)
         if self._listwise[term] and not listwise:
-            instruction = (OPERATIONS.index("expand"), self._place(term, listwise=True), 0)
+            instruction = (OPERATIONS.index("expand"), self._register(term, listwise=True), 0)
         elif isinstance(term.leaf, Read):
             return reads.index(term.leaf)
         else:
-            left, *right = [self._place(part, listwise=listwise) for part in term.args]
+            left, *right = [self._register(part, listwise=listwise) for part in term.args]
             instruction = (OPERATIONS.index(term.op), left, right[0] if right else left)
         code.append(instruction)
         return len(reads) + len(constants) + len(code) - 1

@@ -6,35 +6,34 @@ import numpy as np
 import polars as pl
 
 FORMS: Mapping[str, str] = {
-    "z": "how many standard deviations above the list's mean",
-    "rank": "its rank in the list, 1 for the greatest",
-    "share": "as a share of the list's sum",
-    "best": "how far below the list's greatest",
+    "z": "standard deviations above the impression's mean",
+    "rank": "rank within the impression, 1 for the greatest",
+    "share": "share of the impression's sum",
+    "best": "difference from the impression's greatest",
 }
-"""Suffix of a relative form, and what it means."""
+"""Suffix of a relative form → its meaning."""
 
 
 def relative(
     frame: pl.DataFrame, columns: Mapping[str, Sequence[str]], by: str = "impression_id"
 ) -> pl.DataFrame:
-    """Adds `{column}_{form}`, Float32, for each form and each of its columns, within each group of `by`.
+    """Add `{column}_{form}`, Float32, for each form and each of its columns, computed within each group of `by`.
 
-    A list of one, or of equal values, has z 0 (values are equal where they differ in the sixth figure or later:
-    Float32 and the order of sums decide what stands there); a sum that is not above 0 makes shares of 0. A
-    missing value stays missing and is no part of the others' mean, greatest or sum.
+    z is 0 for a single candidate and for equal values (equal to within 1e-5: finer differences are rounding).
+    Shares are 0 where the sum is not positive. A missing value stays missing and is left out of mean, maximum and sum.
     """
     from features.catalogue.kernels import OPERATIONS, compare_all
 
-    number = frame[by].rank("dense").to_numpy()
-    order = np.argsort(number, kind="stable")
-    start = np.searchsorted(number[order], np.arange(1, number.max(initial=0) + 2))
-    found = []
+    group = frame[by].rank("dense").to_numpy()
+    order = np.argsort(group, kind="stable")
+    start = np.searchsorted(group[order], np.arange(1, group.max(initial=0) + 2))
+    added = []
     for form, names in columns.items():
         for name in names:
             values = frame[name].cast(pl.Float64).fill_null(np.nan).to_numpy()[order]
             out = np.empty(values.size)
             compare_all(OPERATIONS.index(form), values, start, out)
-            back = np.empty(values.size, np.float32)
-            back[order] = out
-            found.append(pl.Series(f"{name}_{form}", back).fill_nan(None))
-    return frame.with_columns(found)
+            unsorted = np.empty(values.size, np.float32)
+            unsorted[order] = out
+            added.append(pl.Series(f"{name}_{form}", unsorted).fill_nan(None))
+    return frame.with_columns(added)

@@ -1,4 +1,4 @@
-"""What a feature is made of: terms over numbers that are read, put together as ordinary arithmetic."""
+"""Terms: a feature's value as arithmetic over numbers looked up in the state, items and impressions."""
 
 from dataclasses import dataclass
 
@@ -7,7 +7,7 @@ from features.state.counters import Read
 
 @dataclass(frozen=True)
 class Term:
-    """A number of each candidate, or of each list: read, constant, or worked out from other terms."""
+    """A number per candidate or per impression: looked up, constant, or computed from other terms."""
 
     op: str
     args: tuple["Term", ...] = ()
@@ -26,15 +26,15 @@ class Term:
         return Term("divide", (self, term(other)))
 
     def at_least(self, other: "Term | float") -> "Term":
-        """The greater of two."""
+        """The maximum of two terms."""
         return Term("at_least", (self, term(other)))
 
     def where_positive(self, condition: "Term") -> "Term":
-        """Missing where another term is not above 0."""
+        """This term where `condition` is positive; else missing."""
         return Term("where_positive", (self, condition))
 
     def less(self, other: "Term") -> "Term":
-        """The difference, and 0 where two differ by rounding only: a z-score would make something of it."""
+        """The difference; 0 where it is only rounding, which a z-score would amplify."""
         return Term("less", (self, other))
 
     def log(self) -> "Term":
@@ -50,15 +50,15 @@ class Term:
         return Term("is_positive", (self,))
 
     def sum(self) -> "Term":
-        """The sum over the list."""
+        """The sum over the impression."""
         return Term("sum", (self,))
 
 
 def term(value: Term | float) -> Term:
-    """A term as it is, a number as a constant."""
+    """Wrap a number as a constant term; return a term unchanged."""
     return value if isinstance(value, Term) else Term("constant", leaf=float(value))
 
 
 def read(grain: str, name: str, part: str = "") -> Term:
-    """A number that is read: a column of a grain, or of a part of it (an attribute, a fact of the context)."""
+    """Look up a column of a grain; `part` names an attribute or context field where the grain has several."""
     return Term("read", leaf=Read(grain, part, name))

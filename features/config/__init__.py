@@ -1,6 +1,6 @@
 """The project file: TOML → frozen, typed sections.
 
-project.py    load a file, apply overrides, check what sections must agree on
+project.py    load a file, apply overrides, check settings across sections
 sections.py   one class a section
-slices.py     durations, instants and the slices that time is cut into
+slices.py     durations, instants, and time slices
 """

@@ -1,4 +1,4 @@
-"""The project file (`projects/*.toml`): one deployment, described. Frozen pydantic models.
+"""The project file (`projects/*.toml`): one deployment's configuration, as frozen pydantic models.
 
 Unknown keys are errors that name the nearest known key. `load` reads a file and applies `--set` overrides.
 """
@@ -32,10 +32,10 @@ from features.errors import ProjectError
 
 
 class Project(Section):
-    """One deployment of MomentRank."""
+    """Configuration of one deployment."""
 
     name: str = Field(pattern=r"^[a-z][a-z0-9_-]*$", max_length=64)
-    """Part of the names of folders, tables and registered models."""
+    """Used in the names of folders, tables and registered models."""
     seed: int = 1
     source: Source
     slices: Slices
@@ -52,24 +52,28 @@ class Project(Section):
     retention: Retention = Retention()
     scale: Scale = Scale()
     folder: Path = Path()
-    """Where the project file lies; relative source paths start here."""
+    """Folder of the project file; relative source paths start here."""
 
     @model_validator(mode="after")
     def _source_is_complete(self) -> "Project":
         if self.source.format == "tables" and self.source.tables is None:
             raise ValueError('source.format = "tables" needs a [source.tables] section with a shape')
         if self.source.format != "newsroom" and not (self.source.path or self.source.landing):
-            raise ValueError("source.path is missing: name the log's file or folder, or source.landing")
+            raise ValueError(
+                "source.path is missing: set it to the log's file or folder, or set source.landing"
+            )
         if self.source.format == "mind" and self.source.landing:
-            raise ValueError("source.landing: MIND's two files belong together and cannot arrive one by one")
+            raise ValueError(
+                "source.landing cannot be used with MIND, whose two files must be read together: set source.path"
+            )
         return self
 
     @model_validator(mode="after")
-    def _keeps_the_window(self) -> "Project":
+    def _retention_covers_the_window(self) -> "Project":
         keep, window = self.retention.keep, self.ranker.window * self.slices.every
         if keep is not None and keep < window:
             raise ValueError(
-                f"retention.keep: {keep} is shorter than the {window} that a ranker is fitted on; keep longer, "
+                f"retention.keep is {keep}, but a ranker is fitted on the last {window}: raise retention.keep "
                 "or lower ranker.window"
             )
         return self
@@ -82,49 +86,49 @@ class Project(Section):
                 rf"new_users|new_items|({values or '(?!)'}): .+|list of \d.*|\d\d–\d\d h", name
             ):
                 raise ValueError(
-                    f"promotion.guard: {name!r} names no segment and would never block; write new_users, new_items, "
-                    "a declared categorical attribute and its value such as 'category: sport', 'list of 6–10' or "
-                    "'06–12 h', as the report does"
+                    f"promotion.guard: {name!r} is not a segment and would never block; write new_users, new_items, a "
+                    "declared categorical attribute and a value ('category: sport'), 'list of 6–10' or '06–12 h', "
+                    "as in the evaluation report"
                 )
         return self
 
     @model_validator(mode="after")
-    def _trainers_share_the_passes(self) -> "Project":
+    def _passes_are_divisible(self) -> "Project":
         passes, trainers = self.interest.accumulate, self.scale.trainers
         if passes % trainers:
             raise ValueError(
-                f"scale.trainers: {trainers} cannot share the {passes} passes of a step evenly; set "
+                f"scale.trainers: {passes} passes of a step cannot be divided among {trainers} trainers; set "
                 f"interest.accumulate to a multiple of {trainers}, such as {trainers * -(-passes // trainers)}"
             )
         return self
 
 
 def load(path: Path, overrides: Iterable[str] = ()) -> Project:
-    """Read a project file; apply `key.path=value` overrides, whose values are TOML.
+    """Read a project file and apply `key.path=value` overrides, whose values are TOML.
 
-    Raises ProjectError with the key, what was found and what was expected.
+    Raises ProjectError, naming each wrong key with the value found and what was expected.
     """
     try:
         content = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise ProjectError(
-            f"no project file at {path} ({error.strerror}): name one, for example projects/newsroom.toml"
+            f"no project file at {path} ({error.strerror}): give a path such as projects/newsroom.toml"
         ) from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ProjectError(f"{path} is not valid TOML: {error}") from None
     for override in overrides:
         _apply(content, override)
     if "folder" in content:
-        raise ProjectError(f"{path} is wrong:\n  folder: unknown key; it is where the file lies")
+        raise ProjectError(f"{path} is invalid:\n  folder: cannot be set; it is the folder of the file")
     try:
         return Project.model_validate({**content, "folder": path.resolve().parent})
     except ValidationError as error:
-        raise ProjectError(f"{path} is wrong:\n" + "\n".join(_sentence(e) for e in error.errors())) from None
+        raise ProjectError(f"{path} is invalid:\n" + "\n".join(_message(e) for e in error.errors())) from None
 
 
 def _apply(content: dict[str, Any], override: str) -> None:
-    key, found, value = override.partition("=")
-    if not found:
+    key, separator, value = override.partition("=")
+    if not separator:
         raise ProjectError(
             f"--set {override!r} has no value: write key.path=value, for example ranker.num_leaves=15"
         )
@@ -135,22 +139,22 @@ def _apply(content: dict[str, Any], override: str) -> None:
             f"--set {override!r}: {value!r} is not a TOML value; text needs quotes, for example '{key}=\"{value}\"'"
         ) from None
     *sections, last = key.strip().split(".")
-    place = content
+    table = content
     for section in sections:
-        place = place.setdefault(section, {})
-        if not isinstance(place, dict):
+        table = table.setdefault(section, {})
+        if not isinstance(table, dict):
             raise ProjectError(f"--set {override!r}: {section!r} is a value, not a section")
-    place[last] = parsed
+    table[last] = parsed
 
 
-def _sentence(error: Mapping[str, Any]) -> str:
-    where = ".".join(str(part) for part in error["loc"])
+def _message(error: Mapping[str, Any]) -> str:
+    key = ".".join(str(part) for part in error["loc"])
     if error["type"] == "extra_forbidden":
         known = _known_keys(error["loc"][:-1])
-        near = difflib.get_close_matches(str(error["loc"][-1]), known, n=1)
-        hint = f"did you mean {near[0]!r}?" if near else "known keys: " + ", ".join(known)
-        return f"  {where}: unknown key; {hint}"
-    return f"  {where or 'file'}: {error['msg'].removeprefix('Value error, ')} (found {str(error['input'])[:80]!r})"
+        nearest = difflib.get_close_matches(str(error["loc"][-1]), known, n=1)
+        hint = f"did you mean {nearest[0]!r}?" if nearest else "known keys: " + ", ".join(known)
+        return f"  {key}: unknown key; {hint}"
+    return f"  {key or 'file'}: {error['msg'].removeprefix('Value error, ')} (found {str(error['input'])[:80]!r})"
 
 
 def _known_keys(section: Iterable[object]) -> list[str]:

@@ -1,4 +1,4 @@
-"""Slices: time cut into equal, half-open windows; and how durations and instants are written."""
+"""Slices: equal, half-open time windows. Also parses durations and instants."""
 
 from collections.abc import Collection
 from contextlib import suppress
@@ -25,7 +25,7 @@ def parse_duration(text: object) -> timedelta:
 
 
 def parse_instant(text: object) -> datetime:
-    """ISO 8601 text, a TOML datetime, or epoch milliseconds → an aware UTC datetime. Raises ValueError."""
+    """Parse ISO 8601 text, a TOML datetime or epoch milliseconds to an aware UTC datetime. Raises ValueError."""
     with suppress(ValueError, OverflowError, OSError):
         if isinstance(text, str):
             text = datetime.fromisoformat(text)
@@ -33,17 +33,17 @@ def parse_instant(text: object) -> datetime:
             return text.replace(tzinfo=text.tzinfo or UTC).astimezone(UTC)
         if isinstance(text, int | float) and not isinstance(text, bool):
             return datetime.fromtimestamp(text / 1000, UTC)
-    raise ValueError(f"{text!r} is not an instant: write for example 2026-01-05T00:00:00Z")
+    raise ValueError(f"{text!r} is not an instant: write it like 2026-01-05T00:00:00Z")
 
 
-def _written(duration: timedelta) -> str:
-    """A duration as the project file has it: `"7d"`, `"12h"`, `"45m"`, `"90s"`."""
+def _duration_text(duration: timedelta) -> str:
+    """A duration as written in a project file: `"7d"`, `"12h"`, `"45m"`, `"90s"`."""
     unit = next(u for u in reversed(_UNITS) if duration % timedelta(seconds=_UNITS[u]) == timedelta(0))
     return f"{duration // timedelta(seconds=_UNITS[unit])}{unit}"
 
 
 def microseconds(instant: datetime) -> int:
-    """Microseconds from 1970 to an instant."""
+    """Microseconds since the Unix epoch."""
     return (instant - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1)
 
 
@@ -59,17 +59,17 @@ EVERY = tuple(
         7 * 1440,
     )
 )
-"""Lengths that a slice may have: a schedule repeats them from any minute on (cron knows no others)."""
+"""Allowed slice lengths: those that a cron schedule can repeat from any minute."""
 
 
 class Section(BaseModel):
-    """A part of the project file: frozen, no key but the declared ones, no number that is not finite."""
+    """Base of project file sections: frozen, rejects unknown keys and non-finite numbers."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class Slices(Section):
-    """Time cut into equal slices, `start` inclusive, `end` exclusive."""
+    """Equal time slices from `start` (inclusive) to `end` (exclusive)."""
 
     start: Instant
     every: Duration = timedelta(days=1)
@@ -78,13 +78,13 @@ class Slices(Section):
     @model_validator(mode="after")
     def _on_a_calendar(self) -> "Slices":
         if self.every not in EVERY:
-            allowed = ", ".join(f'"{_written(every)}"' for every in EVERY)
+            allowed = ", ".join(f'"{_duration_text(every)}"' for every in EVERY)
             raise ValueError(
-                f'slices.every is "{_written(self.every)}", which no schedule can repeat: choose one of {allowed}'
+                f'slices.every is "{_duration_text(self.every)}", which cron cannot repeat: choose one of {allowed}'
             )
         if self.start.second or self.start.microsecond:
             raise ValueError(
-                f"slices.start is {self.start.isoformat()}: write a whole minute, a slice's key has no seconds"
+                f"slices.start is {self.start.isoformat()}: write a whole minute, because slice keys have no seconds"
             )
         return self
 
@@ -94,27 +94,27 @@ class Slices(Section):
             return self
         if self.end <= self.start:
             raise ValueError("slices.end must come after slices.start")
-        if rest := (self.end - self.start) % self.every:
-            before = self.end - rest
+        if remainder := (self.end - self.start) % self.every:
+            before = self.end - remainder
             earlier = f"{before.isoformat()} or " if before > self.start else ""
             raise ValueError(
-                f"slices.end is {self.end.isoformat()}, inside a slice: write {earlier}"
+                f"slices.end is {self.end.isoformat()}, in the middle of a slice: write {earlier}"
                 f"{(before + self.every).isoformat()}"
             )
         return self
 
     @property
     def key_format(self) -> str:
-        """strftime form of a slice's key, sortable as text."""
+        """strftime format of slice keys, which sort as text."""
         return "%Y-%m-%d" if self.every % timedelta(days=1) == timedelta(0) else "%Y-%m-%d-%H:%M"
 
     def key(self, instant: datetime) -> str:
-        """Key of the slice that holds `instant`."""
+        """Key of the slice that contains `instant`."""
         steps = (instant - self.start) // self.every
         return (self.start + steps * self.every).strftime(self.key_format)
 
     def window(self, key: str) -> tuple[datetime, datetime]:
-        """[start, end) of a slice. Raises ProjectError for a key that no slice has."""
+        """[start, end) of a slice. Raises ProjectError for an invalid key."""
         try:
             start = datetime.strptime(key, self.key_format).replace(tzinfo=UTC)
         except ValueError:
@@ -125,7 +125,7 @@ class Slices(Section):
             start = start.replace(hour=self.start.hour, minute=self.start.minute)
         if start < self.start or (start - self.start) % self.every:
             raise ProjectError(
-                f"slice {key!r} does not exist: slices begin at {self.key(self.start)!r}, one every {self.every}"
+                f"slice {key!r} does not exist: slices start at {self.key(self.start)!r} and repeat every {self.every}"
             )
         return start, start + self.every
 
@@ -140,24 +140,24 @@ class Slices(Section):
         return keys
 
     def last_ended(self, by: datetime) -> str | None:
-        """The newest slice that has ended at an instant, or None."""
+        """Key of the newest slice that has ended at `by`, or None."""
         until = by if self.end is None else min(by, self.end)
         ended = (until - self.start) // self.every
         return self.key(self.start + (ended - 1) * self.every) if ended > 0 else None
 
-    def widest_gap(self, first: str, last: str, held: Collection[str]) -> tuple[str, str, int] | None:
-        """First, last and number of the longest stretch of slices in [first, last] that `held` has none of."""
+    def widest_gap(self, first: str, last: str, keys: Collection[str]) -> tuple[str, str, int] | None:
+        """First key, last key and length of the longest run of slices in [first, last] missing from `keys`, or None."""
         bounds = [self.window(first)[0] - self.every, self.window(last)[1]]
-        starts = sorted({*bounds, *(self.window(key)[0] for key in held if first <= key <= last)})
+        starts = sorted({*bounds, *(self.window(key)[0] for key in keys if first <= key <= last)})
         before, after = max(pairwise(starts), key=lambda pair: pair[1] - pair[0])
-        empty = (after - before) // self.every - 1
-        return (self.key(before + self.every), self.key(after - self.every), empty) if empty else None
+        missing = (after - before) // self.every - 1
+        return (self.key(before + self.every), self.key(after - self.every), missing) if missing else None
 
     def number(self, key: str) -> int:
-        """Number of a slice in time, 1 for the first. Raises ProjectError for a key that no slice has."""
+        """Number of a slice, from 1. Raises ProjectError for an invalid key."""
         return (self.window(key)[0] - self.start) // self.every + 1
 
     def previous(self, key: str) -> str | None:
-        """The slice before, or None for the first."""
+        """Key of the slice before, or None for the first."""
         start, _ = self.window(key)
         return None if start == self.start else self.key(start - self.every)

@@ -1,4 +1,4 @@
-"""Interactions → graded label of each candidate, inside the attribution window."""
+"""Label each candidate from the interactions inside its attribution window."""
 
 from datetime import datetime, timedelta
 
@@ -11,10 +11,10 @@ from features.config.sections import Labels, Source
 def attribute(impressions: pl.DataFrame, interactions: pl.DataFrame, labels: Labels) -> pl.DataFrame:
     """One row per candidate (`schemas.Candidates`), sorted by impression and position.
 
-    An interaction counts for the candidate it names by impression and item; one that names no impression, for
-    every list of its user that showed the item. It must have happened in [shown_at, shown_at + attribution). The
-    label is the greatest declared gain among those that count (of `labels.graded` kinds, times their value), and 0
-    where none does; kinds without a declared gain do not count. `as_of` is `shown_at`.
+    An interaction counts for the candidate with its impression and item; without an impression id, for every
+    impression of its user that showed the item. It must have happened in [shown_at, shown_at + attribution). The
+    label is the greatest gain among those that count (times the value for kinds in `labels.graded`), else 0. Kinds
+    without a declared gain do not count. `as_of` is `shown_at`.
     """
     shown = impressions.select("impression_id", "user_id", "candidates", as_of="shown_at").explode(
         "candidates"
@@ -22,10 +22,10 @@ def attribute(impressions: pl.DataFrame, interactions: pl.DataFrame, labels: Lab
     shown = shown.unnest("candidates")
     gain = pl.col("kind").replace_strict(labels.gains, default=None, return_dtype=pl.Float64)
     grade = pl.when(pl.col("kind").is_in(labels.graded)).then("value").otherwise(1.0)
-    gained = interactions.with_columns(gain=gain * grade).filter(pl.col("gain") > 0)
-    facts = gained.select("impression_id", "user_id", "item_id", "happened_at", "gain")
-    named = facts.filter(pl.col("impression_id").is_not_null()).drop("user_id")
-    unnamed = facts.filter(pl.col("impression_id").is_null()).drop("impression_id")
+    positive = interactions.with_columns(gain=gain * grade).filter(pl.col("gain") > 0)
+    positive = positive.select("impression_id", "user_id", "item_id", "happened_at", "gain")
+    named = positive.filter(pl.col("impression_id").is_not_null()).drop("user_id")
+    unnamed = positive.filter(pl.col("impression_id").is_null()).drop("impression_id")
     counted = pl.concat(
         [
             _within(shown.join(named, on=["impression_id", "item_id"]), labels.attribution),
@@ -43,7 +43,7 @@ def attribute(impressions: pl.DataFrame, interactions: pl.DataFrame, labels: Lab
 
 
 def timely(interactions: pl.DataFrame, source: Source) -> pl.DataFrame:
-    """Those that were known soon enough to count: at most `source.allowed_lateness` after the usual delay, `known_after`."""
+    """Keep interactions that arrived at most `known_after + allowed_lateness` after they happened."""
     return interactions.filter(
         pl.col("known_at") - pl.col("happened_at") <= source.known_after + source.allowed_lateness
     )
@@ -52,16 +52,16 @@ def timely(interactions: pl.DataFrame, source: Source) -> pl.DataFrame:
 def reprocessed(
     impressions: pl.DataFrame, interactions: pl.DataFrame, since: datetime, labels: Labels
 ) -> list[str]:
-    """Keys of the slices before `since` whose labels change by what became known from `since` on, in order.
+    """Sorted keys of the slices before `since` whose labels change because of interactions known from `since` on.
 
-    `impressions` have their `slice`; those from `since` on are passed over, for their labels are yet to be written.
-    `interactions` are all that are known now. Where nothing came late, or too late to count, no slice is named.
+    `impressions` have a `slice` column; those from `since` on are ignored, because they have no labels yet.
+    `interactions` are all that are known now.
     """
     late = interactions.filter(pl.col("known_at") >= since)
     unnamed = late.filter(pl.col("impression_id").is_null())
-    meant = pl.col("impression_id").is_in(late["impression_id"].drop_nulls().unique().implode())
-    theirs = pl.col("user_id").is_in(unnamed["user_id"].unique().implode())
-    touched = impressions.filter((pl.col("shown_at") < since) & (meant | theirs))
+    named = pl.col("impression_id").is_in(late["impression_id"].drop_nulls().unique().implode())
+    same_user = pl.col("user_id").is_in(unnamed["user_id"].unique().implode())
+    touched = impressions.filter((pl.col("shown_at") < since) & (named | same_user))
     before = attribute(touched, interactions.filter(pl.col("known_at") < since), labels)
     after = attribute(touched, interactions, labels)
     changed = after.filter(after["label"] != before["label"])
@@ -69,6 +69,6 @@ def reprocessed(
 
 
 def _within(pairs: pl.DataFrame, attribution: timedelta) -> pl.DataFrame:
-    since = pl.col("happened_at") - pl.col("as_of")
-    inside = pairs.filter((since >= timedelta(0)) & (since < attribution))
+    delay = pl.col("happened_at") - pl.col("as_of")
+    inside = pairs.filter((delay >= timedelta(0)) & (delay < attribution))
     return inside.select("impression_id", "item_id", "gain")

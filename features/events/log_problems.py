@@ -1,4 +1,4 @@
-"""What is wrong with a log as a whole: what no single refused row says, and the setting that mends it."""
+"""Problems of a log as a whole that no single refused row shows, and the setting that fixes each."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -11,15 +11,16 @@ from features.events.labels import attribute
 from features.events.validation import Events
 from features.sources.raw import RawEvents
 
-MANY_REFUSED = 0.1
-FEW_MATCHES = 0.1
-"""Shares beyond which a person should look before a run."""
+MAX_REFUSED = 0.1
+"""Share of refused rows above which a log is reported."""
+MIN_MATCHED = 0.1
+"""Share of interactions or ids with a match below which a log is reported."""
 _MINUTE = "%Y-%m-%d %H:%M"
 
 
 @dataclass(frozen=True)
 class Problem:
-    """One sentence or two. A `fatal` one leaves nothing to learn from."""
+    """One or two sentences for a person. `fatal`: the log cannot be trained on."""
 
     text: str
     fatal: bool
@@ -27,19 +28,19 @@ class Problem:
 
 @dataclass(frozen=True)
 class Read:
-    """What was in a log, whether it was kept or not."""
+    """Counts of a log's rows, kept or refused."""
 
     interactions: int = 0
     impressions: int = 0
-    """Those with a time."""
+    """Impressions with a time."""
     outside: int = 0
-    """Of these, those outside the slices."""
+    """Impressions outside the slices."""
     first_at: datetime | None = None
     last_at: datetime | None = None
 
     @staticmethod
     def of(raw: RawEvents, slices: Slices) -> "Read":
-        """What is in some rows."""
+        """Count some rows."""
         times = raw.impressions["shown_at"].drop_nulls()
         outside = (times < slices.start) | (times >= slices.end if slices.end else False)
         first, last = (times.sort().gather([0, -1]).to_list()) if len(times) else (None, None)
@@ -59,35 +60,35 @@ class Read:
 
 
 def find_problems(read: Read, events: Events, project: Project) -> list[Problem]:
-    """Problems of a log, from what was in it and what was kept; none where it is fit for a run."""
-    found = [
-        *_emptiness(read, events, project),
-        *_timetable(read, project),
-        *_refusals(events),
+    """Problems of a log, fatal ones first; empty if it is ready for a run."""
+    problems = [
+        *_empty_tables(read, events, project),
+        *_outside_slices(read, project),
+        *_many_refused(events),
         *_single_candidates(events, project),
-        *_labels(events, project),
-        *_items(events, project),
+        *_few_labels(events, project),
+        *_unknown_items(events, project),
     ]
-    return sorted(found, key=lambda problem: not problem.fatal)
+    return sorted(problems, key=lambda problem: not problem.fatal)
 
 
-def _emptiness(read: Read, events: Events, project: Project) -> list[Problem]:
+def _empty_tables(read: Read, events: Events, project: Project) -> list[Problem]:
     if not _rows(events):
         return [Problem("The log is empty.", fatal=True)]
-    found = []
+    problems = []
     if events.impressions.is_empty():
-        found.append(Problem(f"No impression was kept; {_refused(events)}.", fatal=True))
+        problems.append(Problem(f"No impression was kept; {_refused(events)}.", fatal=True))
     if events.interactions.is_empty():
         mapping = project.source.tables
-        clicked = mapping is not None and mapping.clicked is not None and mapping.shape != "lists"
-        threshold = (
-            f" No row has a {mapping.clicked!r} above source.tables.threshold." if mapping and clicked else ""
-        )
-        none = threshold if not read.interactions else f" {_refused(events)}."
-        found.append(Problem(f"No interaction was kept.{none}", fatal=True))
+        reason = ""
+        if read.interactions:
+            reason = f" {_refused(events)}."
+        elif mapping and mapping.clicked is not None and mapping.shape != "lists":
+            reason = f" No row has a {mapping.clicked!r} above source.tables.threshold."
+        problems.append(Problem(f"No interaction was kept.{reason}", fatal=True))
     if events.items.is_empty() and project.source.tables and project.source.tables.items_path:
-        found.append(Problem("No item of source.tables.items_path was kept.", fatal=False))
-    return found
+        problems.append(Problem("No item of source.tables.items_path was kept.", fatal=False))
+    return problems
 
 
 def _rows(events: Events) -> int:
@@ -100,8 +101,8 @@ def _refused(events: Events) -> str:
     return f"{events.rejects.height:,} of {_rows(events):,} rows were refused"
 
 
-def _timetable(read: Read, project: Project) -> list[Problem]:
-    """Impressions before the first slice or after the last."""
+def _outside_slices(read: Read, project: Project) -> list[Problem]:
+    """Report impressions before the first slice or after the last."""
     start, end = project.slices.start, project.slices.end
     if not read.outside:
         return []
@@ -114,8 +115,8 @@ def _timetable(read: Read, project: Project) -> list[Problem]:
     return [Problem(text, fatal=read.outside == read.impressions)]
 
 
-def _refusals(events: Events) -> list[Problem]:
-    if not events.rejects.height > MANY_REFUSED * _rows(events):
+def _many_refused(events: Events) -> list[Problem]:
+    if not events.rejects.height > MAX_REFUSED * _rows(events):
         return []
     return [Problem(f"{_refused(events)}.".capitalize(), fatal=False)]
 
@@ -127,59 +128,60 @@ def _single_candidates(events: Events, project: Project) -> list[Problem]:
     if (events.impressions["candidates"].list.len() > 1).any():
         return []
     setting = {
-        "lists": "If their cells hold several ids, set source.tables.separator.",
-        "candidates": "If rows belong together, name the column of their impression in source.tables.impression.",
-    }.get(mapping.shape if mapping else "", "A ranking event lists its candidates under items.")
+        "lists": "If its cells contain several ids, set source.tables.separator.",
+        "candidates": "If several rows form an impression, set source.tables.impression to the column with its id.",
+    }.get(mapping.shape if mapping else "", "A ranking event must list all its candidates under items.")
     item = events.impressions["candidates"][0][0]["item_id"]
     return [Problem(f"Every impression has one candidate, for example {item!r}. {setting}", fatal=False)]
 
 
-def _labels(events: Events, project: Project) -> list[Problem]:
-    """Interactions that label no candidate."""
+def _few_labels(events: Events, project: Project) -> list[Problem]:
+    """Report interactions that label no candidate."""
     if events.interactions.is_empty() or events.impressions.is_empty():
         return []
     gains = {kind for kind, gain in project.labels.gains.items() if gain > 0}
-    gained = events.interactions.filter(pl.col("kind").is_in(gains))
-    if gained.is_empty():
+    positive = events.interactions.filter(pl.col("kind").is_in(gains))
+    if positive.is_empty():
         kinds = ", ".join(events.interactions["kind"].unique().sort().head(10))
         return [
             Problem(
-                f"No interaction has a gain: the log's kinds are {kinds}, and labels.gains names "
+                f"No interaction has a gain: the log's kinds are {kinds}, but labels.gains names "
                 f"{', '.join(sorted(gains)) or 'none'}.",
                 fatal=True,
             )
         ]
-    named = gained.filter(gained["impression_id"].is_not_null())
-    expected = named if named.height else gained
+    named = positive.filter(positive["impression_id"].is_not_null())
+    expected = named if named.height else positive
     labelled = attribute(events.impressions, expected, project.labels)["clicked"].sum()
-    if labelled >= FEW_MATCHES * expected.height:
+    if labelled >= MIN_MATCHED * expected.height:
         return []
-    lost = named.filter(~named["impression_id"].is_in(events.impressions["impression_id"].implode()))
-    if lost.height > expected.height // 2:
-        why = (
-            f"{lost.height:,} name an impression that the log lacks, for example {lost['impression_id'][0]!r}"
-        )
+    unmatched = named.filter(~named["impression_id"].is_in(events.impressions["impression_id"].implode()))
+    if unmatched.height > expected.height // 2:
+        example = unmatched["impression_id"][0]
+        reason = f"{unmatched.height:,} name an impression missing from the log, for example {example!r}"
     else:
-        why = "the others happened later than labels.attribution after it, or on another item than it showed"
+        reason = (
+            "the others happened outside labels.attribution, or on items that the impression did not show"
+        )
     return [
         Problem(
-            f"{labelled:,} candidates are clicked by {expected.height:,} interactions that have a gain: {why}.",
+            f"Only {labelled:,} candidates are clicked, from {expected.height:,} interactions with a gain: {reason}.",
             fatal=not labelled,
         )
     ]
 
 
-def _items(events: Events, project: Project) -> list[Problem]:
-    """Candidates and clicked items that no item describes."""
+def _unknown_items(events: Events, project: Project) -> list[Problem]:
+    """Report candidate and clicked ids that no item describes."""
     if events.items.is_empty():
         return []
     described = events.items["item_id"].unique()
     shown = events.impressions["candidates"].explode().struct.field("item_id").drop_nulls().unique()
-    for what, ids in (("candidate", shown), ("clicked item", events.interactions["item_id"].unique())):
+    for kind, ids in (("candidate", shown), ("clicked item", events.interactions["item_id"].unique())):
         unknown = ids.filter(~ids.is_in(described.implode())).sort()
-        if len(ids) and len(ids) - len(unknown) < FEW_MATCHES * len(ids):
+        if len(ids) and len(ids) - len(unknown) < MIN_MATCHED * len(ids):
             text = (
-                f"{len(ids) - len(unknown):,} of {len(ids):,} {what} ids are described by an item: they look like "
+                f"{len(ids) - len(unknown):,} of {len(ids):,} {kind} ids are described by an item: these ids look like "
                 f"{unknown[0]!r}, the items' like {described.sort()[0]!r}. {_id_setting(project)}"
             )
             return [Problem(text, fatal=len(unknown) == len(ids))]
@@ -188,7 +190,5 @@ def _items(events: Events, project: Project) -> list[Problem]:
 
 def _id_setting(project: Project) -> str:
     if project.source.tables is None:
-        return "Write the same ids in item events as in rankings."
-    return (
-        "Compare the columns source.tables.item and source.tables.item_key, or set source.tables.separator."
-    )
+        return "Use the same ids in item events and rankings."
+    return "Check that source.tables.item and source.tables.item_key match, or set source.tables.separator."

@@ -1,4 +1,4 @@
-"""The law in one place: a row sees what was known strictly before its instant, and nothing else."""
+"""The point-in-time join: a row sees only what was known strictly before its instant."""
 
 from collections.abc import Sequence
 
@@ -8,9 +8,9 @@ import polars as pl
 def known_before(
     rows: pl.DataFrame, facts: pl.DataFrame, at: str, known_at: str, by: str | Sequence[str]
 ) -> pl.DataFrame:
-    """`rows`, in their order, with the columns of the latest of `facts` whose `known_at` is before the row's `at`.
+    """Join to each row the latest row of `facts` with equal keys `by` and `known_at` strictly before the row's `at`.
 
-    Keys `by` are equal; of facts known at one instant the last in their order is taken. Null where there is none.
+    Keeps the order of `rows`. Among facts with equal `known_at` the last wins. Null where there is none.
     """
     return (
         rows.with_row_index("__row")

@@ -1,7 +1,7 @@
-"""User ids as they are kept: keyed hashes in place of the log's own, and the people whose rows are dropped.
+"""Pseudonyms of user ids, and rows of forgotten users dropped; both before anything is written.
 
-Both work on rows as they are read, before anything is written. A pseudonym is
-BLAKE2b, keyed, of 128 bits as 32 hex digits: among 10⁹ people two share one with a chance of about 10⁻²¹.
+A pseudonym is a keyed BLAKE2b hash of 128 bits, as 32 hex digits. Among 10⁹ users the chance of any collision is
+about 10⁻²¹.
 """
 
 from collections.abc import Iterable, Mapping
@@ -15,31 +15,31 @@ from features.errors import ProjectError
 from features.sources.raw import FORGOTTEN, RawEvents, refuse
 
 WITHHELD = "(not kept: it may quote user ids)"
-"""In place of a refused row's text where user ids are pseudonyms."""
-SHORTEST_KEY = 16  # characters
+"""Replaces the text of refused rows where user ids are pseudonyms."""
+MIN_KEY_LENGTH = 16
 
 _BYTES = 16
-# Ids that stand in a text in quotes, between a table's or a JSON's signs, or behind a colon.
+# Possible ids in a text: in quotes, between CSV or JSON punctuation, or after a colon.
 _WORDS = (r'"[^"]*"', r'[^\s",;|{}\[\]()=]+', r'[^\s",;|{}\[\]()=:]+')
 
 
 @dataclass(frozen=True)
 class Pseudonyms:
-    """The pseudonyms that one key gives. Raises ProjectError for a key that could be guessed."""
+    """Pseudonyms under one secret key. Raises ProjectError for a key short enough to guess."""
 
     key: str = field(repr=False)
 
     def __post_init__(self) -> None:
-        if len(self.key) < SHORTEST_KEY:
+        if len(self.key) < MIN_KEY_LENGTH:
             raise ProjectError(
                 f"MOMENTRANK_PSEUDONYM_KEY has {len(self.key)} characters, and ids hashed with a short key can be "
-                f"guessed: use at least {SHORTEST_KEY}, for example of "
+                f"guessed: use at least {MIN_KEY_LENGTH}, for example from "
                 "python -c 'import secrets; print(secrets.token_hex(32))'"
             )
 
     @property
     def fingerprint(self) -> str:
-        """What tells this key from another and does not give it away."""
+        """Identifies the key without revealing it."""
         return self._hash("", b"fingerprint")
 
     def of(self, user: str) -> str:
@@ -47,12 +47,12 @@ class Pseudonyms:
         return self._hash(user, b"user")
 
     def hide(self, users: pl.Series) -> pl.Series:
-        """The pseudonym of each user id, for readers to call; a missing or empty id stays as it is."""
+        """Replace each user id by its pseudonym; missing and empty ids stay. Called by the log readers."""
         distinct = _present(users)
         return users.replace(distinct, [self.of(user) for user in distinct])
 
     def withhold(self, raw: RawEvents) -> RawEvents:
-        """The same rows without the texts that may quote an id; those of items stay."""
+        """Blank the raw text of impressions, interactions and rejects, which may quote a user id."""
         withheld = pl.lit(WITHHELD).alias("raw")
         return replace(
             raw,
@@ -72,7 +72,7 @@ class Pseudonyms:
 
 
 def mark(user: str, salt: str) -> str:
-    """What is remembered of a forgotten person in place of their id: enough to know it again, and nothing else."""
+    """Salted hash by which a forgotten user's id is recognised without storing it."""
     return blake2b(
         user.encode("utf-8", "surrogatepass"), digest_size=_BYTES, key=salt.encode(), person=b"forgotten"
     ).hexdigest()
@@ -80,24 +80,24 @@ def mark(user: str, salt: str) -> str:
 
 @dataclass(frozen=True)
 class Forgotten:
-    """People whose rows are dropped, by their marks."""
+    """Users whose rows are dropped, by `mark`."""
 
     marks: Mapping[str, str]
     """Mark → salt."""
 
     def among(self, users: Iterable[str]) -> list[str]:
-        """Those of the ids that were forgotten."""
+        """The forgotten users among `users`."""
         salts = set(self.marks.values())
         return [user for user in users if any(mark(user, salt) in self.marks for salt in salts)]
 
     def drop(self, raw: RawEvents) -> RawEvents:
-        """The rows of everybody else; those dropped are rejects with the reason alone, and none quotes an id."""
+        """Move rows of forgotten users to the rejects, without their text; no reject quotes a forgotten id."""
         if not self.marks:
             return raw
-        gone = pl.col("user_id").is_in(self.among(_users(raw)))
-        impressions, lists = refuse(raw.impressions, [(FORGOTTEN, gone)], at="shown_at")
-        interactions, done = refuse(raw.interactions, [(FORGOTTEN, gone)], at="known_at")
-        dropped = pl.concat([lists, done]).with_columns(raw=pl.lit(""))
+        forgotten = pl.col("user_id").is_in(self.among(_users(raw)))
+        impressions, dropped_impressions = refuse(raw.impressions, [(FORGOTTEN, forgotten)], at="shown_at")
+        interactions, dropped_interactions = refuse(raw.interactions, [(FORGOTTEN, forgotten)], at="known_at")
+        dropped = pl.concat([dropped_impressions, dropped_interactions]).with_columns(raw=pl.lit(""))
         return replace(
             raw,
             impressions=impressions,
@@ -106,24 +106,24 @@ class Forgotten:
         )
 
     def _blank(self, rejects: pl.DataFrame) -> pl.DataFrame:
-        """Rejects that no table could hold, without the texts that name somebody who was forgotten."""
+        """Blank the raw text of rejects that quote the id of a forgotten user."""
         text = pl.col("raw").fill_null("")
         words = pl.concat_list(text.str.extract_all(pattern) for pattern in _WORDS)
-        said = words.list.eval(pl.element().str.strip_chars('"'))
-        distinct = rejects.select(said.explode().drop_nulls().unique()).to_series()
-        names = self.among(distinct)
-        if not names:
+        words = words.list.eval(pl.element().str.strip_chars('"'))
+        distinct = rejects.select(words.explode().drop_nulls().unique()).to_series()
+        forgotten = self.among(distinct)
+        if not forgotten:
             return rejects
-        quotes = said.list.set_intersection(pl.lit(pl.Series([names]))).list.len() > 0
+        quotes = words.list.set_intersection(pl.lit(pl.Series([forgotten]))).list.len() > 0
         return rejects.with_columns(raw=pl.when(quotes).then(pl.lit("")).otherwise("raw"))
 
 
 def _users(raw: RawEvents) -> pl.Series:
-    """Every user id once."""
+    """Distinct user ids of impressions and interactions."""
     return _present(pl.concat([raw.impressions["user_id"].unique(), raw.interactions["user_id"].unique()]))
 
 
 def _present(users: pl.Series) -> pl.Series:
-    """The distinct ids; a missing or empty one is none."""
+    """Distinct ids, without missing and empty ones."""
     distinct = users.drop_nulls().unique()
     return distinct.filter(distinct != "")

@@ -1,11 +1,10 @@
 """Raw rows → items, impressions, interactions; every refused row goes to `rejects` with its reason.
 
-A repeated id is compared with the rows at hand and with the ids that were known before (`Known`): of the rows at hand
-the first known is kept, then the first by source and line. A row later than now waits in its slice, up to `AHEAD`.
+Of rows with the same id the first known is kept, then the first by source and line; none if the id was read before
+(`Known`). Rows up to `AHEAD` after now are kept in their slice.
 
-A list that names an item twice keeps the first mention, with the positions as shown; a mention without an id
-is left out: neither is a reject, for the list itself is kept. Ids of items that no log describes are kept, and
-so are interactions with impressions that no log holds.
+If an impression repeats an item, the first occurrence is kept, with positions as shown; candidates without an id are
+dropped. Neither is a reject. Ids of undescribed items and of unlogged impressions are kept.
 """
 
 import operator
@@ -25,19 +24,19 @@ from features.sources.raw import INSTANT, SCHEMAS, RawEvents, Rule, absent, refu
 
 MOMENT = timedelta(microseconds=1)
 AHEAD = timedelta(days=30)
-"""How far a row may lie after now: clocks differ. Beyond, its time has another unit or form than it looks."""
-MOST_VALUES = 1_000
-"""Attribute values that one item, or one list's context, may have: each is counted at each showing."""
-_PLACE = ("source", "line", "raw")
+"""How far after now a row's time may be, as clocks differ. Later times were probably read in the wrong unit."""
+MAX_VALUES = 1_000
+"""Maximum attribute values of an item or an impression's context: each is counted at each exposure."""
+_ORIGIN = ("source", "line", "raw")
 _TIMES = pl.Schema({"source": pl.String(), "line": pl.Int64(), "at": INSTANT})
 
 
 @dataclass(frozen=True)
 class Events:
-    """The tables of the schemas, each with the `slice` its rows belong to.
+    """Validated tables (`features/schemas.py`), each with a `slice` column.
 
     Impressions are sliced by `shown_at`, interactions and item versions by `known_at` (versions known before
-    the first slice belong to it), rejects by their own time, else by that of the row before them.
+    the first slice belong to it), rejects by their own time, else by that of the last row before them.
     """
 
     items: pl.DataFrame
@@ -48,24 +47,24 @@ class Events:
 
 @dataclass(frozen=True)
 class Known:
-    """What was read before, as far as rows at hand may repeat it or refer to it."""
+    """Ids read before that new rows may repeat or refer to."""
 
     items: pl.DataFrame = field(default_factory=lambda: known_items(schemas.Items.create_empty()))
     """`item_id, known_at`."""
     impressions: pl.DataFrame = field(default_factory=lambda: lists_shown(schemas.Impressions.create_empty()))
-    """`lists_shown`."""
+    """Output of `lists_shown`."""
     interactions: pl.DataFrame = field(
         default_factory=lambda: schemas.Interactions.create_empty().select("interaction_id")
     )
     """`interaction_id`."""
     last: pl.DataFrame = field(default_factory=_TIMES.to_frame)
-    """`source, line, at` of the last row of each file that has a time: rejects without one are of its slice."""
+    """`source, line, at` of each file's last row with a time; rejects without a time get its slice."""
 
 
 def build(raw: RawEvents, project: Project, now: datetime, known: Known | None = None) -> Events:
-    """Evaluate rows: kept ones are valid by their schema, in slice, time and id order; the others are rejects.
+    """Validate rows. Kept rows satisfy their schema, in slice, time and id order; the others are rejects.
 
-    `now`: what lies `AHEAD` after it is refused as `in_future`. Raises TableError if a row is lost or invented.
+    Rows more than `AHEAD` after `now` are refused as `in_future`. Raises TableError unless rows in = kept + rejected.
     """
     slices, known = project.slices, known or Known()
     items, bad_items = _items(raw.items, slices, now, known)
@@ -73,7 +72,7 @@ def build(raw: RawEvents, project: Project, now: datetime, known: Known | None =
     interactions, bad_interactions = _interactions(raw.interactions, impressions, slices, now, known)
     refused = pl.concat([raw.rejects, *bad_items, *bad_impressions, *bad_interactions])
     finish = (
-        partial(_place_rejects, refused, raw, slices, now, known.last),
+        partial(_assign_rejects, refused, raw, slices, now, known.last),
         partial(_table, items, "known_at", "item_id", schemas.Items, slices),
         partial(_table, impressions, "shown_at", "impression_id", schemas.Impressions, slices),
         partial(_table, interactions, "known_at", "interaction_id", schemas.Interactions, slices),
@@ -82,23 +81,23 @@ def build(raw: RawEvents, project: Project, now: datetime, known: Known | None =
     rows_out = sum(table.height for table in (items, impressions, interactions, rejects))
     if rows_out != raw.height:
         raise TableError(
-            f"{raw.height} rows were read, but {rows_out} kept or rejected: report this as a defect"
+            f"{raw.height} rows were read, but {rows_out} were kept or rejected: please report this bug"
         )
     return Events(items, impressions, interactions, rejects)
 
 
 def known_items(items: pl.DataFrame) -> pl.DataFrame:
-    """What tells versions of items apart."""
+    """The key of item versions."""
     return items.select("item_id", "known_at")
 
 
 def lists_shown(impressions: pl.DataFrame) -> pl.DataFrame:
-    """`impression_id, owner, shown`: of whom lists are, and the ids in them."""
+    """`impression_id, owner, shown`: each impression's user and item ids."""
     return impressions.select("impression_id", owner="user_id", shown=_ids_shown())
 
 
 def touched(raw: RawEvents, slices: Slices, now: datetime) -> list[str]:
-    """Keys of the slices that rows with a time belong to, whether they are kept or not, in order."""
+    """Sorted keys of the slices of all rows with a time, kept or refused."""
     times = [raw.items["known_at"], raw.impressions["shown_at"], raw.interactions["known_at"]]
     known = pl.concat([time.alias("at") for time in times]).drop_nulls()
     latest = min(now + AHEAD, slices.end or now + AHEAD)
@@ -107,7 +106,7 @@ def touched(raw: RawEvents, slices: Slices, now: datetime) -> list[str]:
 
 
 def last_times(raw: RawEvents, now: datetime, slices: Slices) -> pl.DataFrame:
-    """`Known.last` behind these rows."""
+    """`Known.last` after these rows."""
     times = _times(raw, now, slices)
     return times.sort("line", "at").unique("source", keep="last", maintain_order=True)
 
@@ -123,7 +122,7 @@ def _items(
         *_out_of_time("known_at", slices, now)[:-1],
     ]
     kept, rejects = refuse(frame, rules, at="known_at")
-    kept, repeats = _once(kept, "known_at", ["item_id", "known_at"], known.items)
+    kept, repeats = _deduplicate(kept, "known_at", ["item_id", "known_at"], known.items)
     return kept, [rejects, repeats]
 
 
@@ -140,7 +139,7 @@ def _impressions(
         *_out_of_time("shown_at", slices, now),
     ]
     kept, rejects = refuse(_without_repeats(frame), rules, at="shown_at")
-    kept, repeats = _once(kept, "shown_at", ["impression_id"], known.impressions)
+    kept, repeats = _deduplicate(kept, "shown_at", ["impression_id"], known.impressions)
     return kept, [rejects, repeats]
 
 
@@ -159,7 +158,7 @@ def _interactions(
     kept, rejects = refuse(frame, rules, at="known_at")
     lists = pl.concat([lists_shown(impressions), known.impressions])
     named = kept.lazy().select("impression_id", "user_id", "item_id")
-    # Streamed, and apart from the rows' other columns: the lists shown are never all beside the interactions.
+    # Streamed over three columns, so that item ids of all impressions are never joined to interactions in memory.
     flaws = (
         named.join(lists.lazy(), on="impression_id", how="left", maintain_order="left")
         .select(
@@ -168,14 +167,14 @@ def _interactions(
         )
         .collect()
     )
-    found = [(flaw, pl.col(flaw)) for flaw in flaws.columns]
-    kept, misplaced = refuse(kept.hstack(flaws), found, at="known_at")
-    kept, repeats = _once(kept.drop(flaws.columns), "known_at", ["interaction_id"], known.interactions)
-    return kept, [rejects, misplaced, repeats]
+    flaw_rules = [(flaw, pl.col(flaw)) for flaw in flaws.columns]
+    kept, mismatched = refuse(kept.hstack(flaws), flaw_rules, at="known_at")
+    kept, repeats = _deduplicate(kept.drop(flaws.columns), "known_at", ["interaction_id"], known.interactions)
+    return kept, [rejects, mismatched, repeats]
 
 
 def _out_of_time(column: str, slices: Slices, now: datetime) -> list[Rule]:
-    """Rules of time; the last one refuses what came before the first slice, which item versions may."""
+    """Rules for times. The last refuses rows before the first slice; item versions skip it."""
     rules: list[Rule] = [("in_future", pl.col(column) > now + AHEAD)]
     if slices.end is not None:
         rules.append(("outside_timetable", pl.col(column) >= slices.end))
@@ -183,20 +182,20 @@ def _out_of_time(column: str, slices: Slices, now: datetime) -> list[Rule]:
 
 
 def _too_many(column: str) -> Rule:
-    return f"too_many_values:over {MOST_VALUES} in {column}", pl.col(column).list.len() > MOST_VALUES
+    return f"too_many_values:over {MAX_VALUES} in {column}", pl.col(column).list.len() > MAX_VALUES
 
 
-def _once(
+def _deduplicate(
     frame: pl.DataFrame, time: str, key: list[str], known: pl.DataFrame
 ) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """The first row of each key, unless it is known; the others are rejects."""
-    fact = pl.struct(key) if len(key) > 1 else pl.col(key)
+    """Keep the first row of each key that is not in `known`; the others are rejects."""
+    identity = pl.struct(key) if len(key) > 1 else pl.col(key)
     numbered = frame.with_row_index("row")
-    several = numbered.filter(fact.is_duplicated()).sort(time, "source", "line")
-    repeats = several.filter(~fact.is_first_distinct())["row"]
+    duplicated = numbered.filter(identity.is_duplicated()).sort(time, "source", "line")
+    repeats = duplicated.filter(~identity.is_first_distinct())["row"]
     if known.height:
-        again = numbered.select("row", *key).join(known.select(key), on=key, how="semi")["row"]
-        repeats = pl.concat([repeats, again]).unique()
+        read_before = numbered.select("row", *key).join(known.select(key), on=key, how="semi")["row"]
+        repeats = pl.concat([repeats, read_before]).unique()
     is_repeat = pl.repeat(False, frame.height, eager=True).scatter(repeats, True)
     return refuse(frame, [("duplicate_id", pl.lit(is_repeat))], at=time)
 
@@ -206,7 +205,7 @@ def _ids_shown() -> pl.Expr:
 
 
 def _without_repeats(frame: pl.DataFrame) -> pl.DataFrame:
-    """Lists whose items are named once and have ids; nearly all are so already and stay untouched."""
+    """Drop repeated candidates and candidates without an id; most impressions have neither and are not copied."""
     ids = _ids_shown()
     repeated = ids.list.n_unique() < ids.list.len()
     flaws = frame.select(
@@ -216,50 +215,50 @@ def _without_repeats(frame: pl.DataFrame) -> pl.DataFrame:
         return frame
     item = pl.element().struct.field("item_id")
     clean = pl.element().filter(item.is_first_distinct() & (item != "").fill_null(False))
-    mended = frame.filter(flaws).with_columns(pl.col("candidates").list.eval(clean))
-    return pl.concat([frame.filter(~flaws), mended])
+    cleaned = frame.filter(flaws).with_columns(pl.col("candidates").list.eval(clean))
+    return pl.concat([frame.filter(~flaws), cleaned])
 
 
 def _slice_of(instants: pl.Series, slices: Slices) -> pl.Series:
-    """Keys of the slices that hold the instants; of the first slice, for what came before it."""
+    """Slice keys of the instants; the first slice's for earlier ones."""
     start: int = pl.Series([slices.start], dtype=INSTANT).dt.epoch("us").item()
     every = slices.every // MOMENT
     steps = ((instants.dt.epoch("us") - start) // every).clip(lower_bound=0)
     step = steps.unique()
     keys = (step * every + start).cast(INSTANT).dt.strftime(slices.key_format)
-    # Polars leaves a series without rows as it is, numbers.
+    # Without rows, replace_strict does not change the type.
     return steps.replace_strict(step, keys, return_dtype=pl.String).cast(pl.String).alias("slice")
 
 
 def _table(frame: pl.DataFrame, time: str, key: str, schema: type[dy.Schema], slices: Slices) -> pl.DataFrame:
     order = frame.select(pl.arg_sort_by(time, key)).to_series()
-    rows = frame.drop(_PLACE) if order.is_sorted() else frame.drop(_PLACE)[order]
+    rows = frame.drop(_ORIGIN) if order.is_sorted() else frame.drop(_ORIGIN)[order]
     schema.validate(rows)
     return rows.with_columns(_slice_of(rows[time], slices))
 
 
 def _times(raw: RawEvents, now: datetime, slices: Slices) -> pl.DataFrame:
-    """`source, line, at` of the rows with a time that is to be believed."""
+    """`source, line, at` of the rows with a usable time."""
     times = [
         raw.items.select("source", "line", at="known_at"),
         raw.impressions.select("source", "line", at="shown_at"),
         raw.interactions.select("source", "line", at="known_at"),
         raw.rejects.select("source", "line", "at"),
     ]
-    return pl.concat(times).filter(_is_readable(now, slices))
+    return pl.concat(times).filter(_is_usable(now, slices))
 
 
-def _is_readable(now: datetime, slices: Slices) -> pl.Expr:
-    # A time after now says nothing where the timetable is open.
+def _is_usable(now: datetime, slices: Slices) -> pl.Expr:
+    # Without slices.end, a time after now is not used.
     return pl.col("at").is_not_null() & ((pl.col("at") <= now) | pl.lit(slices.end is not None))
 
 
-def _place_rejects(
+def _assign_rejects(
     refused: pl.DataFrame, raw: RawEvents, slices: Slices, now: datetime, earlier: pl.DataFrame
 ) -> pl.DataFrame:
-    """Give each reject its slice: of its own time, else of the last row before it in its file that has one."""
+    """Assign each reject to the slice of its own time, else of the last row before it in its file that has one."""
     last = (slices.end or now) - MOMENT
-    rejects = raw.quote(refused).sort("line").with_columns(at=pl.when(_is_readable(now, slices)).then("at"))
+    rejects = raw.quote(refused).sort("line").with_columns(at=pl.when(_is_usable(now, slices)).then("at"))
     if rejects["at"].null_count():
         before = (
             pl.concat([earlier, _times(raw, now, slices)]).rename({"at": "before"}).sort("line", "before")

@@ -1,4 +1,4 @@
-"""Docstrings of columns."""
+"""Column descriptions come from docstrings."""
 
 import dataframely as dy
 
@@ -7,7 +7,7 @@ from features.schemas import Candidates, Items
 
 
 class Small(dy.Schema):
-    """A table; this is no column's."""
+    """A table's docstring, which belongs to no column."""
 
     first = dy.String()
     second = dy.Int64()
@@ -20,8 +20,8 @@ def test_a_docstring_describes_the_column_above_it():
 
 
 def test_the_columns_of_a_candidate_are_described():
-    found = column_descriptions(Candidates)
+    descriptions = column_descriptions(Candidates)
 
-    assert set(found) <= set(Candidates.column_names())
-    assert found["clicked"] == "Whether `label` is positive."
+    assert set(descriptions) <= set(Candidates.column_names())
+    assert descriptions["clicked"] == "Whether `label` is positive."
     assert "known_at" in column_descriptions(Items)

@@ -33,17 +33,17 @@ def scores() -> pl.DataFrame:
     return pl.DataFrame({**KEYS, "interest_score": [0.25, 0.75, None], "interest_slice": ["s", "s", None]})
 
 
-def test_each_candidate_is_joined_row_for_row_whatever_the_order(
+def test_candidates_are_joined_row_for_row_in_any_order(
     candidates: pl.DataFrame, features: pl.DataFrame, scores: pl.DataFrame
 ) -> None:
-    found = assemble(candidates, features.reverse(), scores.sample(fraction=1.0, shuffle=True, seed=1))
+    dataset = assemble(candidates, features.reverse(), scores.sample(fraction=1.0, shuffle=True, seed=1))
 
-    assert found.select("impression_id", "item_id", "label", "item_ctr_1d", "interest_score").rows() == [
+    assert dataset.select("impression_id", "item_id", "label", "item_ctr_1d", "interest_score").rows() == [
         ("q", "a", 0.0, 0.3, None),
         ("r", "a", 0.0, 0.1, 0.25),
         ("r", "b", 1.0, 0.2, 0.75),
     ]
-    assert found.equals(assemble(candidates.reverse(), features, scores))
+    assert dataset.equals(assemble(candidates.reverse(), features, scores))
 
 
 def test_the_interest_score_has_list_relative_forms(
@@ -52,20 +52,20 @@ def test_the_interest_score_has_list_relative_forms(
     assert assemble(candidates, features, scores)["interest_score_z"].to_list() == [None, -1.0, 1.0]
 
 
-@pytest.mark.parametrize("lacking", ["features", "interest_scores"])
-def test_a_candidate_without_a_row_is_not_lost_in_silence(
-    candidates: pl.DataFrame, features: pl.DataFrame, scores: pl.DataFrame, lacking: str
+@pytest.mark.parametrize("incomplete", ["features", "interest_scores"])
+def test_a_candidate_without_a_row_is_an_error(
+    candidates: pl.DataFrame, features: pl.DataFrame, scores: pl.DataFrame, incomplete: str
 ) -> None:
-    fewer = {"features": features, "interest_scores": scores}
-    fewer[lacking] = fewer[lacking].head(2)
+    tables = {"features": features, "interest_scores": scores}
+    tables[incomplete] = tables[incomplete].head(2)
 
     with pytest.raises(
-        TableError, match=f"1 of 3 candidates have no row in {lacking}, the first of impression 'q'"
+        TableError, match=f"1 of 3 candidates have no row in {incomplete}, the first of impression 'q'"
     ):
-        assemble(candidates, fewer["features"], fewer["interest_scores"])
+        assemble(candidates, tables["features"], tables["interest_scores"])
 
 
-def test_a_ranker_reads_neither_keys_nor_outcome_nor_position(
+def test_a_ranker_reads_neither_keys_nor_label_nor_position(
     candidates: pl.DataFrame, features: pl.DataFrame, scores: pl.DataFrame
 ) -> None:
     dataset = assemble(candidates, features, scores).with_columns(slice=pl.lit("2026-01-05"))
@@ -73,7 +73,7 @@ def test_a_ranker_reads_neither_keys_nor_outcome_nor_position(
     assert feature_columns(dataset) == ["item_ctr_1d", "text_taste", "interest_score", "interest_score_z"]
 
 
-def test_text_columns_are_what_the_ablation_takes_away() -> None:
+def test_text_columns_of_the_ablation() -> None:
     columns = ["item_ctr_1d", "text_taste", "text_taste_z", "interest_score", "interest_score_z", "item_text"]
 
     assert text_columns(columns) == ["text_taste", "text_taste_z", "interest_score", "interest_score_z"]

@@ -1,6 +1,6 @@
-"""What can be read of a candidate, family by family. `../catalogue.py` puts the families together.
+"""Feature definitions by family; `features/catalogue/__init__.py` combines them.
 
-feature.py    one column: name, meaning, where the idea is from, how it is read
-reading.py    counts, rates and ages, as expressions over the counters
+feature.py    one column: name, family, meaning, source of the idea, value
+reading.py    counts, rates and ages as terms over the counters
 item.py, attribute.py, user.py, session.py, affinity.py, pair.py, text.py, context.py, list.py
 """

@@ -1,4 +1,4 @@
-"""How everybody took items with the candidate's values of an attribute."""
+"""All users' response to items that share the candidate's attribute values."""
 
 from collections.abc import Iterator
 
@@ -18,19 +18,24 @@ from features.config.project import Project
 
 
 def attribute_features(project: Project) -> Iterator[Feature]:
-    """For each declared attribute: counts, rate, rate free of position, and trend, of the item's values together."""
+    """Per declared attribute: exposures, click rate, clicks over expected and trend, summed over the item's values."""
     for name in project.items.categorical:
         for half_life in project.features.half_lives:
             tail, when = suffix(half_life), span(half_life)
-            shown = counted("attribute", "exposures", half_life, name)
+            exposures = counted("attribute", "exposures", half_life, name)
             yield Feature(
-                f"item_{name}_exposures{tail}", "attribute", f"times its {name} was shown, {when}", shown
+                f"item_{name}_exposures{tail}",
+                "attribute",
+                f"exposures of its {name}, {when}",
+                exposures,
             )
-            smoothed = click_rate("attribute", half_life, project, part=name)
+            ctr = click_rate("attribute", half_life, project, part=name)
             yield Feature(f"item_{name}_ctr{tail}", "attribute", f"smoothed click rate of its {name}, {when}",
-                          smoothed, BAYES, True)  # fmt: skip
-            debiased = over_expected("attribute", half_life, project, name)
-            yield Feature(f"item_{name}_coec{tail}", "attribute", f"clicks over those expected of its {name}, {when}",
-                          debiased, COEC, True)  # fmt: skip
-        yield Feature(f"item_{name}_trend", "attribute", f"click rate of its {name} of late over that of old",
+                          ctr, BAYES, True)  # fmt: skip
+            coec = over_expected("attribute", half_life, project, name)
+            yield Feature(f"item_{name}_coec{tail}", "attribute",
+                          f"clicks on its {name} over clicks expected at its positions, {when}",
+                          coec, COEC, True)  # fmt: skip
+        yield Feature(f"item_{name}_trend", "attribute",
+                      f"recent click rate of its {name} over the long-term one",
                       trend("attribute", project, name), TREND, True)  # fmt: skip

@@ -1,4 +1,4 @@
-"""The occasion: when and where the list was shown."""
+"""Context of the impression: when and where it was shown."""
 
 from collections.abc import Iterator
 
@@ -9,15 +9,15 @@ from features.config.project import Project
 
 
 def context_features(project: Project) -> Iterator[Feature]:
-    """Time of day and week, and for each declared fact of the occasion how it, and the item on it, did."""
+    """Time of day and week; per declared context field, its click rate and the item's click rate in it."""
     yield Feature("hour", "context", "hour of the day, UTC", read("list", "hour"))
     yield Feature("weekday", "context", "day of the week, 1 for Monday", read("list", "weekday"))
-    yield Feature("list_size", "context", "candidates in the list", read("list", "size"))
+    yield Feature("list_size", "context", "number of candidates in the impression", read("list", "size"))
     for name in project.context.categorical:
         for half_life in project.features.half_lives:
             tail, when = suffix(half_life), span(half_life)
-            yield Feature(f"context_{name}_ctr{tail}", "context", f"smoothed click rate on this {name}, {when}",
+            yield Feature(f"context_{name}_ctr{tail}", "context", f"smoothed click rate for the {name}, {when}",
                           click_rate("context", half_life, project, part=name), BAYES)  # fmt: skip
-            own = click_rate("item_context", half_life, project, click_rate("item", half_life, project), name)
-            yield Feature(f"item_{name}_ctr{tail}", "context", f"the item's smoothed click rate on this {name}, {when}",
-                          own, BAYES, True)  # fmt: skip
+            prior = click_rate("item", half_life, project)
+            yield Feature(f"item_{name}_ctr{tail}", "context", f"the item's smoothed click rate for the {name}, {when}",
+                          click_rate("item_context", half_life, project, prior, name), BAYES, True)  # fmt: skip

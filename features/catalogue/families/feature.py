@@ -1,4 +1,4 @@
-"""One column of the features table, declared."""
+"""Definition of one column of the features table."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -17,6 +17,6 @@ class Feature:
     meaning: str
     value: Term
     source: str = ""
-    """Where the idea is from; empty for what every such system has."""
+    """Paper or system that the idea comes from; empty for common knowledge."""
     compared: bool = False
-    """Whether its list-relative forms are features too: not for what is the same in all of a list."""
+    """Whether its list-relative forms are features too. False where all candidates of an impression share the value."""

@@ -1,4 +1,4 @@
-"""What the candidate's list is made of."""
+"""Composition of the impression."""
 
 from collections.abc import Iterator
 
@@ -8,10 +8,10 @@ from features.config.project import Project
 
 
 def list_features(project: Project) -> Iterator[Feature]:
-    """For each declared attribute: how varied the list is, and how common the candidate's values are in it."""
+    """Per declared attribute: variety of the impression, and how common the candidate's values are in it."""
     for name in project.items.categorical:
         distinct = read("sharing", "distinct", name).sum()
-        yield Feature(f"list_{name}_variety", "list", f"distinct values of {name} in the list, per candidate",
+        yield Feature(f"list_{name}_variety", "list", f"distinct {name} values in the impression, per candidate",
                       distinct / read("list", "size"), "intra-list diversity (Ziegler et al. 2005)")  # fmt: skip
-        yield Feature(f"list_{name}_shared", "list", f"share of the list's candidates with the item's {name}",
+        yield Feature(f"list_{name}_shared", "list", f"share of the impression's candidates with the item's {name}",
                       read("sharing", "shared", name) / read("list", "size"), "", True)  # fmt: skip

@@ -1,4 +1,4 @@
-"""What there was between this user and this item."""
+"""Earlier interactions of this user with this item."""
 
 from collections.abc import Iterator
 
@@ -10,27 +10,36 @@ from features.state.counters import kinds_counted
 
 
 def pair_features(project: Project) -> Iterator[Feature]:
-    """How often and when the user met, took and passed over this very item."""
-    shown, taken = (counted("user_item", quantity, "none") for quantity in ("exposures", "clicks"))
-    yield Feature("pair_seen", "pair", "whether this user was ever shown this item",
-                  shown.is_positive(), METARANK)  # fmt: skip
+    """How often and when the user saw, clicked and skipped this item."""
+    exposures, clicks = (counted("user_item", quantity, "none") for quantity in ("exposures", "clicks"))
+    yield Feature("pair_seen", "pair", "whether this user has seen this item before",
+                  exposures.is_positive(), METARANK)  # fmt: skip
     yield Feature(
         "pair_exposures",
         "pair",
-        "times this user was shown this item",
-        shown,
+        "earlier impressions of this item to this user",
+        exposures,
         "impression fatigue (Agarwal et al. 2009)",
         True,
     )
-    yield Feature("pair_clicks", "pair", "times this user took this item", taken, METARANK, True)
-    yield Feature("pair_skips", "pair", "times this user passed over this item", shown - taken, "", True)
+    yield Feature("pair_clicks", "pair", "this user's earlier clicks on this item", clicks, METARANK, True)
+    yield Feature(
+        "pair_skips",
+        "pair",
+        "earlier impressions of this item to this user without a click",
+        exposures - clicks,
+        "",
+        True,
+    )
     for kind, quantity in list(kinds_counted(project).items())[1:]:
-        times = counted("user_item", quantity, "none")
-        yield Feature(f"pair_{quantity}", "pair", f"times this user had a {kind} with this item", times)
+        count = counted("user_item", quantity, "none")
+        yield Feature(
+            f"pair_{quantity}", "pair", f"this user's earlier {kind} interactions with this item", count
+        )
     yield Feature(
         "pair_hours_since",
         "pair",
-        "hours since this user met this item",
+        "hours since this user last saw or clicked this item",
         hours(read("user_item", "last_at")),
         "",
         True,
@@ -38,6 +47,6 @@ def pair_features(project: Project) -> Iterator[Feature]:
     yield Feature(
         "pair_hours_since_click",
         "pair",
-        "hours since this user took this item",
+        "hours since this user last clicked this item",
         hours(read("user_item", "clicked_at")),
     )

@@ -1,4 +1,4 @@
-"""Counts, rates and ages, as terms over the counters."""
+"""Counts, rates and ages as terms over the counters."""
 
 from features.catalogue.term import Term, read
 from features.config.project import Project
@@ -12,14 +12,14 @@ DWELL = "dwell time as satisfaction (Yi et al. 2014)"
 
 
 def counted(grain: str, quantity: str, half_life: str, part: str = "") -> Term:
-    """A counter of a grain, of one attribute or fact of the context where the grain has parts."""
+    """A counter of a grain; `part` names the attribute or context field where the grain has several."""
     return read(grain, column(quantity, half_life), part)
 
 
 def click_rate(
     grain: str, half_life: str, project: Project, prior: Term | float | None = None, part: str = ""
 ) -> Term:
-    """Smoothed clicks per exposure; the prior is everybody's rate, unless given."""
+    """Smoothed clicks per exposure; the prior defaults to the global rate."""
     return rate(grain, "clicks", "exposures", half_life, project, prior, part)
 
 
@@ -32,7 +32,7 @@ def rate(
     prior: Term | float | None = None,
     part: str = "",
 ) -> Term:
-    """(numerator + strength · prior) / (denominator + strength); the prior is everybody's rate, unless given."""
+    """(numerator + strength · prior) / (denominator + strength); the prior defaults to the global rate."""
     strength = project.features.prior_strength
     if prior is None:
         first = FIRST_RATE if numerator == "clicks" else 0.0
@@ -41,37 +41,40 @@ def rate(
 
 
 def mean(grain: str, total: str, count: str, half_life: str, project: Project) -> Term:
-    """(total + strength · prior) / (count + strength): the prior is everybody's mean, worth half a click or so."""
+    """(total + strength · prior) / (count + strength). The prior is the global mean.
+
+    Its strength is `prior_strength` exposures' worth of clicks at `FIRST_RATE`.
+    """
     strength = project.features.prior_strength * FIRST_RATE
     prior = _smoothed("everything", total, count, half_life, strength, 0.0)
     return _smoothed(grain, total, count, half_life, strength, prior)
 
 
 def over_expected(grain: str, half_life: str, project: Project, part: str = "") -> Term:
-    """Clicks over those expected at the positions shown; 1 where nothing is known."""
+    """Smoothed clicks over clicks expected at the displayed positions; the prior is 1."""
     strength = project.features.prior_strength * FIRST_RATE
     return _smoothed(grain, "clicks", "expected", half_life, strength, 1.0, part)
 
 
 def trend(grain: str, project: Project, part: str = "") -> Term:
-    """Click rate at the shortest half-life over that at the longest."""
+    """Click rate at the shortest half-life over click rate at the longest."""
     shortest, longest = project.features.half_lives[0], project.features.half_lives[-1]
     return click_rate(grain, shortest, project, part=part) / click_rate(grain, longest, project, part=part)
 
 
 def hours(instant: Term) -> Term:
-    """Hours from an instant to the list."""
+    """Hours from an instant to the impression."""
     return (read("list", "as_of") - instant) / 3.6e9
 
 
 def suffix(half_life: str) -> str:
-    """`_1d`, or `_all` for what never decays."""
+    """Column suffix of a half-life: `_1d`, or `_all` for no decay."""
     return column("", half_life)
 
 
 def span(half_life: str) -> str:
-    """The half-life in words."""
-    return "ever" if half_life == "none" else f"half-life {half_life}"
+    """The half-life in words, for a feature's meaning."""
+    return "all time" if half_life == "none" else f"half-life {half_life}"
 
 
 def _smoothed(
@@ -83,6 +86,5 @@ def _smoothed(
     prior: Term | float,
     part: str = "",
 ) -> Term:
-    start = prior * strength
-    top = counted(grain, numerator, half_life, part) + start
-    return top / (counted(grain, denominator, half_life, part) + strength)
+    total = counted(grain, numerator, half_life, part) + prior * strength
+    return total / (counted(grain, denominator, half_life, part) + strength)

@@ -1,4 +1,4 @@
-"""What the user did since the session that the list belongs to began."""
+"""The user's activity since the current session began."""
 
 from collections.abc import Iterator
 
@@ -10,24 +10,26 @@ from features.state.counters import FIRST_RATE
 
 
 def session_features(project: Project) -> Iterator[Feature]:
-    """Length of the session so far, and the list's place in it."""
+    """The session's impressions, exposures, clicks, click rate and duration before this impression."""
     strength = project.features.prior_strength
-    seen = read("user", "exposures_all") - read("session", "exposures")
-    taken = read("user", "clicks_all") - read("session", "clicks")
+    exposures = read("user", "exposures_all") - read("session", "exposures")
+    clicks = read("user", "clicks_all") - read("session", "clicks")
     yield Feature(
-        "session_lists", "session", "lists shown in this session before", read("session", "lists"), METARANK
+        "session_lists", "session", "earlier impressions in this session", read("session", "lists"), METARANK
     )
     yield Feature(
-        "session_exposures", "session", "items shown to the user since this session began", seen, METARANK
+        "session_exposures",
+        "session",
+        "items shown to the user since this session began",
+        exposures,
+        METARANK,
     )
-    yield Feature(
-        "session_clicks", "session", "items the user took since this session began", taken, METARANK
-    )
+    yield Feature("session_clicks", "session", "the user's clicks since this session began", clicks, METARANK)
     yield Feature("session_ctr", "session", "the user's smoothed click rate since this session began",
-                  (taken + strength * FIRST_RATE) / (seen + strength))  # fmt: skip
+                  (clicks + strength * FIRST_RATE) / (exposures + strength))  # fmt: skip
     yield Feature(
         "session_minutes",
         "session",
-        "minutes since the session began",
+        "minutes since this session began",
         hours(read("session", "began_at")) * 60.0,
     )

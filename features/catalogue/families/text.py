@@ -1,4 +1,4 @@
-"""How near the candidate's text is to what the user clicked and skipped."""
+"""Similarity of the candidate's text to the texts the user clicked and skipped."""
 
 from collections.abc import Iterator
 
@@ -8,20 +8,20 @@ from features.similarity import COLUMNS
 
 _SOURCE = "content profiles (Pazzani & Billsus 2007), centred (Mu & Viswanath 2018)"
 _FORMS = {
-    "mean": "mean similarity of the text to what the user {}",
-    "max": "greatest similarity of the text to anything the user {}",
-    "lse": "soft maximum, log(1 + Σ exp 5·cos), of the text's similarities to what the user {}",
+    "mean": "mean similarity of the text to the items the user {}",
+    "max": "greatest similarity of the text to an item the user {}",
+    "lse": "soft maximum, log(1 + Σ exp 5·cos), of the text's similarities to the items the user {}",
 }
 
 
 def text_features() -> Iterator[Feature]:
-    """Cosine similarities of frozen text vectors, around the mean of what was shown."""
+    """Cosine similarities of frozen text vectors, centred on the mean of the texts shown so far."""
     for past in ("clicked", "skipped"):
         for form, meaning in _FORMS.items():
             name = f"text_{past}_{form}"
             yield Feature(name, "text", meaning.format(past), _similarity(name), _SOURCE, True)
     taste = _similarity("text_clicked_mean").less(_similarity("text_skipped_mean"))
-    yield Feature("text_taste", "text", "mean similarity to what was clicked, less that to what was skipped",
+    yield Feature("text_taste", "text", "mean similarity to clicked items minus mean similarity to skipped items",
                   taste, "Rocchio 1971", True)  # fmt: skip
 
 

@@ -22,7 +22,7 @@ def test_every_column_has_one_name_a_family_and_a_meaning(name: str) -> None:
     assert found.height >= 80
 
 
-def test_a_column_is_named_by_grain_thing_and_half_life(toy: SimpleNamespace) -> None:
+def test_column_names_have_grain_quantity_and_half_life(toy: SimpleNamespace) -> None:
     names = set(catalogue(toy.project())["name"])
 
     assert names >= {"item_ctr_1h", "user_clicks_all", "user_category_ctr_1h", "pair_clicks", "text_taste"}
@@ -62,9 +62,7 @@ def test_a_feature_has_each_relative_form_that_is_declared(toy: SimpleNamespace)
         ("dwell_mean_all", "Yi et al. 2014"),
     ],
 )
-def test_an_idea_of_others_is_sourced_wherever_it_is_used(
-    toy: SimpleNamespace, ending: str, source: str
-) -> None:
+def test_features_cite_their_source(toy: SimpleNamespace, ending: str, source: str) -> None:
     found = catalogue(toy.project(features={"valued": ("dwell",)}, context={"categorical": ("surface",)}))
 
     used = found.filter(pl.col("name").str.ends_with(ending))
@@ -84,7 +82,7 @@ def test_an_idea_of_others_is_sourced_wherever_it_is_used(
         (("hour", "item_length", "!item_length"), ["hour"]),
     ],
 )
-def test_of_the_patterns_that_match_a_name_the_last_decides(
+def test_the_last_matching_pattern_decides(
     toy: SimpleNamespace, select: tuple[str, ...], expected: list[str] | None
 ) -> None:
     every = catalogue(toy.project())["name"].to_list()
@@ -117,10 +115,10 @@ def test_a_pattern_that_matches_nothing_is_refused_with_the_nearest_name(
         {"numeric": ("hours_ctr_all",), "categorical": ("hours",)},
     ],
 )
-def test_a_declared_name_that_is_a_built_in_features_is_refused(
+def test_a_declared_name_that_clashes_with_a_built_in_feature_is_refused(
     toy: SimpleNamespace, items: dict[str, tuple[str, ...]]
 ) -> None:
-    with pytest.raises(ProjectError, match="two features would be called"):
+    with pytest.raises(ProjectError, match="several features would be called"):
         catalogue(toy.project(items={"categorical": (), **items}))
 
 
@@ -137,5 +135,5 @@ def test_the_documented_catalogue_is_current() -> None:
     expected = as_markdown(load(root / "projects" / "newsroom.toml"))
 
     assert (root / "docs" / "features.md").read_text(encoding="utf-8") == expected, (
-        "docs/features.md is old: python -m features projects/newsroom.toml > docs/features.md"
+        "docs/features.md is out of date: run python -m features projects/newsroom.toml > docs/features.md"
     )

@@ -1,4 +1,4 @@
-"""A compiled plan beside the same terms worked out one by one in plain Python."""
+"""Compiled plans against the same terms computed in plain Python."""
 
 import math
 from types import SimpleNamespace
@@ -20,8 +20,8 @@ ROWS = [1.0, -2.0, 0.0, 4.0, math.nan]
 OF = [0, 0, 1, 1, 1]
 
 
-def worked_out(value: Term) -> list[float]:
-    """A term of each of five candidates in two lists, by the kernel."""
+def evaluate_term(value: Term) -> list[float]:
+    """Evaluate a term for five candidates in two lists with the kernel."""
     plan = compile_plan([Feature("x", "item", "", value)], (), ["x"])
     by_list = np.zeros((len(plan.by_list), 2))
     for n, leaf in enumerate(plan.by_list):
@@ -64,17 +64,17 @@ def worked_out(value: Term) -> list[float]:
         (term(7.0), lambda *_: 7.0),
     ],
 )
-def test_a_term_is_what_its_arithmetic_says(value: Term, by_definition: object) -> None:
+def test_terms_follow_their_arithmetic(value: Term, by_definition: object) -> None:
     expected = [by_definition(x, LISTS["size"][n]) for x, n in zip(ROWS, OF, strict=True)]  # type: ignore[operator]
 
-    assert worked_out(value) == pytest.approx(expected, nan_ok=True)
+    assert evaluate_term(value) == pytest.approx(expected, nan_ok=True)
 
 
-def test_a_sum_is_over_the_list_and_leaves_out_what_is_missing() -> None:
-    assert worked_out(AGE.sum()) == [-1.0, -1.0, 4.0, 4.0, 4.0]
+def test_a_sum_is_over_the_list_without_missing_values() -> None:
+    assert evaluate_term(AGE.sum()) == [-1.0, -1.0, 4.0, 4.0, 4.0]
 
 
-def test_many_lists_are_worked_out_block_by_block() -> None:
+def test_many_lists_are_evaluated_in_blocks() -> None:
     plan = compile_plan([Feature("x", "item", "", AGE + SIZE, compared=True)], ("z",), ["x", "x_z"])
     sizes = np.random.default_rng(2).integers(1, 900, 40)
     first = np.concatenate([[0], np.cumsum(sizes)])
@@ -103,7 +103,7 @@ def test_many_lists_are_worked_out_block_by_block() -> None:
         np.testing.assert_allclose(out[1, first[n] : first[n + 1]], z, atol=1e-9)
 
 
-def test_what_columns_share_is_read_and_worked_out_once() -> None:
+def test_shared_terms_are_computed_once() -> None:
     both = [Feature("x", "item", "", AGE + 1.0), Feature("y", "item", "", (AGE + 1.0) * 2.0)]
 
     plan = compile_plan(both, (), ["x", "y"])
@@ -112,14 +112,14 @@ def test_what_columns_share_is_read_and_worked_out_once() -> None:
     assert len(plan.program.instructions) == 2
 
 
-def test_what_is_the_same_in_all_of_a_list_is_worked_out_once_a_list() -> None:
+def test_terms_shared_by_a_list_are_computed_once_per_list() -> None:
     plan = compile_plan([Feature("x", "item", "", (SIZE + 1.0) * SIZE)], (), ["x"])
 
     assert len(plan.list_program.instructions) == 2
     assert len(plan.program.instructions) == 1
 
 
-def test_a_plan_is_compiled_once_a_project(toy: SimpleNamespace) -> None:
+def test_a_plan_is_compiled_once_per_project(toy: SimpleNamespace) -> None:
     assert plan_of(toy.project()) is plan_of(toy.project())
     assert plan_of(toy.project()) is not plan_of(toy.project(features={"prior_strength": 5.0}))
 
@@ -129,7 +129,7 @@ def test_names_of_attributes_and_numbers_hold_any_character(toy: SimpleNamespace
         items={"categorical": ("og:type", "a b"), "numeric": ("og:price",)},
         context={"categorical": ("utm:source",)},
     )
-    told = toy.items(
+    items = toy.items(
         (
             "a",
             toy.START,
@@ -143,9 +143,9 @@ def test_names_of_attributes_and_numbers_hold_any_character(toy: SimpleNamespace
     lists = toy.impressions(("r", "u", toy.at(5), ["a", "b"]), ("s", "u", toy.at(9), ["a", "b"]))
     clicks = toy.interactions(("u", "a", "click", toy.at(6)))
 
-    found = read_features(start(project), SliceEvents(told, lists, clicks), project, toy.vectors(told))
+    table = read_features(start(project), SliceEvents(items, lists, clicks), project, toy.vectors(items))
 
-    assert found.columns[2:] == catalogue(project)["name"].to_list()
-    second = found.filter(impression_id="s")
+    assert table.columns[2:] == catalogue(project)["name"].to_list()
+    second = table.filter(impression_id="s")
     assert second["user_og:type_clicks_all"].to_list() == [1.0, 0.0]
     assert second["item_og:price"].to_list() == [2.5, None]

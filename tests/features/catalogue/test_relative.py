@@ -15,7 +15,7 @@ def test_z_counts_standard_deviations_above_the_mean_of_the_list() -> None:
     assert z([1.0, 2.0, 3.0]) == pytest.approx([-(1.5**0.5), 0.0, 1.5**0.5])
 
 
-def test_each_list_has_its_own_mean_wherever_its_rows_stand() -> None:
+def test_each_list_has_its_own_mean_in_any_row_order() -> None:
     assert z([0.0, 100.0, 2.0, 300.0], ["r", "q", "r", "q"]) == pytest.approx([-1.0, -1.0, 1.0, 1.0])
 
 
@@ -29,7 +29,7 @@ def test_rounding_is_not_a_difference() -> None:
     assert z([1e-9, 3e-9]) == pytest.approx([-1.0, 1.0])
 
 
-def test_a_missing_value_stays_missing_and_is_no_part_of_the_mean() -> None:
+def test_a_missing_value_stays_missing_and_is_left_out_of_the_mean() -> None:
     assert z([1.0, None, 3.0]) == [-1.0, None, 1.0]
     assert z([None, None]) == [None, None]
 
@@ -57,31 +57,29 @@ def test_the_forms_are_float32_columns_beside_the_old_ones() -> None:
         ("rank", [5.0], [1.0]),
     ],
 )
-def test_a_value_is_placed_shared_and_set_beside_the_best(
-    form: str, values: list[float | None], expected: list[float | None]
-) -> None:
+def test_rank_share_and_best(form: str, values: list[float | None], expected: list[float | None]) -> None:
     frame = pl.DataFrame({"impression_id": ["r"] * len(values), "x": pl.Series(values, dtype=pl.Float64)})
 
     assert relative(frame, {form: ["x"]})[f"x_{form}"].to_list() == expected
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_every_form_is_told_list_by_list_wherever_rows_stand(form: str) -> None:
+def test_every_form_is_computed_per_list_in_any_row_order(form: str) -> None:
     one, other = [1.0, 2.0, 4.0], [10.0, 30.0, 20.0]
     together = pl.DataFrame(
         {"impression_id": ["r", "q"] * 3, "x": [v for pair in zip(one, other, strict=True) for v in pair]}
     )
 
-    found = relative(together, {form: ["x"]})[f"x_{form}"].to_list()
+    combined = relative(together, {form: ["x"]})[f"x_{form}"].to_list()
 
     alone = [
         relative(pl.DataFrame({"impression_id": "r", "x": values}), {form: ["x"]}) for values in (one, other)
     ]
-    assert found[::2] == alone[0][f"x_{form}"].to_list()
-    assert found[1::2] == alone[1][f"x_{form}"].to_list()
+    assert combined[::2] == alone[0][f"x_{form}"].to_list()
+    assert combined[1::2] == alone[1][f"x_{form}"].to_list()
 
 
-def test_rounding_does_not_part_equals_in_rank() -> None:
+def test_rounding_does_not_break_ties_in_rank() -> None:
     frame = pl.DataFrame({"impression_id": ["r"] * 3, "x": [0.1 + 0.2, 0.3, 0.4]})
 
     assert relative(frame, {"rank": ["x"]})["x_rank"].to_list() == [2.0, 2.0, 1.0]

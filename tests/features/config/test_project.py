@@ -24,18 +24,18 @@ def file(tmp_path: Path) -> Path:
     return path
 
 
-def wrong(file: Path, *overrides: str) -> str:
+def error_of(file: Path, *overrides: str) -> str:
     with pytest.raises(ProjectError) as caught:
         load(file, overrides)
     return str(caught.value)
 
 
 @pytest.mark.parametrize("name", ["newsroom", "ranklens"])
-def test_the_projects_that_come_along_are_sound(name: str) -> None:
+def test_bundled_projects_are_valid(name: str) -> None:
     assert load(PROJECTS / f"{name}.toml").name == name
 
 
-def test_a_project_knows_its_folder_and_stays_as_it_is(file: Path) -> None:
+def test_a_project_knows_its_folder_and_is_frozen(file: Path) -> None:
     project = load(file)
 
     assert project.folder == file.parent
@@ -60,8 +60,8 @@ def test_a_project_knows_its_folder_and_stays_as_it_is(file: Path) -> None:
 def test_set_reads_toml_values(file: Path, override: str, section: str | None, value: object) -> None:
     project = load(file, [override])
 
-    found = project.model_dump()[section] if section else project.model_dump()
-    assert value in found.values()
+    config = project.model_dump()[section] if section else project.model_dump()
+    assert value in config.values()
 
 
 def test_the_last_override_wins(file: Path) -> None:
@@ -69,7 +69,7 @@ def test_the_last_override_wins(file: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("override", "said"),
+    ("override", "message"),
     [
         ("seed", "has no value: write key.path=value"),
         ("source.path=other.jsonl", "text needs quotes, for example 'source.path=\"other.jsonl\"'"),
@@ -85,10 +85,10 @@ def test_the_last_override_wins(file: Path) -> None:
         ("labels.gains={click = 1e400}", "labels.gains.click: Input should be a finite number"),
         ("labels.gains={click = -1}", "labels.gains.click: Input should be greater than or equal to 0"),
         ("interest.decoder_rate=inf", "interest.decoder_rate: Input should be a finite number"),
-        ('slices.every="45m"', 'slices: slices.every is "45m", which no schedule can repeat: choose one of'),
+        ('slices.every="45m"', 'slices: slices.every is "45m", which cron cannot repeat: choose one of'),
         (
             "slices.end=2026-01-06T12:00:00Z",
-            "slices: slices.end is 2026-01-06T12:00:00+00:00, inside a slice",
+            "slices: slices.end is 2026-01-06T12:00:00+00:00, in the middle of a slice",
         ),
         ("interest.heads=5", "such as 100 (found"),
         (f'name="{"x" * 65}"', "name: String should have at most 64 characters"),
@@ -97,16 +97,16 @@ def test_the_last_override_wins(file: Path) -> None:
         ('source.format="tables"', "needs a [source.tables] section"),
         ('source.format="csv"', "'metarank', 'mind', 'tables' or 'newsroom'"),
         ('interest.tune="top:0"', "interest.tune"),
-        ('promotion.guard={"new_user" = 0.1}', "'new_user' names no segment and would never block"),
-        ('promotion.guard={"colour: red" = 0.1}', "'colour: red' names no segment"),
+        ('promotion.guard={"new_user" = 0.1}', "'new_user' is not a segment and would never block"),
+        ('promotion.guard={"colour: red" = 0.1}', "'colour: red' is not a segment"),
     ],
 )
-def test_a_wrong_value_is_named_with_what_was_expected(file: Path, override: str, said: str) -> None:
-    assert said in wrong(file, override)
+def test_an_invalid_value_is_reported_with_what_was_expected(file: Path, override: str, message: str) -> None:
+    assert message in error_of(file, override)
 
 
 @pytest.mark.parametrize(
-    ("override", "said"),
+    ("override", "message"),
     [
         ("sead=1", "sead: unknown key; did you mean 'seed'?"),
         ("ranker.num_leafs=3", "ranker.num_leafs: unknown key; did you mean 'num_leaves'?"),
@@ -119,8 +119,8 @@ def test_a_wrong_value_is_named_with_what_was_expected(file: Path, override: str
         ),
     ],
 )
-def test_an_unknown_key_names_the_nearest_known_one(file: Path, override: str, said: str) -> None:
-    assert said in wrong(file, override)
+def test_an_unknown_key_names_the_nearest_known_one(file: Path, override: str, message: str) -> None:
+    assert message in error_of(file, override)
 
 
 def test_every_kind_of_segment_can_be_guarded(file: Path) -> None:
@@ -130,15 +130,15 @@ def test_every_kind_of_segment_can_be_guarded(file: Path) -> None:
     assert len(load(file, ['items.categorical=["colour"]', guard]).promotion.guard) == 4
 
 
-def test_every_mistake_is_told_at_once(file: Path) -> None:
-    message = wrong(file, "sead=1", "ranker.num_leaves=0")
+def test_all_errors_are_reported_at_once(file: Path) -> None:
+    message = error_of(file, "sead=1", "ranker.num_leaves=0")
 
     assert "sead" in message
     assert "ranker.num_leaves" in message
 
 
 @pytest.mark.parametrize(
-    ("half_lives", "said"),
+    ("half_lives", "message"),
     [
         ('["1h", "1d"]', 'end with "none"'),
         ("[]", 'end with "none"'),
@@ -149,8 +149,8 @@ def test_every_mistake_is_told_at_once(file: Path) -> None:
         ('["1w", "none"]', "'1w' is not a duration"),
     ],
 )
-def test_half_lives_that_cannot_be_counted(file: Path, half_lives: str, said: str) -> None:
-    assert said in wrong(file, f"features.half_lives={half_lives}")
+def test_invalid_half_lives(file: Path, half_lives: str, message: str) -> None:
+    assert message in error_of(file, f"features.half_lives={half_lives}")
 
 
 def test_half_lives_in_seconds(file: Path) -> None:
@@ -159,31 +159,31 @@ def test_half_lives_in_seconds(file: Path) -> None:
     assert [features.seconds(name) for name in features.half_lives] == [7200.0, None]
 
 
-def test_never_forgetting_is_enough(file: Path) -> None:
+def test_no_decay_may_be_the_only_half_life(file: Path) -> None:
     assert load(file, ['features.half_lives=["none"]']).features.half_lives == ("none",)
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "expected"),
     [
         ("name = ", "is not valid TOML"),
         ("name = 'mine'", "source: Field required"),
         ("\xff", "is not valid TOML"),
     ],
 )
-def test_a_broken_file(tmp_path: Path, content: str, said: str) -> None:
+def test_a_broken_file(tmp_path: Path, content: str, expected: str) -> None:
     path = tmp_path / "broken.toml"
     path.write_bytes(content.encode("latin-1"))
 
-    message = wrong(path)
+    message = error_of(path)
 
-    assert said in message
+    assert expected in message
     assert str(path) in message
 
 
 def test_no_file(tmp_path: Path) -> None:
-    assert "no project file at" in wrong(tmp_path / "none.toml")
-    assert "projects/newsroom.toml" in wrong(tmp_path)
+    assert "no project file at" in error_of(tmp_path / "none.toml")
+    assert "projects/newsroom.toml" in error_of(tmp_path)
 
 
 def test_defaults_are_complete() -> None:
@@ -195,7 +195,7 @@ def test_defaults_are_complete() -> None:
     assert project.slices.every == timedelta(days=1)
 
 
-def test_trainers_share_the_passes_of_a_step_evenly(file: Path) -> None:
+def test_trainers_must_divide_the_passes_of_a_step(file: Path) -> None:
     assert load(file, ["scale.trainers=2", "interest.accumulate=4"]).scale.trainers == 2
-    said = wrong(file, "scale.trainers=2", "interest.accumulate=3")
-    assert "interest.accumulate to a multiple of 2, such as 4" in said
+    message = error_of(file, "scale.trainers=2", "interest.accumulate=3")
+    assert "interest.accumulate to a multiple of 2, such as 4" in message

@@ -25,7 +25,7 @@ def test_durations(text: str, seconds: int) -> None:
 @pytest.mark.parametrize(
     "text", ["", "m", "5", "5 m", "-5m", "1.5h", "5w", "5M", "²d", "99999999999999d", 5, None, ["1d"]]
 )
-def test_what_is_no_duration_is_told_how_one_is_written(text: object) -> None:
+def test_an_invalid_duration_is_refused_with_an_example(text: object) -> None:
     with pytest.raises(ValueError, match="is not a duration: write a whole number and s, m, h or d"):
         parse_duration(text)
 
@@ -61,8 +61,8 @@ def test_instants_are_utc(text: object) -> None:
         "0001-01-01T00:00+14:00",
     ],
 )
-def test_what_is_no_instant_is_told_how_one_is_written(text: object) -> None:
-    with pytest.raises(ValueError, match="is not an instant: write for example 2026"):
+def test_an_invalid_instant_is_refused_with_an_example(text: object) -> None:
+    with pytest.raises(ValueError, match="is not an instant: write it like 2026"):
         parse_instant(text)
 
 
@@ -76,7 +76,7 @@ def test_what_is_no_instant_is_told_how_one_is_written(text: object) -> None:
         ("7d", START + timedelta(hours=6), "2026-01-05"),
     ],
 )
-def test_a_slice_holds_its_start_and_not_its_end(every: str, start: datetime, key: str) -> None:
+def test_a_slice_contains_its_start_and_not_its_end(every: str, start: datetime, key: str) -> None:
     cut = slices(every, start)
     begin, end = cut.window(key)
 
@@ -86,7 +86,7 @@ def test_a_slice_holds_its_start_and_not_its_end(every: str, start: datetime, ke
     assert cut.window(cut.key(end))[0] == end
 
 
-def test_keys_sort_as_time_does_and_meet_end_to_end() -> None:
+def test_keys_sort_by_time_and_windows_are_contiguous() -> None:
     cut = slices("1h", end=START + timedelta(hours=30))
 
     keys = cut.keys(START, START + timedelta(days=9))
@@ -107,9 +107,7 @@ def test_keys_sort_as_time_does_and_meet_end_to_end() -> None:
         (START + timedelta(days=1), START + timedelta(days=2), ["2026-01-06"]),
     ],
 )
-def test_keys_are_of_the_slices_that_start_in_a_window(
-    since: datetime, until: datetime, keys: list[str]
-) -> None:
+def test_keys_of_the_slices_that_start_in_a_window(since: datetime, until: datetime, keys: list[str]) -> None:
     assert slices().keys(since, until) == keys
 
 
@@ -130,7 +128,7 @@ def test_the_last_slice_that_has_ended(
 
 
 @pytest.mark.parametrize(
-    ("held", "gap"),
+    ("keys", "gap"),
     [
         (["2026-01-06", "2026-01-08"], ("2026-01-05", "2026-01-05", 1)),
         (["2026-01-05", "2026-01-08"], ("2026-01-06", "2026-01-07", 2)),
@@ -139,10 +137,10 @@ def test_the_last_slice_that_has_ended(
         (["2026-01-05", "2026-01-06", "2026-01-07", "2026-01-08", "2026-01-30"], None),
     ],
 )
-def test_the_widest_gap_is_the_longest_row_of_slices_that_are_missing(
-    held: list[str], gap: tuple[str, str, int] | None
+def test_the_widest_gap_is_the_longest_run_of_missing_slices(
+    keys: list[str], gap: tuple[str, str, int] | None
 ) -> None:
-    assert slices().widest_gap("2026-01-05", "2026-01-08", held) == gap
+    assert slices().widest_gap("2026-01-05", "2026-01-08", keys) == gap
 
 
 def test_the_slice_before() -> None:
@@ -153,18 +151,18 @@ def test_the_slice_before() -> None:
 @pytest.mark.parametrize(
     ("key", "message"),
     [
-        ("2026-01-04", "slices begin at '2026-01-05'"),
+        ("2026-01-04", "slices start at '2026-01-05'"),
         ("2026-1-x", "is not written as"),
         ("2026-01-05-00:00", "is not"),
     ],
 )
-def test_a_key_that_no_slice_has(key: str, message: str) -> None:
+def test_an_invalid_key(key: str, message: str) -> None:
     with pytest.raises(ProjectError, match=message):
         slices().window(key)
 
 
 def test_a_key_between_two_slices() -> None:
-    with pytest.raises(ProjectError, match="one every 0:02:00"):
+    with pytest.raises(ProjectError, match="repeat every 0:02:00"):
         slices("2m").window("2026-01-05-00:01")
 
 
@@ -178,11 +176,16 @@ def test_a_key_between_two_slices() -> None:
         ("48h", START, None, r'slices.every is "2d"'),
         ("2m", START + timedelta(seconds=30), None, "write a whole minute"),
         ("1d", START, START, "end must come after"),
-        ("1d", START, START + timedelta(hours=47), "inside a slice: write 2026-01-06T00.* or 2026-01-07T00"),
-        ("7d", START, START + timedelta(days=3), r"inside a slice: write 2026-01-12T00"),
+        (
+            "1d",
+            START,
+            START + timedelta(hours=47),
+            "in the middle of a slice: write 2026-01-06T00.* or 2026-01-07T00",
+        ),
+        ("7d", START, START + timedelta(days=3), r"in the middle of a slice: write 2026-01-12T00"),
         ("1d", "soon", None, "is not an instant"),
     ],
 )
-def test_slices_that_cannot_be(every: str, start: object, end: object, message: str) -> None:
+def test_invalid_slices(every: str, start: object, end: object, message: str) -> None:
     with pytest.raises(ValidationError, match=message):
         slices(every, start, end)

@@ -21,17 +21,17 @@ def impressions(*shown: tuple[str, datetime]) -> pl.DataFrame:
     return pl.DataFrame(rows, schema=schemas.Impressions.create_empty().schema, orient="row")
 
 
-def interactions(*done: tuple[str | None, str, str, datetime]) -> pl.DataFrame:
+def interactions(*events: tuple[str | None, str, str, datetime]) -> pl.DataFrame:
     rows = [
         (str(number), impression, "u", item, kind, None, at, at)
-        for number, (impression, item, kind, at) in enumerate(done)
+        for number, (impression, item, kind, at) in enumerate(events)
     ]
     return pl.DataFrame(rows, schema=schemas.Interactions.create_empty().schema, orient="row")
 
 
 def label_of(frame: pl.DataFrame, impression: str, item: str) -> float:
-    found = frame.filter((pl.col("impression_id") == impression) & (pl.col("item_id") == item))
-    return float(found["label"].item())
+    row = frame.filter((pl.col("impression_id") == impression) & (pl.col("item_id") == item))
+    return float(row["label"].item())
 
 
 def test_candidates_follow_their_schema_and_the_order_shown() -> None:
@@ -45,11 +45,11 @@ def test_candidates_follow_their_schema_and_the_order_shown() -> None:
 
 
 def test_the_greatest_gain_is_the_label() -> None:
-    done = interactions(
+    logged = interactions(
         ("r", "a", "click", AT), ("r", "a", "share", AT + MINUTE), ("r", "a", "click", AT + MINUTE)
     )
 
-    assert label_of(labels.attribute(impressions(("r", AT)), done, LABELS), "r", "a") == 3.0
+    assert label_of(labels.attribute(impressions(("r", AT)), logged, LABELS), "r", "a") == 3.0
 
 
 @pytest.mark.parametrize(
@@ -62,9 +62,9 @@ def test_the_greatest_gain_is_the_label() -> None:
     ],
 )
 def test_the_window_is_half_open(after: timedelta, label: float) -> None:
-    done = interactions(("r", "a", "click", AT + after))
+    logged = interactions(("r", "a", "click", AT + after))
 
-    assert label_of(labels.attribute(impressions(("r", AT)), done, LABELS), "r", "a") == label
+    assert label_of(labels.attribute(impressions(("r", AT)), logged, LABELS), "r", "a") == label
 
 
 def test_kinds_without_a_gain_do_not_count() -> None:
@@ -73,7 +73,7 @@ def test_kinds_without_a_gain_do_not_count() -> None:
     assert not frame["clicked"].any()
 
 
-def test_an_interaction_that_names_its_impression_counts_there_alone() -> None:
+def test_an_interaction_with_an_impression_id_counts_only_there() -> None:
     shown = impressions(("r", AT), ("q", AT + MINUTE))
 
     frame = labels.attribute(shown, interactions(("r", "a", "click", AT + 2 * MINUTE)), LABELS)
@@ -81,7 +81,7 @@ def test_an_interaction_that_names_its_impression_counts_there_alone() -> None:
     assert (label_of(frame, "r", "a"), label_of(frame, "q", "a")) == (1.0, 0.0)
 
 
-def test_an_interaction_without_impression_counts_for_the_lists_that_showed_the_item() -> None:
+def test_an_interaction_without_an_impression_id_counts_where_the_item_was_shown() -> None:
     shown = impressions(("r", AT), ("q", AT + MINUTE), ("late", AT + 5 * MINUTE))
 
     frame = labels.attribute(shown, interactions((None, "a", "click", AT + 2 * MINUTE)), LABELS)
@@ -90,7 +90,7 @@ def test_an_interaction_without_impression_counts_for_the_lists_that_showed_the_
     assert label_of(frame, "r", "b") == 0.0
 
 
-def test_no_interactions_at_all_give_zeros() -> None:
+def test_without_interactions_labels_are_zero() -> None:
     frame = labels.attribute(impressions(("r", AT)), interactions(), LABELS)
 
     assert frame["label"].to_list() == [0.0, 0.0]
@@ -121,19 +121,19 @@ def arriving(frame: pl.DataFrame, *known_at: datetime) -> pl.DataFrame:
         (("later", "a", "click", SINCE + MINUTE), []),
     ],
 )
-def test_a_slice_is_restated_where_something_late_is_worth_more(
+def test_a_late_interaction_reprocesses_the_slice_whose_labels_it_changes(
     late: tuple[str | None, str, str, datetime], keys: list[str]
 ) -> None:
     known = interactions(("r", "a", "click", AT), late)
 
-    found = labels.reprocessed(
+    slices = labels.reprocessed(
         sliced(("r", AT), ("later", SINCE)), arriving(known, AT, SINCE + 2 * MINUTE), SINCE, LABELS
     )
 
-    assert found == keys
+    assert slices == keys
 
 
-_FACTS = st.tuples(
+_INTERACTIONS = st.tuples(
     st.sampled_from([None, "r0", "r1", "r2", "r3"]),
     st.sampled_from(["a", "b", "c"]),
     st.sampled_from(["click", "share", "view"]),
@@ -145,28 +145,28 @@ _FACTS = st.tuples(
 @settings(deadline=None, max_examples=60)
 @given(
     shown=st.lists(st.integers(0, 150), min_size=1, max_size=4),
-    facts=st.lists(_FACTS, min_size=1, max_size=8),
+    drawn=st.lists(_INTERACTIONS, min_size=1, max_size=8),
 )
-def test_late_interactions_change_the_labels_of_the_restated_slices_and_of_no_others(
-    shown: list[int], facts: list[tuple[str | None, str, str, int, int]]
+def test_exactly_the_slices_whose_labels_change_are_reprocessed(
+    shown: list[int], drawn: list[tuple[str | None, str, str, int, int]]
 ) -> None:
     lists = sliced(*((f"r{number}", AT + minutes * MINUTE) for number, minutes in enumerate(shown)))
-    happened = [(name, item, kind, AT + minutes * MINUTE) for name, item, kind, minutes, _ in facts]
-    known_at = [at + facts[number][-1] * MINUTE for number, (*_, at) in enumerate(happened)]
-    done = arriving(interactions(*happened), *known_at)
+    happened = [(name, item, kind, AT + minutes * MINUTE) for name, item, kind, minutes, _ in drawn]
+    known_at = [at + drawn[number][-1] * MINUTE for number, (*_, at) in enumerate(happened)]
+    logged = arriving(interactions(*happened), *known_at)
 
-    found = labels.reprocessed(lists, done, SINCE, LABELS)
+    keys = labels.reprocessed(lists, logged, SINCE, LABELS)
 
-    in_time = done.filter(pl.col("known_at") < SINCE)
-    for (key,), there in lists.filter(pl.col("shown_at") < SINCE).group_by("slice"):
-        before, after = (labels.attribute(there, known, LABELS) for known in (in_time, done))
-        assert after.equals(before) == (key not in found)
-    assert all(key < SLICES.key(SINCE) for key in found)
+    in_time = logged.filter(pl.col("known_at") < SINCE)
+    for (key,), group in lists.filter(pl.col("shown_at") < SINCE).group_by("slice"):
+        before, after = (labels.attribute(group, known, LABELS) for known in (in_time, logged))
+        assert after.equals(before) == (key not in keys)
+    assert all(key < SLICES.key(SINCE) for key in keys)
 
 
-def test_what_becomes_known_later_than_declared_counts_for_no_label() -> None:
-    source = Source.model_validate({"format": "newsroom", "known_after": "1h", "late": "2h"})
-    done = interactions(("i", "a", "click", AT), ("i", "b", "click", AT), ("i", "a", "share", AT))
+def test_interactions_beyond_the_allowed_lateness_do_not_count() -> None:
+    source = Source.model_validate({"format": "newsroom", "known_after": "1h", "allowed_lateness": "2h"})
+    logged = interactions(("i", "a", "click", AT), ("i", "b", "click", AT), ("i", "a", "share", AT))
     known = pl.Series("known_at", [AT, AT + 180 * MINUTE, AT + 181 * MINUTE])
-    counted = labels.timely(done.with_columns(known.cast(pl.Datetime("us", "UTC"))), source)
+    counted = labels.timely(logged.with_columns(known.cast(pl.Datetime("us", "UTC"))), source)
     assert counted["interaction_id"].to_list() == ["0", "1"]

@@ -1,4 +1,4 @@
-"""User ids as they are kept: the same person is known again, nobody is named, and the forgotten stay away."""
+"""Pseudonyms: stable per user, no table contains a user id, and forgotten users stay out."""
 
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -41,11 +41,11 @@ def project(tmp_path: Path) -> Project:
     )
 
 
-def written(*tables: pl.DataFrame) -> str:
+def as_text(*tables: pl.DataFrame) -> str:
     return "".join(table.write_ndjson() for table in tables)
 
 
-def test_a_pseudonym_depends_on_the_person_and_the_key_alone() -> None:
+def test_a_pseudonym_depends_only_on_the_user_and_the_key() -> None:
     mine, other = Pseudonyms(KEY), Pseudonyms(KEY[::-1])
     assert mine.of("anna-1") == Pseudonyms(KEY).of("anna-1")
     assert len({mine.of("anna-1"), mine.of("bert-2"), other.of("anna-1"), mine.fingerprint}) == 4
@@ -53,44 +53,44 @@ def test_a_pseudonym_depends_on_the_person_and_the_key_alone() -> None:
     assert KEY not in repr(mine)
 
 
-def test_a_key_that_can_be_guessed_is_refused() -> None:
+def test_a_short_key_is_refused() -> None:
     with pytest.raises(ProjectError, match="at least 16"):
         Pseudonyms("secret")
 
 
-def test_no_table_names_anybody_and_everybody_is_known_again(project: Project) -> None:
+def test_no_table_contains_a_user_id_and_pseudonyms_are_stable(project: Project) -> None:
     names = Pseudonyms(KEY)
     plain = build(read(project, [project.folder]), project, NOW)
     hidden = build(names.withhold(read(project, [project.folder], names.hide)), project, NOW)
 
-    everything = written(hidden.items, hidden.impressions, hidden.interactions, hidden.rejects)
+    everything = as_text(hidden.items, hidden.impressions, hidden.interactions, hidden.rejects)
     assert "anna-1" not in everything
     assert "bert-2" not in everything
     assert hidden.impressions["user_id"].to_list() == [
         names.of(user) for user in plain.impressions["user_id"]
     ]
     assert hidden.interactions.height == plain.interactions.height == 2
-    # A missing user stays missing: it is no person.
+    # A missing user id stays missing.
     assert hidden.rejects["reason"].to_list() == plain.rejects["reason"].to_list()
 
 
-def test_rows_of_the_forgotten_are_counted_and_nothing_of_them_is_kept(project: Project) -> None:
+def test_rows_of_forgotten_users_are_counted_but_not_kept(project: Project) -> None:
     raw = read(project, [project.folder])
     found = build(Forgotten({mark("anna-1", "salt"): "salt"}).drop(raw), project, NOW)
 
-    everything = written(found.impressions, found.interactions, found.rejects)
+    everything = as_text(found.impressions, found.interactions, found.rejects)
     assert "anna-1" not in everything
     assert found.rejects.filter(reason=FORGOTTEN)["raw"].to_list() == ["", "", ""]
     assert found.impressions["user_id"].to_list() == ["bert-2"]
     assert found.interactions["user_id"].to_list() == ["bert-2"]
-    # A row that no table can hold still says what was wrong, and other people's rows stay quoted.
+    # Unparseable rows keep their reason, and other users' rows their text.
     unread = found.rejects.filter(reason="bad_timestamp")
     assert unread["raw"].str.contains("bert-2").to_list() == [False, True]
     kept = (found.items, found.impressions, found.interactions, found.rejects)
     assert sum(table.height for table in kept) == raw.height
 
 
-def test_a_log_of_the_forgotten_alone_is_no_unreadable_log(project: Project) -> None:
+def test_a_log_with_only_forgotten_users_is_readable(project: Project) -> None:
     raw = read(project, [project.folder])
     marks = {mark(user, "salt"): "salt" for user in ("anna-1", "bert-2")}
     items = raw.items.clear()
@@ -99,6 +99,6 @@ def test_a_log_of_the_forgotten_alone_is_no_unreadable_log(project: Project) -> 
     require_rows(left.height, left.rejects, project)
 
 
-def test_nobody_forgotten_changes_nothing(project: Project) -> None:
+def test_without_forgotten_users_nothing_changes(project: Project) -> None:
     raw = read(project, [project.folder])
     assert Forgotten({}).drop(raw) is raw

@@ -47,14 +47,14 @@ def click(name: str = "c", at: datetime = AT, **changes: Any) -> dict[str, Any]:
     return line | {"timestamp": at.isoformat()} | changes
 
 
-def raw_of(folder: Path, *lines: object) -> RawEvents:
+def parse(folder: Path, *lines: object) -> RawEvents:
     texts = [line if isinstance(line, str) else json.dumps(line) for line in lines]
     (folder / "log.jsonl").write_text("\n".join(texts))
     return read(project(), [folder / "log.jsonl"])
 
 
 def build(folder: Path, *lines: object, now: datetime = NOW, **slices: Any) -> Events:
-    return events.build(raw_of(folder, *lines), project(**slices), now)
+    return events.build(parse(folder, *lines), project(**slices), now)
 
 
 def reasons(built: Events) -> list[tuple[int, str]]:
@@ -75,7 +75,7 @@ def test_kept_rows_are_valid_and_sliced_by_when_they_were_known(tmp_path: Path) 
     assert built.interactions["slice"].to_list() == ["2026-01-07"]
 
 
-def test_slices_of_minutes_follow_the_timetable(tmp_path: Path) -> None:
+def test_slices_may_be_minutes_long(tmp_path: Path) -> None:
     built = build(tmp_path, ranking(at=START + timedelta(minutes=3, seconds=59)), every="2m")
 
     assert built.impressions["slice"].to_list() == [
@@ -129,7 +129,7 @@ def test_unknown_items_and_unknown_impressions_are_kept(tmp_path: Path) -> None:
     assert built.interactions["impression_id"].to_list() == ["elsewhere", None]
 
 
-def test_an_item_twice_in_a_list_keeps_its_first_place(tmp_path: Path) -> None:
+def test_a_repeated_candidate_keeps_its_first_position(tmp_path: Path) -> None:
     built = build(tmp_path, ranking(items=("a", "b", "a", None, "c")))
 
     assert [(c["item_id"], c["position"]) for c in built.impressions["candidates"][0]] == [
@@ -140,7 +140,7 @@ def test_an_item_twice_in_a_list_keeps_its_first_place(tmp_path: Path) -> None:
     assert built.rejects.is_empty()
 
 
-def test_of_repeated_ids_the_first_known_is_kept(tmp_path: Path) -> None:
+def test_the_first_known_of_repeated_ids_is_kept(tmp_path: Path) -> None:
     later = AT + timedelta(hours=1)
 
     built = build(
@@ -161,7 +161,7 @@ def test_of_repeated_ids_the_first_known_is_kept(tmp_path: Path) -> None:
     ]
 
 
-def test_rejects_take_the_slice_of_their_own_time_or_of_the_row_before(tmp_path: Path) -> None:
+def test_rejects_belong_to_the_slice_of_their_own_time_or_of_the_row_before(tmp_path: Path) -> None:
     day = timedelta(days=1)
 
     built = build(
@@ -181,7 +181,7 @@ def test_rejects_take_the_slice_of_their_own_time_or_of_the_row_before(tmp_path:
     ]
 
 
-def test_a_row_in_the_future_of_an_open_timetable_stays_in_its_slice_whenever_it_is_read(
+def test_without_an_end_a_future_row_stays_in_the_same_slice_whenever_it_is_read(
     tmp_path: Path,
 ) -> None:
     lines = (ranking(at=AT), ranking("r2", at=datetime(2099, 1, 1, tzinfo=UTC)))
@@ -214,14 +214,14 @@ def test_a_long_row_is_cut_in_rejects(tmp_path: Path) -> None:
 
 
 def test_lost_rows_are_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(events, "_once", lambda frame, *_: (frame.head(0), gather().rejects))
+    monkeypatch.setattr(events, "_deduplicate", lambda frame, *_: (frame.head(0), gather().rejects))
 
     with pytest.raises(TableError, match="1 rows were read, but 0"):
         build(tmp_path, ranking())
 
 
 @pytest.mark.parametrize("value", ["nan", "inf", "1e400", "-Infinity", "red"])
-def test_a_value_that_is_no_finite_number_is_none_and_the_click_is_kept(tmp_path: Path, value: str) -> None:
+def test_a_non_finite_value_becomes_null_and_the_click_is_kept(tmp_path: Path, value: str) -> None:
     as_text, as_number = click("c1", value=value), json.dumps(click("c2")).replace("}", ', "value": 1e400}')
 
     built = build(tmp_path, ranking(), as_text, as_number, click("c3", value=2))
