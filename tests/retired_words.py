@@ -12,7 +12,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 GLOSSARY = ROOT / "docs" / "glossary.md"
 SUFFIXES = {".py", ".md", ".toml", ".yaml", ".sql", ".html"}
-# The glossary and the test list the words, the log and changelog quote old names, and the newsroom's articles are fiction.
+# The glossary and the test list these words, log and changelog quote old names, the newsroom's articles are fiction.
 EXEMPT = {
     GLOSSARY,
     ROOT / "tests" / "test_retired_words.py",
