@@ -2,9 +2,9 @@
 
 `python tests/benchmarks/feature_columns.py [--rows 1000000 10000000] [--slices 5 50]` writes seeded logs into a
 temporary folder and prints Markdown tables. MomentRank goes day by day through `lookup_and_update`; the peers
-(`feature_columns.sql`, `feature_columns_pandas.py`) process the whole log at once. Each runs in a separate process, reads
-the same Parquet files, computes every column and sums it; first, all columns are compared cell by cell on a smaller
-log. Peers skip sizes above `--peers-to`.
+(`feature_columns.sql`, `feature_columns_pandas.py`) process the whole log at once. Each runs in its own process, reads
+the same Parquet files, computes every column and sums it; first, all columns are compared cell by cell on a small log.
+Peers skip sizes above `--peers-to`.
 """
 
 import argparse
