@@ -225,7 +225,7 @@ def projects(draw: st.DrawFn) -> Project:
 
 @st.composite
 def worlds(draw: st.DrawFn, lists: int = 10) -> SliceEvents:
-    """Draw events with ties, instants a microsecond apart, late arrivals, repeats, unknown items and single candidates."""
+    """Draw events with ties, microsecond gaps, late arrivals, repeats, unknown items and single candidates."""
     jitter = st.sampled_from([0, 0, 0, 0, -1, 1])
     instants = st.builds(lambda n, m: START + n * STEP + m * MICROSECOND, st.integers(1, 30), jitter)
     users = [f"u{n}" for n in range(draw(st.integers(2, 5)))]
