@@ -126,7 +126,7 @@ def test_a_slice_is_materialised_by_pressing_the_button(served: SimpleNamespace,
 def test_an_asset_shows_its_figures_and_its_plot(served: SimpleNamespace, page: Any) -> None:
     page.goto(f"{served.dagster}/assets/newsroom/evaluation?view=overview")
 
-    page.get_by_text("impressions_judged").first.wait_for()
+    page.get_by_text("impressions_evaluated").first.wait_for()
     page.get_by_text("[Show Markdown]").last.click()
     image = page.locator("img[src^='data:image/png']").first
     image.wait_for()
