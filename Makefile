@@ -1,8 +1,8 @@
-# One command each; every one sets up what it needs first.
+# Every target sets up what it needs first.
 #   make run     the whole chain over the embedded newsroom      make test   checks, then the tests
-#   make ui      Dagster and MLflow on loopback                  make check  format, lint, types, import law, dg
-#   make setup   .venv from the pinned lock                      make clean  forget the runs (.momentrank)
-#   make faults  break runs in many ways and compare what is left
+#   make ui      Dagster and MLflow on loopback                  make check  format, lint, types, import rules, words, dg
+#   make setup   .venv from the pinned lock                      make clean  delete .momentrank and all caches
+#   make faults  break runs, run them again, compare the tables
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := run
@@ -10,7 +10,7 @@ SHELL := /bin/bash
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
-# Only errors: a machine's own package mirrors can make pip print a warning a package.
+# Errors only: with package mirrors pip prints a warning for each package.
 PIP := $(BIN)/python -m pip --disable-pip-version-check install -qq
 
 run: .venv/.ready
@@ -21,17 +21,18 @@ ui: .venv/.ready
 
 setup: .venv/.ready
 
-# A test file stays on one of up to four processes, each with one thread.
+# Up to four single-threaded processes; the tests of one file stay together.
 test: check
 	OMP_NUM_THREADS=1 POLARS_MAX_THREADS=1 $(BIN)/pytest -n logical --maxprocesses 4 --dist loadscope --no-loadscope-reorder
 
 check: export DAGSTER_DISABLE_TELEMETRY := 1
 check: .venv/.ready
-	@echo "format, lint, types, import law, definitions"
+	@echo "format, lint, types, import rules, retired words, definitions"
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/python tests/retired_words.py
 	$(BIN)/dg check toml
 	$(BIN)/dg check defs
 
@@ -42,8 +43,8 @@ faults: .venv/.ready
 clean:
 	rm -rf .momentrank build .pytest_cache .hypothesis .mypy_cache .ruff_cache .import_linter_cache
 
-# torch goes first and from its own line: the rest of the lock would else pull its CUDA packages.
-# The build tool is pinned in the lock too, hence no build isolation.
+# torch is installed first, by itself: otherwise the rest of the lock pulls in its CUDA packages.
+# No build isolation, because the lock pins the build tool too.
 .venv/.ready: requirements.lock pyproject.toml
 	@since=$$SECONDS; \
 	case "$$PWD" in *[{}:$$]*) echo "Python cannot install packages under $$PWD: rename the folder without { } : and $$" >&2; exit 1;; esac; \

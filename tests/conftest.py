@@ -1,7 +1,4 @@
-"""A toy deployment and small drawn worlds: a few people, a few items in versions, lists, clicks, comments.
-
-And a small newsroom, for tests that run the whole chain.
-"""
+"""Fixtures: a toy project, generated events for it, and a small newsroom for tests that run the whole chain."""
 
 import shutil
 from collections.abc import Callable, Iterable, Mapping
@@ -40,14 +37,14 @@ SMALL = (
     "lists.users=5",
     "lists.pool=20",
 )
-"""Three days of a newsroom that a run goes through in seconds."""
+"""A newsroom of three days that runs in seconds."""
 settings.register_profile("unhurried", deadline=None)
 settings.load_profile("unhurried")
-"""A busy machine makes any example slow: how long one takes says nothing."""
+"""No deadline: on a busy machine, any example can be slow."""
 LONGEST = (
     "test_end_to_end.py",
     "test_campaign.py",
-    "test_restating.py",
+    "test_reprocessing.py",
     "test_repeatable.py",
     "test_every_shape.py",
 )
@@ -56,11 +53,11 @@ END = START + timedelta(hours=12)
 STEP = timedelta(minutes=10)
 MICROSECOND = timedelta(microseconds=1)
 DIRECTIONS = ([1, 0, 0, 0], [0, 1, 0, 0], [0.5, 0.5, 0.5, 0.5], [0.5, -0.5, -0.5, 0.5], [-1, 0, 0, 0])
-"""Of unit length, with products that Float32 holds exactly: rounding must not look like a difference."""
+"""Unit vectors whose products are exact in Float32, so that rounding is not mistaken for a difference."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The longest files first: of several processes none shall be left alone with one."""
+    """Run the longest files first, so that no worker process ends with one of them alone."""
     items.sort(key=lambda item: item.path.name not in LONGEST)
 
 
@@ -69,7 +66,7 @@ def at(minutes: float, microseconds: int = 0) -> datetime:
 
 
 def project(**sections: Any) -> Project:
-    given: dict[str, Any] = {
+    defaults: dict[str, Any] = {
         "name": "toy",
         "source": {"format": "newsroom"},
         "slices": {"start": START, "every": "12h"},
@@ -83,24 +80,29 @@ def project(**sections: Any) -> Project:
             "max_history": 3,
         },
     }
-    return Project.model_validate(given | {name: given.get(name, {}) | new for name, new in sections.items()})
+    return Project.model_validate(
+        defaults | {name: defaults.get(name, {}) | new for name, new in sections.items()}
+    )
 
 
 def _table(rows: Iterable[tuple[Any, ...]], schema: type[Any]) -> pl.DataFrame:
     return pl.DataFrame(list(rows), schema=schema.create_empty().schema, orient="row")
 
 
-def item(item_id: str, known_at: datetime, title: str = "", **said: Any) -> tuple[Any, ...]:
-    """A row of items: `category="a"`, `tags=["x", "y"]`, `length=3.0`, `published_at=…`."""
-    values = {"category": [said["category"]] if said.get("category") else [], "tags": said.get("tags", [])}
+def item(item_id: str, known_at: datetime, title: str = "", **fields: Any) -> tuple[Any, ...]:
+    """Return a row of items: `category="a"`, `tags=["x", "y"]`, `length=3.0`, `published_at=…`."""
+    values = {
+        "category": [fields["category"]] if fields.get("category") else [],
+        "tags": fields.get("tags", []),
+    }
     attributes = [{"name": name, "value": value} for name, all_ in values.items() for value in all_]
-    numbers = [{"name": "length", "value": said["length"]}] if said.get("length") is not None else []
+    numbers = [{"name": "length", "value": fields["length"]}] if fields.get("length") is not None else []
     return (
         item_id,
         known_at,
         title or f"about {item_id}",
-        said.get("body"),
-        said.get("published_at"),
+        fields.get("body"),
+        fields.get("published_at"),
         attributes,
         numbers,
     )
@@ -111,30 +113,30 @@ def items(*rows: tuple[Any, ...]) -> pl.DataFrame:
 
 
 def impressions(*rows: tuple[Any, ...]) -> pl.DataFrame:
-    """From (impression_id, user_id, shown_at, item ids in the order shown) and, where it is told, a dict of more.
+    """Impressions from (impression_id, user_id, shown_at, item ids in order), with an optional dict of extra fields:
 
-    `session`; `surface`, values of a fact of the occasion; `first`, the position of the first item.
+    `session`; `surface`, values of a context field; `first`, the position of the first item.
     """
     shown = []
-    for name, user, when, ids, *told in rows:
-        more = told[0] if told else {}
-        occasion = [{"name": "surface", "value": value} for value in more.get("surface", ())]
+    for name, user, when, ids, *extra in rows:
+        more = extra[0] if extra else {}
+        context = [{"name": "surface", "value": value} for value in more.get("surface", ())]
         candidates = [{"item_id": i, "position": n} for n, i in enumerate(ids, more.get("first", 1))]
-        shown.append((name, user, when, more.get("session"), occasion, candidates))
+        shown.append((name, user, when, more.get("session"), context, candidates))
     return _table(shown, schemas.Impressions)
 
 
 def interactions(*rows: tuple[Any, ...]) -> pl.DataFrame:
-    """From (user_id, item_id, kind, happened_at) and, where it came late, known_at, and, where it has one, value."""
+    """Interactions from (user_id, item_id, kind, happened_at), optionally followed by known_at and value."""
     done = []
     for n, (user, item_id, kind, when, *more) in enumerate(rows):
-        late, value = (*more, None, None)[:2]
-        done.append((str(n), None, user, item_id, kind, value, when, late or when))
+        known_at, value = (*more, None, None)[:2]
+        done.append((str(n), None, user, item_id, kind, value, when, known_at or when))
     return _table(done, schemas.Interactions)
 
 
 def vectors(versions: pl.DataFrame) -> pl.DataFrame:
-    """Unit vectors of item versions, told by the last figure of the title; a title that ends in 5 has none."""
+    """Unit vectors of item versions, chosen by the last digit of the title; titles ending in 5 have none."""
     rows = [
         (item_id, known_at, DIRECTIONS[int(title[-1])])
         for item_id, known_at, title in versions.select("item_id", "known_at", "title").iter_rows()
@@ -144,13 +146,13 @@ def vectors(versions: pl.DataFrame) -> pl.DataFrame:
 
 
 def instants(events: SliceEvents) -> list[datetime]:
-    """When anything became known after the start, in order."""
+    """Return the instants after the start at which anything became known, in order."""
     tables = ((events.items, "known_at"), (events.impressions, "shown_at"), (events.interactions, "known_at"))
     return sorted({when for table, column in tables for when in table[column] if when > START})
 
 
 def between(events: SliceEvents, since: datetime, until: datetime) -> SliceEvents:
-    """What became known in [since, until); item versions known before the first slice belong to it."""
+    """Return the events known in [since, until); the first slice includes earlier item versions."""
 
     def part(table: pl.DataFrame, column: str) -> pl.DataFrame:
         early = pl.lit(since == START and column == "known_at")
@@ -166,20 +168,20 @@ def between(events: SliceEvents, since: datetime, until: datetime) -> SliceEvent
 def walk(
     events: SliceEvents, project: Project, cuts: Iterable[datetime] = ()
 ) -> tuple[pl.DataFrame, MomentState]:
-    """Features of every candidate and the state at END, slice by slice as `cuts` divide the time."""
-    state, read = start(project), []
+    """Return features of every candidate and the state at END, in slices that end at `cuts`."""
+    state, tables = start(project), []
     for until in (*sorted(cuts), END):
         part = between(events, state.at, until)
         features, state = lookup_and_update(state, part, until, project, vectors(events.items))
-        read.append(features)
-    return pl.concat(read).sort("impression_id", "item_id"), state
+        tables.append(features)
+    return pl.concat(tables).sort("impression_id", "item_id"), state
 
 
 def busy(lists: int = 120, users: int = 11, others: int = 20) -> SliceEvents:
-    """A seeded half day in which one item is a quarter of all that is shown; a third of the lists end in a click."""
+    """Seeded events of half a day: one item is a quarter of all candidates, a third of the impressions have a click."""
     draw = Random(7)
     ids = [f"i{n}" for n in range(others)]
-    described = [
+    item_rows = [
         item(
             name,
             START - STEP,
@@ -203,12 +205,12 @@ def busy(lists: int = 120, users: int = 11, others: int = 20) -> SliceEvents:
             done.append(
                 (user, draw.choice(listed), draw.choice(("click", "comment", "view")), happened, late, 2.5)
             )
-    return SliceEvents(items(*described), impressions(*shown), interactions(*done))
+    return SliceEvents(items(*item_rows), impressions(*shown), interactions(*done))
 
 
 @st.composite
 def projects(draw: st.DrawFn) -> Project:
-    """Ways to declare the toy: half-lives, forgetting, breaks, valued kinds, occasions; every relative form."""
+    """Draw toy projects: half-lives, TTL, session gaps, valued kinds and context; every relative form."""
     return project(
         features={
             "half_lives": draw(st.sampled_from([("1h", "none"), ("30m", "4h", "none"), ("none",)])),
@@ -223,12 +225,12 @@ def projects(draw: st.DrawFn) -> Project:
 
 @st.composite
 def worlds(draw: st.DrawFn, lists: int = 10) -> SliceEvents:
-    """Ties of instants, neighbours one microsecond apart, late arrivals, repeats, unknown items, lists of one."""
+    """Draw events with ties, microsecond gaps, late arrivals, repeats, unknown items and single candidates."""
     jitter = st.sampled_from([0, 0, 0, 0, -1, 1])
     instants = st.builds(lambda n, m: START + n * STEP + m * MICROSECOND, st.integers(1, 30), jitter)
     users = [f"u{n}" for n in range(draw(st.integers(2, 5)))]
     ids = [f"i{n}" for n in range(draw(st.integers(3, 8)))]
-    said = st.fixed_dictionaries(
+    described = st.fixed_dictionaries(
         {
             "title": st.sampled_from([f"text {n}" for n in range(6)]),
             "body": st.sampled_from([None, "", "of three words"]),
@@ -239,12 +241,12 @@ def worlds(draw: st.DrawFn, lists: int = 10) -> SliceEvents:
         }
     )
     before = st.just(START - STEP)
-    described = [
-        item(item_id, known_at, **draw(said))
+    item_rows = [
+        item(item_id, known_at, **draw(described))
         for item_id in ids
         for known_at in draw(st.lists(st.one_of(before, before, instants), unique=True, max_size=3))
     ]
-    told = st.fixed_dictionaries(
+    extras = st.fixed_dictionaries(
         {
             "session": st.sampled_from([None, None, "s", "t"]),
             "surface": st.sampled_from([(), ("home",), ("home", "mail")]),
@@ -253,30 +255,30 @@ def worlds(draw: st.DrawFn, lists: int = 10) -> SliceEvents:
     )
     listed = st.lists(st.sampled_from(ids), unique=True, min_size=1, max_size=5)
     shown = draw(
-        st.lists(st.tuples(st.sampled_from(users), instants, listed, told), min_size=1, max_size=lists)
+        st.lists(st.tuples(st.sampled_from(users), instants, listed, extras), min_size=1, max_size=lists)
     )
     kinds = st.sampled_from(["click", "click", "comment", "view"])
     values = st.sampled_from([None, 1.0, 30.5])
     minutes = st.sampled_from([0, 5, 10, 20, 25])
     late = st.sampled_from([0, 0, 10, 70])
-    answers = draw(
+    drawn = draw(
         st.lists(
             st.tuples(st.integers(0, 9), st.integers(0, 4), kinds, minutes, jitter, late, values),
             max_size=lists,
         )
     )
     done = []
-    for n, place, kind, after, micros, delay, value in answers:
+    for n, index, kind, after, micros, delay, value in drawn:
         user, when, items_shown, _ = shown[n % len(shown)]
         happened = when + timedelta(minutes=after, microseconds=max(micros, 0))
         known_at = happened + timedelta(minutes=delay)
-        done.append((user, items_shown[place % len(items_shown)], kind, happened, known_at, value))
+        done.append((user, items_shown[index % len(items_shown)], kind, happened, known_at, value))
     strays = draw(
         st.lists(st.tuples(st.sampled_from(users), st.sampled_from(ids), kinds, instants), max_size=3)
     )
     repeated = done[: draw(st.integers(0, 2))]
     return SliceEvents(
-        items(*described),
+        items(*item_rows),
         impressions(*((f"r{n}", *row) for n, row in enumerate(shown))),
         interactions(*done, *strays, *repeated),
     )
@@ -284,7 +286,7 @@ def worlds(draw: st.DrawFn, lists: int = 10) -> SliceEvents:
 
 @pytest.fixture(scope="session")
 def toy() -> SimpleNamespace:
-    """The builders above, for test modules, which cannot import one another."""
+    """The builders above, for test modules, which cannot import each other."""
     return SimpleNamespace(
         START=START,
         END=END,
@@ -323,17 +325,17 @@ def _newsroom(home: Path, overrides: Iterable[str], variables: Mapping[str, str]
 
 @pytest.fixture(scope="session")
 def small_newsroom(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., "Deployment"]:
-    """Opens the small newsroom in a home: `small_newsroom(home, *overrides, PSEUDONYM_KEY="…")`.
+    """Return a function that opens the small newsroom in a home: `small_newsroom(home, *overrides, PSEUDONYM_KEY="…")`.
 
-    An override replaces the small newsroom's of the same key. Databases are made once and copied: their migrations
-    would take longer than some tests.
+    Overrides win over `SMALL`. The databases are migrated once and copied, because migrations take longer than some
+    tests.
     """
-    blank = tmp_path_factory.mktemp("blank")
-    _newsroom(blank, ['name="blank"'], {}).registry.prepare()
+    template = tmp_path_factory.mktemp("template")
+    _newsroom(template, ['name="template"'], {}).registry.prepare()
 
-    def opened(home: Path, *overrides: str, **variables: str) -> "Deployment":
+    def open_newsroom(home: Path, *overrides: str, **variables: str) -> "Deployment":
         if not (home / "mlflow.db").exists():
-            shutil.copytree(blank, home, dirs_exist_ok=True)
+            shutil.copytree(template, home, dirs_exist_ok=True)
         return _newsroom(home, overrides, variables)
 
-    return opened
+    return open_newsroom

@@ -1,6 +1,6 @@
-"""Find words that docs/glossary.md retired, in code, documents and settings.
+"""Find words that docs/glossary.md retires, in code, documents and settings.
 
-`python tests/retired_words.py [FILE…]` prints each with the word to use instead and exits 1 if there are any.
+`python tests/retired_words.py [FILE…]` prints each with its replacement and exits 1 if there are any.
 """
 
 import re
@@ -12,9 +12,10 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 GLOSSARY = ROOT / "docs" / "glossary.md"
 SUFFIXES = {".py", ".md", ".toml", ".yaml", ".sql", ".html"}
-# The glossary names them, the log and changelog quote what things were called, and the newsroom's articles are fiction.
+# The glossary and the test list these words, log and changelog quote old names, the newsroom's articles are fiction.
 EXEMPT = {
     GLOSSARY,
+    ROOT / "tests" / "test_retired_words.py",
     ROOT / "CHANGELOG.md",
     ROOT / "docs" / "log.md",
     ROOT / "features" / "sources" / "simulation" / "topics.py",
@@ -23,7 +24,7 @@ EXEMPT = {
 
 
 def retired_words(glossary: str) -> dict[str, str]:
-    """Each retired word or phrase, in lower case, with what to say instead."""
+    """Return each retired word or phrase, in lower case, with its replacement."""
     words = {}
     for line in glossary.splitlines():
         cells = [cell.strip() for cell in line.strip("|").split("|")]
@@ -33,7 +34,7 @@ def retired_words(glossary: str) -> dict[str, str]:
 
 
 def find(text: str, words: dict[str, str]) -> Iterator[tuple[int, str]]:
-    """Line, from 1, and word of each that `text` holds: as a word, or as part of an identifier in any case."""
+    """Yield (line from 1, word) for each retired word in `text`, also within identifiers, in any case."""
     pattern = re.compile(r"\b(" + "|".join(sorted(words, key=len, reverse=True)) + r")\b")
     for number, line in enumerate(text.splitlines(), 1):
         parts = re.sub(r"(?<=[a-z0-9])(?=[A-Z])|[_\-/.]", " ", line).lower()
@@ -41,7 +42,7 @@ def find(text: str, words: dict[str, str]) -> Iterator[tuple[int, str]]:
 
 
 def main(names: list[str]) -> int:
-    """Print what is found in the named files, by default every file of the repository."""
+    """Check the named files, by default every file in git; print each retired word. Return the exit status."""
     if not names:
         listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True)
         names = listed.stdout.splitlines()
@@ -52,9 +53,10 @@ def main(names: list[str]) -> int:
             continue
         for line, word in find(path.read_text(encoding="utf-8"), words):
             count += 1
-            print(f"{path.relative_to(ROOT)}:{line}: {word!r} is retired, say {words[word]}")
+            shown = path.relative_to(ROOT) if path.is_relative_to(ROOT) else path
+            print(f"{shown}:{line}: {word!r} is retired, say {words[word]}")
     if count:
-        print(f"{count} retired words; docs/glossary.md says what is meant by each")
+        print(f"{count} retired words; docs/glossary.md defines their replacements")
     return min(count, 1)
 
 

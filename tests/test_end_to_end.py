@@ -1,4 +1,4 @@
-"""The whole chain on a small newsroom, through the same definitions and commands that a person uses."""
+"""The whole chain on a small newsroom, through the definitions and commands of the product."""
 
 import gzip
 import json
@@ -46,7 +46,7 @@ SLICES = ["2026-01-05", "2026-01-06", "2026-01-07", "2026-01-08"]
 
 @pytest.fixture(scope="module")
 def ran(tmp_path_factory: pytest.TempPathFactory, small_newsroom: Opened) -> Deployment:
-    """A newsroom of four days, run once over all of them."""
+    """A newsroom of four days after one run over all of them."""
     made = small_newsroom(tmp_path_factory.mktemp("home") / "My Projekté #1 = 100% {new}", *FOUR_DAYS)
     assert materialise(made, None, None) == SLICES[-1]
     return made
@@ -83,18 +83,18 @@ def test_no_score_comes_from_a_version_that_saw_its_slice(ran: Deployment) -> No
     assert (later["interest_slice"] < later["slice"]).all()
 
 
-def test_versions_are_registered_and_one_serves_through_plain_mlflow(ran: Deployment) -> None:
+def test_versions_are_registered_and_plain_mlflow_serves_them(ran: Deployment) -> None:
     import mlflow
 
     for kind in ("ranker", "interest"):
         versions = ran.registry.versions(kind)
         assert [v["slice"] for v in versions] == SLICES
         assert all(v["tags"]["dagster_run"] for v in versions)
-    name = ran.champion() or ran.latest("ranker", before="9999")
-    assert name is not None
+    version = ran.champion() or ran.latest("ranker", before="9999")
+    assert version is not None
     mlflow.set_tracking_uri(ran.settings.tracking_uri)
-    model = mlflow.pyfunc.load_model(f"models:/newsroom-ranker/{name.version}")
-    ours = ran.registry.load_ranker(name.version)
+    model = mlflow.pyfunc.load_model(f"models:/newsroom-ranker/{version.version}")
+    ours = ran.registry.load_ranker(version.version)
     rows = ran.lake.read("ranking_dataset", [SLICES[-1]]).head(50)
     fitted = pl.col(ours.columns).cast(pl.Float64)
     served = model.predict(rows.select("impression_id", "item_id", fitted).to_pandas())
@@ -103,8 +103,8 @@ def test_versions_are_registered_and_one_serves_through_plain_mlflow(ran: Deploy
     assert served["click_probability"].between(0, 1).all()
 
     interest = mlflow.pyfunc.load_model("models:/newsroom-interest@challenger")
-    past = [{"text": "The harbour reopens", "action": "click", "at": 1.0}]
-    request = {"history": past, "candidates": ["Ships return to the harbour", "A new soup"], "at": 2.0}
+    history = [{"text": "The harbour reopens", "action": "click", "at": 1.0}]
+    request = {"history": history, "candidates": ["Ships return to the harbour", "A new soup"], "at": 2.0}
     (scores,) = interest.predict(pandas.DataFrame([request]))
     assert all(0 < score < 1 for score in scores)
     assert scores[0] != scores[1]
@@ -113,15 +113,15 @@ def test_versions_are_registered_and_one_serves_through_plain_mlflow(ran: Deploy
     assert {"loss", "learning_rate", "gradient_norm", "impressions_per_second"} <= set(run.data.metrics)
 
 
-def test_each_version_says_what_it_is_and_the_judged_ones_how_good(ran: Deployment) -> None:
+def test_each_version_has_a_card_with_metrics_once_it_is_evaluated(ran: Deployment) -> None:
     import mlflow
 
     client = mlflow.MlflowClient(ran.settings.tracking_uri)
     for version in ran.registry.versions("ranker"):
-        told = client.get_model_version("newsroom-ranker", version["version"]).description
-        assert told.startswith(f"# newsroom-ranker, fitted on {SLICES[0]} … {version['slice']}")
-        assert len(told) <= 5000
-        assert ("Not evaluated yet" in told) == (version["slice"] == SLICES[-1])
+        card = client.get_model_version("newsroom-ranker", version["version"]).description
+        assert card.startswith(f"# newsroom-ranker, fitted on {SLICES[0]} … {version['slice']}")
+        assert len(card) <= 5000
+        assert ("Not evaluated yet" in card) == (version["slice"] == SLICES[-1])
     first, second, *_ = (
         client.get_model_version("newsroom-interest", version["version"]).description
         for version in ran.registry.versions("interest")
@@ -131,13 +131,13 @@ def test_each_version_says_what_it_is_and_the_judged_ones_how_good(ran: Deployme
     assert "version 1" in second
 
 
-def test_metrics_are_those_of_the_judged_lists(ran: Deployment) -> None:
-    found = metrics(ran)
+def test_metrics_are_those_of_the_evaluated_impressions(ran: Deployment) -> None:
+    report = metrics(ran)
     scored = ran.lake.read("evaluation_scores")
     assert set(scored["slice"]) == set(SLICES[1:])
-    taken = scored.group_by("impression_id").agg(pl.col("clicked").any() & ~pl.col("clicked").all())
-    assert found["impressions"] == taken["clicked"].sum()
-    assert set(found["scorers"]) >= {
+    mixed = scored.group_by("impression_id").agg(pl.col("clicked").any() & ~pl.col("clicked").all())
+    assert report["impressions"] == mixed["clicked"].sum()
+    assert set(report["scorers"]) >= {
         "full",
         "behaviour_only",
         "text_only",
@@ -160,7 +160,7 @@ def test_each_listed_user_has_a_full_list_of_known_items(ran: Deployment) -> Non
     assert lists["click_probability"].is_between(0, 1).all()
 
 
-def test_lists_made_again_for_an_earlier_slice_are_its_own(ran: Deployment) -> None:
+def test_lists_of_an_earlier_slice_can_be_made_again(ran: Deployment) -> None:
     import dagster as dg
 
     newest, folder = ran.lake.read("ranked_lists", [SLICES[-1]]), ran.settings.report(ran.project.name)
@@ -180,13 +180,13 @@ def test_lists_made_again_for_an_earlier_slice_are_its_own(ran: Deployment) -> N
     assert ran.lake.read("ranked_lists", [SLICES[-1]]).equals(newest)
     assert (folder / "report.html").read_bytes() == page
     assert f"Slices {SLICES[0]} to {SLICES[2]}" in (folder / f"report_{SLICES[2]}.html").read_text("utf-8")
-    told = {
+    metadata = {
         made.partition: made.metadata
         for made in result.asset_materializations_for_node("newsroom__ranked_lists")
     }
-    assert "last slice of a range" in str(told[SLICES[1]]["skipped"].value)
+    assert "last slice of a range" in str(metadata[SLICES[1]]["skipped"].value)
     (version,) = (v for v in ran.registry.versions("ranker") if v["slice"] == SLICES[2])
-    assert int(str(told[SLICES[2]]["ranked_by"].value).split()[-1]) <= int(version["version"])
+    assert int(str(metadata[SLICES[2]]["ranked_by"].value).split()[-1]) <= int(version["version"])
 
 
 def test_a_rerun_of_a_slice_gives_the_same_tables(ran: Deployment) -> None:
@@ -206,7 +206,7 @@ def test_a_rerun_of_a_slice_gives_the_same_tables(ran: Deployment) -> None:
 
 
 def test_the_future_never_changes_the_past(ran: Deployment, small_newsroom: Opened, tmp_path: Path) -> None:
-    # The same logs without their last two days, as another deployment, to the last bit.
+    # Another deployment with the first two days of the logs gives the same bits.
     logs = tmp_path / "logs"
     logs.mkdir()
     for path in sorted((ran.settings.newsroom("newsroom") / "events").iterdir())[:2]:
@@ -222,18 +222,20 @@ def test_the_future_never_changes_the_past(ran: Deployment, small_newsroom: Open
 def test_commands_check_rank_and_explain(ran: Deployment, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MOMENTRANK_HOME", str(ran.settings.home))
     monkeypatch.setenv("COLUMNS", "200")
-    runner, given = CliRunner(), [f"--set={one}" for one in ran.settings.overrides]
-    # The day's last list: its reader is likely to have a past.
+    runner, overrides = CliRunner(), [f"--set={one}" for one in ran.settings.overrides]
+    # The day's last impression: its user is likely to have a history.
     impression = ran.lake.read("impressions", [SLICES[-1]]).sort("shown_at")["impression_id"][-1]
     user = ran.lake.read("ranked_lists", [SLICES[-1]])["user_id"][0]
 
-    checked = runner.invoke(app, ["check", str(NEWSROOM), *given], catch_exceptions=False)
+    checked = runner.invoke(app, ["check", str(NEWSROOM), *overrides], catch_exceptions=False)
     ranked = runner.invoke(
-        app, ["rank", str(NEWSROOM), "--user", user, "-k", "3", *given], catch_exceptions=False
+        app, ["rank", str(NEWSROOM), "--user", user, "-k", "3", *overrides], catch_exceptions=False
     )
-    for_user = runner.invoke(app, ["explain", str(NEWSROOM), "--user", user, *given], catch_exceptions=False)
+    for_user = runner.invoke(
+        app, ["explain", str(NEWSROOM), "--user", user, *overrides], catch_exceptions=False
+    )
     explained = runner.invoke(
-        app, ["explain", str(NEWSROOM), "--impression", impression, *given], catch_exceptions=False
+        app, ["explain", str(NEWSROOM), "--impression", impression, *overrides], catch_exceptions=False
     )
     assert "broken_json" in checked.output
     assert ranked.exit_code == explained.exit_code == 0
@@ -245,29 +247,29 @@ def test_commands_check_rank_and_explain(ran: Deployment, monkeypatch: pytest.Mo
     assert "most moved by" in for_user.output
 
 
-def test_a_backtest_after_all_slices_but_the_last_gives_the_run_s_own_evaluation_of_the_last(
+def test_a_backtest_of_the_last_slice_equals_the_evaluation_of_the_run(
     ran: Deployment, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("MOMENTRANK_HOME", str(ran.settings.home))
-    given = [f"--set={one}" for one in ran.settings.overrides]
+    overrides = [f"--set={one}" for one in ran.settings.overrides]
 
     def figures(*options: str) -> dict[str, Any]:
-        asked = ["--after", f"{SLICES[-1]}T00:00:00Z", "--json", str(tmp_path / "figures.json"), *options]
-        CliRunner().invoke(app, ["backtest", str(NEWSROOM), *asked, *given], catch_exceptions=False)
+        arguments = ["--after", f"{SLICES[-1]}T00:00:00Z", "--json", str(tmp_path / "figures.json"), *options]
+        CliRunner().invoke(app, ["backtest", str(NEWSROOM), *arguments, *overrides], catch_exceptions=False)
         return json.loads((tmp_path / "figures.json").read_text(encoding="utf-8"))
 
-    found, stopped = figures(), figures("--static")
+    updated, static = figures(), figures("--static")
 
     columns = ("scorer", "metric", "segment", "mean", "low", "high", "impressions")
     own = ran.lake.read("evaluation", [SLICES[-1]], columns)
-    for segment, scorers in {"all": found["scorers"], **found["segments"]}.items():
+    for segment, scorers in {"all": updated["scorers"], **updated["segments"]}.items():
         for row in own.filter(segment=segment).iter_rows(named=True):
             assert scorers[row["scorer"]][row["metric"]] == {end: row[end] for end in ("mean", "low", "high")}
-    assert own["segment"].n_unique() == 1 + len(found["segments"])
-    assert found["impressions"] == stopped["impressions"] > 0
-    # With the state stopped nothing is learnt from the last day: same impressions, other scores.
-    assert stopped["scorers"]["random"] == found["scorers"]["random"]
-    assert stopped["scorers"]["popularity"] != found["scorers"]["popularity"]
+    assert own["segment"].n_unique() == 1 + len(updated["segments"])
+    assert updated["impressions"] == static["impressions"] > 0
+    # With a static state nothing is learnt from the last day: same impressions, other scores.
+    assert static["scorers"]["random"] == updated["scorers"]["random"]
+    assert static["scorers"]["popularity"] != updated["scorers"]["popularity"]
 
 
 def post(client: Any, path: str, body: object) -> Any:
@@ -313,13 +315,13 @@ def test_a_slice_served_over_http_reads_what_its_batch_read_and_a_restart_knows_
         for arrived, event in lines_of(ran, SLICES[3]):
             now[0] = arrived
             if event["event"] == "ranking" and service.resident.live.at < arrived:
-                asked = {
+                request = {
                     "user_id": event["user"],
                     "session_id": event["session"],
                     "candidates": [item["id"] for item in event["items"]],
                     "features": True,
                 }
-                for row in post(client, "/rank", asked)["items"]:
+                for row in post(client, "/rank", request)["items"]:
                     expected = batch[event["id"], row["item_id"]]
                     for name, value in row["features"].items():
                         known = expected[name]
@@ -342,7 +344,7 @@ def test_a_slice_served_over_http_reads_what_its_batch_read_and_a_restart_knows_
         assert post(client, "/events", [e for e in sent if "id" in e])["accepted"] == 0
         request = {
             "user_id": sent[-1].get("user", "u-00001"),
-            "candidates": asked["candidates"],
+            "candidates": request["candidates"],
             "features": True,
         }
         now[0] += 60_000_000

@@ -1,4 +1,4 @@
-"""Every shape and format that the README promises, from files to ranked lists, through the real chain."""
+"""Every log format and table shape of the README, from files to ranked lists through the whole chain."""
 
 import json
 from collections.abc import Callable
@@ -18,19 +18,19 @@ SLICES = ["2026-01-05", "2026-01-06", "2026-01-07"]
 TOPICS = ("harbour", "kitchen", "cycling")
 ITEMS = {f"a{n}": TOPICS[n % 3] for n in range(18)}
 Write = Callable[[Path], str]
-"""Writes a log into a folder; returns the `[source]` part of its project file."""
+"""Writes a log into a folder; returns the `[source]` section of its project file."""
 
 
 def _shown(size: int, impressions: int = 70) -> list[dict[str, Any]]:
-    """Impressions of three days; people click on the topic that they like."""
+    """Return impressions of three days; each user mostly clicks one topic."""
     draw = Random(5)
-    found = []
+    rows = []
     for n in range(3 * impressions):
         user = draw.randrange(12)
         listed = draw.sample(sorted(ITEMS), size)
         chance = [0.75 if ITEMS[name] == TOPICS[user % 3] else 0.1 for name in listed]
         clicked = [name for name, p in zip(listed, chance, strict=True) if draw.random() < p]
-        found.append(
+        rows.append(
             {
                 "impression": f"r{n:03}",
                 "user": f"u{user}",
@@ -39,7 +39,7 @@ def _shown(size: int, impressions: int = 70) -> list[dict[str, Any]]:
                 "clicked": clicked,
             }
         )
-    return found
+    return rows
 
 
 def _items(folder: Path) -> None:
@@ -64,14 +64,14 @@ item_key = "item_id"
 
 
 def lists_in_parquet(folder: Path) -> str:
-    """A row an impression, list columns."""
+    """One row per impression, with list columns."""
     _items(folder)
     pl.DataFrame(_shown(6)).rename({"items": "item"}).write_parquet(folder / "log.parquet")
     return _tables("lists", "log.parquet", 'clicked = "clicked"\nimpression = "impression"')
 
 
 def candidates_in_csv(folder: Path) -> str:
-    """A row a candidate, with a flag."""
+    """One row per candidate, with a flag."""
     _items(folder)
     rows = pl.DataFrame(_shown(6)).explode("items").rename({"items": "item"})
     rows = rows.with_columns(clicked=pl.col("clicked").list.contains(pl.col("item")).cast(pl.Int8))
@@ -97,7 +97,7 @@ def ratings_liked_or_not(folder: Path) -> str:
 
 
 def ratings_in_grades(folder: Path) -> str:
-    """Single items with grades from 1 to 5, of which 4 and 5 count, each with its own worth."""
+    """Single items with grades from 1 to 5; 4 and 5 count, with different gains."""
     _items(folder)
     draw = Random(2)
     rows = pl.DataFrame(_shown(1)).explode("items").rename({"items": "item"})
@@ -126,12 +126,12 @@ def metarank_events(folder: Path) -> str:
     ]
     for one in _shown(6):
         at = str(int(one["time"].timestamp() * 1000))
-        facts = {"user": one["user"], "session": one["user"], "timestamp": at}
+        common = {"user": one["user"], "session": one["user"], "timestamp": at}
         ranking = [{"id": name} for name in one["items"]]
-        events.append({"event": "ranking", "id": one["impression"], "items": ranking, "fields": [], **facts})
+        events.append({"event": "ranking", "id": one["impression"], "items": ranking, "fields": [], **common})
         events += [
             {"event": "interaction", "id": f"{one['impression']}-{name}", "ranking": one["impression"],
-             "item": name, "type": "click", **facts}
+             "item": name, "type": "click", **common}
             for name in one["clicked"]
         ]  # fmt: skip
     text = "\n".join(json.dumps(event) for event in events)
@@ -140,7 +140,7 @@ def metarank_events(folder: Path) -> str:
 
 
 def mind_files(folder: Path) -> str:
-    """MIND's two files, of made-up articles."""
+    """MIND's two files, with invented articles."""
     numbers = {name: f"N{n + 1}" for n, name in enumerate(ITEMS)}
     news = [
         f"{numbers[n]}\tnews\t{topic}\tNews from the {topic} {n}\t\t\t[]\t[]" for n, topic in ITEMS.items()
@@ -211,8 +211,8 @@ min_data_in_leaf = 5
     served = mlflow.pyfunc.load_model(f"models:/shape-ranker/{versions[-1]['version']}")
     rows = lake.read("ranking_dataset", [SLICES[-1]]).head(20)
     columns = pl.col(ranker.columns).cast(pl.Float64)
-    answer = served.predict(rows.select("impression_id", "item_id", columns).to_pandas())
-    assert answer["rank_score"].to_numpy() == pytest.approx(ranker.score(rows).to_numpy())
+    predictions = served.predict(rows.select("impression_id", "item_id", columns).to_pandas())
+    assert predictions["rank_score"].to_numpy() == pytest.approx(ranker.score(rows).to_numpy())
 
     report = deployment.settings.report("shape")
     metrics = json.loads((report / "metrics.json").read_text(encoding="utf-8"))

@@ -1,4 +1,4 @@
-"""The import law: rooms import one way, and each heavy library has one door."""
+"""The import rules: folders import one way, and each heavy library is imported in one place."""
 
 import os
 import shutil
@@ -19,13 +19,13 @@ def lint(folder: Path) -> subprocess.CompletedProcess[str]:
 @pytest.fixture(scope="module")
 def copy(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("repository")
-    for room in ("features", "models", "pipelines"):
-        shutil.copytree(REPOSITORY / room, folder / room, ignore=shutil.ignore_patterns("__pycache__"))
+    for package in ("features", "models", "pipelines"):
+        shutil.copytree(REPOSITORY / package, folder / package, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(REPOSITORY / "pyproject.toml", folder)
     return folder
 
 
-def test_the_law_is_kept() -> None:
+def test_the_rules_hold() -> None:
     result = lint(REPOSITORY)
 
     assert result.returncode == 0, result.stdout + result.stderr
@@ -35,11 +35,11 @@ def test_the_law_is_kept() -> None:
 @pytest.mark.parametrize(
     ("file", "statement", "contract"),
     [
-        ("features/schemas.py", "import models", "Rooms: pipelines → models → features"),
+        ("features/schemas.py", "import models", "Layers: pipelines → models → features"),
         (
             "models/evaluation/metrics.py",
             "from pipelines import lake",
-            "Rooms: pipelines → models → features",
+            "Layers: pipelines → models → features",
         ),
         ("features/schemas.py", "import dagster", "Only pipelines imports dagster"),
         ("models/evaluation/metrics.py", "import mlflow.pyfunc", "Only models/registry imports mlflow"),
@@ -67,24 +67,24 @@ def test_the_law_is_kept() -> None:
         (
             "pipelines/backtest.py",
             "from models.prequential import fit_rankers",
-            "Assets and the backtest take the steps of the chain from pipelines/chain.py",
+            "Assets and the backtest import the steps of the chain from pipelines/chain.py",
         ),
         (
             "pipelines/deployment.py",
             "from pipelines.privacy import retention",
-            "No circles between the files",
+            "No import cycles within a package",
         ),
         ("models/interest/__init__.py", "import polars", "models/interest takes arrays"),
         ("models/interest/__init__.py", "from features import errors", "models/interest takes arrays"),
     ],
 )
-def test_a_breach_is_found(copy: Path, file: str, statement: str, contract: str) -> None:
+def test_a_violation_is_found(copy: Path, file: str, statement: str, contract: str) -> None:
     target = copy / file
-    kept = target.read_text(encoding="utf-8")
-    target.write_text(f"{kept}\n{statement}\n", encoding="utf-8")
+    original = target.read_text(encoding="utf-8")
+    target.write_text(f"{original}\n{statement}\n", encoding="utf-8")
 
     result = lint(copy)
-    target.write_text(kept, encoding="utf-8")
+    target.write_text(original, encoding="utf-8")
 
     assert result.returncode == 1, result.stdout + result.stderr
     broken = [line for line in result.stdout.splitlines() if "BROKEN" in line]

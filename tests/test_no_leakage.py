@@ -1,4 +1,4 @@
-"""The law: what a row knows was known strictly before its impression, however time is cut or rows are ordered."""
+"""Point-in-time: a row uses only what was known strictly before its impression, for any slices and any row order."""
 
 from datetime import datetime
 from types import SimpleNamespace
@@ -25,24 +25,24 @@ quick = settings(
 )
 
 
-def assert_same_features(found: pl.DataFrame, expected: pl.DataFrame) -> None:
-    assert found.columns == expected.columns
-    found, expected = found.sort(KEYS), expected.sort(KEYS)
-    assert found.select(KEYS).equals(expected.select(KEYS))
+def assert_same_features(actual: pl.DataFrame, expected: pl.DataFrame) -> None:
+    assert actual.columns == expected.columns
+    actual, expected = actual.sort(KEYS), expected.sort(KEYS)
+    assert actual.select(KEYS).equals(expected.select(KEYS))
     for name in expected.columns[2:]:
         np.testing.assert_allclose(
-            found[name].to_numpy(), expected[name].to_numpy(), rtol=2e-6, atol=2e-6, err_msg=name
+            actual[name].to_numpy(), expected[name].to_numpy(), rtol=2e-6, atol=2e-6, err_msg=name
         )
 
 
-def assert_same_state(found: MomentState, expected: MomentState, project: Project) -> None:
-    assert found.at == expected.at
+def assert_same_state(actual: MomentState, expected: MomentState, project: Project) -> None:
+    assert actual.at == expected.at
     for name in ("items", "open", "moments"):
-        assert getattr(found, name).equals(getattr(expected, name)), name
+        assert getattr(actual, name).equals(getattr(expected, name)), name
     keys = {grain: list(counter.keys) for grain, counter in counters(project).items()}
     keys |= {"sessions": ["user_id", "session_id"], "shown": ["user_id", "item_id", "shown_at", "position"]}
     for name, of in keys.items():
-        one, other = (state.tables()[name].sort(of) for state in (found, expected))
+        one, other = (state.tables()[name].sort(of) for state in (actual, expected))
         sums = other.select(pl.col(pl.Float64)).columns
         assert one.drop(sums).equals(other.drop(sums)), name
         np.testing.assert_allclose(
@@ -51,7 +51,7 @@ def assert_same_state(found: MomentState, expected: MomentState, project: Projec
 
 
 def known_at_most(events: SliceEvents, instant: datetime) -> SliceEvents:
-    """What an impression shown at `instant` may know, and the impressions shown until then."""
+    """Return the events that an impression at `instant` may use, and the impressions up to then."""
     return SliceEvents(
         events.items.filter(pl.col("known_at") < instant),
         events.impressions.filter(pl.col("shown_at") <= instant),
@@ -59,30 +59,30 @@ def known_at_most(events: SliceEvents, instant: datetime) -> SliceEvents:
     )
 
 
-def visible(given: InterestInput) -> dict[str, Any]:
-    """What the interest model may read of each impression: tokens (item, action, instant) and candidates."""
-    m, items = given.moments, given.items
+def visible(inputs: InterestInput) -> dict[str, Any]:
+    """Return what the interest model can read of each impression: tokens (item, action, instant) and candidates."""
+    m, items = inputs.moments, inputs.items
     bags = np.split(items.attribute, items.attribute_start[1:-1])
-    read = [
+    tokens = [
         (items.texts[text], tuple(bag), str(number), code)
         for text, bag, number, code in zip(items.text, bags, items.number, items.id, strict=False)
     ]
-    ids = given.keys["impression_id"].unique(maintain_order=True)
-    seen = {}
+    ids = inputs.keys["impression_id"].unique(maintain_order=True)
+    by_impression = {}
     for n, name in enumerate(ids):
         first = m.user_start[m.impression_user[n]]
         span = slice(first, first + m.impression_prefix[n])
         shown = slice(m.impression_start[n], m.impression_start[n + 1])
-        seen[name] = (
+        by_impression[name] = (
             [
-                (read[i], a, t)
+                (tokens[i], a, t)
                 for i, a, t in zip(
                     m.history_item[span], m.history_action[span], m.history_at[span], strict=True
                 )
             ],
-            [read[i] for i in m.candidate_item[shown]],
+            [tokens[i] for i in m.candidate_item[shown]],
         )
-    return seen
+    return by_impression
 
 
 @quick
@@ -95,11 +95,11 @@ def test_the_future_never_changes_the_past(toy: SimpleNamespace, data: st.DataOb
     state = advance(start(project), toy.between(world, toy.START, cut), cut, project)
     everything = toy.between(world, cut, toy.END)
     past = known_at_most(everything, instant)
-    told = [past, everything]
+    variants = [past, everything]
 
-    features = [read_features(state, events, project, toy.vectors(world.items)) for events in told]
-    moments = [moments_of(state, events, project) for events in told]
-    inputs = [visible(interest_input(state, events, project)) for events in told]
+    features = [read_features(state, events, project, toy.vectors(world.items)) for events in variants]
+    moments = [moments_of(state, events, project) for events in variants]
+    inputs = [visible(interest_input(state, events, project)) for events in variants]
 
     names = past.impressions["impression_id"].to_list()
     assert_same_features(features[1].filter(pl.col("impression_id").is_in(names)), features[0])
@@ -110,14 +110,14 @@ def test_the_future_never_changes_the_past(toy: SimpleNamespace, data: st.DataOb
 
 @quick
 @given(data=st.data())
-def test_however_time_is_cut_features_and_state_are_the_same(
+def test_slice_boundaries_change_neither_features_nor_state(
     toy: SimpleNamespace, data: st.DataObject
 ) -> None:
     world: SliceEvents = data.draw(toy.worlds())
-    known = world.impressions["shown_at"].to_list() + world.interactions["known_at"].to_list()
+    instants = world.impressions["shown_at"].to_list() + world.interactions["known_at"].to_list()
     cuts = data.draw(
         st.sets(
-            st.sampled_from([*known, *(toy.START + n * toy.STEP for n in range(1, 31))]),
+            st.sampled_from([*instants, *(toy.START + n * toy.STEP for n in range(1, 31))]),
             min_size=1,
             max_size=4,
         )
@@ -152,10 +152,10 @@ def test_the_order_of_rows_does_not_matter(toy: SimpleNamespace, data: st.DataOb
 
 
 @pytest.mark.parametrize("kind", ["item", "impression", "click"])
-def test_what_becomes_known_at_the_very_instant_is_not_seen(toy: SimpleNamespace, kind: str) -> None:
+def test_events_known_at_the_same_instant_are_not_used(toy: SimpleNamespace, kind: str) -> None:
     project, shown = toy.project(), toy.at(60)
 
-    def seen(known_at: datetime) -> pl.DataFrame:
+    def features_if(known_at: datetime) -> pl.DataFrame:
         events = SliceEvents(
             toy.items(
                 toy.item("a", toy.START, "text 0", category="c"),
@@ -172,26 +172,24 @@ def test_what_becomes_known_at_the_very_instant_is_not_seen(toy: SimpleNamespace
         )
         return toy.walk(events, project)[0].filter(pl.col("impression_id") == "r")
 
-    never, at_once, just_before = seen(toy.at(90)), seen(shown), seen(shown - toy.MICROSECOND)
+    later, at_once, just_before = (features_if(when) for when in (toy.at(90), shown, shown - toy.MICROSECOND))
 
-    assert at_once.equals(never)
-    assert not just_before.equals(never)
+    assert at_once.equals(later)
+    assert not just_before.equals(later)
 
 
 @quick
 @given(data=st.data())
-def test_an_impression_sees_the_moments_known_before_it_and_no_other(
-    toy: SimpleNamespace, data: st.DataObject
-) -> None:
+def test_an_impression_reads_only_moments_known_before_it(toy: SimpleNamespace, data: st.DataObject) -> None:
     world: SliceEvents = data.draw(toy.worlds())
     project: Project = toy.project()
     state = start(project)
     moments = moments_of(state, world, project)
 
-    found = visible(interest_input(state, world, project))
+    inputs = visible(interest_input(state, world, project))
 
     for name, user, shown_at in world.impressions.select("impression_id", "user_id", "shown_at").iter_rows():
         known = moments.filter((pl.col("user_id") == user) & (pl.col("known_at") < shown_at))
         codes = [["click", "comment", "passed"].index(action) for action in known["action"]]
-        assert [token[1] for token in found[name][0]] == codes
-        assert [token[2] for token in found[name][0]] == [t.timestamp() for t in known["known_at"]]
+        assert [token[1] for token in inputs[name][0]] == codes
+        assert [token[2] for token in inputs[name][0]] == [t.timestamp() for t in known["known_at"]]

@@ -1,9 +1,10 @@
-"""What the README shows works as shown."""
+"""The README's examples are valid, and the paths that README and docs name exist."""
 
 import re
 import tomllib
 from pathlib import Path
 
+import pytest
 from typer.main import get_command
 
 from features.catalogue import catalogue
@@ -12,11 +13,12 @@ from pipelines.cli.commands import app
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 
 
-def test_its_project_file_is_valid() -> None:
-    shown = re.findall(r"```toml\n(.*?)```", README, re.DOTALL)
-    project = Project.model_validate(tomllib.loads("\n".join(shown)))
+def test_the_readmes_project_file_is_valid() -> None:
+    examples = re.findall(r"```toml\n(.*?)```", README, re.DOTALL)
+    project = Project.model_validate(tomllib.loads("\n".join(examples)))
     assert project.source.tables is not None
     assert project.labels.gains["purchase"] == 10.0
     columns = catalogue(project)["name"]
@@ -24,14 +26,24 @@ def test_its_project_file_is_valid() -> None:
     assert "hour" not in columns
 
 
-def test_its_commands_exist() -> None:
-    known = set(get_command(app).commands)  # type: ignore[attr-defined]
-    shown = set(re.findall(r"^momentrank (\w+)", README, re.MULTILINE))
-    assert shown
-    assert shown <= known
+def test_the_readmes_commands_exist() -> None:
+    commands = set(get_command(app).commands)  # type: ignore[attr-defined]
+    used = set(re.findall(r"^momentrank (\w+)", README, re.MULTILINE))
+    assert used
+    assert used <= commands
 
 
-def test_its_links_lead_somewhere() -> None:
-    links = [link for link in re.findall(r"\]\(([^)#]+)\)", README) if not link.startswith("http")]
-    assert links
-    assert [link for link in links if not (ROOT / link).exists()] == []
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_links_lead_to_files(document: Path) -> None:
+    links = re.findall(r"\]\(([^)#]+)[^)]*\)", document.read_text(encoding="utf-8"))
+    missing = [
+        link for link in links if not link.startswith("http") and not (document.parent / link).exists()
+    ]
+    assert missing == []
+
+
+def test_every_file_that_the_architecture_names_exists() -> None:
+    text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    paths = re.findall(r"`((?:features|models|pipelines)/[\w/.]*)`", text)
+    assert paths
+    assert [path for path in paths if not (ROOT / path).exists()] == []

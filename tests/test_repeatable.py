@@ -1,4 +1,4 @@
-"""A run is repeatable: the same logs, the same file and the same seed give the same figures."""
+"""Runs are reproducible: equal logs, project file and seed give equal metrics."""
 
 import json
 from collections.abc import Callable
@@ -15,10 +15,10 @@ def test_two_runs_with_one_seed_write_the_same_metrics(
         "source.newsroom.days=2",
         "slices.end=2026-01-07T00:00:00Z",
     )
-    written = []
+    metrics = []
     for name in ("one", "other"):
-        made = small_newsroom(tmp_path / name, *two_days)
-        materialise(made, None, None)
-        written.append((made.settings.report("newsroom") / "metrics.json").read_bytes())
-    assert written[0] == written[1]
-    assert json.loads(written[0])["impressions"] > 0
+        deployment = small_newsroom(tmp_path / name, *two_days)
+        materialise(deployment, None, None)
+        metrics.append((deployment.settings.report("newsroom") / "metrics.json").read_bytes())
+    assert metrics[0] == metrics[1]
+    assert json.loads(metrics[0])["impressions"] > 0

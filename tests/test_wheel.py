@@ -1,4 +1,4 @@
-"""The package as a wheel, where nothing of the repository is near."""
+"""The package works from a wheel, outside the repository."""
 
 import os
 import shutil
@@ -8,7 +8,7 @@ import zipfile
 from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parents[1]
-ROOMS = ("features", "models", "pipelines", "projects")
+FOLDERS = ("features", "models", "pipelines", "projects")
 LOAD = """
 import sys
 from pathlib import Path
@@ -21,10 +21,10 @@ print(defs().resolve_job_def("newsroom_advance_slices").name)
 """
 
 
-def test_a_wheel_brings_the_projects_and_its_definitions_load(tmp_path: Path) -> None:
+def test_a_wheel_contains_the_projects_and_its_definitions_load(tmp_path: Path) -> None:
     source, site = tmp_path / "source", tmp_path / "site"
-    for room in ROOMS:
-        shutil.copytree(REPOSITORY / room, source / room)
+    for folder in FOLDERS:
+        shutil.copytree(REPOSITORY / folder, source / folder)
     for file in ("pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(REPOSITORY / file, source)
     pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "wheel", "-qq"]

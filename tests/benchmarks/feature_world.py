@@ -1,7 +1,7 @@
 """A seeded log of any size for `feature_columns.py`, written day by day as Parquet files.
 
-A user sees about one list of 20 a day, in visits of three; a tenth as many items as lists a day are there from the
-start and 3 % more come each day; the newer the item, the oftener it is shown; 5 % of what is shown is taken.
+A user sees about one impression of 20 items a day, in visits of three. There is one item for every three daily
+impressions, and 3 % more each day; newer items are shown more often; 5 % of the exposures are clicked.
 """
 
 from datetime import UTC, datetime, timedelta
@@ -21,18 +21,18 @@ TAGS = 300
 PRODUCT = ("items", "impressions", "interactions")
 """Tables that the product reads."""
 PEERS = ("candidates", "values")
-"""The same, a row a candidate or an item's value, as SQL and pandas like it."""
+"""The same with one row per candidate or attribute value, for SQL and pandas."""
 _INSTANT = pl.Datetime("us", "UTC")
 
 
 def write_world(folder: Path, rows: int, days: int, *, peers: bool = True) -> None:
-    """`rows` candidates over `days` days, as files `{table}-{day}.parquet`."""
+    """Write `rows` candidates over `days` days as files `{table}-{day}.parquet`."""
     lists = rows // days // LISTED
     users, first = max(lists, 10), max(lists // 3, 200)
     known = [int(first * (1 + 0.03 * day)) for day in range(days)]
     for day in range(days):
         draw = np.random.default_rng([7, day])
-        # A list shows what was there in the morning.
+        # An impression shows items known since the morning.
         items = _items(draw, range(known[day - 1] if day else 0, known[day]), day)
         impressions, clicks = _events(draw, day, lists, users, known[day])
         tables = {"items": items, "impressions": impressions, "interactions": clicks}
@@ -45,7 +45,7 @@ def write_world(folder: Path, rows: int, days: int, *, peers: bool = True) -> No
 
 
 def _items(draw: np.random.Generator, fresh: range, day: int) -> pl.DataFrame:
-    """What is said of the day's new items: one category, one or two tags, a length."""
+    """Return the day's new items with one category, one or two tags and a length."""
     count = len(fresh)
     drawn = {
         "category": draw.integers(0, CATEGORIES, count),
@@ -54,11 +54,11 @@ def _items(draw: np.random.Generator, fresh: range, day: int) -> pl.DataFrame:
         "early": draw.integers(1, 86_400, count),
         "length": draw.lognormal(6, 1, count),
     }
-    told = pl.DataFrame(
+    rows = pl.DataFrame(
         {"number": pl.Series(fresh, dtype=pl.Int64)} | {k: pl.Series(v) for k, v in drawn.items()}
     )
     tags = pl.concat_list(_attribute("tags", "t", "first"), _attribute("tags", "t", "second")).list.unique()
-    return told.select(
+    return rows.select(
         item_id=pl.format("i{}", "number"),
         known_at=pl.lit(START + day * DAY).cast(_INSTANT) - pl.duration(seconds="early"),
         title=pl.format("item {}", "number"),
@@ -76,24 +76,24 @@ def _attribute(name: str, prefix: str, number: str) -> pl.Expr:
 def _events(
     draw: np.random.Generator, day: int, count: int, users: int, items: int
 ) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """The day's lists, and the clicks on them within 20 minutes."""
+    """Return the day's impressions, and clicks on them within 20 minutes."""
     user, second = _visits(draw, count, users)
-    places = np.arange(LISTED)
+    positions = np.arange(LISTED)
     age = np.sort((items * draw.random((count, LISTED)) ** 3).astype(np.int64), axis=1)
-    distinct = np.minimum(np.maximum.accumulate(age - places, axis=1), items - LISTED) + places
+    distinct = np.minimum(np.maximum.accumulate(age - positions, axis=1), items - LISTED) + positions
     item = draw.permuted(items - 1 - distinct, axis=1)
-    # Less is taken further down; whether a user likes an item is a matter of both.
-    taken = draw.random((count, LISTED)) < 0.09 * 0.93**places * (1 + np.sin(item + user[:, None]))
+    # Click rates fall with the position and depend on the user and the item.
+    clicked = draw.random((count, LISTED)) < 0.09 * 0.93**positions * (1 + np.sin(item + user[:, None]))
     after = np.minimum(draw.exponential(90, (count, LISTED)) + 5, 1200).astype(np.int64)
     midnight = int((START + day * DAY).timestamp())
     columns = {
         "number": np.arange(count).repeat(LISTED),
         "user": user.repeat(LISTED),
         "item": item.ravel(),
-        "position": np.tile(places + 1, count),
+        "position": np.tile(positions + 1, count),
         "shown_at": (midnight + second).repeat(LISTED),
         "happened_at": (midnight + second[:, None] + after).ravel(),
-        "taken": taken.ravel(),
+        "clicked": clicked.ravel(),
     }
     every = pl.DataFrame({name: pl.Series(values) for name, values in columns.items()}).select(
         pl.format("d{}-{}", pl.lit(day), "number").alias("impression_id"),
@@ -101,14 +101,14 @@ def _events(
         pl.format("i{}", "item").alias("item_id"),
         pl.col("position").cast(pl.Int32),
         (pl.col("shown_at", "happened_at") * 1_000_000).cast(_INSTANT),
-        "taken",
+        "clicked",
     )
     lists = every.group_by("impression_id", maintain_order=True).agg(
         pl.col("user_id", "shown_at").first(), candidates=pl.struct("item_id", "position")
     )
     empty = Impressions.create_empty().schema
     lists = lists.with_columns(session_id=pl.lit(None, pl.String), context=pl.lit([], empty["context"]))
-    clicks = every.filter("taken").sort("happened_at").with_row_index("number")
+    clicks = every.filter("clicked").sort("happened_at").with_row_index("number")
     clicks = clicks.with_columns(
         interaction_id=pl.format("k{}-{}", pl.lit(day), "number"),
         kind=pl.lit("click"),
@@ -119,7 +119,7 @@ def _events(
 
 
 def _visits(draw: np.random.Generator, count: int, users: int) -> tuple[np.ndarray, np.ndarray]:
-    """User and second of the day of each list, in order of time; all is over before midnight."""
+    """Return user and second of the day of each impression, in order of time; all end before midnight."""
     visits = -(-count // LISTS_A_VISIT)
     user = draw.integers(0, users, visits).repeat(LISTS_A_VISIT)[:count]
     begun = draw.integers(0, 82_000, visits).repeat(LISTS_A_VISIT)[:count]

@@ -1,11 +1,11 @@
-"""How fast logs become tables: read, evaluated, validated by schema and written to the lake, slice by slice.
+"""Measure ingestion: read, validate by schema, and write to the lake slice by slice.
 
 `python tests/benchmarks/ingest.py [--events N]` writes synthetic logs into a temporary folder, N events as JSON lines
-and 5 N candidate rows as Parquet in both shapes, and prints a Markdown table. Every way works on the same files in a
-process of its own: ours; DuckDB, with the same rules in SQL; and, for JSON lines, a plain Python loop. Each must keep
-the same rows, else the script exits 1. Ours also says why it refused a row; the others only leave it out.
+and 5 N candidate rows as Parquet in both shapes, and prints a Markdown table. Each implementation reads the same
+files in its own process: ours; DuckDB, with the same rules in SQL; and, for JSON lines, a plain Python loop. All must
+keep the same rows, or the script exits with 1. Ours also reports why it rejected a row; the others only skip it.
 
-`--history`: what one more day of N events costs, after 10 and after 100 days: parsed, and its slice read.
+`--history` measures parsing one more day of N events, and reading its slice, after 10 and after 100 days.
 """
 
 import argparse
@@ -35,7 +35,7 @@ Way = Callable[[Path, Path], Kept]
 
 
 def main(count: int) -> int:
-    """Write the logs, run every way over them and print the table; the number of ways that kept other rows."""
+    """Write the logs, run every implementation, print the table; return how many kept other rows than ours."""
     differing = 0
     print(
         "| log | way | rows | seconds | CPU seconds | rows/s | ours is | peak memory |\n"
@@ -50,27 +50,27 @@ def main(count: int) -> int:
                 if way == "DuckDB" and find_spec("duckdb") is None:
                     print(f"| {log} | DuckDB | not installed | | | | | |")
                     continue
-                found = _measure(log, way, folder)
-                ours = ours or found
-                differing += found["kept"] != ours["kept"]
-                if found["kept"] != ours["kept"]:
-                    print(f"{way} kept {found['kept']}, not {ours['kept']}", file=sys.stderr)
-                speed, ratio = rows[log] / found["seconds"], found["busy"] / ours["busy"]
+                result = _measure(log, way, folder)
+                ours = ours or result
+                differing += result["kept"] != ours["kept"]
+                if result["kept"] != ours["kept"]:
+                    print(f"{way} kept {result['kept']}, not {ours['kept']}", file=sys.stderr)
+                speed, ratio = rows[log] / result["seconds"], result["busy"] / ours["busy"]
                 print(
-                    f"| {log} | {way} | {rows[log]:,} | {found['seconds']:.2f} | {found['busy']:.2f} | "
+                    f"| {log} | {way} | {rows[log]:,} | {result['seconds']:.2f} | {result['busy']:.2f} | "
                     f"{speed:,.0f} | {ratio:.1f} × "
-                    f"| {found['gigabytes']:.1f} GB |",
+                    f"| {result['gigabytes']:.1f} GB |",
                     flush=True,
                 )
     return differing
 
 
 def _measure(log: str, way: str, folder: Path) -> dict[str, Any]:
-    """Run one way in a process of its own, whose peak memory is then its own."""
+    """Run one implementation in its own process, to measure its peak memory."""
     command = [sys.executable, __file__, "--log", log, "--way", way, "--folder", str(folder)]
     done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
-    found: dict[str, Any] = json.loads(done.stdout)
-    return found
+    result: dict[str, Any] = json.loads(done.stdout)
+    return result
 
 
 def _run(log: str, way: str, folder: Path) -> None:
@@ -82,10 +82,10 @@ def _run(log: str, way: str, folder: Path) -> None:
 
 
 def _ours(log: Path, out: Path) -> Kept:
-    """As the pipeline does it."""
-    made = _log(log, out)
-    made.take_in([log])
-    return {name: made.read(name).height for name in TABLES[:3]}
+    """Ingest as the pipeline does."""
+    event_log = _log(log, out)
+    event_log.take_in([log])
+    return {name: event_log.read(name).height for name in TABLES[:3]}
 
 
 def _log(log: Path, out: Path) -> EventLog:
@@ -107,7 +107,7 @@ def _log(log: Path, out: Path) -> EventLog:
 
 
 def history(count: int) -> None:
-    """Print what a day costs, whatever came before it."""
+    """Print the cost of one day after 10 and 100 days."""
     print("| days before | CPU seconds | MB read | peak memory, GB |\n|---:|---:|---:|---:|")
     for days in (10, 100):
         with tempfile.TemporaryDirectory() as name:
@@ -124,9 +124,9 @@ def _day(number: int, folder: Path) -> None:
     log = _log(folder / "logs", folder / "lake")
     worked, read = time.process_time(), _bytes_read()
     log.take_in([folder / "logs"])
-    ((_, found, _),) = log.walk([f"{START + timedelta(days=number):%Y-%m-%d}"])
+    ((_, events, _),) = log.walk([f"{START + timedelta(days=number):%Y-%m-%d}"])
     worked, read = time.process_time() - worked, _bytes_read() - read
-    assert found.interactions.height
+    assert events.interactions.height
     gigabytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
     print(f"| {number} | {worked:.2f} | {read / 1e6:.1f} | {gigabytes:.2f} |")
 
@@ -147,14 +147,14 @@ if __name__ == "__main__":
     parser.add_argument("--log", choices=LOGS, help=argparse.SUPPRESS)
     parser.add_argument("--way", help=argparse.SUPPRESS)
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
-    parser.add_argument("--history", action="store_true", help="what a day costs after 10 and 100 days")
+    parser.add_argument("--history", action="store_true", help="measure one day after 10 and 100 days")
     parser.add_argument("--day", type=int, help=argparse.SUPPRESS)
-    given = parser.parse_args()
-    if given.history:
-        history(given.events)
-    elif given.day:
-        _day(given.day, given.folder)
-    elif given.way:
-        _run(given.log, given.way, given.folder)
+    options = parser.parse_args()
+    if options.history:
+        history(options.events)
+    elif options.day:
+        _day(options.day, options.folder)
+    elif options.way:
+        _run(options.log, options.way, options.folder)
     else:
-        sys.exit(1 if main(given.events) else 0)
+        sys.exit(1 if main(options.events) else 0)

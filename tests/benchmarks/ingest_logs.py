@@ -32,11 +32,11 @@ def write_logs(folder: Path, count: int) -> dict[str, int]:
             "user_id": [f"u-{n:05d}" for n in draw.integers(0, USERS, lists)],
             "shown_at": pl.Series(micros + int(START.timestamp()) * 1_000_000).cast(pl.Datetime("us", "UTC")),
             "items": ids.reshape((lists, LISTED)).arr.to_list(),
-            "place": draw.integers(0, 2 * LISTED, lists),
+            "slot": draw.integers(0, 2 * LISTED, lists),
         }
     )
-    taken = pl.concat_list(pl.col("items").list.get("place", null_on_oob=True)).list.drop_nulls()
-    frame = frame.with_columns(clicked=taken).drop("place")
+    clicked = pl.concat_list(pl.col("items").list.get("slot", null_on_oob=True)).list.drop_nulls()
+    frame = frame.with_columns(clicked=clicked).drop("slot")
     frame.write_parquet(folder / LOGS["lists"])
     clicked = pl.col("clicked").list.contains(pl.col("items")).cast(pl.Int8)
     frame.explode("items").with_columns(clicked).write_parquet(folder / LOGS["candidates"])
@@ -58,7 +58,7 @@ def _lines(
     draw = np.random.default_rng(1)
     kinds, faults = draw.random(count).tolist(), draw.random(count).tolist()
     starts, steps = draw.integers(0, CATALOGUE, count).tolist(), draw.integers(1, 2000, count).tolist()
-    users, places = draw.integers(0, USERS, count).tolist(), draw.integers(0, LISTED, count).tolist()
+    users, slots = draw.integers(0, USERS, count).tolist(), draw.integers(0, LISTED, count).tolist()
     first, every = int(begin.timestamp() * 1000), span / timedelta(milliseconds=1) / count
     rankings: list[int] = []
     for n in range(count):
@@ -81,8 +81,8 @@ def _lines(
                 f'{{"name":"tags","value":["hills","rain","river"]}}]}}'
             )
         else:
-            shown = rankings[-1 - places[n] % len(rankings)]
-            item = (starts[shown] + places[n] * steps[shown]) % CATALOGUE
+            shown = rankings[-1 - slots[n] % len(rankings)]
+            item = (starts[shown] + slots[n] * steps[shown]) % CATALOGUE
             item = CATALOGUE if faults[n] < 0.0005 else item
             name = "c-again" if 0.0005 < faults[n] < 0.001 else f"c-{mark}{n:07d}"
             line = (

@@ -1,4 +1,4 @@
-"""Other ways to do what `ingest.py` measures, under the same rules: a plain Python loop, and DuckDB."""
+"""Peers of `ingest.py` under the same rules: a plain Python loop, and DuckDB."""
 
 import json
 from collections.abc import Container
@@ -13,7 +13,7 @@ Kept = dict[str, int]
 
 
 def with_loop(log: Path, out: Path) -> Kept:
-    """A plain Python loop over the lines of an event log in the order of time, as this one is."""
+    """Read an event log, sorted by time, with a plain Python loop over its lines."""
     items: dict[tuple[str, int], tuple[Any, ...]] = {}
     lists: dict[str, tuple[Any, ...]] = {}
     members: dict[str, Container[str]] = {}
@@ -37,7 +37,9 @@ def with_loop(log: Path, out: Path) -> Kept:
                 items.setdefault((event["item"], at), row)
             elif event["event"] == "ranking" and event["id"] and event["user"] and event["items"]:
                 ids = dict.fromkeys(item["id"] for item in event["items"] if item["id"])
-                shown = [{"item_id": item, "position": place} for place, item in enumerate(ids, start=1)]
+                shown = [
+                    {"item_id": item, "position": position} for position, item in enumerate(ids, start=1)
+                ]
                 context = [{"name": name, "value": value} for name, value in fields.items()]
                 lists.setdefault(event["id"], (event["user"], at, event["session"], context, shown))
                 members.setdefault(event["id"], ids.keys())
@@ -74,7 +76,7 @@ _LOOP_COLUMNS: dict[str, dict[str, Any]] = {
 
 
 def with_duckdb(log: Path, out: Path) -> Kept:
-    """The same rules in SQL. What is kept is written as one Parquet file a table and slice."""
+    """Apply the same rules in SQL; write one Parquet file per table and slice."""
     import duckdb
 
     kept: Kept = {}
@@ -106,12 +108,12 @@ FROM read_json('{log}', format = 'newline_delimited', ignore_errors = true, colu
 SELECT *, make_timestamp_ms(timestamp) AS moment;
 
 CREATE TABLE item AS
-WITH said AS (SELECT *, map_from_entries(list_transform(fields, lambda f: (f.name, f.value))) AS field FROM event)
+WITH described AS (SELECT *, map_from_entries(list_transform(fields, lambda f: (f.name, f.value))) AS field FROM event)
 SELECT item AS item_id, moment AS known_at, field['title'] ->> '$' AS title, field['body'] ->> '$' AS body,
     list_concat([{{name: 'category', value: field['category'] ->> '$'}}],
         list_transform(CAST(field['tags'] AS VARCHAR[]), lambda tag: {{name: 'tags', value: tag}})) AS attributes,
     [{{name: 'length', value: CAST(field['length'] AS DOUBLE)}}] AS numbers
-FROM said WHERE event = 'item';
+FROM described WHERE event = 'item';
 
 CREATE TABLE impression AS
 SELECT id AS impression_id, user AS user_id, moment AS shown_at, session AS session_id,

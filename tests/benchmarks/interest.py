@@ -1,4 +1,4 @@
-"""How fast the interest model learns and scores on this machine, beside a peer and beside a plain loop.
+"""Measure how fast the interest model learns and scores, beside a peer and a plain loop.
 
 `python tests/benchmarks/interest.py [--peer 128] [--ours 256,512,1024,3072]` takes some minutes on two cores and prints
 Markdown tables. Lists are RankLens's where `../shared/data` or `MOMENTRANK_DATA` holds it, else the newsroom's; every
@@ -7,8 +7,8 @@ way reads the same lists, texts only, and starts from the same encoder.
 - *peer*: sentence-transformers, a bi-encoder fitted on (what the user took, candidate, label) pairs, bf16.
 - *plain loop*: our decoder and loss, but every occurrence of a text is encoded anew, padded, without a cached prefix.
 
-The loss is the softmax cross-entropy over each held-out list. The peer's similarities have no scale of their own:
-they get the one that suits the held-out lists best.
+The loss is the softmax cross-entropy over each held-out list. The peer's similarities have no scale: they
+get the scale that fits the held-out lists best.
 """
 
 import argparse
@@ -44,16 +44,16 @@ import torch  # isort: skip  # after models.interest, which sets up its threads
 
 PROJECTS = Path(__file__).resolve().parents[2] / "projects"
 HELD_OUT, CALLS, LIVE_CANDIDATES = 256, 400, 100
-TOLD = 8
-"""Taken items in a peer's history text."""
+PAST_CLICKS = 8
+"""Clicked items in a peer's history text."""
 LISTS_PER_STEP = 8
-"""Of the plain loop, which needs a hundred times the memory."""
+"""For the plain loop, which needs a hundred times the memory."""
 
 Lists = tuple[ItemArrays, MomentArrays, MomentArrays, InterestConfig]
 
 
 class Fit(NamedTuple):
-    """One way's fit: lists, seconds it took, loss on the held-out lists."""
+    """A fit: number of lists, seconds, and loss on the held-out lists."""
 
     name: str
     lists: int
@@ -62,7 +62,7 @@ class Fit(NamedTuple):
 
 
 def main(peer: int, ours: list[int]) -> None:
-    """Print both tables."""
+    """Run all fits and print both tables."""
     with tempfile.TemporaryDirectory() as name:
         items, past, held_out, config = read_lists(Path(name))
         print(f"\n{len(past.impression_user):,} lists to fit on, {len(held_out.impression_user)} held out\n")
@@ -79,36 +79,38 @@ def main(peer: int, ours: list[int]) -> None:
 
 
 def read_lists(home: Path) -> Lists:
-    """Items, lists to fit on in random order, later ones held out, and the project's configuration."""
+    """Return items, lists to fit on in random order, later held-out lists, and the configuration."""
     for name in ("ranklens", "newsroom"):
-        place = settings.load().model_copy(update={"home": home})
-        deployment = Deployment(load(PROJECTS / f"{name}.toml"), place)
+        home_settings = settings.load().model_copy(update={"home": home})
+        deployment = Deployment(load(PROJECTS / f"{name}.toml"), home_settings)
         try:
-            found = deployment.ingest()
+            ingested = deployment.ingest()
             break
         except ProjectError as error:
-            print(f"{name} is not here: {error}")
+            print(f"{name} is not available: {error}")
     project = deployment.project
-    events = SliceEvents(*(t.drop("slice") for t in (found.items, found.impressions, found.interactions)))
+    events = SliceEvents(
+        *(t.drop("slice") for t in (ingested.items, ingested.impressions, ingested.interactions))
+    )
     labels = attribute(events.impressions, events.interactions, project.labels)
-    given = interest_input(start(project), events, project, labels)
-    # Texts alone, so that every way knows the same.
-    items = ItemArrays.of_texts([given.items.texts[number] for number in given.items.text])
+    inputs = interest_input(start(project), events, project, labels)
+    # Texts only, so that all fits read the same.
+    items = ItemArrays.of_texts([inputs.items.texts[number] for number in inputs.items.text])
     config = replace(interest_config(project), numbers=(), attributes=False, ids=False, epochs=1)
-    every = given.moments
-    taken = np.add.reduceat(every.label > 0, every.impression_start[:-1])
-    telling = np.flatnonzero((taken > 0) & (every.impression_prefix > 0))
-    telling = telling[np.argsort(every.impression_at[telling], kind="stable")]
-    cut = len(telling) * 4 // 5
+    moments = inputs.moments
+    clicks = np.add.reduceat(moments.label > 0, moments.impression_start[:-1])
+    usable = np.flatnonzero((clicks > 0) & (moments.impression_prefix > 0))
+    usable = usable[np.argsort(moments.impression_at[usable], kind="stable")]
+    cut = len(usable) * 4 // 5
     rng = np.random.default_rng(1)
-    past, held_out = rng.permutation(telling[:cut]), rng.permutation(telling[cut:])[:HELD_OUT]
-    return items, every.only(past), every.only(held_out), config
+    past, held_out = rng.permutation(usable[:cut]), rng.permutation(usable[cut:])[:HELD_OUT]
+    return items, moments.only(past), moments.only(held_out), config
 
 
 def fit_ours(
     items: ItemArrays, lists: MomentArrays, held_out: MomentArrays, config: InterestConfig, folder: Path
 ) -> tuple[InterestModel, Fit]:
-    """One epoch over the lists with an empty cache; loading the encoder counts, as it does not for the others."""
+    """Fit one epoch with an empty cache. Includes loading the encoder, unlike the peers."""
     began = time.perf_counter()
     model = fine_tune(
         items, lists, config, start_from=None, checkpoint=folder / "fit", cache=folder / "cache"
@@ -120,15 +122,15 @@ def fit_ours(
 
 
 def fit_peer(items: ItemArrays, lists: MomentArrays, held_out: MomentArrays, config: InterestConfig) -> Fit:
-    """sentence-transformers' own loop over the same lists' pairs."""
+    """Fit with sentence-transformers' own loop over pairs from the same lists."""
     from sentence_transformers import InputExample, SentenceTransformer
     from sentence_transformers.sentence_transformer.losses import CosineSimilarityLoss
 
     peer = SentenceTransformer(str(find_encoder(config.encoder)), device="cpu")
     peer.max_seq_length = config.max_tokens
     pairs = [
-        InputExample(texts=[told, items.texts[items.text[item]]], label=float(label > 0))
-        for told, shown in zip(_told(items, lists), _shown(lists), strict=True)
+        InputExample(texts=[history, items.texts[items.text[item]]], label=float(label > 0))
+        for history, shown in zip(_history_texts(items, lists), _shown(lists), strict=True)
         for item, label in zip(lists.candidate_item[shown], lists.label[shown], strict=True)
     ]
     loader: Any = torch.utils.data.DataLoader(pairs, shuffle=True, batch_size=64)  # type: ignore[arg-type]
@@ -142,20 +144,22 @@ def fit_peer(items: ItemArrays, lists: MomentArrays, held_out: MomentArrays, con
     )
     seconds = time.perf_counter() - began
     with torch.autocast("cpu", torch.bfloat16):
-        users = peer.encode(_told(items, held_out), normalize_embeddings=True)
+        users = peer.encode(_history_texts(items, held_out), normalize_embeddings=True)
         shown = peer.encode([items.texts[n] for n in items.text], normalize_embeddings=True)
     near = np.repeat(users, np.diff(held_out.impression_start), axis=0) * shown[held_out.candidate_item]
     loss = min(held_out_loss(scale * near.sum(1), held_out) for scale in np.geomspace(0.5, 50, 25))
     return Fit("sentence-transformers", len(lists.impression_user), seconds, loss)
 
 
-def _told(items: ItemArrays, lists: MomentArrays) -> list[str]:
-    """For each list, the titles of what its user took last, the newest first."""
+def _history_texts(items: ItemArrays, lists: MomentArrays) -> list[str]:
+    """Return, for each list, the titles of the user's last clicks, newest first."""
     texts = []
     for user, prefix in zip(lists.impression_user, lists.impression_prefix, strict=True):
         past = slice(lists.user_start[user], lists.user_start[user] + prefix)
-        took = lists.history_item[past][lists.history_action[past] != lists.history_action.max()]
-        texts.append(". ".join(items.texts[items.text[n]].split(". ")[0] for n in took[::-1][:TOLD]))
+        clicked = lists.history_item[past][lists.history_action[past] != lists.history_action.max()]
+        texts.append(
+            ". ".join(items.texts[items.text[n]].split(". ")[0] for n in clicked[::-1][:PAST_CLICKS])
+        )
     return texts
 
 
@@ -166,7 +170,7 @@ def _shown(lists: MomentArrays) -> list[slice]:
 def fit_plainly(
     items: ItemArrays, lists: MomentArrays, held_out: MomentArrays, config: InterestConfig
 ) -> Fit:
-    """Our decoder, loss and tuned layers over the same lists, each text encoded wherever it occurs."""
+    """Fit our decoder, loss and tuned layers over the same lists, encoding each text wherever it occurs."""
     from transformers import AutoModel
 
     model = InterestModel(config)
@@ -202,7 +206,7 @@ def fit_plainly(
 def _spelled_out(
     items: ItemArrays, lists: MomentArrays, config: InterestConfig
 ) -> tuple[ItemArrays, MomentArrays]:
-    """The lists as if each were of another user, every past moment and candidate an item of its own."""
+    """Rewrite the lists with a separate user each, and a separate item for every moment and candidate."""
     ends = lists.user_start[lists.impression_user] + lists.impression_prefix
     starts = np.maximum(lists.user_start[lists.impression_user], ends - config.reach)
     past = np.concatenate([np.arange(a, b) for a, b in zip(starts, ends, strict=True)])
@@ -222,17 +226,17 @@ def _spelled_out(
 
 
 def _padded(plain: Any, encoder: TextEncoder, texts: list[str]) -> torch.Tensor:
-    found = encoder.tokenizer(
+    tokens = encoder.tokenizer(
         texts, truncation=True, max_length=encoder.max_tokens, padding=True, return_tensors="pt"
     )
     with torch.autocast("cpu", torch.bfloat16):
-        hidden = plain(**found).last_hidden_state.float()
-    weight = found["attention_mask"][..., None]
+        hidden = plain(**tokens).last_hidden_state.float()
+    weight = tokens["attention_mask"][..., None]
     return torch.nn.functional.normalize((hidden * weight).sum(1) / weight.sum(1), dim=-1)
 
 
 def held_out_loss(logits: NDArray[Any], lists: MomentArrays) -> float:
-    """Mean softmax cross-entropy of what was taken, over lists."""
+    """Return the mean softmax cross-entropy of the clicked items, over lists."""
     losses = []
     for shown in _shown(lists):
         logit, label = logits[shown], lists.label[shown]
@@ -242,7 +246,7 @@ def held_out_loss(logits: NDArray[Any], lists: MomentArrays) -> float:
 
 
 def print_fits(ours: list[Fit], others: list[Fit]) -> None:
-    """Each fit, and how much longer the others took to their loss than ours took to one as low."""
+    """Print each fit, and how much sooner ours reached the loss of the others."""
     print("| fit, one epoch | lists | seconds | lists/s | held-out loss | ours to that loss |")
     print("|---|---:|---:|---:|---:|---|")
     fastest = max(fit.lists / fit.seconds for fit in ours)
@@ -260,10 +264,9 @@ def print_fits(ours: list[Fit], others: list[Fit]) -> None:
 
 
 def print_live(model: InterestModel, items: ItemArrays) -> None:
-    """Scoring one user's candidates from a warm state, and what an event costs after short and long pasts."""
-    torch.set_num_threads(
-        1
-    )  # a request is too small to share, and waiting for a second core costs milliseconds
+    """Print the time to score one user's candidates, and to add an event, with short and long histories."""
+    # A request is too small to split: waiting for a second core costs milliseconds.
+    torch.set_num_threads(1)
     rng = np.random.default_rng(2)
     known = scoring.embed(model, items)
     action = model.config.actions[0]
@@ -294,7 +297,7 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--peer", type=int, default=128, help="lists that the other ways are fitted on")
-    parser.add_argument("--ours", default="256,512,1024,3072", help="numbers of lists that ours is fitted on")
+    parser.add_argument("--peer", type=int, default=128, help="number of lists for the peers")
+    parser.add_argument("--ours", default="256,512,1024,3072", help="numbers of lists for ours")
     arguments = parser.parse_args()
     main(arguments.peer, [int(count) for count in arguments.ours.split(",")])

@@ -1,9 +1,9 @@
-"""What one process needs to fit a ranker: memory and time against candidates.
+"""Measure memory and time of one process that fits a ranker, by number of candidates.
 
-`python tests/benchmarks/ranker_memory.py [--rows 250000 500000 1000000] [--columns 231] [--rounds 20]` fits seeded rows
-of that many columns, lists of 20 of which one in twelve is clicked, each size in a process of its own, and prints a
-Markdown table. Every round that is asked for is grown, on two folds side by side and then on all rows: time is in
-proportion to rounds, memory is not. What the process takes before it has rows is told apart.
+`python tests/benchmarks/ranker_memory.py [--rows 250000 500000 1000000] [--columns 231] [--rounds 20]` fits seeded
+rows, in impressions of 20 with one click in twelve candidates, each size in its own process, and prints a Markdown
+table. All rounds are grown, on two folds in parallel and then on all rows: time grows with rounds, memory does not.
+Memory that the process uses before it has rows is reported separately.
 """
 
 import argparse
@@ -25,32 +25,30 @@ SLICES = 4
 CLICKS = 1 / 12
 
 
-def main(asked: argparse.Namespace) -> None:
-    """Run each size, print the table."""
-    print(f"{asked.columns} columns, {asked.rounds} rounds, LightGBM's threads as the product sets them\n")
-    print(
-        "| candidates | the rows alone | peak memory | beyond the start, a million | seconds | CPU seconds |"
-    )
+def main(options: argparse.Namespace) -> None:
+    """Run each size and print the table."""
+    print(f"{options.columns} columns, {options.rounds} rounds, default threads\n")
+    print("| candidates | rows only | peak memory | per million, without start | seconds | CPU seconds |")
     print("|---:|---:|---:|---:|---:|---:|")
-    for rows in asked.rows:
-        told = [f"--{name}={getattr(asked, name)}" for name in ("columns", "rounds")]
-        command = [sys.executable, __file__, "--one", f"--rows={rows}", *told]
+    for rows in options.rows:
+        arguments = [f"--{name}={getattr(options, name)}" for name in ("columns", "rounds")]
+        command = [sys.executable, __file__, "--one", f"--rows={rows}", *arguments]
         done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
-        found = json.loads(done.stdout.splitlines()[-1])
+        result = json.loads(done.stdout.splitlines()[-1])
         cells = [
-            f"{rows:,} | {found['table']:.2f} GB | {found['peak']:.2f} GB",
-            f"{(found['peak'] - found['start']) * 1e6 / rows:.2f} GB",
-            f"{found['seconds']:.1f} | {found['cpu']:.1f}",
+            f"{rows:,} | {result['table']:.2f} GB | {result['peak']:.2f} GB",
+            f"{(result['peak'] - result['start']) * 1e6 / rows:.2f} GB",
+            f"{result['seconds']:.1f} | {result['cpu']:.1f}",
         ]
         print(f"| {' | '.join(cells)} |", flush=True)
 
 
 def measure(rows: int, columns: int, rounds: int) -> dict[str, float]:
-    """GB before, of the rows, and at the peak; seconds of the fit."""
+    """Return GB before the fit, of the rows and at the peak; and seconds of the fit."""
     start = _peak()
     table = dataset(rows, columns)
     names = [name for name in table.columns if name.startswith("feature_")]
-    config = Ranker(rounds=rounds, early_stopping=rounds)
+    config = Ranker(num_iterations=rounds, early_stopping_round=rounds)
     began, spent = time.perf_counter(), time.process_time()
     fit(table, names, config, Labels(), seed=1)
     return {
@@ -63,17 +61,17 @@ def measure(rows: int, columns: int, rounds: int) -> dict[str, float]:
 
 
 def dataset(rows: int, columns: int) -> pl.DataFrame:
-    """Lists of `LISTED` in `SLICES` days, whose clicks depend on a few of the columns."""
+    """Impressions of `LISTED` candidates over `SLICES` days, whose clicks depend on four of the columns."""
     draw = np.random.default_rng(3)
     number = np.arange(rows)
     day = number * SLICES // rows
-    told = {
+    features = {
         f"feature_{name}": pl.Series(draw.standard_normal(rows, dtype=np.float32)) for name in range(columns)
     }
-    drive = sum(told[f"feature_{name}"].to_numpy() for name in range(4))
+    drive = sum(features[f"feature_{name}"].to_numpy() for name in range(4))
     chance = CLICKS * np.exp(0.5 * drive - 0.5)
     start = datetime(2026, 1, 5, tzinfo=UTC)
-    return pl.DataFrame(told).with_columns(
+    return pl.DataFrame(features).with_columns(
         pl.Series("slice", day).replace_strict(
             range(SLICES), [f"{start + timedelta(n):%Y-%m-%d}" for n in range(SLICES)]
         ),
@@ -96,8 +94,8 @@ if __name__ == "__main__":
     parser.add_argument("--columns", type=int, default=231)
     parser.add_argument("--rounds", type=int, default=20)
     parser.add_argument("--one", action="store_true", help=argparse.SUPPRESS)
-    given = parser.parse_args()
-    if given.one:
-        print(json.dumps(measure(given.rows[0], given.columns, given.rounds)))
+    options = parser.parse_args()
+    if options.one:
+        print(json.dumps(measure(options.rows[0], options.columns, options.rounds)))
     else:
-        main(given)
+        main(options)

@@ -1,11 +1,10 @@
-"""What a deployment needs: disk, memory and CPU seconds, and how they grow with candidates, users and items.
+"""Measure disk, memory and CPU seconds, and how they grow with candidates, users and items.
 
-`python tests/benchmarks/sizing.py [--candidates 50000] [--users 500] [--items 1000] [--models 500 2000]` writes seeded
-logs of two days into a temporary folder and runs the second day through the pipeline's own assets, each case in a
-process of its own: first one world, then the same with four times the candidates, ten times the users, and twenty
-times the items. Prints Markdown tables: each case, and what a million more of each costs by the differences, and
-the tables of the state. Then
-`--models` impressions a day go through the interest model and the ranker with their default settings.
+`python tests/benchmarks/sizing.py [--candidates 50000] [--users 500] [--items 1000] [--models 500 2000]` writes
+seeded logs of two days into a temporary folder and runs the second day through the pipeline's assets, each case in
+its own process: a base case, then four times the candidates, ten times the users, and twenty times the items. Prints
+Markdown tables: each case, the cost of a million more of each, extrapolated from the differences, and the state
+tables. Then runs the interest model and the ranker with default settings over `--models` impressions a day.
 """
 
 import argparse
@@ -40,13 +39,13 @@ STEPS = {
     "ranking dataset": {"ranking_dataset"},
     "ranker": {"ranker"},
 }
-"""The assets of a day, in the order of their work."""
+"""The assets of a day, in order."""
 GROUPS = {
     "events": tuple(EVENTS),
     "features": ("features",),
     "state": ("moment_state",),
 }
-"""Of which tables the lake's bytes are added up."""
+"""Tables whose bytes are added up."""
 WORDS = "river bridge council vote harbour storm team goal market price school strike film recipe winter road".split()  # noqa: SIM905
 PROJECT = """\
 name = "sizing"
@@ -70,21 +69,21 @@ categorical = ["category", "tags"]
 """
 
 
-def main(asked: argparse.Namespace) -> None:
-    """Run all cases, print the tables."""
-    base = {"candidates": asked.candidates, "users": asked.users, "items": asked.items}
-    cases = {"": base, "candidates": base | {"candidates": 4 * asked.candidates}}
-    cases |= {"users": base | {"users": 10 * asked.users}, "items": base | {"items": 20 * asked.items}}
+def main(options: argparse.Namespace) -> None:
+    """Run all cases and print the tables."""
+    base = {"candidates": options.candidates, "users": options.users, "items": options.items}
+    cases = {"": base, "candidates": base | {"candidates": 4 * options.candidates}}
+    cases |= {"users": base | {"users": 10 * options.users}, "items": base | {"items": 20 * options.items}}
     print(
         "| candidates a day | users | items | CPU seconds a day | peak memory | events | features | state |"
     )
     print("|---:|---:|---:|---:|---:|---:|---:|---:|")
-    found = {}
+    results = {}
     for grown, sizes in cases.items():
-        found[grown] = _run("state", sizes)
-        sizes["users"] = int(found[grown]["users"])
-        shown = " | ".join(f"{found[grown][name] / 1e6:.1f} MB" for name in ("events", "features", "state"))
-        needs = f"{found[grown]['cpu']:.1f} | {found[grown]['peak'] / 1e9:.2f} GB"
+        results[grown] = _run("state", sizes)
+        sizes["users"] = int(results[grown]["users"])
+        shown = " | ".join(f"{results[grown][name] / 1e6:.1f} MB" for name in ("events", "features", "state"))
+        needs = f"{results[grown]['cpu']:.1f} | {results[grown]['peak'] / 1e9:.2f} GB"
         print(
             "| " + " | ".join(f"{size:,}" for size in sizes.values()) + f" | {needs} | {shown} |", flush=True
         )
@@ -92,28 +91,29 @@ def main(asked: argparse.Namespace) -> None:
     print("|---|---:|---:|---:|---:|---:|")
     for grown in ("candidates", "users", "items"):
         print(
-            f"| {grown} | {_slopes(found[''], found[grown], cases[grown][grown] - base[grown])} |", flush=True
+            f"| {grown} | {_slopes(results[''], results[grown], cases[grown][grown] - base[grown])} |",
+            flush=True,
         )
     print(
         "\n| table of the state | rows | MB on disk | MB in memory | bytes a row in memory |\n|---|---:|---:|---:|---:|"
     )
-    for name, (rows, memory, disk) in found["users"]["tables"].items():
+    for name, (rows, memory, disk) in results["users"]["tables"].items():
         print(
             f"| `{name}` | {rows:,} | {disk / 1e6:.2f} | {memory / 1e6:.1f} | {memory / max(rows, 1):,.0f} |"
         )
-    if asked.models:
+    if options.models:
         print(
             "\n| impressions a day | step | CPU seconds | peak memory so far |\n|---:|---|---:|---:|",
             flush=True,
         )
-    for count in asked.models:
+    for count in options.models:
         steps = _run("models", base | {"candidates": count * LISTED})
         for name, needs in steps.items():
             print(f"| {count:,} | {name} | {needs['cpu']:.1f} | {needs['peak'] / 1e9:.2f} GB |", flush=True)
 
 
 def _slopes(base: dict[str, Any], more: dict[str, Any], count: int) -> str:
-    """What each figure grows by for a million more; nothing where it did not grow beyond a tenth."""
+    """Return the growth of each figure per million; empty where it grew by less than a tenth."""
     cells = []
     for name, form, unit in (("cpu", "{:,.0f}", 1.0), ("peak", "{:,.1f} GB", 1e9), ("events", "{:,.0f} MB", 1e6),
                              ("features", "{:,.0f} MB", 1e6), ("state", "{:,.0f} MB", 1e6)):  # fmt: skip
@@ -123,7 +123,7 @@ def _slopes(base: dict[str, Any], more: dict[str, Any], count: int) -> str:
 
 
 def _run(step: str, sizes: dict[str, int]) -> dict[str, Any]:
-    """One case in a process and a folder of its own."""
+    """Run one case in its own process and folder."""
     with tempfile.TemporaryDirectory() as name:
         environment = os.environ | {"MOMENTRANK_HOME": f"{name}/home", "DAGSTER_HOME": f"{name}/home/dagster"}
         options = [f"--{key}={value}" for key, value in sizes.items()]
@@ -133,7 +133,7 @@ def _run(step: str, sizes: dict[str, int]) -> dict[str, Any]:
 
 
 def _write_logs(folder: Path, candidates: int, users: int, items: int) -> None:
-    """Two days of impressions in order of time, users and items drawn evenly, and a text of 40 words an item."""
+    """Write two days of impressions with evenly drawn users and items, and texts of 40 words."""
     draw = np.random.default_rng(7)
     words = np.array(WORDS)[draw.integers(0, len(WORDS), (items, 40))]
     pl.DataFrame(
@@ -148,7 +148,7 @@ def _write_logs(folder: Path, candidates: int, users: int, items: int) -> None:
     ).write_parquet(folder / "items.parquet")
     count = 2 * candidates // LISTED
     second = np.sort(draw.integers(0, 2 * 86_400 - 60, count))
-    # Distinct in each impression: a start and steps below a tenth of the items.
+    # Distinct within an impression: a start and steps below a tenth of the items.
     first, step = draw.integers(0, items, count), draw.integers(1, max(2, items // LISTED), count)
     shown = (first[:, None] + step[:, None] * np.arange(LISTED)) % items
     clicked = [[f"item-{row[pick]}"] if hit else [] for row, pick, hit in
@@ -165,7 +165,7 @@ def _write_logs(folder: Path, candidates: int, users: int, items: int) -> None:
 
 
 def _state(folder: Path) -> dict[str, Any]:
-    """CPU seconds of the second day's events, state and features; bytes of its tables; peak memory; users seen."""
+    """Return CPU seconds of the second day's events, state and features; table bytes; peak memory; users."""
     run, deployment = _opened(folder)
     from features.schemas import ItemVectors
 
@@ -182,19 +182,19 @@ def _state(folder: Path) -> dict[str, Any]:
 
 
 def _models(folder: Path) -> dict[str, dict[str, float]]:
-    """CPU seconds of each step of the second day, where the first made a version of each model.
+    """Return CPU seconds of each step of the second day, after the first has registered both models.
 
-    Of text vectors the first day's, for all items are known from then on.
+    Text vectors are those of the first day, when all items are new.
     """
     run, _ = _opened(folder)
     first = {step: run(assets, DAYS[0]) for step, assets in STEPS.items()}
-    found = {step: {"cpu": run(assets, DAYS[1]), "peak": _peak()} for step, assets in STEPS.items()}
-    found["text vectors"]["cpu"] = first["text vectors"]
-    return found
+    results = {step: {"cpu": run(assets, DAYS[1]), "peak": _peak()} for step, assets in STEPS.items()}
+    results["text vectors"]["cpu"] = first["text vectors"]
+    return results
 
 
 def _opened(folder: Path) -> tuple[Any, Any]:
-    """A function that runs some assets over a slice and returns its CPU seconds, and the deployment."""
+    """Return a function that runs assets over a slice and returns its CPU seconds, and the deployment."""
     import dagster as dg
 
     from pipelines.definitions import advance_job
@@ -224,15 +224,15 @@ def _opened(folder: Path) -> tuple[Any, Any]:
 
 
 def _bytes(folder: Path) -> int:
-    """Bytes of a table's files of the second day; of items, which were there before, all."""
+    """Return the bytes of a table's files of the second day; for items, of all files."""
     days = DAYS if folder.name == "items" and folder.parent.name == "sizing" else DAYS[1:]
     return sum(path.stat().st_size for path in _files(folder) if any(day in str(path) for day in days))
 
 
 def _loaded(folder: Path) -> tuple[int, int]:
-    """Rows of a table's files of the second day, and their bytes in memory."""
-    found = [pl.read_parquet(path) for path in _files(folder) if DAYS[1] in str(path)]
-    return sum(table.height for table in found), round(sum(table.estimated_size() for table in found))
+    """Return the rows of a table's files of the second day, and their bytes in memory."""
+    tables = [pl.read_parquet(path) for path in _files(folder) if DAYS[1] in str(path)]
+    return sum(table.height for table in tables), round(sum(table.estimated_size() for table in tables))
 
 
 def _files(folder: Path) -> Iterator[Path]:
@@ -247,15 +247,15 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--candidates", type=int, default=50_000, help="a day")
+    parser.add_argument("--candidates", type=int, default=50_000, help="per day")
     parser.add_argument("--users", type=int, default=500)
     parser.add_argument("--items", type=int, default=1000)
-    parser.add_argument("--models", type=int, nargs="*", default=[500, 2000], help="impressions a day")
+    parser.add_argument("--models", type=int, nargs="*", default=[500, 2000], help="impressions per day")
     for name, kind in {"step": str, "folder": Path}.items():
         parser.add_argument(f"--{name}", type=kind, help=argparse.SUPPRESS)
-    given = parser.parse_args()
-    if given.step:
-        _write_logs(given.folder, given.candidates, given.users, given.items)
-        print(json.dumps(_state(given.folder) if given.step == "state" else _models(given.folder)))
+    options = parser.parse_args()
+    if options.step:
+        _write_logs(options.folder, options.candidates, options.users, options.items)
+        print(json.dumps(_state(options.folder) if options.step == "state" else _models(options.folder)))
     else:
-        main(given)
+        main(options)

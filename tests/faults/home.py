@@ -1,4 +1,4 @@
-"""A small newsroom in a home of its own, run in a process of its own, and what differs between two homes."""
+"""A small newsroom in its own home, run as a separate process; and the differences between two homes."""
 
 import os
 import subprocess
@@ -31,7 +31,7 @@ SMALL = (
     "lists.pool=20",
 )
 SET_BACK = "2026-01-06T12:00:00+00:00"
-"""What the clock says where it was set back: half of the logs are still to come."""
+"""The time when the clock is set back: half of the logs lie after it."""
 BY_VERSION = (
     "ranker_version",
     "challenger",
@@ -43,19 +43,19 @@ BY_VERSION = (
     "high",
     "reasons",
 )
-"""Columns that hang on version numbers: a rerun registers versions anew and meets another champion."""
+"""Columns that depend on version numbers: a rerun registers new versions and meets another champion."""
 RESUMED = 1e-4
-"""A fit that was killed goes on from its checkpoint and ends within this of an undisturbed one."""
+"""Tolerance for a fit that was killed and resumed from its checkpoint."""
 _CLOCK = """
 from datetime import datetime
 from pipelines import deployment, event_log
-said = datetime.fromisoformat({clock!r})
-clock = type("Clock", (datetime,), {{"now": classmethod(lambda kind, zone=None: said)}})
+instant = datetime.fromisoformat({clock!r})
+clock = type("Clock", (datetime,), {{"now": classmethod(lambda kind, zone=None: instant)}})
 deployment.datetime = event_log.datetime = clock
 """
 _LARGEST_FILE = """
 import resource, signal
-signal.signal(signal.SIGXFSZ, signal.SIG_IGN)  # the write fails; the process is not ended
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)  # the write fails instead of ending the process
 resource.setrlimit(resource.RLIMIT_FSIZE, ({size}, {size}))
 """
 _BEGIN = "from pipelines.cli.commands import main; main()"
@@ -63,7 +63,7 @@ _BEGIN = "from pipelines.cli.commands import main; main()"
 
 @dataclass(frozen=True)
 class Home:
-    """Where one deployment keeps everything."""
+    """The home of one deployment."""
 
     folder: Path
 
@@ -82,11 +82,10 @@ class Home:
         return {"MOMENTRANK_HOME": str(self.folder), "COLUMNS": "200"}
 
     def start(self, *, clock: str | None = None, largest_file: int | None = None) -> subprocess.Popen[str]:
-        """`momentrank run`, which tells line by line what it does.
+        """Start `momentrank run` with its output in a pipe.
 
-        `clock`: what it takes for now. `largest_file`: bytes beyond which the system refuses to write to a file.
+        `clock`: the current time, for the run. `largest_file`: limit on the size of a file, in bytes.
         """
-
         script = _BEGIN
         if clock:
             script = _CLOCK.format(clock=clock) + script
@@ -101,13 +100,13 @@ class Home:
         )
 
     def run(self) -> tuple[int, str]:
-        """A run to its end: exit status, and the last that it told."""
+        """Run to the end; return exit status and last line of output."""
         running = self.start()
-        told = [*lines(running)]
-        return running.wait(), told[-1]
+        output = [*lines(running)]
+        return running.wait(), output[-1]
 
     def unusable(self) -> Iterator[str]:
-        """Registered versions that cannot be loaded, or lack what a complete one has."""
+        """Yield registered versions that are incomplete. Raises if one cannot be loaded."""
         registry = self.deployment.registry
         for version in registry.versions("ranker"):
             if not registry.load_ranker(version["version"]).columns or not version["tags"].get("dagster_run"):
@@ -119,25 +118,25 @@ class Home:
 
 
 def lines(running: subprocess.Popen[str]) -> Iterator[str]:
-    """What a run tells, as it tells it."""
+    """Yield the non-empty lines of a run's output as they come."""
     assert running.stdout is not None
     return (line.strip() for line in running.stdout if line.strip())
 
 
 def differences(home: Home, undisturbed: Home) -> list[str]:
-    """Where the tables of a home differ from undisturbed ones, and versions that cannot be used."""
-    # The event log says when it was written; what it says beside is in the other tables.
+    """Return how the tables of `home` differ from the undisturbed ones, and its incomplete versions."""
+    # The event log holds write times; its other contents are in the other tables too.
     ours, theirs = (
         {name for name in one.deployment.lake.tables() if not name.startswith(ROOT)}
         for one in (home, undisturbed)
     )
-    found = [f"table {name} is in one of them only" for name in sorted(ours ^ theirs)]
+    messages = [f"table {name} is in one home only" for name in sorted(ours ^ theirs)]
     for name in sorted(ours & theirs):
         here, there = (
             one.deployment.lake.read(name).drop(BY_VERSION, strict=False) for one in (home, undisturbed)
         )
         try:
             assert_frame_equal(here, there, rel_tol=RESUMED, abs_tol=RESUMED)
-        except AssertionError as apart:
-            found.append(f"{name}: {' '.join(str(apart).split())[:150]}")
-    return [*found, *home.unusable()]
+        except AssertionError as difference:
+            messages.append(f"{name}: {' '.join(str(difference).split())[:150]}")
+    return [*messages, *home.unusable()]

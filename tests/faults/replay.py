@@ -1,10 +1,10 @@
-"""A week in minutes: logs arrive file by file, and the triggers run what they ask for, by a clock that is ours.
+"""Replay a week of logs file by file with a simulated clock, and run what the triggers request.
 
-`python tests/faults/replay.py [--every 6h] [--files 1h] [--last 7d] [--seed 1]`: a file holds what became known between
-two. Some come late, some lie half-written when the folder is looked at, some are broken, some come twice; of the clicks
-some are known late, all by so many files. Whatever the triggers ask for is run; then every row of every table is
-compared with one run over all logs. The exit status is the number of tables that differ, and 1 more if a broken file
-was not refused with a reason.
+`python tests/faults/replay.py [--every 6h] [--files 1h] [--last 7d] [--seed 1]`: each file holds the events that
+became known in one interval. Some files come late, some are half-written when the folder is scanned, some are broken,
+some come twice, and some clicks become known late. Every requested run is executed; then every row of every table is
+compared with one run over all logs. The exit status is the number of tables that differ, plus 1 if a broken file was
+not refused with a reason.
 
 Slices of minutes, too short to fit a model on:
 `--every 1m --files 5m --last 1d --impressions 720 --without interest_model`.
@@ -42,7 +42,7 @@ from pipelines.triggers.partitions import REPROCESSES, partition_range, range_ta
 
 START = datetime(2026, 1, 5, tzinfo=UTC)
 AFTERWARDS = 24
-"""Files after the last event's in which what is late still arrives."""
+"""Intervals to replay after the last event, so that late files still arrive."""
 SMALL = (
     "source.newsroom.users=20",
     "source.newsroom.articles_a_day=12",
@@ -55,70 +55,70 @@ SMALL = (
 )
 CHAIN = ("items", "impressions", "interactions", "candidates", "rejects", "features", "item_vectors", "interest_scores",
          "ranking_dataset", "topic_shifts", "moment_state", "interest_model")  # fmt: skip
-"""All that a state runs through; what is evaluated and listed comes of it."""
+"""Assets up to the state and the interest model; evaluation and lists only depend on these."""
 QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 
 
 class Clock(datetime):
-    """What the product takes for now."""
+    """Replaces `datetime`: `now` is the simulated time."""
 
-    said = START
+    instant = START
 
     @classmethod
     def now(cls, tz: Any = None) -> datetime:
-        return cls.said
+        return cls.instant
 
 
 class Replay:
     """One deployment, its landing folder, and the triggers' cursors."""
 
     def __init__(
-        self, made: Deployment, landing: Path, instance: dg.DagsterInstance, chain: Sequence[str]
+        self, deployment: Deployment, landing: Path, instance: dg.DagsterInstance, chain: Sequence[str]
     ) -> None:
-        self.made, self.landing, self.instance, self.chain = made, landing, instance, chain
-        self.repository = define(made).get_repository_def()
-        self.job = advance_job(made)
+        self.deployment, self.landing, self.instance, self.chain = deployment, landing, instance, chain
+        self.repository = define(deployment).get_repository_def()
+        self.job = advance_job(deployment)
         triggers = (arrival.arrivals, arrival.late_interactions)
-        self.triggers = tuple(trigger(made, self.job.name) for trigger in triggers)
+        self.triggers = tuple(trigger(deployment, self.job.name) for trigger in triggers)
         self.cursors: dict[str, str | None] = {}
         self.counts: Counter[str] = Counter()
 
     def deliver(self, name: str, content: bytes) -> None:
         (self.landing / name).write_bytes(content)
 
-    def look(self) -> None:
-        """Both triggers once, and what they ask for."""
+    def run_triggers(self) -> None:
+        """Evaluate both triggers once and run what they request."""
         for trigger in self.triggers:
             context = dg.build_sensor_context(
                 self.instance, cursor=self.cursors.get(trigger.name), repository_def=self.repository
             )
-            found = trigger(context)
-            assert isinstance(found, dg.SensorResult)
-            self.cursors[trigger.name] = found.cursor
-            for asked in found.run_requests or []:
-                self.run(asked.tags)
+            result = trigger(context)
+            assert isinstance(result, dg.SensorResult)
+            self.cursors[trigger.name] = result.cursor
+            for request in result.run_requests or []:
+                self.run(request.tags)
 
     def run(self, tags: Any) -> None:
         result = self.job.execute_in_process(
             instance=self.instance,
             run_config=QUIET,
             tags=dict(tags),
-            asset_selection=[asset_key(self.made.project, name) for name in self.chain],
+            asset_selection=[asset_key(self.deployment.project, name) for name in self.chain],
         )
         assert result.success
         self.counts["runs"] += 1
-        self.counts["runs that restate"] += REPROCESSES in tags
+        self.counts["runs that reprocess"] += REPROCESSES in tags
         first, last = partition_range(tags) or ("", "")
-        slices = [key for key in self.made.lake.slices("candidates") if first <= key <= last]
+        slices = [key for key in self.deployment.lake.slices("candidates") if first <= key <= last]
         self.counts["slices materialised"] += len(slices)
 
 
 def files(
-    made: Deployment, folder: Path, every: timedelta, last: timedelta, draw: random.Random
+    deployment: Deployment, folder: Path, every: timedelta, last: timedelta, draw: random.Random
 ) -> dict[int, bytes]:
-    """The newsroom's logs by when they became known, a file `every` so often; of the clicks some are known late."""
-    newsroom.write(made.project, folder)
-    found: dict[int, list[str]] = defaultdict(list)
+    """Write the newsroom's logs as one file per interval, by when events became known; delay 5 % of the clicks."""
+    newsroom.write(deployment.project, folder)
+    events: dict[int, list[str]] = defaultdict(list)
     for path in sorted((folder / "events").iterdir()):
         for line in gzip.decompress(path.read_bytes()).decode(errors="ignore").splitlines():
             try:
@@ -131,14 +131,14 @@ def files(
             if event.get("event") == "interaction" and draw.random() < 0.05:
                 at += every * draw.uniform(2, 20)
                 event["known_at"] = at.isoformat()
-            found[max(0, (at - START) // every)].append(json.dumps(event))
+            events[max(0, (at - START) // every)].append(json.dumps(event))
     return {
-        number: gzip.compress("\n".join(lines).encode() + b"\n") for number, lines in sorted(found.items())
+        number: gzip.compress("\n".join(lines).encode() + b"\n") for number, lines in sorted(events.items())
     }
 
 
 def replay_all(replay: Replay, logs: dict[int, bytes], every: timedelta, draw: random.Random) -> None:
-    """File by file: deliver, look, finish what was half-written, look again."""
+    """For each interval: deliver files, run the triggers, complete half-written files, run the triggers again."""
     waiting: dict[int, list[tuple[str, bytes]]] = defaultdict(list)
     for number, content in logs.items():
         late = draw.randrange(1, 12) if draw.random() < 0.1 else 0
@@ -155,83 +155,84 @@ def replay_all(replay: Replay, logs: dict[int, bytes], every: timedelta, draw: r
             replay.counts["broken files"] += 1
     began = time.perf_counter()
     for number in range(max(logs) + AFTERWARDS):
-        Clock.said = START + number * every
+        Clock.instant = START + number * every
         unfinished = []
         for name, content in waiting.pop(number, []):
             half = draw.random() < 0.15 and name.startswith("f")
             replay.counts["files seen half-written"] += half
             replay.deliver(name, content[: len(content) // 3] if half else content)
             unfinished += [(name, content)] if half else []
-        replay.look()
+        replay.run_triggers()
         for name, content in unfinished:
             replay.deliver(name, content)
-        Clock.said += every / 60
-        replay.look()
+        Clock.instant += every / 60
+        replay.run_triggers()
         if number % AFTERWARDS == 0:
             done = replay.counts["slices materialised"]
             print(
-                f"{Clock.said:%a %H:%M} after {time.perf_counter() - began:.0f} s: {done} slices", flush=True
+                f"{Clock.instant:%a %H:%M} after {time.perf_counter() - began:.0f} s: {done} slices",
+                flush=True,
             )
 
 
-def deployment(home: Path, *overrides: str) -> Deployment:
+def open_deployment(home: Path, *overrides: str) -> Deployment:
     os.environ |= {
         "MOMENTRANK_HOME": str(home),
         "MOMENTRANK_PROJECT": str(PROJECT),
         "MOMENTRANK_SET": "\n".join((*SMALL, *overrides)),
     }
-    found = settings.load()
-    settings.initialise_dagster(found)
-    return Deployment(found.open_project(), found)
+    loaded = settings.load()
+    settings.initialise_dagster(loaded)
+    return Deployment(loaded.open_project(), loaded)
 
 
-def different(made: Deployment, fresh: Deployment) -> Iterator[str]:
-    """Tables whose rows are not the same, to the last bit."""
+def different(replayed: Deployment, fresh: Deployment) -> Iterator[str]:
+    """Yield the tables whose rows differ in any bit."""
     for name in sorted(
-        name for name in {*made.lake.tables(), *fresh.lake.tables()} if not name.startswith(ROOT)
+        name for name in {*replayed.lake.tables(), *fresh.lake.tables()} if not name.startswith(ROOT)
     ):
         try:
-            same = made.lake.read(name).equals(fresh.lake.read(name))
+            same = replayed.lake.read(name).equals(fresh.lake.read(name))
         except MomentRankError:
             same = False
         if not same:
             yield name
 
 
-def main(asked: argparse.Namespace) -> int:
-    """Replay, compare, print."""
-    draw, began = random.Random(asked.seed), time.perf_counter()
-    logging.disable(logging.WARNING)  # a line a file that came
+def main(options: argparse.Namespace) -> int:
+    """Replay, compare, print; return the exit status."""
+    draw, began = random.Random(options.seed), time.perf_counter()
+    logging.disable(logging.WARNING)  # one line per arriving file
     with tempfile.TemporaryDirectory() as name, patch.object(arrival, "datetime", Clock):
-        place = Path(name)
-        landing = place / "in"
+        folder = Path(name)
+        landing = folder / "in"
         landing.mkdir()
         world = (
-            f"source.newsroom.days={max(2, -(-asked.last // timedelta(days=1)))}",
-            f"source.newsroom.impressions_a_day={asked.impressions}",
-            f'slices.every="{asked.every}"',
-            f"slices.end={(START + asked.last).isoformat()}",
+            f"source.newsroom.days={max(2, -(-options.last // timedelta(days=1)))}",
+            f"source.newsroom.impressions_a_day={options.impressions}",
+            f'slices.every="{options.every}"',
+            f"slices.end={(START + options.last).isoformat()}",
             'source.format="metarank"',
         )
-        made = deployment(place / "home", *world, f'source.landing="{landing}"')
-        with dg.DagsterInstance.from_config(str(made.settings.dagster_home)) as instance:
-            chain = [name for name in CHAIN if name not in asked.without]
-            replay = Replay(made, landing, instance, chain)
-            logs = files(made, place / "newsroom", asked.files, asked.last, draw)
-            replay_all(replay, logs, asked.files, draw)
-            refused = [Path(record.path) for record in made.log.records() if record.refused]
+        replayed = open_deployment(folder / "home", *world, f'source.landing="{landing}"')
+        with dg.DagsterInstance.from_config(str(replayed.settings.dagster_home)) as instance:
+            chain = [name for name in CHAIN if name not in options.without]
+            replay = Replay(replayed, landing, instance, chain)
+            logs = files(replayed, folder / "newsroom", options.files, options.last, draw)
+            replay_all(replay, logs, options.files, draw)
+            refused = [Path(record.path) for record in replayed.log.records() if record.refused]
             for path in refused:
                 path.unlink()
-            fresh = deployment(place / "home", *world, 'name="fresh"', f'source.path="{landing}"')
-            slices = made.lake.slices("candidates")
+            fresh = open_deployment(folder / "home", *world, 'name="fresh"', f'source.path="{landing}"')
+            slices = replayed.lake.slices("candidates")
             Replay(fresh, landing, instance, chain).run(range_tags(slices[0], slices[-1]))
-        apart = [*different(made, fresh)]
-    print(f"{asked.last} in slices of {asked.every}: {len(slices)} slices from {len(logs)} files")
+        differing = [*different(replayed, fresh)]
+    print(f"{options.last} in slices of {options.every}: {len(slices)} slices from {len(logs)} files")
     print("".join(f"- {count} {what}\n" for what, count in replay.counts.items()), end="")
     print(f"- {len(refused)} broken files refused with a reason")
-    print(f"differences from one run over all logs: {', '.join(apart) or 'none'}")
+    print(f"differences from one run over all logs: {', '.join(differing) or 'none'}")
     print(f"took {time.perf_counter() - began:.0f} s")
-    return len(apart) + (len(refused) != replay.counts["broken files"])
+    return len(differing) + (len(refused) != replay.counts["broken files"])
 
 
 if __name__ == "__main__":
@@ -241,7 +242,7 @@ if __name__ == "__main__":
     parser.add_argument("--every", default="6h", help="length of a slice")
     parser.add_argument("--files", type=parse_duration, default="1h", help="time between two files")
     parser.add_argument("--last", type=parse_duration, default="7d", help="how long the logs last")
-    parser.add_argument("--impressions", type=int, default=48, help="lists shown a day")
+    parser.add_argument("--impressions", type=int, default=48, help="impressions per day")
     parser.add_argument("--without", action="append", default=[], choices=CHAIN, help="asset to leave out")
     parser.add_argument("--seed", type=int, default=1)
     sys.exit(main(parser.parse_args()))

@@ -1,4 +1,4 @@
-"""The campaign's quick form: one SIGKILL and fuzzed lines. `make faults` runs it whole."""
+"""The short form of the campaign: one SIGKILL and fuzzed lines. `make faults` runs all of it."""
 
 import subprocess
 import sys
@@ -16,4 +16,4 @@ def test_a_killed_run_ends_as_an_undisturbed_one_and_no_line_is_lost() -> None:
 
     assert done.returncode == 0, f"{done.stdout}\n{done.stderr[-2000:]}"
     assert "status -9 after" in done.stdout
-    assert "refused with a reason" in done.stdout
+    assert "rejected with a reason" in done.stdout

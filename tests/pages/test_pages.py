@@ -1,7 +1,6 @@
-"""The Dagster, MLflow and live pages as a person meets them: in a browser, over a small newsroom that was run.
+"""The Dagster, MLflow and live pages in a browser, after a run of a small newsroom.
 
-Needs Chromium and the extra `[pages]`; skipped with a reason without them. `MOMENTRANK_SCREENSHOTS=folder` keeps the
-pictures.
+Skipped without Chromium or the extra `[pages]`. `MOMENTRANK_SCREENSHOTS=folder` saves screenshots.
 """
 
 import os
@@ -37,10 +36,10 @@ SMALL = (
     "ranker.num_iterations=20",
     "lists.users=5",
     "lists.pool=20",
-    "checks.rejected=0.0001",  # the newsroom's logs hold a few broken lines: this check fails
+    "checks.rejected=0.0001",  # the newsroom's logs have a few broken lines, so this check fails
 )
-PATIENCE = 120
-"""Seconds that a server or a run may take on a busy machine."""
+TIMEOUT = 120
+"""Seconds to wait for a server or a run on a busy machine."""
 
 
 def _port() -> int:
@@ -51,7 +50,7 @@ def _port() -> int:
 
 @pytest.fixture(scope="module")
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SimpleNamespace]:
-    """Addresses of the pages of a newsroom that was run over its three days."""
+    """Run a newsroom of three days, then serve its pages; yields their addresses."""
     ports = [_port() for _ in range(3)]
     dagster, mlflow, live = (f"http://127.0.0.1:{port}" for port in ports)
     home = tmp_path_factory.mktemp("home")
@@ -61,11 +60,11 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SimpleNamespace
         "MOMENTRANK_MLFLOW_URL": mlflow,
     }
     command = [sys.executable, "-c", "from pipelines.cli.commands import main; main()"]
-    given = [str(PROJECT), *(f"--set={one}" for one in SMALL)]
-    subprocess.run([*command, "run", *given], env=environment, check=True, stdout=subprocess.DEVNULL)
+    arguments = [str(PROJECT), *(f"--set={one}" for one in SMALL)]
+    subprocess.run([*command, "run", *arguments], env=environment, check=True, stdout=subprocess.DEVNULL)
     with (home / "ui.log").open("w") as log:
         servers = [
-            subprocess.Popen([*command, *started, *given], env=environment, stdout=log, stderr=log)
+            subprocess.Popen([*command, *started, *arguments], env=environment, stdout=log, stderr=log)
             for started in (["ui"], ["serve", "--port", str(ports[2])])
         ]
     try:
@@ -79,7 +78,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SimpleNamespace
 
 
 def _await(address: str) -> None:
-    until = time.monotonic() + PATIENCE
+    until = time.monotonic() + TIMEOUT
     while True:
         try:
             urlopen(address, timeout=5).close()
@@ -94,13 +93,13 @@ def _await(address: str) -> None:
 def page() -> Iterator[Any]:
     with playwright.sync_playwright() as engine:
         browser = engine.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        opened = browser.new_page(viewport={"width": 1440, "height": 900})
-        opened.set_default_timeout(PATIENCE * 1000)
-        yield opened
+        page = browser.new_page(viewport={"width": 1440, "height": 900})
+        page.set_default_timeout(TIMEOUT * 1000)
+        yield page
         browser.close()
 
 
-def _keep(page: Any, name: str) -> None:
+def _screenshot(page: Any, name: str) -> None:
     if folder := os.environ.get("MOMENTRANK_SCREENSHOTS"):
         page.screenshot(path=Path(folder) / f"{name}.png", animations="disabled")
 
@@ -110,7 +109,7 @@ def test_the_graph_shows_the_groups_of_assets(served: SimpleNamespace, page: Any
 
     for group in ("events", "moments", "interest", "ranker", "lists"):
         page.get_by_text(f"newsroom_{group}", exact=True).first.wait_for()
-    _keep(page, "dagster_groups")
+    _screenshot(page, "dagster_groups")
 
 
 def test_a_slice_is_materialised_by_pressing_the_button(served: SimpleNamespace, page: Any) -> None:
@@ -118,15 +117,15 @@ def test_a_slice_is_materialised_by_pressing_the_button(served: SimpleNamespace,
     page.get_by_role("button", name="Materialize").first.click()
     page.get_by_text("Latest", exact=True).first.click()
     launch = page.get_by_role("button", name="Launch 1 run")
-    # Leaving the page before the answer would withdraw what was asked, and the button goes at once.
-    with page.expect_response(lambda answer: "/graphql?op=Launch" in answer.url) as answered:
+    # Wait for the response: leaving the page earlier cancels the request, and the button disappears at once.
+    with page.expect_response(lambda response: "/graphql?op=Launch" in response.url) as launched:
         launch.click()
-    assert "errors" not in answered.value.json()
+    assert "errors" not in launched.value.json()
 
     page.goto(f"{served.dagster}/runs")
     page.get_by_text("partition: 2026-01-07").first.wait_for()
     page.wait_for_function("() => document.body.innerText.split('Success').length === 3")
-    _keep(page, "dagster_runs")
+    _screenshot(page, "dagster_runs")
 
 
 def test_an_asset_shows_its_figures_and_its_plot(served: SimpleNamespace, page: Any) -> None:
@@ -137,14 +136,14 @@ def test_an_asset_shows_its_figures_and_its_plot(served: SimpleNamespace, page: 
     image = page.locator("img[src^='data:image/png']").first
     image.wait_for()
     assert image.evaluate("image => image.clientWidth <= image.parentElement.clientWidth")
-    _keep(page, "dagster_evaluation")
+    _screenshot(page, "dagster_evaluation")
 
 
-def test_a_failed_check_is_seen(served: SimpleNamespace, page: Any) -> None:
+def test_a_failed_check_is_shown(served: SimpleNamespace, page: Any) -> None:
     page.goto(f"{served.dagster}/assets/newsroom/rejects?view=checks")
 
     page.get_by_text("Failed").first.wait_for()
-    _keep(page, "dagster_check")
+    _screenshot(page, "dagster_check")
 
 
 def test_mlflow_shows_the_versions_and_who_serves(served: SimpleNamespace, page: Any) -> None:
@@ -153,7 +152,7 @@ def test_mlflow_shows_the_versions_and_who_serves(served: SimpleNamespace, page:
     page.get_by_text("challenger").first.wait_for()
     for version in ("Version 1", "Version 2", "Version 3"):
         page.get_by_text(version, exact=True).first.wait_for()
-    _keep(page, "mlflow_versions")
+    _screenshot(page, "mlflow_versions")
 
 
 def test_a_click_on_the_live_page_changes_the_list(served: SimpleNamespace, page: Any) -> None:
@@ -164,4 +163,4 @@ def test_a_click_on_the_live_page_changes_the_list(served: SimpleNamespace, page
 
     page.locator("li .moved", has_text="new").first.wait_for()
     assert clicked not in page.locator("li .title").all_inner_texts()
-    _keep(page, "live_page")
+    _screenshot(page, "live_page")

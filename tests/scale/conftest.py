@@ -1,4 +1,4 @@
-"""A Ray cluster of the tests' own: several nodes on loopback addresses, of which one can be killed or added."""
+"""Fixture: a Ray cluster of several nodes on loopback addresses; nodes can be killed and added."""
 
 import os
 import shutil
@@ -13,21 +13,21 @@ import pytest
 from pipelines.settings.settings import PROCESS_ENVIRONMENT
 
 SECONDS = 60
-"""How long the cluster may take to notice that a node came or went."""
+"""Seconds for the cluster to notice that a node joined or left."""
 CORES = 2
-"""Logical cores of a node, however few the machine has."""
+"""Logical cores of a node, whatever the machine has."""
 PATIENCE = 15
-"""Seconds that a fit waits for room that a lost node took with it, before it takes what is left; else 60."""
+"""Seconds that a fit waits to replace a lost node before it continues with the rest; Ray's default is 60."""
 _CURRENT = Path("/tmp/ray/ray_current_cluster")
 
 
 class Machines:
-    """The nodes of a cluster: a head, and workers that may be lost."""
+    """The nodes of a cluster: a head and worker nodes."""
 
     def __init__(self, folder: str) -> None:
         from ray.cluster_utils import Cluster
 
-        # Not 127.0.0.1, which Ray takes for this machine's own address: all nodes would be one.
+        # Not 127.0.0.1: Ray replaces it by the machine's address, so all nodes would be one.
         self._cluster = Cluster(
             initialize_head=True,
             head_node_args={
@@ -35,7 +35,7 @@ class Machines:
                 "num_cpus": CORES,
                 "include_dashboard": False,
                 "temp_dir": folder,
-                # A dead node is noticed after 4 seconds, not 15; a slow one has as long as ever.
+                # Notice a dead node after 4 seconds instead of 15; slow nodes keep their time limit.
                 "_system_config": {"health_check_period_ms": 1000, "health_check_failure_threshold": 4},
             },
         )
@@ -43,21 +43,21 @@ class Machines:
 
     @property
     def address(self) -> str:
-        """What `MOMENTRANK_RAY_ADDRESS` is set to."""
+        """The value for `MOMENTRANK_RAY_ADDRESS`."""
         return str(self._cluster.address)
 
     @property
     def workers(self) -> list[Any]:
-        """The nodes beside the head; each has a `node_id`."""
+        """The worker nodes; each has a `node_id`."""
         return list(self._cluster.worker_nodes)
 
     def add(self) -> Any:
-        """A new worker node, ready for work."""
+        """Add a worker node and wait until it is ready."""
         self._count += 1
         return self._cluster.add_node(node_ip_address=f"127.0.0.{self._count}", num_cpus=CORES)
 
     def kill(self, node: Any) -> None:
-        """SIGKILL a worker node's processes, and wait until the cluster has noticed."""
+        """Send SIGKILL to a worker node's processes and wait until the cluster notices."""
         self._cluster.remove_node(node, allow_graceful=False)
         self._cluster.wait_for_nodes(SECONDS)
 
@@ -65,7 +65,7 @@ class Machines:
         """Kill every process of the cluster."""
         address = self.address
         self._cluster.shutdown()
-        # Else the next Ray on this machine tries to join what is gone.
+        # Otherwise the next Ray on this machine tries to join the dead cluster.
         if _CURRENT.exists() and _CURRENT.read_text(encoding="utf-8").strip() == address:
             _CURRENT.unlink()
 
@@ -76,7 +76,7 @@ def _machines() -> Iterator[Machines]:
     if "PYTEST_XDIST_WORKER" in os.environ:
         pytest.skip("a cluster wants the machine for itself: pytest tests/scale")
     os.environ.update(PROCESS_ENVIRONMENT, RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S=str(PATIENCE))
-    # Short: sockets lie in it, and their paths may not be long.
+    # A short path, because socket paths are limited in length.
     folder = tempfile.mkdtemp(prefix="ray-", dir="/tmp")
     try:
         machines = Machines(folder)
@@ -91,7 +91,7 @@ def _machines() -> Iterator[Machines]:
 
 @pytest.fixture
 def machines(_machines: Machines, request: pytest.FixtureRequest) -> Iterator[Machines]:
-    """A head and one worker node of two cores each; functions of the test's own file can be sent to them."""
+    """A head and one worker node with two cores each, which can run functions of the test's module."""
     from ray import cloudpickle
 
     if not _machines.workers:
@@ -101,9 +101,9 @@ def machines(_machines: Machines, request: pytest.FixtureRequest) -> Iterator[Ma
     cloudpickle.unregister_pickle_by_value(request.module)
 
 
-def wait_for(happened: Any, seconds: float = SECONDS) -> None:
-    """Wait until `happened()`, or fail."""
+def wait_for(condition: Any, seconds: float = SECONDS) -> None:
+    """Wait until `condition()` is true, or fail."""
     until = time.monotonic() + seconds
-    while not happened():
+    while not condition():
         assert time.monotonic() < until, f"waited {seconds} s in vain"
         time.sleep(0.05)

@@ -1,4 +1,4 @@
-"""The three ways to spread work give the same on a cluster as in one process, also when parts of it are killed."""
+"""`map`, `map_actors` and `train` give equal results on a cluster and in one process, also when parts are killed."""
 
 import os
 import signal
@@ -24,7 +24,7 @@ def cluster(machines: Any) -> Cluster:
 
 @dataclass(frozen=True)
 class Square:
-    """Says where it works, and waits until it may go on."""
+    """Squares a number; records where it runs and can wait for a signal file."""
 
     folder: Path
     slow: bool = False
@@ -55,7 +55,7 @@ class Make:
 
 @dataclass(frozen=True)
 class Sum:
-    """Workers hand in their rank and `config`; one dies the first time, the second time a fault is found."""
+    """Sums rank + `config` over workers; one dies in the first attempt, the second raises a data error."""
 
     folder: Path
 
@@ -63,19 +63,19 @@ class Sum:
         from models.interest.workers import Workers
 
         with Workers.join() as workers:
-            handed_in = workers.gather(int(os.environ["RANK"]) + config)
+            values = workers.gather(int(os.environ["RANK"]) + config)
             if workers.rank == 1 and first(self.folder / "died"):
                 os.kill(os.getpid(), signal.SIGKILL)
             workers.barrier()
             if workers.rank == 0:
                 with (self.folder / "sums").open("a", encoding="utf-8") as file:
-                    file.write(f"{sum(handed_in)} of {workers.size}\n")
+                    file.write(f"{sum(values)} of {workers.size}\n")
                 raise SourceError("a list has no candidates")
             workers.barrier()
 
 
 def first(file: Path) -> bool:
-    """Whether nobody asked before."""
+    """Return True on the first call for a file."""
     try:
         file.touch(exist_ok=False)
     except FileExistsError:
@@ -87,22 +87,22 @@ def count(folder: Path, pattern: str) -> int:
     return len([*folder.glob(pattern)])
 
 
-def ways(engine: Engine, folder: Path) -> tuple[list[int], list[int]]:
+def squares(engine: Engine, folder: Path) -> tuple[list[int], list[int]]:
     folder.mkdir()
     square = Square(folder)
     return engine.map(square, range(7)), engine.map_actors(Make(square), range(7), 3)
 
 
-def test_both_engines_give_the_same_in_the_order_of_the_tasks(cluster: Cluster, tmp_path: Path) -> None:
+def test_both_engines_return_equal_results_in_task_order(cluster: Cluster, tmp_path: Path) -> None:
     expected = [number**2 for number in range(7)]
 
-    assert ways(Embedded(), tmp_path / "embedded") == (expected, expected)
-    assert ways(cluster, tmp_path / "cluster") == (expected, expected)
+    assert squares(Embedded(), tmp_path / "embedded") == (expected, expected)
+    assert squares(cluster, tmp_path / "cluster") == (expected, expected)
     assert 1 <= count(tmp_path / "cluster", "made-*") <= 3
     assert cluster.map_actors(Make(Square(tmp_path)), [], 3) == []
 
 
-def test_a_fault_of_the_data_is_raised_as_it_is_and_not_tried_again(cluster: Cluster, tmp_path: Path) -> None:
+def test_a_data_error_is_raised_unchanged_and_not_retried(cluster: Cluster, tmp_path: Path) -> None:
     for number, work in enumerate((cluster.map, lambda f, t: cluster.map_actors(Make(f), t, 1))):
         (tmp_path / str(number)).mkdir()
         with pytest.raises(SourceError, match=r"^-1 has no square here$"):
@@ -111,20 +111,20 @@ def test_a_fault_of_the_data_is_raised_as_it_is_and_not_tried_again(cluster: Clu
 
 
 @pytest.mark.parametrize("actors", [0, 1, 2])
-def test_a_killed_process_is_replaced_and_its_task_done_again(
+def test_a_killed_process_is_replaced_and_its_task_retried(
     cluster: Cluster, tmp_path: Path, actors: int
 ) -> None:
     square = Square(tmp_path, dies_at=3)
 
-    found = cluster.map_actors(Make(square), range(7), actors) if actors else cluster.map(square, range(7))
+    results = cluster.map_actors(Make(square), range(7), actors) if actors else cluster.map(square, range(7))
 
-    assert found == [number**2 for number in range(7)]
+    assert results == [number**2 for number in range(7)]
     assert count(tmp_path, "3-*") == 2
     assert count(tmp_path, "5-*") == 1
 
 
 @pytest.mark.parametrize("actors", [0, 4])
-def test_a_node_is_lost_and_the_others_do_its_work(
+def test_other_nodes_do_the_work_of_a_lost_node(
     machines: Any, cluster: Cluster, tmp_path: Path, actors: int
 ) -> None:
     lost = machines.workers[0]
@@ -139,16 +139,16 @@ def test_a_node_is_lost_and_the_others_do_its_work(
 
     killer = Thread(target=kill)
     killer.start()
-    # As many actors as there are cores: no new one finds room before the old ones have ended.
-    found = cluster.map_actors(Make(square), range(8), actors) if actors else cluster.map(square, range(8))
+    # As many actors as cores, so that no new actor starts before the old ones end.
+    results = cluster.map_actors(Make(square), range(8), actors) if actors else cluster.map(square, range(8))
     killer.join()
 
-    assert found == [number**2 for number in range(8)]
+    assert results == [number**2 for number in range(8)]
     again = [n for n in range(8) if count(tmp_path, f"{n}-*") == 2]
     assert count(tmp_path, f"*-{lost.node_id}-*") == len(again) > 0
 
 
-def test_training_workers_begin_anew_when_one_is_killed_and_end_where_the_data_is_at_fault(
+def test_training_workers_restart_when_one_is_killed_and_stop_at_a_data_error(
     cluster: Cluster, tmp_path: Path
 ) -> None:
     with pytest.raises(SourceError, match=r"^a list has no candidates$"):

@@ -1,4 +1,4 @@
-"""Features and state made on a cluster are those made in one process, also when a node dies in the middle."""
+"""Features and state on a cluster equal those of one process, also when a node dies midway."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -29,7 +29,7 @@ def project(toy: SimpleNamespace) -> Project:
 
 
 def made(toy: SimpleNamespace, project: Project, folder: Path, engine: Engine) -> dict[str, pl.DataFrame]:
-    """Two slices of a half day, made one after the other; every table."""
+    """Run two slices of half a day; return every table."""
     world, lake = toy.busy(), Lake(str(folder / "lake"))
     for slice in project.slices.keys(toy.START, toy.END):
         part = toy.between(world, *project.slices.window(slice))
@@ -45,7 +45,7 @@ def made(toy: SimpleNamespace, project: Project, folder: Path, engine: Engine) -
 
 
 class Watched:
-    """An engine that lets somebody know when tasks of one name begin."""
+    """An engine that sets an event when tasks of a given name start."""
 
     def __init__(self, engine: Engine, name: str, begun: Event) -> None:
         self._engine, self._name, self._begun = engine, name, begun
@@ -56,7 +56,7 @@ class Watched:
         return self._engine.map(function, tasks)
 
 
-def test_a_cluster_writes_what_one_process_writes_also_when_a_node_is_lost(
+def test_a_cluster_writes_the_tables_of_one_process_also_when_a_node_is_lost(
     toy: SimpleNamespace, project: Project, machines: Any, tmp_path: Path
 ) -> None:
     begun, lost, gone = Event(), machines.workers[0], Event()
@@ -75,7 +75,7 @@ def test_a_cluster_writes_what_one_process_writes_also_when_a_node_is_lost(
 
     assert gone.is_set()
     assert expected["features"].height == 480
-    for found in (whole, maimed):
-        assert found.keys() == expected.keys()
+    for tables in (whole, maimed):
+        assert tables.keys() == expected.keys()
         for name, table in expected.items():
-            assert found[name].equals(table), name
+            assert tables[name].equals(table), name

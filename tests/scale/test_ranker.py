@@ -1,4 +1,4 @@
-"""Workers of a cluster fit the ranker that processes of one machine fit, also when one of them is killed meanwhile."""
+"""Workers of a cluster fit the same ranker as processes of one machine, also when one is killed."""
 
 import os
 import signal
@@ -24,7 +24,7 @@ LISTS = 200
 
 
 def _slice(day: int) -> pl.DataFrame:
-    """Lists of eight, shown to forty people in a day; what counts is the text."""
+    """Impressions of eight items, shown to forty users in a day; clicks depend on the text."""
     random = np.random.default_rng(day)
     count = LISTS * 8
     order = np.arange(count) // 8
@@ -73,7 +73,7 @@ def _texts(ranker: Ranker) -> list[str]:
     return [booster.model_to_string() for booster in ranker.boosters]
 
 
-def test_where_the_workers_are_makes_no_difference(machines: Any, lake: Lake, toy: Any) -> None:
+def test_the_location_of_the_workers_makes_no_difference(machines: Any, lake: Lake, toy: Any) -> None:
     here, there = (_fit(lake, toy, engine) for engine in (Embedded(), Cluster(machines.address)))
     assert there.tags == here.tags == {"workers": 2}
     assert _texts(there.full) == _texts(here.full)
@@ -83,23 +83,25 @@ def test_where_the_workers_are_makes_no_difference(machines: Any, lake: Lake, to
 
 @dataclass(frozen=True)
 class FirstDies:
-    """The work of `fit_shards`; the second worker is killed once, in the middle of the fit."""
+    """`fit_shards`, with the second worker killed once during the fit."""
 
     died: Path
 
     def __call__(self, shards: Shards) -> None:
         if os.environ["RANK"] == "1" and not self.died.exists():
             self.died.touch()
-            # Only a worker that is connected reads what is held out last; the fit takes seconds.
+            # A connected worker reads the held-out impressions last; the fit then takes seconds.
             Timer(2.0, lambda: os.kill(os.getpid(), signal.SIGKILL)).start()
         fit_shards(shards)
 
 
-@pytest.mark.parametrize("place", ["processes", "cluster"])
-def test_a_worker_that_is_killed_in_the_middle_of_the_fit_costs_time_only(
-    place: str, lake: Lake, toy: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: Any
+@pytest.mark.parametrize("engine_name", ["processes", "cluster"])
+def test_a_worker_killed_during_the_fit_costs_only_time(
+    engine_name: str, lake: Lake, toy: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: Any
 ) -> None:
-    engine = Embedded() if place == "processes" else Cluster(request.getfixturevalue("machines").address)
+    engine = (
+        Embedded() if engine_name == "processes" else Cluster(request.getfixturevalue("machines").address)
+    )
     monkeypatch.setattr(rankers, "fit_shards", FirstDies(tmp_path / "died"))
     fitted = _fit(lake, toy, engine, rounds=1500)
     assert (tmp_path / "died").exists()

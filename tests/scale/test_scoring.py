@@ -1,4 +1,4 @@
-"""Interest scores by several actors are those of one process, also when one of them is killed."""
+"""Interest scores of several actors equal those of one process, also when an actor is killed."""
 
 import time
 from dataclasses import replace
@@ -29,7 +29,7 @@ from pipelines.lake import STATE, Lake
 
 SECONDS = 60
 ROUNDING = 1e-6
-"""Sums of a batch depend on what else is in it."""
+"""Tolerance: sums depend in the last bits on the rest of the batch."""
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +40,7 @@ def project(toy: SimpleNamespace) -> Project:
 
 @pytest.fixture(scope="module")
 def version(project: Project, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A small fresh model over the packaged encoder."""
+    """A small untrained model with the packaged encoder."""
     model = InterestModel(interest_config(project))
     items = ItemArrays.of_texts(["text 1", "text 2", "text 3"])
     items = replace(items, number=np.array([[1.0], [2.0], [5.0]], np.float32))
@@ -52,7 +52,7 @@ def version(project: Project, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def world(toy: SimpleNamespace, project: Project, version: Path, tmp_path: Path) -> SimpleNamespace:
-    """A lake with one slice, the second, and the state before it; its scores by one process."""
+    """A lake with the second slice and the state before it, and the slice's scores from one process."""
     events, noon = toy.busy(), toy.START + timedelta(hours=6)
     first, second = project.slices.keys(toy.START, toy.END)
     state = advance(start(project), toy.between(events, toy.START, noon), noon, project)
@@ -82,26 +82,26 @@ def by_key(scores: pl.DataFrame) -> pl.DataFrame:
     return scores.sort("impression_id", "item_id")
 
 
-def test_the_people_are_scored_in_buckets_as_one_process_scores_them(
+def test_scores_by_bucket_equal_those_of_one_process(
     world: SimpleNamespace, project: Project, version: Path, tmp_path: Path
 ) -> None:
     scored = score(world, project, version, tmp_path, Embedded())
 
-    found = published(world)
-    InterestScores.validate(found)
+    written = published(world)
+    InterestScores.validate(written)
     keys = ["impression_id", "item_id"]
-    assert by_key(found).drop("interest_score").equals(by_key(world.expected).drop("interest_score"))
-    values = (by_key(scores)["interest_score"].to_numpy() for scores in (found, world.expected))
+    assert by_key(written).drop("interest_score").equals(by_key(world.expected).drop("interest_score"))
+    values = (by_key(scores)["interest_score"].to_numpy() for scores in (written, world.expected))
     np.testing.assert_allclose(*values, atol=ROUNDING)
-    assert found["interest_score"].std() > 100 * ROUNDING
-    assert scored.mean == pytest.approx(found["interest_score"].mean())
-    assert scored.written.rows == found.height
-    assert scored.head.columns == found.columns
-    users = found.select(keys).join(world.impressions, on="impression_id", maintain_order="left")["user_id"]
+    assert written["interest_score"].std() > 100 * ROUNDING
+    assert scored.mean == pytest.approx(written["interest_score"].mean())
+    assert scored.written.rows == written.height
+    assert scored.head.columns == written.columns
+    users = written.select(keys).join(world.impressions, on="impression_id", maintain_order="left")["user_id"]
     assert bucket(users, 3).is_sorted()
 
 
-def test_actors_of_a_cluster_give_the_same_when_one_of_them_is_killed(
+def test_scores_are_equal_when_an_actor_of_a_cluster_is_killed(
     machines: Any, world: SimpleNamespace, project: Project, version: Path, tmp_path: Path
 ) -> None:
     score(world, project, version, tmp_path, Embedded())

@@ -1,4 +1,4 @@
-"""The interest model fine-tuned by workers of a cluster is the one that a single process makes."""
+"""An interest model fine-tuned by workers of a cluster equals that of a single process."""
 
 import os
 import signal
@@ -22,14 +22,14 @@ SECONDS = 60
 
 @dataclass(frozen=True)
 class OnceKilled:
-    """`fit_saved`, in which a worker is killed after the first checkpoint; notes where it went on, and how many."""
+    """`fit_saved` with a worker killed after the first checkpoint; records from where, and by how many, it resumes."""
 
     folder: Path
     node: str = ""
-    """Lost with all its workers; empty: only the worker of rank 1 dies."""
+    """The node to kill with all its workers; if empty, only the worker of rank 1 dies."""
 
     def __call__(self, fit: SavedFit) -> None:
-        # Imported here: this class travels by value, which `safe_open` does not survive.
+        # Imported here because this class is pickled by value, which fails for `safe_open`.
         from safetensors import safe_open
 
         killed = self.folder / "killed"
@@ -63,7 +63,7 @@ class OnceKilled:
 
 @pytest.fixture
 def arrays(tmp_path: Path) -> Path:
-    """With a plan of 8 epochs of 3 steps."""
+    """Training arrays, with a plan of 8 epochs of 3 steps."""
     items, moments, config = synthetic(64)
     shape = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
     encoder = random_encoder(tmp_path / "encoder", **shape)
@@ -76,7 +76,7 @@ def arrays(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def one_thread() -> Iterator[None]:
-    """As many as a worker of the cluster has: the last bits of a product may depend on it."""
+    """Use one thread, like the workers: the last bits of a product may depend on the number."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -90,7 +90,7 @@ def losses(arrays: Path, folder: Path, engine: Engine, train: Any, workers: int)
 
 
 @pytest.mark.usefixtures("one_thread")
-def test_a_fit_of_which_a_worker_was_killed_ends_as_in_one_process(
+def test_a_fit_with_a_killed_worker_ends_as_in_one_process(
     machines: Any, arrays: Path, tmp_path: Path
 ) -> None:
     alone = losses(arrays, tmp_path / "alone", Embedded(), fit_saved, 1)
@@ -103,7 +103,7 @@ def test_a_fit_of_which_a_worker_was_killed_ends_as_in_one_process(
 
 
 @pytest.mark.usefixtures("one_thread")
-def test_a_fit_of_which_a_node_was_lost_goes_on_with_the_workers_that_are_left(
+def test_a_fit_with_a_lost_node_continues_with_the_remaining_workers(
     machines: Any, arrays: Path, tmp_path: Path
 ) -> None:
     """Three workers of one core need both nodes; one node has room for two."""

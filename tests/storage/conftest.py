@@ -1,4 +1,4 @@
-"""A PostgreSQL and an S3-compatible store of the tests' own, on loopback; without them the tests are skipped."""
+"""Fixtures: PostgreSQL and an S3-compatible store on loopback. Tests are skipped where these are not installed."""
 
 import json
 import os
@@ -16,12 +16,12 @@ from types import SimpleNamespace
 import pytest
 
 SECONDS = 30
-"""How long a server may take to answer."""
+"""Seconds to wait for a server."""
 
 
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[str]:
-    """Address of a PostgreSQL server with the empty databases `dagster` and `mlflow`, without a database's name."""
+    """Start PostgreSQL with empty databases `dagster` and `mlflow`; yields its address without a database name."""
     for module in ("dagster_postgres", "psycopg2"):
         pytest.importorskip(module, reason=f"the extra [postgres] is not installed: no {module}")
     binaries = _postgres_binaries()
@@ -33,15 +33,15 @@ def postgres() -> Iterator[str]:
 
     def control(program: str, *arguments: str) -> None:
         command = [str(binaries / program), "-D", str(folder / "data"), *arguments]
-        # Of another user where that is root: PostgreSQL refuses to be started by it.
+        # As another user if this is root: PostgreSQL refuses to run as root.
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL, user=user, cwd=folder)
 
-    served = f"-p {port} -c listen_addresses=127.0.0.1 -c unix_socket_directories='' -c fsync=off"
+    options = f"-p {port} -c listen_addresses=127.0.0.1 -c unix_socket_directories='' -c fsync=off"
     try:
         control("initdb", "-U", "momentrank", "-A", "trust", "-E", "UTF8", "--no-sync")
-        control("pg_ctl", "start", "-w", "-t", str(SECONDS), "-l", str(folder / "log"), "-o", served)
+        control("pg_ctl", "start", "-w", "-t", str(SECONDS), "-l", str(folder / "log"), "-o", options)
         try:
-            address = f"postgresql://momentrank:unasked@127.0.0.1:{port}"
+            address = f"postgresql://momentrank:hidden-password@127.0.0.1:{port}"
             _create_databases(address, "dagster", "mlflow")
             yield address
         finally:
@@ -52,7 +52,7 @@ def postgres() -> Iterator[str]:
 
 @pytest.fixture(scope="session")
 def store() -> Iterator[SimpleNamespace]:
-    """An S3-compatible store with the bucket `bucket`: its `options`, and a boto3 `client`."""
+    """Start an S3-compatible store with the bucket `bucket`; yields its `options` and a boto3 `client`."""
     boto3 = pytest.importorskip("boto3", reason="the extra [s3] is not installed")
     pytest.importorskip("moto", reason="moto, the S3-compatible store of the tests, is not installed")
     port = _free_port()
@@ -83,7 +83,7 @@ def store() -> Iterator[SimpleNamespace]:
 
 @pytest.fixture(scope="session")
 def stores(postgres: str, store: SimpleNamespace) -> dict[str, str]:
-    """The environment of a deployment that keeps all it shares in the two servers."""
+    """Environment variables of a deployment that uses both servers."""
     return {
         "MOMENTRANK_DAGSTER_POSTGRES": f"{postgres}/dagster",
         "MOMENTRANK_TRACKING_URI": f"{postgres}/mlflow",
@@ -94,15 +94,15 @@ def stores(postgres: str, store: SimpleNamespace) -> dict[str, str]:
 
 
 def _postgres_binaries() -> Path | None:
-    """Where `initdb` and `pg_ctl` are: on the path, or where Debian puts them."""
-    for found in (shutil.which("pg_ctl"), *sorted(Path("/usr/lib/postgresql").glob("*/bin/pg_ctl"))):
-        if found and (Path(found).parent / "initdb").exists():
-            return Path(found).parent
+    """Return the folder of `initdb` and `pg_ctl`: on the path, or Debian's."""
+    for program in (shutil.which("pg_ctl"), *sorted(Path("/usr/lib/postgresql").glob("*/bin/pg_ctl"))):
+        if program and (Path(program).parent / "initdb").exists():
+            return Path(program).parent
     return None
 
 
 def _unprivileged() -> str | None:
-    """A user who is not root, or None for who we are."""
+    """Return a user other than root, or None if this process is not root."""
     if os.geteuid() != 0:
         return None
     names = {entry.pw_name for entry in pwd.getpwall()}

@@ -1,4 +1,4 @@
-"""The whole chain with PostgreSQL and an S3-compatible store: what is kept where, and again from elsewhere."""
+"""The whole chain on PostgreSQL and an S3-compatible store, also from a second home."""
 
 import gzip
 import json
@@ -47,7 +47,7 @@ _COMMAND = "from pipelines.cli.commands import main; main()"
 
 
 def momentrank(home: Path, stores: dict[str, str], command: str, *arguments: str) -> str:
-    """What a command prints, in a process of its own that knows the stores from its environment alone."""
+    """Run a command in its own process, with the stores in its environment; return its output."""
     done = subprocess.run(
         [
             sys.executable,
@@ -70,7 +70,7 @@ def momentrank(home: Path, stores: dict[str, str], command: str, *arguments: str
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory, stores: dict[str, str]) -> Path:
-    """Where the small newsroom was run, over both of its days."""
+    """Home of the small newsroom after a run over its two days."""
     made = tmp_path_factory.mktemp("home")
     momentrank(made, stores, "run")
     return made
@@ -87,14 +87,14 @@ def rows(database: str, query: str) -> list[tuple[Any, ...]]:
     connection = psycopg2.connect(database)
     with connection.cursor() as cursor:
         cursor.execute(query)
-        found = cursor.fetchall()
+        rows = cursor.fetchall()
     connection.close()
-    return found
+    return rows
 
 
 def objects(store: SimpleNamespace, prefix: str) -> list[str]:
     pages = store.client.get_paginator("list_objects_v2").paginate(Bucket="bucket", Prefix=prefix)
-    return [found["Key"] for page in pages for found in page.get("Contents", ())]
+    return [entry["Key"] for page in pages for entry in page.get("Contents", ())]
 
 
 def test_tables_are_in_the_bucket_and_not_at_home(home: Path, lake: Lake, store: SimpleNamespace) -> None:
@@ -108,23 +108,23 @@ def test_tables_are_in_the_bucket_and_not_at_home(home: Path, lake: Lake, store:
 def test_versions_are_in_postgres_and_their_files_in_the_bucket(
     home: Path, stores: dict[str, str], store: SimpleNamespace
 ) -> None:
-    found = rows(stores["MOMENTRANK_TRACKING_URI"], "SELECT name, storage_location FROM model_versions")
+    versions = rows(stores["MOMENTRANK_TRACKING_URI"], "SELECT name, storage_location FROM model_versions")
 
-    assert {name for name, _ in found} == {"newsroom-ranker", "newsroom-interest"}
-    for _, place in found:
-        assert place.startswith("s3://bucket/artifacts/")
-        assert any(key.endswith("/MLmodel") for key in objects(store, place.removeprefix("s3://bucket/")))
+    assert {name for name, _ in versions} == {"newsroom-ranker", "newsroom-interest"}
+    for _, location in versions:
+        assert location.startswith("s3://bucket/artifacts/")
+        assert any(key.endswith("/MLmodel") for key in objects(store, location.removeprefix("s3://bucket/")))
     assert not any((home / "mlartifacts").iterdir())
     assert not (home / "mlflow.db").exists()
 
 
 def test_dagster_keeps_its_runs_in_postgres(home: Path, stores: dict[str, str]) -> None:
-    found = rows(stores["MOMENTRANK_DAGSTER_POSTGRES"], "SELECT status FROM runs")
+    runs = rows(stores["MOMENTRANK_DAGSTER_POSTGRES"], "SELECT status FROM runs")
 
-    assert found
-    assert {status for (status,) in found} == {"SUCCESS"}
+    assert runs
+    assert {status for (status,) in runs} == {"SUCCESS"}
     assert not [*(home / "dagster").rglob("*.db")]
-    assert "unasked" not in (home / "dagster" / "dagster.yaml").read_text(encoding="utf-8")
+    assert "hidden-password" not in (home / "dagster" / "dagster.yaml").read_text(encoding="utf-8")
 
 
 def test_a_slice_run_again_from_another_home_gives_the_same_tables(
@@ -139,9 +139,7 @@ def test_a_slice_run_again_from_another_home_gives_the_same_tables(
         assert_frame_equal(lake.read(table), frame)
 
 
-def test_a_list_is_ranked_from_a_home_that_has_nothing(
-    lake: Lake, stores: dict[str, str], tmp_path: Path
-) -> None:
+def test_a_user_is_ranked_for_from_an_empty_home(lake: Lake, stores: dict[str, str], tmp_path: Path) -> None:
     (user, *_) = lake.read("impressions")["user_id"].unique().sort()
 
     shown = momentrank(tmp_path, stores, "rank", "--user", user, "-k", "3")
@@ -198,30 +196,30 @@ def test_a_table_of_the_bucket_is_read_with_the_keys_of_the_environment(
     assert json.loads(printed.stdout) == lake.read("items").height
 
 
-def content(name: str, held: bytes) -> bytes:
-    """What a file or an object says, with what is packed in it unpacked."""
+def content(name: str, data: bytes) -> bytes:
+    """Return the bytes of a file or object, plus its decompressed content."""
     if name.endswith(".parquet"):
-        return held + pl.read_parquet(held, hive_partitioning=False).write_ndjson().encode()
-    return held + gzip.decompress(held) if name.endswith(".gz") else held
+        return data + pl.read_parquet(data, hive_partitioning=False).write_ndjson().encode()
+    return data + gzip.decompress(data) if name.endswith(".gz") else data
 
 
-def naming(user: str, home: Path, stores: dict[str, str], store: SimpleNamespace) -> list[str]:
-    """Every object, file and database table in which the id stands, but the source's own logs."""
-    found = []
+def locations_of(user: str, home: Path, stores: dict[str, str], store: SimpleNamespace) -> list[str]:
+    """Return every object, file and database table that contains the id, except the source logs."""
+    locations = []
     for key in objects(store, ""):
-        held = store.client.get_object(Bucket="bucket", Key=key)["Body"].read()
-        found += [key] if user.encode() in content(key, held) else []
+        data = store.client.get_object(Bucket="bucket", Key=key)["Body"].read()
+        locations += [key] if user.encode() in content(key, data) else []
     for path in (
         path for path in home.rglob("*") if path.is_file() and home / "newsroom" not in path.parents
     ):
-        found += [str(path)] if user.encode() in content(path.name, path.read_bytes()) else []
+        locations += [str(path)] if user.encode() in content(path.name, path.read_bytes()) else []
     for address in (stores["MOMENTRANK_DAGSTER_POSTGRES"], stores["MOMENTRANK_TRACKING_URI"]):
         for (table,) in rows(address, "SELECT tablename FROM pg_tables WHERE schemaname = 'public'"):
             count = rows(
                 address, f"""SELECT count(*) FROM "{table}" AS one WHERE one::text LIKE '%{user}%'"""
             )
-            found += [f"{address} {table}"] if count != [(0,)] else []
-    return found
+            locations += [f"{address} {table}"] if count != [(0,)] else []
+    return locations
 
 
 def test_a_forgotten_person_is_in_no_object_no_database_and_no_file(
@@ -229,10 +227,12 @@ def test_a_forgotten_person_is_in_no_object_no_database_and_no_file(
 ) -> None:
     user = lake.read("impressions")["user_id"].mode().sort()[0]
     others = lake.read("impressions").filter(pl.col("user_id") != user)
-    assert any(key.startswith("lake/newsroom/impressions/") for key in naming(user, home, stores, store))
+    assert any(
+        key.startswith("lake/newsroom/impressions/") for key in locations_of(user, home, stores, store)
+    )
 
-    told = momentrank(home, stores, "forget", "--user", user, "--yes")
+    output = momentrank(home, stores, "forget", "--user", user, "--yes")
 
-    assert "rows deleted" in told
-    assert naming(user, home, stores, store) == []
+    assert "rows deleted" in output
+    assert locations_of(user, home, stores, store) == []
     assert lake.read("impressions").equals(others)

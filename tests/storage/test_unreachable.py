@@ -1,4 +1,4 @@
-"""A database or bucket that is wrong or away is said so in seconds, with the variable to mend and no password."""
+"""A wrong or unreachable database or bucket is reported in seconds, with its variable and no password."""
 
 import json
 import socket
@@ -21,7 +21,7 @@ NOBODY = "127.0.0.1:9"
 
 @pytest.fixture
 def silent() -> Iterator[str]:
-    """Address of a server that accepts connections and never answers."""
+    """Yield the address of a server that accepts connections and never answers."""
     with socket.create_server(("127.0.0.1", 0), backlog=64) as server:
         yield f"127.0.0.1:{server.getsockname()[1]}"
 
@@ -48,70 +48,68 @@ def bucket_at(home: Path, address: str, **options: str) -> Settings:
     return loaded(home, LAKE="s3://bucket/lake", STORAGE_OPTIONS=json.dumps(given))
 
 
-def test_local_files_are_not_asked(tmp_path: Path) -> None:
+def test_local_files_are_not_checked(tmp_path: Path) -> None:
     storage.check(loaded(tmp_path))
 
 
-def test_a_store_that_is_away_is_named_with_its_endpoint_variable(tmp_path: Path) -> None:
-    said = refused(bucket_at(tmp_path, NOBODY))
+def test_an_unreachable_store_is_reported_with_its_endpoint_variable(tmp_path: Path) -> None:
+    message = refused(bucket_at(tmp_path, NOBODY))
 
-    assert "MOMENTRANK_LAKE is s3://bucket/lake" in said
-    assert "Connection refused" in said
-    assert "AWS_ENDPOINT_URL" in said
+    assert "MOMENTRANK_LAKE is s3://bucket/lake" in message
+    assert "Connection refused" in message
+    assert "AWS_ENDPOINT_URL" in message
 
 
-def test_a_store_that_never_answers_is_given_up(tmp_path: Path, silent: str) -> None:
+def test_a_store_that_never_answers_times_out(tmp_path: Path, silent: str) -> None:
     assert "MOMENTRANK_LAKE is s3://bucket/lake" in refused(bucket_at(tmp_path, silent))
 
 
-def test_plain_http_has_to_be_allowed(tmp_path: Path) -> None:
-    said = refused(bucket_at(tmp_path, NOBODY, AWS_ALLOW_HTTP="false"))
+def test_plain_http_must_be_allowed(tmp_path: Path) -> None:
+    message = refused(bucket_at(tmp_path, NOBODY, AWS_ALLOW_HTTP="false"))
 
-    assert "AWS_ALLOW_HTTP=true for http" in said
+    assert "AWS_ALLOW_HTTP=true for http" in message
 
 
 @pytest.mark.parametrize("variable", ["DAGSTER_POSTGRES", "TRACKING_URI"])
 @pytest.mark.parametrize(
-    ("address", "found"),
+    ("address", "problem"),
     [
         (f"postgresql://momentrank:secret@{NOBODY}/runs", "Connection refused"),
         ("postgresql://momentrank:secret@127.0.0.1:port/runs", "is not a database URL"),
     ],
 )
-def test_a_database_that_cannot_be_used_is_named(
-    tmp_path: Path, variable: str, address: str, found: str
-) -> None:
+def test_an_unusable_database_is_reported(tmp_path: Path, variable: str, address: str, problem: str) -> None:
     pytest.importorskip("dagster_postgres", reason="the extra [postgres] is not installed")
 
-    said = refused(loaded(tmp_path, **{variable: address}))
+    message = refused(loaded(tmp_path, **{variable: address}))
 
-    assert f"MOMENTRANK_{variable}" in said
-    assert found in said
+    assert f"MOMENTRANK_{variable}" in message
+    assert problem in message
 
 
-def test_a_database_that_never_answers_is_given_up(tmp_path: Path, silent: str) -> None:
+def test_a_database_that_never_answers_times_out(tmp_path: Path, silent: str) -> None:
     pytest.importorskip("dagster_postgres", reason="the extra [postgres] is not installed")
 
-    said = refused(loaded(tmp_path, DAGSTER_POSTGRES=f"postgresql://momentrank:secret@{silent}/runs"))
+    message = refused(loaded(tmp_path, DAGSTER_POSTGRES=f"postgresql://momentrank:secret@{silent}/runs"))
 
-    assert "timeout expired" in said
-
-
-def test_a_database_that_does_not_exist_is_named(tmp_path: Path, postgres: str) -> None:
-    said = refused(loaded(tmp_path, DAGSTER_POSTGRES=f"{postgres}/elsewhere"))
-
-    assert 'database "elsewhere" does not exist' in said
-    assert "create the database" in said
+    assert "timeout expired" in message
 
 
-def test_a_bucket_that_does_not_exist_is_named(tmp_path: Path, store: SimpleNamespace) -> None:
+def test_a_missing_database_is_reported(tmp_path: Path, postgres: str) -> None:
+    message = refused(loaded(tmp_path, DAGSTER_POSTGRES=f"{postgres}/elsewhere"))
+
+    assert 'database "elsewhere" does not exist' in message
+    assert "create the database" in message
+
+
+def test_a_missing_bucket_is_reported(tmp_path: Path, store: SimpleNamespace) -> None:
     options = json.dumps(store.options)
 
-    said = refused(loaded(tmp_path, ARTIFACTS="s3://elsewhere/artifacts", STORAGE_OPTIONS=options))
+    message = refused(loaded(tmp_path, ARTIFACTS="s3://elsewhere/artifacts", STORAGE_OPTIONS=options))
 
-    assert "MOMENTRANK_ARTIFACTS is s3://elsewhere/artifacts" in said
-    assert "NoSuchBucket" in said
-    assert "create the bucket" in said
+    assert "MOMENTRANK_ARTIFACTS is s3://elsewhere/artifacts" in message
+    assert "NoSuchBucket" in message
+    assert "create the bucket" in message
 
 
 @pytest.mark.parametrize(
@@ -122,11 +120,11 @@ def test_a_bucket_that_does_not_exist_is_named(tmp_path: Path, store: SimpleName
         ("ARTIFACTS", "s3://bucket/artifacts", "s3"),
     ],
 )
-def test_a_missing_extra_is_said_with_the_command(
+def test_a_missing_extra_is_message_with_the_command(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, variable: str, value: str, extra: str
 ) -> None:
     monkeypatch.setattr(storage, "find_spec", lambda name: None)
 
-    said = refused(loaded(tmp_path, **{variable: value}))
+    message = refused(loaded(tmp_path, **{variable: value}))
 
-    assert f"pip install -e '.[{extra}]'" in said
+    assert f"pip install -e '.[{extra}]'" in message

@@ -1,6 +1,6 @@
-"""A stranger's first day with a clone: open the pages, materialise a slice, look at its versions, leave.
+"""A new user's first steps in a clone: open the pages, materialise a slice, look at the versions, press Ctrl-C.
 
-Run in a clone that is set up: `.venv/bin/python tests/stranger/day.py`. Needs `make`; writes to the clone's home.
+Run in a clone after `make setup`: `.venv/bin/python tests/stranger/day.py`. Needs `make`; writes to the clone's home.
 """
 
 import json
@@ -36,8 +36,8 @@ SMALL = (
     "lists.pool=20",
 )
 SLICE = "2026-01-05"
-PATIENCE = 240
-"""Seconds that a server or the run may take on a busy machine."""
+TIMEOUT = 240
+"""Seconds to wait for a server or a run on a busy machine."""
 
 LAUNCH = """
 mutation($params: ExecutionParams!) {
@@ -52,11 +52,11 @@ STATUS = "query($run: ID!) { runOrError(runId: $run) { ... on Run { status } } }
 
 
 class Failure(Exception):
-    """Something that a stranger would have stopped at."""
+    """A step that did not work for a new user."""
 
 
 def main() -> None:
-    """Raises Failure at the first thing that is not as it should be."""
+    """Go through all steps. Raises Failure at the first that does not work."""
     dagster, mlflow = (f"http://127.0.0.1:{_free_port()}" for _ in range(2))
     os.environ |= {
         "MOMENTRANK_SET": "\n".join(SMALL),
@@ -75,80 +75,82 @@ def main() -> None:
         _wait(f"Dagster shows {len(names)} assets", lambda: _assets(dagster) == names)
         run = _launch(dagster, named(project, JOB))
         _wait(f"run {run} of slice {SLICE} succeeds", lambda: _succeeded(dagster, run))
-        found = {(model, version) for model, version in _versions(mlflow)}
-        if found != {(f"{project.name}-{kind}", "1") for kind in ("ranker", "interest")}:
-            raise Failure(f"MLflow has other versions than one of each model: {sorted(found)}")
-        _say(f"MLflow has {', '.join(f'{model} {version}' for model, version in sorted(found))}")
+        versions = set(_versions(mlflow))
+        if versions != {(f"{project.name}-{kind}", "1") for kind in ("ranker", "interest")}:
+            raise Failure(f"expected one version of each model, MLflow has {sorted(versions)}")
+        _print(f"MLflow has {', '.join(f'{model} {version}' for model, version in sorted(versions))}")
     finally:
-        _leave(pages, settings.logs)
+        _interrupt(pages, settings.logs)
 
 
-def _leave(pages: subprocess.Popen[str], logs: Path) -> None:
-    """Press Ctrl-C; raises Failure where a process stays or something was said that is not for a reader."""
+def _interrupt(pages: subprocess.Popen[str], logs: Path) -> None:
+    """Press Ctrl-C. Raises Failure if a process stays alive or the output holds a warning or traceback."""
     started = psutil.Process(pages.pid).children(recursive=True)
     os.killpg(pages.pid, signal.SIGINT)
-    said, _ = pages.communicate(timeout=PATIENCE)
-    print(said, flush=True)
+    output, _ = pages.communicate(timeout=TIMEOUT)
+    print(output, flush=True)
     _, left = psutil.wait_procs(started, timeout=30)
     if left:
         raise Failure(f"Ctrl-C left processes: {[process.cmdline() for process in left]}")
-    if "warning" in said.lower() or "traceback" in said.lower():
-        raise Failure(f"`make ui` shows what is for {logs}")
-    _say(f"Ctrl-C ended all {len(started)} processes")
+    if "warning" in output.lower() or "traceback" in output.lower():
+        raise Failure(f"`make ui` printed a warning or traceback, which belongs in {logs}")
+    _print(f"Ctrl-C ended all {len(started)} processes")
 
 
 def _assets(dagster: str) -> set[str]:
-    nodes = _ask(dagster, "{ assetNodes { assetKey { path } } }")["assetNodes"]
+    nodes = _query(dagster, "{ assetNodes { assetKey { path } } }")["assetNodes"]
     return {"/".join(node["assetKey"]["path"]) for node in nodes}
 
 
 def _launch(dagster: str, job: str) -> str:
-    where = {
+    selector = {
         "repositoryName": "__repository__",
         "repositoryLocationName": "momentrank",
         "pipelineName": job,
     }
     tags = [{"key": "dagster/partition", "value": SLICE}]
-    params = {"selector": where, "executionMetadata": {"tags": tags}}
-    answer = _ask(dagster, LAUNCH, params=params)["launchRun"]
-    if answer["__typename"] != "LaunchRunSuccess":
-        raise Failure(f"Dagster does not launch slice {SLICE}: {answer}")
-    return str(answer["run"]["runId"])
+    params = {"selector": selector, "executionMetadata": {"tags": tags}}
+    launched = _query(dagster, LAUNCH, params=params)["launchRun"]
+    if launched["__typename"] != "LaunchRunSuccess":
+        raise Failure(f"Dagster does not launch slice {SLICE}: {launched}")
+    return str(launched["run"]["runId"])
 
 
 def _succeeded(dagster: str, run: str) -> bool:
-    status = _ask(dagster, STATUS, run=run)["runOrError"]["status"]
+    status = _query(dagster, STATUS, run=run)["runOrError"]["status"]
     if status in ("FAILURE", "CANCELED"):
-        raise Failure(f"run {run} ended as {status}")
+        raise Failure(f"run {run} ended with status {status}")
     return bool(status == "SUCCESS")
 
 
 def _versions(mlflow: str) -> list[tuple[str, str]]:
-    answer = json.load(urlopen(f"{mlflow}/api/2.0/mlflow/model-versions/search?max_results=100", timeout=30))
-    return [(one["name"], one["version"]) for one in answer["model_versions"]]
+    response = json.load(
+        urlopen(f"{mlflow}/api/2.0/mlflow/model-versions/search?max_results=100", timeout=30)
+    )
+    return [(version["name"], version["version"]) for version in response["model_versions"]]
 
 
-def _ask(dagster: str, query: str, **variables: Any) -> dict[str, Any]:
+def _query(dagster: str, query: str, **variables: Any) -> dict[str, Any]:
     body = json.dumps({"query": query, "variables": variables}).encode()
     request = Request(f"{dagster}/graphql", body, {"Content-Type": "application/json"})
-    answer = json.load(urlopen(request, timeout=30))
-    if "errors" in answer:
-        raise Failure(f"Dagster: {answer['errors']}")
-    data: dict[str, Any] = answer["data"]
+    response = json.load(urlopen(request, timeout=30))
+    if "errors" in response:
+        raise Failure(f"Dagster: {response['errors']}")
+    data: dict[str, Any] = response["data"]
     return data
 
 
-def _wait(what: str, holds: Callable[[], bool]) -> None:
-    """Ask until it holds; what does not answer yet is asked again. Raises Failure."""
-    began, trouble = time.monotonic(), ""
-    while time.monotonic() - began < PATIENCE:
+def _wait(expected: str, condition: Callable[[], bool]) -> None:
+    """Poll until the condition is true; a server that does not answer yet counts as false. Raises Failure."""
+    began, last_error = time.monotonic(), ""
+    while time.monotonic() - began < TIMEOUT:
         try:
-            if holds():
-                return _say(f"{what}, after {time.monotonic() - began:.0f} s")
+            if condition():
+                return _print(f"{expected}, after {time.monotonic() - began:.0f} s")
         except OSError as error:
-            trouble = f": {error}"
+            last_error = f": {error}"
         time.sleep(0.5)
-    raise Failure(f"not within {PATIENCE} s: {what}{trouble}")
+    raise Failure(f"not within {TIMEOUT} s: {expected}{last_error}")
 
 
 def _free_port() -> int:
@@ -157,7 +159,7 @@ def _free_port() -> int:
         return int(free.getsockname()[1])
 
 
-def _say(line: str) -> None:
+def _print(line: str) -> None:
     print(line, flush=True)
 
 
