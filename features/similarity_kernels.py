@@ -18,7 +18,7 @@ UNIT = 16384
 SHARPNESS = 5.0
 """Of the soft maximum: log(1 + Σ exp(5 · cosine))."""
 _ROUNDER = 1.5 * 2**12
-"""Added and taken away, it leaves multiples of 2⁻⁴⁰: cosines that cancel in a list's sum then leave exactly 0."""
+"""Adding and subtracting it leaves multiples of 2⁻⁴⁰: cosines that cancel in a list's sum then leave exactly 0."""
 
 
 @compiled

@@ -156,7 +156,7 @@ class Interest(Section):
     """Whether item embeddings include an id embedding."""
     id_dropout: float = Field(0.2, ge=0, lt=1)
     """Share of items whose id embedding is dropped in a training step, which prepares the model for new items."""
-    newcomers: float = Field(0.0, ge=0, lt=1)
+    history_dropout: float = Field(0.0, ge=0, lt=1)
     """History dropout: share of impressions that are fitted once more with an empty history, for cold-start users.
     0.2 improved the interest score's own ranking for new users (docs/log.md)."""
     epochs: int = Field(2, ge=1)

@@ -76,9 +76,7 @@ class Histories:
         own = [self.of(user) for user in users]
         if not own:
             return self.blank
-        shown = pl.concat(
-            [exposures_of(history.shown, history.impressions, self.blank.project) for history in own]
-        )
+        shown = pl.concat([exposures_of(history.shown, history.impressions) for history in own])
         return replace(
             self.blank,
             shown=shown.sort("shown_at", maintain_order=True),

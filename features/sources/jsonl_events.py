@@ -59,8 +59,8 @@ def chunks(project: Project, file: LogFile, hide: Hide = as_logged) -> Iterator[
 
 
 def read_lines(project: Project, content: bytes, source: str, hide: Hide = as_logged) -> RawEvents:
-    """`read` lines that are at hand."""
-    return _sort_out(project, hide, Block(source, 1, content))
+    """Read lines in memory, as `chunks` reads those of a file."""
+    return _parse_block(project, hide, Block(source, 1, content))
 
 
 def _read_rows(lines: pl.DataFrame) -> pl.DataFrame:

@@ -121,7 +121,11 @@ def _ranks(ids: pl.Series, all_ids: pl.Series) -> NDArray[np.int64]:
 def still_answerable(state: MomentState, events: SliceEvents, until: datetime) -> pl.DataFrame:
     """`state.shown` as of `until`: candidates shown within the attribution window, in order of time."""
     recent = pl.col("shown_at") >= until - state.project.labels.attribution
-    earlier, impressions = state.shown.filter(recent), events.impressions.filter(recent)
+    return exposures_of(state.shown.filter(recent), events.impressions.filter(recent))
+
+
+def exposures_of(earlier: pl.DataFrame, impressions: pl.DataFrame) -> pl.DataFrame:
+    """`user_id, item_id, position, context, shown_at` of earlier candidates, then of those of `impressions`."""
     sizes = impressions["candidates"].list.len()
     lists = pl.int_range(impressions.height, eager=True).repeat_by(sizes).explode(empty_as_null=False)
     shown = impressions.select("user_id", "context", "shown_at")[lists]

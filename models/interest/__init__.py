@@ -20,7 +20,7 @@ schedule.py    which impressions in which step, at which rates
 holdout.py     impressions watched while fitting: when to stop, calibration
 training.py    the fine-tuning loop
 scoring.py     batch scores and the live state
-live.py        items encoded once, and the states of users that were asked about
+live.py        items encoded once, and the states of users with recent requests
 explanation.py what each past moment brings to a score
 serving.py     a version as a generic MLflow model
 arrays.py      what a fit reads, as a folder of .npy files

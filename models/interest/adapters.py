@@ -16,10 +16,10 @@ _PROJECTIONS = {
 _NAME = "default"
 _SURPLUS = 1.5
 """AdaLoRA's rank at the beginning, over the rank that remains."""
-_FEWEST_STEPS = 10
-"""Importance cannot be told from fewer: such a fit keeps all ranks."""
+_MIN_STEPS = 10
+"""Fewer do not show importance: such a fit keeps all ranks."""
 _BEFORE, _AFTER = 0.1, 0.3
-"""Shares of the steps before the first rank is taken away and after the last one is."""
+"""Shares of the steps before the first rank is removed and after the last one is."""
 _ALLOCATIONS = 100
 
 
@@ -52,7 +52,7 @@ class Allocation:
             target_r=rank,
             lora_alpha=2 * rank,
             target_modules=projections(model),
-            total_step=_FEWEST_STEPS,  # each step says anew how many there are
+            total_step=_MIN_STEPS,  # each step says anew how many there are
         )
         with torch.random.fork_rng():
             torch.manual_seed(seed)
@@ -64,7 +64,7 @@ class Allocation:
     def stepped(self, step: int, steps: int) -> None:
         """Weigh the ranks after step `step` (from 1) of `steps`, and take away those beyond the budget."""
         trained = [p for p in self._model.parameters() if p.requires_grad]
-        if steps < _FEWEST_STEPS or any(p.grad is None for p in trained):
+        if steps < _MIN_STEPS or any(p.grad is None for p in trained):
             return
         config, allocator = self._config, self._allocator
         config.total_step = steps

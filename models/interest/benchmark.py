@@ -45,17 +45,19 @@ _TIMED = 5
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Print the report; 1 if CPU and CUDA disagree."""
-    asked = _parse(arguments)
+    options = _parse(arguments)
     with tempfile.TemporaryDirectory() as name:
         work = Path(name)
-        items, moments, config = synthetic(asked.lists) if asked.synthetic else load_arrays(asked.folder)
-        device = find_device(asked.device)
-        encoder = asked.encoder or (RANDOM if device.type == "cuda" else config.encoder)
+        items, moments, config = (
+            synthetic(options.lists) if options.synthetic else load_arrays(options.folder)
+        )
+        device = find_device(options.device)
+        encoder = options.encoder or (RANDOM if device.type == "cuda" else config.encoder)
         config = replace(
             config,
             encoder=str(random_encoder(work / "encoder")) if encoder == RANDOM else encoder,
-            tune=asked.tune or ("full" if device.type == "cuda" else config.tune),
-            texts_per_step=asked.texts,
+            tune=options.tune or ("full" if device.type == "cuda" else config.tune),
+            texts_per_step=options.texts,
             device=device.type,
             epochs=1,
             holdout=0.0,
@@ -66,9 +68,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         )
         print(f"{len(items.texts):,} texts, {len(moments.impression_user):,} lists\n")
         model = _time_fit(items, moments, config, work)
-        if asked.workers > 1:
-            _time_workers(items, moments, config, work, asked.workers)
-        _time_encoder(model, items.texts, asked.texts, _peak(card))
+        if options.workers > 1:
+            _time_workers(items, moments, config, work, options.workers)
+        _time_encoder(model, items.texts, options.texts, _peak(card))
         return _compare(model, items, moments, work)
 
 
@@ -84,10 +86,10 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--texts", type=int, default=64, help="texts with gradient a step; try 1024 on a GPU")
     parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"))
     parser.add_argument("--workers", type=int, default=1, help="also fit with so many processes")
-    asked = parser.parse_args(arguments)
-    if (asked.folder is None) != asked.synthetic:
+    options = parser.parse_args(arguments)
+    if (options.folder is None) != options.synthetic:
         parser.error("name a folder or give --synthetic, one of the two")
-    return asked
+    return options
 
 
 def synthetic(lists: int, seed: int = 1) -> tuple[ItemArrays, MomentArrays, InterestConfig]:
@@ -167,8 +169,8 @@ def _time_workers(
         place = work / f"by-{count}"
         fit = SavedFit(work / "arrays", place / "version", place / "fit", cache=work / "cache")
         launch(fit_saved, fit, count)
-        told = [facts["impressions_per_second"] for facts in saved_history(fit.out)]
-        speeds[count] = float(np.median(told[len(told) // 2 :]))
+        rates = [facts["impressions_per_second"] for facts in saved_history(fit.out)]
+        speeds[count] = float(np.median(rates[len(rates) // 2 :]))
         print(f"| {count} | {speeds[count]:,.1f} | {speeds[count] / (count * speeds[1]):.0%} |")
 
 

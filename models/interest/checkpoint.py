@@ -18,7 +18,7 @@ _EVERY_SECONDS = 30.0
 
 
 @dataclass(frozen=True)
-class Standing:
+class TrainingState:
     """What a fit needs to go on, beside the weights and the optimiser."""
 
     step: int
@@ -43,18 +43,18 @@ class Checkpoint:
         """Whether the last one is old enough for a new one."""
         return time.monotonic() - self._written >= _EVERY_SECONDS
 
-    def save(self, model: InterestModel, optimiser: torch.optim.Optimizer, standing: Standing) -> None:
+    def save(self, model: InterestModel, optimiser: torch.optim.Optimizer, state: TrainingState) -> None:
         """Replace the checkpoint."""
         tensors = {f"model.{name}": value for name, value in model.trained().items()}
-        tensors |= {f"best.{name}": value for name, value in standing.best.items()}
+        tensors |= {f"best.{name}": value for name, value in state.best.items()}
         tensors |= {f"encoder.{name}": value for name, value in model.encoder.allocation().items()}
-        tensors["vectors"] = standing.vectors
-        for number, state in optimiser.state_dict()["state"].items():
-            tensors |= {f"optimiser.{number}.{name}": value for name, value in state.items()}
+        tensors["vectors"] = state.vectors
+        for number, slots in optimiser.state_dict()["state"].items():
+            tensors |= {f"optimiser.{number}.{name}": value for name, value in slots.items()}
         facts = {
             "identity": self._identity,
-            "step": str(standing.step),
-            "history": json.dumps(standing.history),
+            "step": str(state.step),
+            "history": json.dumps(state.history),
         }
         self._path.parent.mkdir(parents=True, exist_ok=True)
         partial = self._path.with_suffix(".partial")
@@ -62,7 +62,7 @@ class Checkpoint:
         os.replace(partial, self._path)
         self._written = time.monotonic()
 
-    def restore(self, model: InterestModel, optimiser: torch.optim.Optimizer) -> Standing | None:
+    def restore(self, model: InterestModel, optimiser: torch.optim.Optimizer) -> TrainingState | None:
         """Put weights and optimiser back; None if there is no checkpoint of this very fit."""
         try:
             with safe_open(self._path, framework="pt") as file:
@@ -79,7 +79,7 @@ class Checkpoint:
             number, _, field = name.partition(".")
             states.setdefault(int(number), {})[field] = value
         optimiser.load_state_dict({"state": states, "param_groups": optimiser.state_dict()["param_groups"]})
-        return Standing(
+        return TrainingState(
             step=int(facts["step"]),
             history=json.loads(facts["history"]),
             vectors=tensors["vectors"].to(model.device),

@@ -36,7 +36,7 @@ class InterestConfig:
     """Whether an item is also read by its id, which only says something once it was learnt from."""
     id_dropout: float = 0.2
     """Share of items whose id is hidden in a training step, so that an unseen item falls back on the rest."""
-    newcomers: float = 0.0
+    history_dropout: float = 0.0
     """Share of impressions that are fitted once more with their user's past hidden: one nobody met has none."""
     epochs: int = 2
     impressions_per_step: int = 32
@@ -47,7 +47,7 @@ class InterestConfig:
     encoder_rate: float = 2e-5
     decoder_rate: float = 1e-3
     blend: float = 0.5
-    """Share of the way from the version a fit began from to where it ended; 1 forgets the one it began from."""
+    """Weight of a fit's result against the version it began from, in their average; 1 keeps the result alone."""
     holdout: float = 0.0
     """Share of the impressions, the latest, that are not fitted but watched; the best epoch's weights are kept."""
     patience: int = 1
@@ -71,7 +71,7 @@ class InterestConfig:
             raise InterestModelError("actions is empty: name at least one thing a user can do")
         if self.device not in _DEVICES:
             raise InterestModelError(f"device is {self.device!r}: expected one of {', '.join(_DEVICES)}")
-        for name in ("id_dropout", "holdout", "newcomers"):
+        for name in ("id_dropout", "holdout", "history_dropout"):
             if not 0.0 <= getattr(self, name) < 1.0:
                 raise InterestModelError(
                     f"{name} is {getattr(self, name)}: expected a share from 0 to below 1"

@@ -8,7 +8,7 @@ from .config import InterestModelError
 def find_device(name: str) -> torch.device:
     """The device of a configuration: `auto` is CUDA where there is one.
 
-    Raises InterestModelError if `cuda` is asked for where there is none.
+    Raises InterestModelError if the device is `cuda` and there is none.
     """
     there = torch.cuda.is_available()
     if name == "cuda" and not there:

@@ -93,7 +93,7 @@ def _slopes(decoder: MomentDecoder, batch: Batch, read: Reading) -> Tensor:
         seen.allowed[:, 1:] * presence[:, None],
         seen.elapsed[:, 1:],
     )[:, 0]
-    logit = decoder.head(x[:, 1], state, read.facets[chosen], read.appeal[chosen], taste)
+    logit = decoder.head(x[:, 1], state, read.item_embedding[chosen], read.item_bias[chosen], taste)
     (slope,) = torch.autograd.grad(logit.sum(), presence)
     return slope.masked_fill(~seen.allowed[:, 1], float("-inf"))
 
@@ -104,7 +104,7 @@ def _remember(
 ) -> tuple[Tensor, list[tuple[Tensor, Tensor]], Tensor]:
     """Tokens [S, T, width], the history's keys and values in each layer, and states [S, J+1, width].
 
-    State n is that of a user with n moments; state 0 the newcomer's.
+    State n is that of a user with n moments; state 0 the no_history's.
     """
     length = batch.history
     tokens = decoder.tokens(read.token[batch.item], batch.action, batch.gap)
@@ -115,5 +115,5 @@ def _remember(
     for layer in decoder.layers:
         x, key, value = layer(x, seen)
         past.append((key, value))
-    newcomer = decoder.newcomer.expand(len(x), 1, -1)
-    return tokens, past, torch.cat([newcomer, decoder.last(x)], dim=1)
+    no_history = decoder.no_history.expand(len(x), 1, -1)
+    return tokens, past, torch.cat([no_history, decoder.last(x)], dim=1)

@@ -74,13 +74,13 @@ def _save(model: InterestModel, out: Path) -> None:
 
 
 def _telling(file: Path) -> Progress:
-    told = 0.0
+    reported_at = 0.0
 
     def tell(facts: dict[str, float]) -> None:
-        nonlocal told
-        if time.monotonic() - told < _TELL_EVERY:
+        nonlocal reported_at
+        if time.monotonic() - reported_at < _TELL_EVERY:
             return
-        told = time.monotonic()
+        reported_at = time.monotonic()
         partial = file.with_suffix(".partial")
         partial.parent.mkdir(parents=True, exist_ok=True)
         partial.write_text(json.dumps(facts), encoding="utf-8")

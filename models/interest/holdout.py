@@ -15,8 +15,8 @@ from .workers import Workers
 _TOKENS_PER_PASS = 8192
 _BINS = 10
 
-_Told = tuple[float, int, npt.NDArray[np.float32], npt.NDArray[np.bool_]]
-"""Of some impressions: mean loss, how many, each candidate's probability, and whether it was taken."""
+_Measured = tuple[float, int, npt.NDArray[np.float32], npt.NDArray[np.bool_]]
+"""Of some impressions: mean loss, how many, each candidate's probability, and whether it was clicked."""
 
 
 def split(moments: MomentArrays, share: float) -> tuple[MomentArrays, MomentArrays]:
@@ -58,16 +58,18 @@ class Watch:
         with torch.no_grad():
             read = decoder.items(items)
             chunks = list(by_length(self._pieces, _TOKENS_PER_PASS))
-            told = self._workers.collect([self._read(chunk, read) for chunk in self._workers.share(chunks)])
-        losses, sizes, probability, taken = zip(*told, strict=True)
+            measured = self._workers.collect(
+                [self._read(chunk, read) for chunk in self._workers.share(chunks)]
+            )
+        losses, sizes, probability, clicked = zip(*measured, strict=True)
         loss = float(np.average(losses, weights=sizes))
         if not self.losses or loss < min(self.losses):
             self.best = {name: value.detach().cpu().clone() for name, value in self._model.trained().items()}
         self.losses.append(loss)
-        error = calibration_error(np.concatenate(probability), np.concatenate(taken))
+        error = calibration_error(np.concatenate(probability), np.concatenate(clicked))
         return {"held_out_loss": loss, "held_out_calibration_error": error}
 
-    def _read(self, chunk: list[Segment], items: Reading) -> _Told:
+    def _read(self, chunk: list[Segment], items: Reading) -> _Measured:
         batch = collate(self._moments, chunk, self._gap, self._model.config).to(self._model.device)
         label = torch.from_numpy(self._moments.label[batch.candidate])
         logit: Tensor = self._model.decoder(batch, items).cpu()
@@ -75,8 +77,8 @@ class Watch:
         return loss, len(batch.sizes), logit.sigmoid().numpy(), label.numpy() > 0
 
 
-def calibration_error(probability: npt.NDArray[np.float32], taken: npt.NDArray[np.bool_]) -> float:
-    """Expected calibration error: |mean probability − share taken| over ten equal bins, weighted by their size."""
+def calibration_error(probability: npt.NDArray[np.float32], clicked: npt.NDArray[np.bool_]) -> float:
+    """Expected calibration error: |mean probability − share clicked| over ten equal bins, weighted by their size."""
     place = np.minimum((probability * _BINS).astype(int), _BINS - 1)
-    gap = np.bincount(place, weights=probability - taken, minlength=_BINS)
+    gap = np.bincount(place, weights=probability - clicked, minlength=_BINS)
     return float(np.abs(gap).sum() / max(len(place), 1))

@@ -1,4 +1,4 @@
-"""The interest model at work on live users: item vectors made once, and the states of users lately asked about."""
+"""The interest model for live requests: item vectors made once, and the states of users with recent requests."""
 
 from collections import OrderedDict
 from collections.abc import Sequence

@@ -96,7 +96,7 @@ class MomentArrays:
             label=self.label[candidates],
         )
 
-    def with_newcomers(self, share: float, seed: int) -> "MomentArrays":
+    def with_history_dropout(self, share: float, seed: int) -> "MomentArrays":
         """The same impressions and, after them, `share` of those with a past once more, with none of it visible."""
         draw = np.random.default_rng(seed).random(len(self.impression_prefix))
         drawn = np.flatnonzero((draw < share) & (self.impression_prefix > 0))

@@ -1,7 +1,7 @@
 """The moment decoder: a user's past tokens and appended candidates → one logit a candidate.
 
 A token is the item as it reads + what the user did + the time since the token before. In each layer a token
-attends to itself, to the last `window` history tokens before it and to a learned resting place, so attention
+attends to itself, to the last `window` history tokens before it and to a learned attention sink, so attention
 is never empty and a candidate never sees another. Nothing depends on absolute position: distance and elapsed
 time enter as a learned bias (cf. ALiBi, Press et al. 2022), which is what lets a key/value cache slide.
 """
@@ -46,7 +46,7 @@ class Visible:
 
 
 class Attention(nn.Module):
-    """Attention over cached keys, a learned resting place and the token itself."""
+    """Attention over cached keys, a learned attention sink and the token itself."""
 
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
@@ -131,8 +131,8 @@ class MomentDecoder(nn.Module):
         self.gap = nn.Embedding(_GAP_BUCKETS + 2, width)
         self.layers = nn.ModuleList(Layer(width, config.heads, _DROPOUT) for _ in range(config.layers))
         self.last = nn.LayerNorm(width)
-        self.newcomer = nn.Parameter(torch.zeros(width))
-        self.user = nn.Linear(width, self.items.facets)
+        self.no_history = nn.Parameter(torch.zeros(width))
+        self.user = nn.Linear(width, self.items.item_embedding)
         self.match = nn.Sequential(
             nn.Linear(width, width), nn.GELU(), nn.Dropout(_DROPOUT), nn.Linear(width, 1)
         )
@@ -157,27 +157,31 @@ class MomentDecoder(nn.Module):
             x, _, _ = layer(x, seen)
         x = self.last(x)
         place = history + batch.column
-        states = torch.cat([self.newcomer.expand(len(x), 1, -1), x[:, :history]], dim=1)
+        states = torch.cat([self.no_history.expand(len(x), 1, -1), x[:, :history]], dim=1)
         state = states[batch.row, batch.prefix[batch.row, place]]
         chosen = batch.item[batch.row, place]
         likely = self._taste(batch, items.place, seen)[batch.row, batch.column]
-        return self.head(x[batch.row, place], state, items.facets[chosen], items.appeal[chosen], likely)
+        return self.head(
+            x[batch.row, place], state, items.item_embedding[chosen], items.item_bias[chosen], likely
+        )
 
     def _taste(self, batch: Batch, places: Tensor, seen: Visible) -> Tensor:
-        """Logits [S, M] of what each user took and passed over of the candidate's kind."""
+        """Logits [S, M] of what each user clicked and skipped of the candidate's kind."""
         past, shown = batch.item[:, : batch.history], batch.item[:, batch.history :]
         action = batch.action[:, : batch.history]
         allowed, elapsed = seen.allowed[:, batch.history :], seen.elapsed[:, batch.history :]
         taste: Tensor = self.items.taste(places[shown], places[past], action, allowed, elapsed)
         return taste
 
-    def head(self, output: Tensor, state: Tensor, facets: Tensor, appeal: Tensor, taste: Tensor) -> Tensor:
-        """Logits [N]: what the candidate drew from the past, its nearness to the user, its appeal, their taste.
+    def head(
+        self, output: Tensor, state: Tensor, item_embedding: Tensor, item_bias: Tensor, taste: Tensor
+    ) -> Tensor:
+        """Logits [N]: what the candidate drew from the past, its nearness to the user, its bias, their taste.
 
-        `output` [N, width], `state` [N or 1, width], `facets` [N, d + k], `appeal` and `taste` [N].
+        `output` [N, width], `state` [N or 1, width], `item_embedding` [N, d + k], `bias` and `taste` [N].
         """
-        near = (self.user(state) * facets).sum(-1) * facets.shape[-1] ** -0.5
-        logit: Tensor = self.match(output).squeeze(-1) + near + appeal + taste
+        near = (self.user(state) * item_embedding).sum(-1) * item_embedding.shape[-1] ** -0.5
+        logit: Tensor = self.match(output).squeeze(-1) + near + item_bias + taste
         return logit
 
 
@@ -187,8 +191,8 @@ def list_loss(logits: Tensor, labels: Tensor, sizes: Tensor) -> Tensor:
     `logits` and `labels` [N] lie impression by impression, `sizes` [I] candidates each. The first asks for
     the right order, the second for calibrated probabilities; impressions without a positive have no first part.
     """
-    taken = (labels > 0).to(logits.dtype)
-    calibration = F.binary_cross_entropy_with_logits(logits, taken)
+    clicked = (labels > 0).to(logits.dtype)
+    calibration = F.binary_cross_entropy_with_logits(logits, clicked)
     inside = torch.arange(int(sizes.max()), device=logits.device)[None] < sizes[:, None]
     listed = logits.new_full(inside.shape, float("-inf")).masked_scatter(inside, logits)
     target = torch.zeros_like(inside, dtype=logits.dtype).masked_scatter(inside, labels)

@@ -24,9 +24,9 @@ class Reading:
 
     token: Tensor
     """[n, width] what a moment with the item adds to a token."""
-    facets: Tensor
+    item_embedding: Tensor
     """[n, d + k] what the user's state is compared with."""
-    appeal: Tensor
+    item_bias: Tensor
     """[n] logit of the item for anybody."""
     place: Tensor
     """[n, views, p] where `Taste` puts it."""
@@ -50,16 +50,16 @@ class ItemReader(nn.Module):
         self.register_buffer("centre", torch.zeros(text_width))
         self.register_buffer("spread", torch.zeros(()))
         self.register_buffer("edges", torch.zeros(numbers, _BINS + 1))
-        # The last column of a table is what the value adds to the item's appeal, the others are its facets.
+        # The last column of a table is what the value adds to the item's bias, the others are its item_embedding.
         self.attribute = _table(ATTRIBUTE_BUCKETS) if config.attributes else None
         self.id = _table(ID_BUCKETS) if config.ids else None
         codes = _CODE_WIDTH * (int(config.attributes) + int(config.ids))
         beside = codes + numbers * (_BINS + 1)
-        self.facets = text_width + beside
+        self.item_embedding = text_width + beside
         self.text = nn.Linear(text_width, config.width)
         self.beside = nn.Linear(beside, config.width, bias=False) if beside else None
-        self.appeal = nn.Sequential(
-            nn.Linear(self.facets, 2 * config.width),
+        self.item_bias = nn.Sequential(
+            nn.Linear(self.item_embedding, 2 * config.width),
             nn.GELU(),
             nn.Dropout(dropout),
             nn.Linear(2 * config.width, 1),
@@ -89,17 +89,17 @@ class ItemReader(nn.Module):
         text = (items.text - self.centre) / self.spread.clamp_min(1e-4)
         parts, bias = self._beside(items)
         beside = torch.cat([text[:, :0], *parts], dim=1)
-        facets = torch.cat([text, beside], dim=1)
+        item_embedding = torch.cat([text, beside], dim=1)
         token = self.text(text)
         return Reading(
             token=token if self.beside is None else token + self.beside(beside),
-            facets=facets,
-            appeal=self.appeal(facets).squeeze(-1) + bias,
+            item_embedding=item_embedding,
+            item_bias=self.item_bias(item_embedding).squeeze(-1) + bias,
             place=self.taste.place(text, items.attribute),
         )
 
     def _beside(self, items: Embedded) -> tuple[list[Tensor], Tensor]:
-        """What stands beside the text, each [n, …], and what it adds to the appeal [n]."""
+        """What stands beside the text, each [n, …], and what it adds to the bias [n]."""
         parts, bias = [], items.text.new_zeros(len(items))
         if self.attribute is not None:
             bag = F.embedding_bag(items.attribute, self.attribute.weight, mode="mean", padding_idx=0)

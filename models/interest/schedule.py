@@ -55,10 +55,10 @@ def parameter_groups(model: InterestModel) -> list[dict[str, Any]]:
     tables = {id(m.weight) for m in model.decoder.modules() if isinstance(m, nn.Embedding)} - codes
     own = list(model.decoder.parameters())
     matrices = [p for p in own if p.ndim > 1 and id(p) not in codes | tables]
-    taken = {id(p) for p in matrices} | codes
+    clicked = {id(p) for p in matrices} | codes
     groups = [
         (matrices, config.decoder_rate, _WEIGHT_DECAY),
-        ([p for p in own if id(p) not in taken], config.decoder_rate, 0.0),
+        ([p for p in own if id(p) not in clicked], config.decoder_rate, 0.0),
         ([p for p in own if id(p) in codes], _CODE_PACE * config.decoder_rate, 0.0),
         (list(model.encoder.tuned_parameters().values()), config.encoder_rate, _WEIGHT_DECAY),
     ]

@@ -59,7 +59,7 @@ class LiveState:
     actions: Tensor
     """[n] what was done, as index into the vocabulary."""
     output: Tensor
-    """[width] output of the newest token; the newcomer's vector before any."""
+    """[width] output of the newest token; the no_history's vector before any."""
 
 
 def start(model: InterestModel) -> LiveState:
@@ -72,7 +72,7 @@ def start(model: InterestModel) -> LiveState:
         at=torch.zeros(0, dtype=torch.float64, device=device),
         places=torch.zeros(0, *model.decoder.items.taste.shape, device=device),
         actions=torch.zeros(0, dtype=torch.long, device=device),
-        output=model.decoder.newcomer.detach(),
+        output=model.decoder.no_history.detach(),
     )
 
 
@@ -145,7 +145,9 @@ def score_live(
         taste = decoder.items.taste(
             read.place[None], state.places[None], state.actions[None], seen.allowed, seen.elapsed
         )[0]
-        return _probability(decoder.head(output, state.output[None], read.facets, read.appeal, taste))
+        return _probability(
+            decoder.head(output, state.output[None], read.item_embedding, read.item_bias, taste)
+        )
 
 
 def _decode(

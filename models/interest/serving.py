@@ -1,6 +1,6 @@
 """A version behind MLflow's generic interface: rows of texts in, probabilities out. Knows no MLflow.
 
-A version ships this package under a name of its own (`models/registry/shipping.py`): inside it, imports are relative. MLflow
+A version ships this package under a name of its own (`models/registry/shipping.py`), with relative imports. MLflow
 calls `_load_pyfunc` with the version's folder; nothing is pickled. Items are read by their text alone, as one that
 nobody has met would be.
 """
@@ -66,21 +66,23 @@ def _arrays(requests: Sequence[Mapping[str, Any]], config: InterestConfig) -> tu
     known = [
         [moment for moment in past if moment["at"] < at] for past, at in zip(pasts, instants, strict=True)
     ]
-    told = [moment for past in known for moment in past]
-    texts = [moment["text"] for moment in told] + [text for texts in shown for text in texts]
+    past_moments = [moment for past in known for moment in past]
+    texts = [moment["text"] for moment in past_moments] + [text for texts in shown for text in texts]
     items = ItemArrays.of_texts(texts)
     items = replace(items, number=np.full((len(items), len(config.numbers)), np.nan, dtype=np.float32))
     return items, MomentArrays(
-        history_item=np.arange(len(told)),
-        history_action=np.array([config.action_code(moment["action"]) for moment in told], dtype=np.int64),
-        history_at=np.array([moment["at"] for moment in told], dtype=np.float64),
+        history_item=np.arange(len(past_moments)),
+        history_action=np.array(
+            [config.action_code(moment["action"]) for moment in past_moments], dtype=np.int64
+        ),
+        history_at=np.array([moment["at"] for moment in past_moments], dtype=np.float64),
         user_start=_starts(known),
         impression_user=np.arange(len(requests)),
         impression_prefix=np.array([len(past) for past in known], dtype=np.int64),
         impression_at=np.array(instants, dtype=np.float64),
         impression_start=_starts(shown),
-        candidate_item=np.arange(len(told), len(texts)),
-        label=np.zeros(len(texts) - len(told), dtype=np.float32),
+        candidate_item=np.arange(len(past_moments), len(texts)),
+        label=np.zeros(len(texts) - len(past_moments), dtype=np.float32),
     )
 
 

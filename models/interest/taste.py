@@ -1,7 +1,7 @@
-"""Taste: what share of the like-worded items of a user's past was taken, as evidence for a candidate.
+"""Taste: what share of the similarly worded items of a user's past was clicked, as evidence for a candidate.
 
 A kernel regression (Nadaraya 1964, Watson 1964) with a learned metric over text vectors: past items count by
-how near their text lies to the candidate's, in several views of it (what it is about, how it is told), and fade
+how near their text lies to the candidate's, in several views of it (what it is about, how it is written), and fade
 with time. Shared attribute values make one more view. Attention has to learn to compare; this begins by
 comparing, so a few hundred lists teach it something.
 """

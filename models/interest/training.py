@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from .beginning import begin, deterministic, identity, prepare
-from .checkpoint import Checkpoint, Standing
+from .checkpoint import Checkpoint, TrainingState
 from .config import InterestConfig, InterestModelError
 from .gradients import GradientSum
 from .holdout import Watch, split
@@ -63,7 +63,7 @@ def fine_tune(
     model = begin(config, start_from)
     items, moments = used_items(items, moments, config)
     fitted, watched = split(moments, config.holdout)
-    fitted = fitted.with_newcomers(config.newcomers, config.seed)
+    fitted = fitted.with_history_dropout(config.history_dropout, config.seed)
     epochs = plan(fitted, config)
     if not epochs:
         return model
@@ -142,8 +142,8 @@ class Fit:
                     history.append(facts | {"loss": float(np.mean(losses))})
                     losses = []
                 if self._workers.rank == 0 and (self._checkpoint.due or (last and step < steps)):
-                    standing = Standing(step, history, self._vectors, self._watch.best)
-                    self._checkpoint.save(self._model, self._optimiser, standing)
+                    state = TrainingState(step, history, self._vectors, self._watch.best)
+                    self._checkpoint.save(self._model, self._optimiser, state)
                 if progress is not None:
                     progress(facts)
         if self._watch.best:
@@ -155,19 +155,19 @@ class Fit:
 
     def _resume(self) -> tuple[int, list[dict[str, float]]]:
         """Steps done and the loss curve so far."""
-        standing = self._checkpoint.restore(self._model, self._optimiser)
-        if len(found := set(self._workers.gather(standing.step if standing else 0))) > 1:
+        state = self._checkpoint.restore(self._model, self._optimiser)
+        if len(found := set(self._workers.gather(state.step if state else 0))) > 1:
             raise InterestModelError(
                 f"the workers find checkpoints of steps {sorted(found)}: put it into a folder that all of them share"
             )
-        if standing is None:
+        if state is None:
             self._refresh()
             self._model.decoder.items.standardise(self._embedded())
             return 0, []
-        self._vectors = standing.vectors
-        self._watch.best = standing.best
-        self._watch.losses = [e["held_out_loss"] for e in standing.history if "held_out_loss" in e]
-        return standing.step, standing.history
+        self._vectors = state.vectors
+        self._watch.best = state.best
+        self._watch.losses = [e["held_out_loss"] for e in state.history if "held_out_loss" in e]
+        return state.step, state.history
 
     def _refresh(self) -> None:
         """Bring the cached text vectors up to the encoder's present weights."""

@@ -15,7 +15,7 @@ from .device import find_device
 from .network import MomentDecoder
 from .text import TextEncoder
 
-_FORMAT = 2
+_FORMAT = 3
 
 
 class InterestModel:

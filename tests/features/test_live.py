@@ -1,4 +1,4 @@
-"""One definition, three uses: a batch, the same in stretches, and a live request read the same features."""
+"""One definition, three uses: a batch, the same slice by slice, and a live request read the same features."""
 
 from types import SimpleNamespace
 
@@ -41,8 +41,8 @@ def test_a_live_request_reads_what_the_batch_read(toy: SimpleNamespace, data: st
     for now in toy.instants(world):
         state = advance(state, toy.between(world, state.at, now), now, project)
         for request in world.impressions.filter(pl.col("shown_at") == now).iter_slices(1):
-            asked = SliceEvents(toy.items(), request, toy.interactions())
-            live.append(measure(state, asked, project, vectors, plan, np.float64))
+            lookup = SliceEvents(toy.items(), request, toy.interactions())
+            live.append(measure(state, lookup, project, vectors, plan, np.float64))
 
     found, expected = pl.concat(live).sort(KEYS), batch.sort(KEYS)
     assert found.select(KEYS).equals(expected.select(KEYS))
@@ -134,24 +134,24 @@ def test_only_what_is_selected_is_computed(
     project = toy.project(features={"select": select})
     shown = toy.impressions(("r", "u", toy.at(5), ["b", "a"]))
     events = SliceEvents(toy.items(toy.item("a", toy.START, tags=["x"])), shown, toy.interactions())
-    asked, made = [], passing._order
+    lookup, made = [], passing._order
     monkeypatch.setattr(
-        passing, "_order", lambda tables, grains: (asked.extend(grains), made(tables, grains))[1]
+        passing, "_order", lambda tables, grains: (lookup.extend(grains), made(tables, grains))[1]
     )
     monkeypatch.setattr("features.behaviour.text_similarity", None)
 
     found = read_features(start(project), events, project, toy.vectors(toy.items()))
 
     assert found.columns[2:] == catalogue(project)["name"].to_list()
-    assert untouched.isdisjoint(asked)
+    assert untouched.isdisjoint(lookup)
 
 
 def test_a_relative_form_is_computed_without_what_it_is_of(toy: SimpleNamespace) -> None:
     project = toy.project(features={"select": ("item_length_best",), "relative": ("best",)})
-    told = toy.items(toy.item("a", toy.START, length=1.0), toy.item("b", toy.START, length=3.0))
-    events = SliceEvents(told, toy.impressions(("r", "u", toy.at(5), ["a", "b"])), toy.interactions())
+    items = toy.items(toy.item("a", toy.START, length=1.0), toy.item("b", toy.START, length=3.0))
+    events = SliceEvents(items, toy.impressions(("r", "u", toy.at(5), ["a", "b"])), toy.interactions())
 
-    found = read_features(start(project), events, project, toy.vectors(told))
+    found = read_features(start(project), events, project, toy.vectors(items))
 
     assert found.columns == [*KEYS, "item_length_best"]
     assert found["item_length_best"].to_list() == [-2.0, 0.0]
@@ -169,7 +169,7 @@ def test_features_are_the_catalogue_in_float32(toy: SimpleNamespace) -> None:
     assert found["item_id"].to_list() == ["b", "a"]
 
 
-def test_a_stretch_without_impressions_has_no_features_but_their_columns(toy: SimpleNamespace) -> None:
+def test_a_slice_without_impressions_has_no_features_but_their_columns(toy: SimpleNamespace) -> None:
     project = toy.project()
     events = SliceEvents(toy.items(), toy.impressions(), toy.interactions())
 

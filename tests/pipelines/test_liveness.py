@@ -122,7 +122,9 @@ def test_a_run_on_another_machine_is_dead_without_heartbeats(instance: dg.Dagste
     @dg.job
     def empty_job() -> None: ...
 
-    run = instance.create_run_for_job(empty_job, tags=range_tags("a", "a"), status=dg.DagsterRunStatus.STARTED)
+    run = instance.create_run_for_job(
+        empty_job, tags=range_tags("a", "a"), status=dg.DagsterRunStatus.STARTED
+    )
     assert liveness.fail_dead(instance) == []
     beat = {f"momentrank/heartbeat/{run.run_id}": str(time.time() - 30)}
     instance.run_storage.set_cursor_values(beat)

@@ -92,7 +92,7 @@ def test_a_user_who_was_dropped_is_a_new_user(toy: SimpleNamespace) -> None:
 
     live.forget("u1")
 
-    asked = [Request(user, ("hot", "i1"), now) for user in ("u1", "somebody new")]
-    dropped, new = (live.look_up(request) for request in asked)
+    lookup = [Request(user, ("hot", "i1"), now) for user in ("u1", "somebody new")]
+    dropped, new = (live.look_up(request) for request in lookup)
     assert dropped.past.items == []
     np.testing.assert_array_equal(dropped.features, new.features)

@@ -100,14 +100,14 @@ def _checkerboard(
             when = 1.7e9 + turn * 600.0
             chosen = np.concatenate([rng.integers(0, half, 4), rng.integers(half, 2 * half, 4)])
             rng.shuffle(chosen)
-            taken = (chosen >= half) == bool(group)
+            clicked = (chosen >= half) == bool(group)
             user.append(number)
             prefix.append(len(item) - start[-1])
             shown_at.append(when)
             shown.append(chosen)
-            label.append(taken.astype(np.float32))
+            label.append(clicked.astype(np.float32))
             item += chosen.tolist()
-            action += taken.astype(int).tolist()
+            action += clicked.astype(int).tolist()
             at += [when + 30.0] * len(chosen)
         start.append(len(item))
     return ItemArrays.of_texts(texts), MomentArrays(

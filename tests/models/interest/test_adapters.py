@@ -67,7 +67,7 @@ def test_a_saved_version_has_the_adapters_and_encodes_alike(
     assert not torch.equal(found, before)
 
 
-def test_adalora_ends_with_the_rank_asked_for_on_average(tiny_encoder: str, random_texts) -> None:
+def test_adalora_ends_with_the_configured_rank_on_average(tiny_encoder: str, random_texts) -> None:
     encoder = TextEncoder(tiny_encoder, "adalora", 16, rank=4, device="cpu")
 
     _fit(encoder, random_texts(12), range(1, 21), 20)

@@ -73,6 +73,6 @@ def test_an_interrupted_fit_with_a_holdout_ends_as_the_uninterrupted(
 
 def test_calibration_error_is_the_formula() -> None:
     probability = np.array([0.11, 0.13, 0.95, 1.0], np.float32)
-    taken = np.array([False, True, True, True])
+    clicked = np.array([False, True, True, True])
 
-    assert calibration_error(probability, taken) == pytest.approx((abs(0.24 - 1) + abs(1.95 - 2)) / 4)
+    assert calibration_error(probability, clicked) == pytest.approx((abs(0.24 - 1) + abs(1.95 - 2)) / 4)

@@ -47,7 +47,7 @@ def test_a_bundle_reads_as_its_items_one_by_one(reader: ItemReader, random_items
 
     for number in range(20):
         alone = reader(items[number])
-        assert torch.allclose(alone.facets[0], whole.facets[number], atol=1e-6)
+        assert torch.allclose(alone.item_embedding[0], whole.item_embedding[number], atol=1e-6)
         assert torch.allclose(alone.place[0], whole.place[number], atol=1e-6)
 
 
@@ -60,18 +60,18 @@ def test_codes_never_learnt_from_are_neutral(reader: ItemReader) -> None:
     bare, named = reader(known.tensors(vectors)), reader(coded.tensors(vectors))
 
     assert torch.equal(bare.token, named.token)
-    assert torch.equal(bare.appeal, named.appeal)
+    assert torch.equal(bare.item_bias, named.item_bias)
     assert not torch.equal(bare.place[0], named.place[0])  # what they share with others counts at once
 
 
-def test_a_missing_number_is_told_from_any_number(reader: ItemReader) -> None:
+def test_a_missing_number_differs_from_any_number(reader: ItemReader) -> None:
     items = ItemArrays.of_texts(["a"] * 4)
     numbers = np.array([[np.nan, 0], [0, 0], [-1e9, 0], [1e9, 0]], np.float32)
 
-    facets = reader(replace(items, number=numbers).tensors(torch.zeros(1, 12))).facets
+    item_embedding = reader(replace(items, number=numbers).tensors(torch.zeros(1, 12))).item_embedding
 
-    assert facets.isfinite().all()
-    assert len(torch.unique(facets, dim=0)) == 4
+    assert item_embedding.isfinite().all()
+    assert len(torch.unique(item_embedding, dim=0)) == 4
 
 
 def test_hidden_ids_say_nothing(random_items) -> None:
@@ -81,11 +81,11 @@ def test_hidden_ids_say_nothing(random_items) -> None:
     items = ItemArrays.of_texts(["a"] * 400)
     items = replace(items, id=np.full(400, 9), number=np.zeros((400, 2), np.float32))
 
-    told = reader.train()(items.tensors(torch.zeros(1, 12))).appeal
-    always = reader.eval()(items.tensors(torch.zeros(1, 12))).appeal
+    shown = reader.train()(items.tensors(torch.zeros(1, 12))).item_bias
+    always = reader.eval()(items.tensors(torch.zeros(1, 12))).item_bias
 
-    assert len(told.detach().unique()) == 2
-    assert 0.4 < float((told == always).float().mean()) < 0.6
+    assert len(shown.detach().unique()) == 2
+    assert 0.4 < float((shown == always).float().mean()) < 0.6
 
 
 @pytest.mark.parametrize(

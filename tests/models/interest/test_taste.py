@@ -30,13 +30,13 @@ def test_no_past_is_no_evidence(taste: Taste) -> None:
     assert evidence(taste, 0, []) == pytest.approx(0.0, abs=1e-6)
 
 
-def test_what_was_taken_speaks_for_its_like_and_what_was_passed_over_against(taste: Taste) -> None:
+def test_clicks_speak_for_similar_items_and_skips_against(taste: Taste) -> None:
     past = [(0, "click", 60.0), (1, "passed", 60.0)]
 
     assert evidence(taste, 0, past) > evidence(taste, 2, past) > evidence(taste, 1, past)
 
 
-def test_every_action_but_passing_over_speaks_for_an_item(taste: Taste) -> None:
+def test_every_action_but_a_skip_speaks_for_an_item(taste: Taste) -> None:
     assert evidence(taste, 0, [(0, "share", 60.0)]) == evidence(taste, 0, [(0, "click", 60.0)]) > 0
 
 

@@ -71,11 +71,11 @@ def test_tuning_the_encoder_lowers_the_loss_on_what_text_alone_tells(
     assert tuned.history[-1]["loss"] < still.history[-1]["loss"] - 0.05
 
 
-def test_a_share_of_the_lists_is_fitted_once_more_as_a_newcomers(
+def test_a_share_of_the_impressions_is_fitted_once_more_without_history(
     config: InterestConfig, random_items, random_moments, tmp_path: Path
 ) -> None:
     items, moments = random_items(20), random_moments(1, users=12)
-    twice = moments.with_newcomers(0.5, config.seed)
+    twice = moments.with_history_dropout(0.5, config.seed)
     count, past = len(moments.impression_prefix), moments.impression_prefix > 0
     added = len(twice.impression_prefix) - count
 
@@ -87,7 +87,9 @@ def test_a_share_of_the_lists_is_fitted_once_more_as_a_newcomers(
     assert set(twice.impression_at[count:]) <= set(moments.impression_at[past])
     scores = [
         score(
-            fine_tune(items, given, replace(config, newcomers=share), start_from=None, checkpoint=tmp_path),
+            fine_tune(
+                items, given, replace(config, history_dropout=share), start_from=None, checkpoint=tmp_path
+            ),
             items,
             moments,
         )
@@ -98,7 +100,7 @@ def test_a_share_of_the_lists_is_fitted_once_more_as_a_newcomers(
 
 
 def said_by(items: ItemArrays, source: str) -> np.ndarray:
-    """Whether each item is of the taken kind, told by one thing alone."""
+    """Whether each item is of the clicked kind, which one source alone shows."""
     kind = np.arange(len(items)) % 2 == 0
     if source == "ids":
         return kind
@@ -128,7 +130,7 @@ def test_what_stands_beside_the_text_is_learnt(
 
     assert area_under_curve(moments.label, score(model, items, moments)) > 0.95
     anew = area_under_curve(moments.label, score(model, renamed, moments))
-    # New items of a known kind are told by it; of an id never met there is nothing to tell.
+    # A new item of a known kind is recognised by it; an id never met says nothing.
     assert anew < 0.65 if source == "ids" else anew > 0.9
 
 
@@ -226,7 +228,7 @@ def test_a_fit_killed_in_the_middle_of_an_epoch_ends_as_the_uninterrupted(
     assert np.allclose(score(resumed, items, moments), score(whole, items, moments), atol=1e-5)
 
 
-def test_a_checkpoint_of_another_fit_is_not_taken_up(
+def test_a_checkpoint_of_another_fit_is_not_used(
     config: InterestConfig, random_items, random_moments, tmp_path: Path
 ) -> None:
     items = random_items(20)

@@ -123,7 +123,7 @@ def test_more_workers_than_passes_are_refused(
         )  # fmt: skip
 
 
-def test_workers_that_do_not_share_the_checkpoint_are_told_so(
+def test_workers_that_do_not_share_the_checkpoint_get_an_error(
     config: InterestConfig, random_items, random_moments, tmp_path: Path
 ) -> None:
     class Apart(Workers):
