@@ -1,7 +1,7 @@
 """How near a candidate's text is to what the user clicked and skipped, seen from the mean text that was shown.
 
-Text vectors share a large common part: raw cosines mostly say that all texts of a catalogue are alike. Cosines around the
-mean of what was shown tell items apart.
+Text vectors share a large common part: raw cosines mostly say that all texts of a catalogue are alike. Cosines around
+the mean of what was shown tell items apart.
 """
 
 from typing import TYPE_CHECKING, NamedTuple
