@@ -20,7 +20,7 @@ from pathlib import Path
 from home import SET_BACK, Home, differences, lines
 from logs import broken_logs
 
-_STEP = re.compile(r"\d+\.\d s ")
+_STEP = re.compile(r" *\d+/\d+ ")
 """Start of the line that reports a finished step."""
 
 Fault = Callable[[Home, random.Random], str]

@@ -1,6 +1,7 @@
 """One definition, three uses: a batch, the same slice by slice, and a live request read the same features."""
 
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -65,7 +66,7 @@ def test_a_slice_in_small_chunks_and_threads_is_the_same_to_the_bit(
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(passing, "CHUNK", rows)
-        patch.setattr(threads, "_shared", lambda _: shared)
+        patch.setattr(threads, "_parallel", lambda _: shared)
         cut, cut_state = lookup_and_update(start(project), events, toy.END, project, vectors)
 
     assert cut.equals(whole)
@@ -134,16 +135,20 @@ def test_only_what_is_selected_is_computed(
     project = toy.project(features={"select": select})
     shown = toy.impressions(("r", "u", toy.at(5), ["b", "a"]))
     events = SliceEvents(toy.items(toy.item("a", toy.START, tags=["x"])), shown, toy.interactions())
-    lookup, made = [], passing._order
-    monkeypatch.setattr(
-        passing, "_order", lambda tables, grains: (lookup.extend(grains), made(tables, grains))[1]
-    )
+    computed, run = [], passing.run
+
+    def recorded(*arguments: Any, **options: Any) -> Any:
+        computed.extend(arguments[6])  # the counters
+        return run(*arguments, **options)
+
+    monkeypatch.setattr(passing, "run", recorded)
     monkeypatch.setattr("features.behaviour.text_similarity", None)
 
     found = read_features(start(project), events, project, toy.vectors(toy.items()))
 
     assert found.columns[2:] == catalogue(project)["name"].to_list()
-    assert untouched.isdisjoint(lookup)
+    assert computed
+    assert untouched.isdisjoint(computed)
 
 
 def test_a_relative_form_is_computed_without_what_it_is_of(toy: SimpleNamespace) -> None:

@@ -102,7 +102,7 @@ def test_every_asset_has_a_code_version_and_its_columns_are_described(definition
         columns[spec.key.path[-1]] = spec.metadata.get("dagster/column_schema")
     (as_of,) = [column for column in columns["candidates"].columns if column.name == "as_of"]
     assert as_of.type == "Datetime(time_unit='us', time_zone='UTC')"
-    assert as_of.description.startswith("Everything known strictly before this instant")
+    assert as_of.description.startswith("When the impression was shown.")
 
 
 def test_columns_of_features_are_described_by_the_catalogue(tmp_path: Path) -> None:

@@ -38,7 +38,7 @@ def error_of(*words: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captur
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
-        (["check", "missing.toml"], "name one, for example projects/newsroom.toml"),
+        (["check", "missing.toml"], "give a path such as projects/newsroom.toml"),
         (["check", NEWSROOM, "--set", "ranker.num_leavs=3"], "did you mean 'num_leaves'?"),
         (["check", NEWSROOM, "--set", "name=shop"], "text needs quotes"),
         (["check", NEWSROOM, "--set", 'features.select=["item_click"]'], "no feature is called 'item_click'"),

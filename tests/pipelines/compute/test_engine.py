@@ -74,7 +74,7 @@ def test_the_setting_chooses_the_engine(here: Callable[..., Settings], tmp_path:
 def test_a_shared_folder_cannot_be_in_an_object_store(here: Callable[..., Settings]) -> None:
     loaded = here(ENGINE="ray", SCRATCH="s3://bucket/scratch")
 
-    with pytest.raises(ProjectError, match="name one that all machines share"):
+    with pytest.raises(ProjectError, match="set it to one that all machines share"):
         Deployment(loaded.open_project(), loaded).shared_folder("cache")
 
 

@@ -168,6 +168,8 @@ def test_fits_in_parallel_equal_fits_in_sequence(
     lake: Lake, toy: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     dataset, project = lake.read("ranking_dataset", DAYS[:2]), _deployment(lake, toy).project
-    parallel = fit_rankers(dataset, project)
-    monkeypatch.setattr("models.prequential._AT_ONCE", 0)
-    assert [_texts(ranker) for ranker in fit_rankers(dataset, project)] == [_texts(one) for one in parallel]
+    settings = (project.ranker, project.labels, project.seed)
+    parallel = fit_rankers(dataset, *settings)
+    monkeypatch.setattr("models.prequential._MAX_PARALLEL_ROWS", 0)
+    sequential = fit_rankers(dataset, *settings)
+    assert [_texts(ranker) for ranker in sequential] == [_texts(ranker) for ranker in parallel]
