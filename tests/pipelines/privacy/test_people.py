@@ -235,7 +235,7 @@ def test_without_retention_nothing_is_deleted(settings: Settings) -> None:
 
 
 def test_retention_shorter_than_the_window_is_an_error() -> None:
-    with pytest.raises(ValueError, match="raise retention.keep"):
+    with pytest.raises(ValueError, match=r"raise retention\.keep"):
         project(retention={"keep": "2d"}, ranker={"window": 7})
 
 
