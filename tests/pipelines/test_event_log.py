@@ -201,6 +201,11 @@ def test_sampled_impressions_do_not_depend_on_how_the_log_is_split(folder: Path)
     assert log.events().impressions["candidates"].equals(whole["candidates"])
 
 
+@pytest.mark.parametrize("source", [{"allowed_lateness": "7d"}, {"chunk_rows": 1000}, {"path": "other"}])
+def test_settings_that_change_no_row_do_not_parse_the_files_again(folder: Path, source: dict[str, Any]) -> None:
+    assert log_of(folder, **source).root == log_of(folder).root
+
+
 def test_other_settings_of_the_source_parse_the_files_again(folder: Path) -> None:
     (folder / "log" / "a.jsonl").write_text(shown(6, "i1"))
     log, other = log_of(folder), log_of(folder, known_after="1h")
