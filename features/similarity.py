@@ -39,13 +39,10 @@ def mean_text(state: MomentState, layout: "Layout", vectors: pl.DataFrame) -> pl
     """
     from features.similarity_kernels import running_means
 
-    described, texts = layout.described, _texts(state, layout, vectors)
-    first, known_at = described.by_item()
-    replaces = np.arange(known_at.size) - 1
-    replaces[first[:-1][np.diff(first) > 0]] = -1
+    texts = _texts(state, layout, vectors)
     means = running_means(
-        layout.at, layout.start, layout.version, texts.vectors, texts.length, known_at, replaces,
-        np.argsort(known_at, kind="stable"), texts.shown, texts.times,
+        layout.at, layout.start, layout.version, texts.vectors, texts.length, *layout.described.arrivals(),
+        texts.shown, texts.times,
     )  # fmt: skip
     return pl.Series(MEAN_TEXT, means, dtype=pl.Array(pl.Int16, means.shape[1]))
 

@@ -21,9 +21,13 @@ def draw(
     A third each are the newest items, the most clicked, and the most similar in text to the user's recent clicks. Items
     that the user clicked are left out. Positions are arbitrary and must not be read.
     """
-    newest, popular, similar = ((project.lists.pool + extra) // 3 for extra in (2, 1, 0))
+    fresh, popular, similar = ((project.lists.pool + extra) // 3 for extra in (2, 1, 0))
     items = state.items.select("item_id", born_at=pl.coalesce("published_at", "known_at"))
-    shared = pl.concat([_newest(items, newest), _popular(state, popular)]).unique()
+    clicked_most = most_clicked(state.counts("item"), state.items.select("item_id"))
+    shared = pl.concat(
+        [listed.select("item_id") for listed in (newest(items).head(fresh), clicked_most.head(popular))]
+    )
+    shared = shared.unique()
     user_ids = pl.DataFrame({"user_id": users}, schema={"user_id": pl.String})
     pool = pl.concat([user_ids.join(shared, how="cross"), _similar(state, users, vectors, similar)]).unique()
     clicked = state.moments.filter(pl.col("action") != SKIPPED).select("user_id", "item_id")
@@ -43,15 +47,20 @@ def draw(
     )
 
 
-def _newest(items: pl.DataFrame, count: int) -> pl.DataFrame:
-    return items.sort("born_at", "item_id", descending=[True, False]).head(count).select("item_id")
+def newest(items: pl.DataFrame) -> pl.DataFrame:
+    """Items (`item_id, born_at`), the newest first."""
+    return items.sort("born_at", "item_id", descending=[True, False])
 
 
-def _popular(state: MomentState, count: int) -> pl.DataFrame:
-    counts = state.counts("item")
+def most_clicked(counts: pl.DataFrame, items: pl.DataFrame) -> pl.DataFrame:
+    """`items` with `clicks` and `exposures`, decayed by the shortest half-life; the most clicked first.
+
+    `counts`: the item counters, as `MomentState.counts` gives them. Items without an entry are left out.
+    """
     clicks = next(name for name in counts.columns if name.startswith("clicks_"))
-    known = counts.join(state.items.select("item_id"), on="item_id")
-    return known.sort(clicks, "item_id", descending=[True, False]).head(count).select("item_id")
+    exposures = clicks.replace("clicks", "exposures", 1)
+    counted = items.join(counts.select("item_id", clicks=clicks, exposures=exposures), on="item_id")
+    return counted.sort("clicks", "item_id", descending=[True, False])
 
 
 def _similar(state: MomentState, users: Sequence[str], vectors: pl.DataFrame, count: int) -> pl.DataFrame:

@@ -15,8 +15,7 @@ from pipelines.monitoring import alerts, checks
 from pipelines.privacy import retention
 from pipelines.settings.settings import load_all
 from pipelines.table_schemas import declared
-from pipelines.triggers import arrival
-from pipelines.triggers import partitions as timetable
+from pipelines.triggers import arrival, partitions
 
 JOB = "advance_slices"
 EXECUTORS = {"in_process": dg.in_process_executor, "multiprocess": liveness.MULTIPROCESS}
@@ -51,7 +50,7 @@ def _define(deployment: Deployment) -> dg.Definitions:
         name,
         selection=dg.AssetSelection.key_prefixes(project.name),
         description="Every asset, for one slice or a range of slices.",
-        tags={"dagster/max_runtime": str(timetable.LONGEST_SECONDS), **tag},
+        tags={"dagster/max_runtime": str(partitions.LONGEST_SECONDS), **tag},
     )
     # One trigger: a sensor for a landing folder, a schedule for everything else.
     arrives = bool(project.source.landing)
@@ -60,7 +59,7 @@ def _define(deployment: Deployment) -> dg.Definitions:
         asset_checks=checks.build(project),
         jobs=[job, *retention.jobs(project, tag)],
         schedules=[
-            *([] if arrives else [timetable.schedule(deployment, name)]),
+            *([] if arrives else [partitions.schedule(deployment, name)]),
             *retention.schedules(project),
         ],
         sensors=[
@@ -110,7 +109,7 @@ def _spec(spec: dg.AssetSpec, project: Project) -> dg.AssetSpec:
         key=asset_key(project, name),
         deps=deps,
         group_name=named(project, str(spec.group_name)),
-        partitions_def=timetable.partitions(project),
+        partitions_def=partitions.partitions(project),
         owners=["team:ranking"],
         code_version=metadata.version("momentrank"),
     ).merge_attributes(metadata=declared(name))

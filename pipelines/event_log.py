@@ -111,7 +111,9 @@ class EventLog:
         project, source = self.project, self.project.source
         settings: dict[str, object] = {
             "format": _FORMAT,
-            "source": source.model_dump(mode="json", exclude={"path", "landing", "allowed_lateness", "chunk_rows"}),
+            "source": source.model_dump(
+                mode="json", exclude={"path", "landing", "allowed_lateness", "chunk_rows"}
+            ),
             "items": project.items.model_dump(mode="json"),
             "context": project.context.model_dump(mode="json"),
             "slices": project.slices.model_dump(mode="json"),

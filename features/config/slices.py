@@ -42,9 +42,17 @@ def _duration_text(duration: timedelta) -> str:
     return f"{duration // timedelta(seconds=_UNITS[unit])}{unit}"
 
 
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
 def microseconds(instant: datetime) -> int:
     """Microseconds since the Unix epoch."""
-    return (instant - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1)
+    return (instant - _EPOCH) // timedelta(microseconds=1)
+
+
+def instant(microseconds: int) -> datetime:
+    """The UTC instant of microseconds since the Unix epoch."""
+    return _EPOCH + timedelta(microseconds=microseconds)
 
 
 Duration = Annotated[timedelta, BeforeValidator(parse_duration)]

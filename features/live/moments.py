@@ -6,7 +6,7 @@ would have read. One thread at a time may use it.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from features.behaviour import plan_of
 from features.config.project import Project
-from features.config.slices import microseconds
+from features.config.slices import instant, microseconds
 from features.events.item_versions import latest, versions
 from features.live.histories import Histories, Past
 from features.live.texts import LiveTexts
@@ -126,7 +126,7 @@ class LiveMoments:
         for _ in run(tables, layout, sessions, project, _READS, (), counters(project)):
             pass
         self.texts.show(layout.version)
-        self.histories.add(events, sessions.table(self._instant()))
+        self.histories.add(events, sessions.table(instant(self.at + 1)))
 
     def look_up(self, request: Request) -> Answer:
         """The features of a request's candidates, and the user's moments before it."""
@@ -200,9 +200,6 @@ class LiveMoments:
         """Drop all that is known of a user: what is counted under the old number is never found again."""
         self._tables.users.forget(user)
         self.histories.forget(user)
-
-    def _instant(self) -> datetime:
-        return datetime(1970, 1, 1, tzinfo=UTC) + (self.at + 1) * _MICROSECOND
 
     def _reach(self, *instants: Any) -> None:
         """Note the newest instant; in another slice, histories and versions are trimmed as batch trims them."""

@@ -70,12 +70,9 @@ class LiveTexts:
     def _mean(self, at: int) -> NDArray[np.int16]:
         if self._times:
             return np.rint(self._total / self._times).astype(np.int16)[None]
-        first, known_at = self._described.by_item()
-        replaces = np.arange(known_at.size) - 1
-        replaces[first[:-1][np.diff(first) > 0]] = -1
         return running_means(
-            np.array([at]), np.zeros(2, np.int64), _NOTHING, self._vectors, self._length, known_at, replaces,
-            np.argsort(known_at, kind="stable"), self._total, 0,
+            np.array([at]), np.zeros(2, np.int64), _NOTHING, self._vectors, self._length,
+            *self._described.arrivals(), self._total, 0,
         )  # fmt: skip
 
     def _keep(self, vectors: NDArray[np.int16]) -> None:

@@ -51,6 +51,13 @@ class Descriptions:
             self._first = np.append(self._first, np.full(missing, self._first[-1]))
         return self._first, self._known_at
 
+    def arrivals(self) -> tuple[Ints, Ints, Ints]:
+        """When each version became known, which version it replaces (-1: none), and all versions by that instant."""
+        first, known_at = self.by_item()
+        replaced = np.arange(known_at.size) - 1
+        replaced[first[:-1][np.diff(first) > 0]] = -1
+        return known_at, replaced, np.argsort(known_at, kind="stable")
+
     def numbers(self, name: str) -> NDArray[np.float64]:
         """A declared number of each version, NaN where it has none."""
         if name not in self._numbers:

@@ -12,9 +12,9 @@ import uuid
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
+from features.config.slices import instant
 from pipelines.service.clock import Clock
 from pipelines.service.journal import Journal
 from pipelines.service.wire import Event, InteractionEvent, ItemEvent, RankingEvent, instant_of
@@ -210,5 +210,4 @@ class Intake:
 
 
 def _written(at: int) -> str:
-    instant = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=at)
-    return instant.isoformat(timespec="microseconds").replace("+00:00", "Z")
+    return instant(at).isoformat(timespec="microseconds").replace("+00:00", "Z")

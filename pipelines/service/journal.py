@@ -69,12 +69,6 @@ class Journal:
             self._file = None
             self._close(self._path)
 
-    def drop_before(self, first: Path) -> None:
-        """Delete the files before one: the stored state holds their events."""
-        for path in self.files():
-            if path < first:
-                path.unlink()
-
     def _close(self, part: Path) -> None:
         name = part.name.removesuffix(_PART)
         if not part.stat().st_size:

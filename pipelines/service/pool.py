@@ -7,11 +7,15 @@ import polars as pl
 from numpy.typing import NDArray
 
 from features.config.project import Project
+from features.events.item_versions import latest
 from features.live import LiveMoments, Past
 from features.state.histories import SKIPPED
+from models.candidate_pool import most_clicked, newest
 
 _REFRESH = 1_000_000
 """Microseconds for which what is fresh and popular is kept."""
+_LISTED = 2_000
+"""Fresh and popular items that are kept."""
 
 
 class Pool:
@@ -33,7 +37,7 @@ class Pool:
         Near are they to the items clicked last and to the vector `near_to`. Clicked items are left out.
         """
         if at >= self._until:
-            self._refresh(at)
+            self.refresh(at)
         clicked = [item for item, action in zip(past.items, past.actions, strict=True) if action != SKIPPED]
         gone = {*clicked, *leave_out}
         share = -(-self._size // 3)
@@ -57,10 +61,6 @@ class Pool:
         found = self._nearest(self._live.texts.units[row], at, count + 1)
         return [(other, near) for other, near in found if other != item][:count]
 
-    def refresh(self, at: int) -> None:
-        """Work out now what is fresh and popular."""
-        self._refresh(at)
-
     def _near(
         self, clicked: Sequence[str], at: int, near_to: NDArray[np.float32] | None, count: int
     ) -> list[str]:
@@ -79,20 +79,12 @@ class Pool:
         likeness = {found[int(row)]: float(near[row]) for row in reversed(best)}
         return [(item, likeness[item]) for item in items][:count]
 
-    def _refresh(self, at: int) -> None:
+    def refresh(self, at: int) -> None:
+        """Work out what is fresh and popular at an instant."""
         self._until = at + _REFRESH
-        found = self._live.described.found
-        latest = found.unique("item_id", keep="last", maintain_order=True)
-        born = latest.select("item_id", born_at=pl.coalesce("published_at", "known_at"))
-        self._fresh = (
-            born.sort("born_at", "item_id", descending=[True, False])["item_id"].head(2_000).to_list()
-        )
-        counts = self._live.counts("item")
-        spans = [name.removeprefix("clicks_") for name in counts.columns if name.startswith("clicks_")]
-        clicks, shown = f"clicks_{spans[0]}", f"exposures_{spans[0]}"
-        self.trending = (
-            latest.join(counts.select("item_id", clicks=clicks, exposures=shown), on="item_id")
-            .sort("clicks", "item_id", descending=[True, False])
-            .select("item_id", "title", "attributes", "clicks", "exposures")
-        )
-        self._popular = self.trending["item_id"].head(2_000).to_list()
+        items = latest(self._live.described.found)
+        born = items.select("item_id", born_at=pl.coalesce("published_at", "known_at"))
+        self._fresh = newest(born)["item_id"].head(_LISTED).to_list()
+        described = items.select("item_id", "title", "attributes")
+        self.trending = most_clicked(self._live.counts("item"), described)
+        self._popular = self.trending["item_id"].head(_LISTED).to_list()

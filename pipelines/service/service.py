@@ -15,6 +15,7 @@ import numpy as np
 import polars as pl
 
 from features.catalogue import catalogue
+from features.config.slices import instant
 from features.errors import TableError
 from features.live import Answer, Request
 from features.state.histories import SKIPPED
@@ -61,7 +62,9 @@ class Service:
         self.deployment, self.project = deployment, deployment.project
         self.limits = limits or Limits()
         self.problem = ""
-        """Why the service did not start; empty where it did, or still does."""
+        """Why the service did not start; empty if it did, or is still starting."""
+        self.ready = False
+        """Whether requests are answered."""
         self._until, self._clock = until, clock
         self._resident: Resident | None = None
         self._stop = threading.Event()
@@ -79,7 +82,6 @@ class Service:
         resident = Resident(self.deployment, known, self._until)
         replayed = resident.replay(self.journal.blocks())
         self.clock = self._clock or clock_from(project, resident.live.at)
-        self._slice_of = project.slices.key
         self._catalogue = catalogue(project)
         versions = self._look(resident)
         if versions is None:
@@ -103,8 +105,6 @@ class Service:
         threading.Thread(target=self._rotate, name="rotate", daemon=True).start()
         self.ready = True
         _log.info("ready after %.1f s, %d events replayed", time.monotonic() - began, replayed)
-
-    ready = False
 
     def close(self) -> None:
         """Write what is waiting, close the journal's file, stop."""
@@ -249,7 +249,7 @@ class Service:
             return wanted(self.deployment, self.project.slices.key(end))
         return wanted(
             self.deployment,
-            self.project.slices.key(pl.Series([resident.live.at]).cast(pl.Datetime("us", "UTC"))[0]),
+            self.project.slices.key(instant(resident.live.at)),
         )
 
     def _prepare(self, versions: tuple[Version, Version | None]) -> Champion:

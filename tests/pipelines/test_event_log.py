@@ -202,7 +202,9 @@ def test_sampled_impressions_do_not_depend_on_how_the_log_is_split(folder: Path)
 
 
 @pytest.mark.parametrize("source", [{"allowed_lateness": "7d"}, {"chunk_rows": 1000}, {"path": "other"}])
-def test_settings_that_change_no_row_do_not_parse_the_files_again(folder: Path, source: dict[str, Any]) -> None:
+def test_settings_that_change_no_row_do_not_parse_the_files_again(
+    folder: Path, source: dict[str, Any]
+) -> None:
     assert log_of(folder, **source).root == log_of(folder).root
 
 
