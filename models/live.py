@@ -1,4 +1,4 @@
-"""A ranker and an interest model at work on live requests: what batch computes of a slice, of one list at a time."""
+"""A ranker and an interest model for live requests: batch's computations on one impression at a time."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -24,19 +24,19 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Ranked:
-    """One list, in the order of the request's candidates."""
+    """Scores in the order of the request's candidates."""
 
     score: NDArray[np.float64]
     interest: NDArray[np.float32]
-    """NaN where there is no interest model yet."""
+    """NaN without an interest model."""
     columns: NDArray[np.float32]
     """[candidate, column of the ranker]."""
     order: list[int]
-    """Candidates, the best first."""
+    """Numbers of the candidates, best first."""
 
 
 class LiveModels:
-    """What ranks: loaded once, and used whole by each request."""
+    """The models of one champion, loaded once."""
 
     def __init__(
         self, ranker: Ranker, interest: Path | None, found: pl.DataFrame, project: Project, cache: Path
@@ -56,7 +56,7 @@ class LiveModels:
         return {name: n for n, name in enumerate(self.ranker.columns) if name in (INTEREST, f"{INTEREST}_z")}
 
     def require(self, columns: tuple[str, ...]) -> None:
-        """Raise ModelError unless the state answers what the ranker was fitted on."""
+        """Raise ModelError unless `columns` has every feature that the ranker was fitted on."""
         missing = set(self.ranker.columns) - {*columns, INTEREST, f"{INTEREST}_z"}
         if missing:
             raise ModelError(
@@ -65,7 +65,7 @@ class LiveModels:
             )
 
     def describe(self, found: pl.DataFrame) -> None:
-        """Follow the item versions that the state knows: only texts that are new are encoded."""
+        """Replace the item versions by those of the state; only new texts are encoded."""
         if found is self._found:
             return
         if self.scorer is not None:
@@ -83,7 +83,7 @@ class LiveModels:
         number = {name: n for n, name in enumerate(columns)}
         values = answer.features[:, [number.get(name, 0) for name in self.ranker.columns]]
         for name, n in self._interest_columns.items():
-            values[:, n] = interest if name == INTEREST else _beside_each_other(interest)
+            values[:, n] = interest if name == INTEREST else _z_scores(interest)
         scores = self.ranker.score_rows(values)
         return Ranked(scores, interest, values, order_of(request.items, scores.tolist()))
 
@@ -107,7 +107,7 @@ class LiveModels:
         return item_arrays(pl.concat([rows, nothing]) if blank else rows, found, self._project)
 
 
-def _beside_each_other(interest: NDArray[np.float32]) -> NDArray[np.float32]:
+def _z_scores(interest: NDArray[np.float32]) -> NDArray[np.float32]:
     from features.catalogue.kernels import OPERATIONS, compare
 
     out = np.empty(interest.size)

@@ -1,7 +1,8 @@
-"""The moment state as a process holds it in memory: events update it one after the other, requests look it up.
+"""The moment state in memory: events update it as they arrive, requests look it up.
 
-histories.py   each user's lists, sessions and moments, by user
-moments.py     the whole: counters, item versions, text vectors, histories
+moments.py     the state: counters, item versions, texts, histories
+histories.py   each user's open impressions, sessions and moments
+texts.py       text vectors, and the running mean of the texts shown
 """
 
 from features.live.histories import Past

@@ -1,6 +1,6 @@
-"""Each user's histories in memory: the stored tables of the slice's start, cut by user, and the events since.
+"""Each user's histories in memory: the tables stored at the slice's start, by user, and the events since.
 
-A history is trimmed where batch trims it, at the start of a slice; so a user's moments are the same in both.
+Histories are trimmed at the start of a slice, as in batch, so that a user's moments are the same in both.
 """
 
 from collections import OrderedDict
@@ -21,11 +21,11 @@ from features.state.layout import in_order
 _STORED = ("open", "shown", "sessions", "moments")
 _NO_IMPRESSIONS, _NO_INTERACTIONS = Impressions.create_empty(), Interactions.create_empty()
 _CACHED = 20_000
-"""Users whose moments are kept as arrays."""
+"""Users whose moments are cached as arrays."""
 
 
 class Past(NamedTuple):
-    """A user's moments, in order of time."""
+    """A user's moments, oldest first."""
 
     items: list[str]
     actions: list[str]
@@ -35,7 +35,7 @@ class Past(NamedTuple):
 
 @dataclass(frozen=True)
 class History:
-    """One user's tables as of the slice's start (`sessions` as of now), and their events since."""
+    """One user's tables at the slice's start (`sessions`: now), and the user's events since."""
 
     open: pl.DataFrame
     shown: pl.DataFrame
@@ -51,14 +51,14 @@ class History:
 
 
 class Histories:
-    """The histories of all users. `at` is the start of the slice."""
+    """The histories of all users. `at`: the start of the slice."""
 
     def __init__(self, state: MomentState) -> None:
         self.at = state.at
         self.blank = replace(
             state, items=Items.create_empty(), **{n: getattr(state, n).clear() for n in _STORED}
         )
-        """A state of no users."""
+        """The state without users."""
         self._stored = {name: _ByUser(getattr(state, name)) for name in _STORED}
         self._changed: dict[str, tuple[datetime, History]] = {}
         self._pasts: OrderedDict[str, tuple[Past, NDArray[np.int64]]] = OrderedDict()
@@ -72,7 +72,7 @@ class Histories:
         return history if since == self.at else self._trimmed(history, since)
 
     def state(self, users: Iterable[str]) -> MomentState:
-        """What is known of some users as of now, for one run over their events: `shown` and `sessions`."""
+        """The state of some users, `shown` and `sessions`, to run the kernels over their new events."""
         own = [self.of(user) for user in users]
         if not own:
             return self.blank
@@ -84,7 +84,7 @@ class Histories:
         )
 
     def add(self, events: SliceEvents, sessions: pl.DataFrame) -> None:
-        """Add events of this slice; `sessions` are those of their users from now on."""
+        """Add events of this slice, and replace their users' sessions."""
         parts = (events.impressions, events.interactions, sessions)
         own = [part.partition_by("user_id", as_dict=True, maintain_order=True) for part in parts]
         for key in dict.fromkeys(key for part in own[:2] for key in part):
@@ -99,21 +99,22 @@ class Histories:
             self._pasts.pop(user, None)
 
     def start_slice(self, at: datetime) -> None:
-        """Begin another slice: what each user's history keeps is worked out when it is next needed."""
+        """Begin a slice. Each user's history is trimmed when it is next read."""
         self.at = at
         self._pasts.clear()
 
     def forget(self, user: str) -> None:
-        """Drop all that is known of a user."""
+        """Empty a user's history."""
         nothing = {name: getattr(self.blank, name) for name in _STORED}
         empty = History(**nothing, impressions=_NO_IMPRESSIONS, interactions=_NO_INTERACTIONS)
         self._changed[user] = self.at, empty
         self._pasts.pop(user, None)
 
     def past(self, user: str, at: int) -> tuple[Past, int]:
-        """A user's moments known before a list at `at`, and how many of them do not depend on when that is.
+        """A user's moments known before an impression at `at`, and how many of them are the same for any later `at`.
 
-        What the user's last list left unanswered counts as skipped just before `at`, or when its time was over.
+        Candidates of the last impression without an interaction are skips: just before `at`, or when its attribution
+        window ended.
         """
         if user not in self._pasts:
             self._pasts[user] = self._moments(user)
@@ -136,7 +137,7 @@ class Histories:
         return known._replace(at=np.concatenate([known.at[:settled], left])), settled
 
     def _moments(self, user: str) -> tuple[Past, NDArray[np.int64]]:
-        """Moments, the last of which are the skips that wait for the user's next list, and when these end at last."""
+        """A user's moments, pending skips last, and the latest instant of each pending skip."""
         history = self.of(user)
         events = history.events
         state = replace(self.blank, at=self.at, open=history.open, moments=history.moments)
@@ -155,7 +156,7 @@ class Histories:
         ].copy()
 
     def _trimmed(self, history: History, since: datetime) -> History:
-        """The history of the slice that began at `since`, as it begins this one."""
+        """The history of an earlier slice, which began at `since`, as of the start of this one."""
         events = history.events
         state = replace(self.blank, at=since, open=history.open, shown=history.shown, moments=history.moments)
         skips = Skips(state, events)
@@ -170,7 +171,7 @@ class Histories:
 
 
 class _ByUser:
-    """A table's rows of each user, found without a look at the others."""
+    """A table, sorted and indexed by user."""
 
     def __init__(self, table: pl.DataFrame) -> None:
         self._table = table.sort("user_id", maintain_order=True)

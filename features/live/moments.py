@@ -1,7 +1,7 @@
-"""The state of all moments in memory, updated by events as they come and looked up for one request at a time.
+"""The moment state in memory: updated by events as they arrive, looked up for one request at a time.
 
-It runs the kernels, the plan and the similarities that make a slice's table: what a request reads is what batch
-would have read. One thread at a time may use it.
+It runs the kernels, the feature plan and the text kernel that make a slice's features table, so a request gets the
+features that batch would compute. Not thread-safe.
 """
 
 from collections.abc import Sequence
@@ -37,34 +37,34 @@ _MICROSECOND = timedelta(microseconds=1)
 
 @dataclass(frozen=True)
 class Request:
-    """A list to be ordered for a user at an instant (microseconds); `user_id` as the tables have it."""
+    """Items to rank for a user at an instant (microseconds). `user_id`: as stored in the tables."""
 
     user_id: str
     items: tuple[str, ...]
     at: int
     session_id: str | None = None
     context: tuple[tuple[str, str], ...] = ()
-    """(name, value) pairs of declared facts of the occasion."""
+    """(name, value) pairs of the declared context."""
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What the state knows of a request's candidates."""
+    """Lookups for a request's candidates."""
 
     features: NDArray[np.float32]
-    """[candidate, column of the project's plan], NaN where a number is missing."""
+    """[candidate, column of the feature plan]; NaN if a value is missing."""
     versions: NDArray[np.int64]
     """Row of `LiveMoments.described` of each candidate, or -1."""
     past: Past
     """The user's moments before the request."""
     past_versions: NDArray[np.int64]
-    """Row of each moment's item as it read when the moment happened, or -1."""
+    """Row of `LiveMoments.described` of each moment's item at the time of the moment, or -1."""
     settled: int
-    """How many of the moments do not depend on when the request comes."""
+    """How many of the moments are the same for any later request."""
 
 
 class LiveMoments:
-    """The state in memory. It takes over the state's counters, which nothing else may use from now on."""
+    """The state in memory. It updates the counters of `state` in place: nothing else may use them."""
 
     def __init__(self, state: MomentState, project: Project, vectors: pl.DataFrame) -> None:
         """`vectors`: `schemas.ItemVectors` of the state's items."""
@@ -75,7 +75,7 @@ class LiveMoments:
                 self._tables.own(part)
         self.histories = Histories(state)
         self.at = microseconds(state.at)
-        """Newest instant that an event brought."""
+        """Instant of the newest event."""
         self.slice_at = state.at
         self.described = state.described
         self.texts = LiveTexts(self.described, state.exposed, vectors)
@@ -91,12 +91,12 @@ class LiveMoments:
         return sum(len(self._tables[part]) for grain in declared for part in self._tables.of(grain))
 
     def versions_of(self, items: Sequence[str], at: int) -> NDArray[np.int64]:
-        """Row of `described` of each item's version known before an instant, or -1."""
+        """Row of `described` of the version of each item known before an instant, or -1."""
         codes = self._tables.items.encode(pl.Series(items, dtype=pl.String))
         return self.described.seen(codes, np.full(codes.size, at))
 
     def update(self, events: SliceEvents, vectors: pl.DataFrame) -> None:
-        """Add what became known, none of it earlier than what is known already; `vectors` are those of the items."""
+        """Add events, none of them older than the newest one so far. `vectors`: of the new item versions."""
         tables = [
             _by_slice(table, column, self._project)
             for table, column in (
@@ -129,7 +129,7 @@ class LiveMoments:
         self.histories.add(events, sessions.table(instant(self.at + 1)))
 
     def look_up(self, request: Request) -> Answer:
-        """The features of a request's candidates, and the user's moments before it."""
+        """Features of a request's candidates, and the user's moments before it."""
         size = len(request.items)
         items = self._tables.items.encode(pl.Series(request.items, dtype=pl.String))
         at, user = (
@@ -178,14 +178,14 @@ class LiveMoments:
         return Answer(out.T, versions_shown, past, self._read_then(codes, past.at), settled)
 
     def _texts(self, at: int, shown: Ints, past: Past, codes: Ints) -> NDArray[np.float64]:
-        """Similarities to what the user clicked and skipped: `similarity.COLUMNS`, [column, candidate]."""
+        """`similarity.COLUMNS` of the candidates, [column, candidate]."""
         settings = self._project.features
         skipped = np.array([action == SKIPPED for action in past.actions], bool)
         forget = settings.ttl // _MICROSECOND
         return self.texts.similarity(at, shown, codes, past.at, skipped, settings.text_history, forget)
 
     def _read_then(self, codes: NDArray[np.int64], at: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Version of each past item as it read then, or else as it read when the slice began."""
+        """Version of each past item at the time of its moment, else at the slice's start."""
         then = self.described.seen(codes, at)
         return np.where(
             then >= 0, then, self.described.seen(codes, np.full(codes.size, microseconds(self.slice_at)))
@@ -197,12 +197,12 @@ class LiveMoments:
         return Values(np.array([0, len(values)]), known.encode(pl.Series(values, dtype=pl.String)))
 
     def forget(self, user: str) -> None:
-        """Drop all that is known of a user: what is counted under the old number is never found again."""
+        """Drop a user: the user's id gets a new number, so the old counters are never read again."""
         self._tables.users.forget(user)
         self.histories.forget(user)
 
     def _reach(self, *instants: Any) -> None:
-        """Note the newest instant; in another slice, histories and versions are trimmed as batch trims them."""
+        """Advance to the newest instant. At the start of a slice, trim histories and item versions as batch does."""
         reached = max(instant for instant in instants if instant is not None)
         every = self._project.slices.every
         if reached >= self.slice_at + every:
@@ -220,7 +220,7 @@ class LiveMoments:
 
 
 def _by_slice(table: pl.DataFrame, column: str, project: Project) -> dict[int, pl.DataFrame]:
-    """A table's rows by the number of their slice; item versions known before the first belong to it."""
+    """A table's rows by slice number; rows from before the first slice belong to it."""
     if table.is_empty():
         return {}
     since = (table[column] - project.slices.start).dt.total_microseconds()

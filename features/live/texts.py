@@ -1,4 +1,4 @@
-"""Text vectors of item versions in memory, and the running mean of those shown: what `features/similarity.py` reads."""
+"""Text vectors of item versions in memory, and the running mean of the texts shown, for `features/similarity.py`."""
 
 import numpy as np
 import polars as pl
@@ -13,7 +13,7 @@ _NOTHING = np.zeros(0, np.int64)
 
 
 class LiveTexts:
-    """The vectors of `described.found`, row by row, and the sum and number of the texts shown so far."""
+    """Vectors of `described.found`, row by row; sum and number of the texts shown."""
 
     def __init__(self, described: Descriptions, exposed: pl.DataFrame, vectors: pl.DataFrame) -> None:
         """`exposed`: `MomentState.exposed`. `vectors`: `schemas.ItemVectors` of both."""
@@ -24,14 +24,14 @@ class LiveTexts:
         self._total, self._times = shown_sum(exposed, vectors)
 
     def show(self, version: Ints) -> None:
-        """Note that versions were shown; -1 is an unknown one."""
+        """Add versions that were shown; -1 is an unknown one."""
         rows = version[version >= 0]
         rows = rows[self._length[rows] > 0]
         self._total += self._vectors[rows].sum(axis=0, dtype=np.int64)
         self._times += rows.size
 
     def replace(self, described: Descriptions, vectors: pl.DataFrame | None) -> None:
-        """Go over to other versions; `vectors` are those of new ones."""
+        """Replace the item versions. `vectors`: of the new ones."""
         before = self._described.found.select("item_id", "known_at").with_row_index("row")
         rows = described.found.select("item_id", "known_at").join(
             before, on=["item_id", "known_at"], how="left", maintain_order="left"
@@ -60,7 +60,7 @@ class LiveTexts:
         most: int,
         forget: int,
     ) -> NDArray[np.float64]:
-        """`similarity.COLUMNS` of one list's candidates at an instant, for a user with these moments, in order."""
+        """`similarity.COLUMNS` of one impression's candidates, for a user with these moments, oldest first."""
         one, ends = np.array([at]), np.array([0, version.size])
         return similarities(
             one, ends, version, self._mean(at), self._vectors, self._length, *self._described.by_item(),

@@ -15,12 +15,12 @@ from .scoring import LiveState, embed, extend, read_items, score_live, start
 from .version import InterestModel
 
 _USERS = 5_000
-"""States that are kept: at the default sizes about 200 kB each."""
+"""Cached user states, about 200 kB each at the default sizes."""
 
 
 @dataclass(frozen=True)
 class LiveHistory:
-    """A user's moments in order; row -1 stands for an item of which nothing is known but its id."""
+    """A user's moments, oldest first. Row -1 is an item that is known by its id only."""
 
     items: npt.NDArray[np.int64]
     """[n] row of each item."""
@@ -30,14 +30,14 @@ class LiveHistory:
     at: npt.NDArray[np.float64]
     """[n] epoch seconds."""
     settled: int
-    """How many of them will be the same at the next request."""
+    """How many of them are the same for any later request."""
 
 
 class LiveScorer:
     """Scores candidates for one user at a time. Threads may share it."""
 
     def __init__(self, model: InterestModel, items: ItemArrays, cache: Path | None = None) -> None:
-        """Encode `items`, the last of which is one that nothing is known of."""
+        """Encode `items`; the last one stands for unknown items."""
         self._model, self._cache = model, cache
         self._items = embed(model, items, cache)
         self._read = read_items(model, self._items)
@@ -45,7 +45,7 @@ class LiveScorer:
         self._lock = Lock()
 
     def set_items(self, kept: npt.NDArray[np.int64], added: ItemArrays) -> None:
-        """Make the rows those of `kept`, rows of before, or -1 - n for the nth of `added`; states start again."""
+        """Replace the items, and drop the cached states. `kept`: an old row, or -1 - n for row n of `added`."""
         new = embed(self._model, added, self._cache) if len(added) else None
         items = self._items if new is None else self._items.joined(new)
         items = items[np.where(kept >= 0, kept, len(self._items) - 1 - kept)]
@@ -97,7 +97,7 @@ class LiveScorer:
 
 
 def _continues(known: LiveHistory, history: LiveHistory) -> bool:
-    """Whether a history begins with what is settled of an earlier one."""
+    """Whether a history begins with the settled moments of an earlier one."""
     n = known.settled
     return (
         history.settled >= n

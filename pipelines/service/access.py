@@ -1,4 +1,4 @@
-"""Who may call, how much they may send and how slowly: answered before any route is reached."""
+"""Checks before any route: bearer tokens, size and duration of a request."""
 
 import asyncio
 import hmac
@@ -15,18 +15,18 @@ _Receive = Callable[[], Awaitable[Message]]
 _Send = Callable[[Message], Awaitable[None]]
 _App = Callable[[Message, _Receive, _Send], Awaitable[None]]
 _OPEN = ("/health", "/ready", "/", "/docs", "/openapi.json")
-"""Routes that say nothing of anybody."""
+"""Routes that need no token: they show no data."""
 _ROUTES = ("rank", "events", "items", "users", "health", "ready", "metrics", "docs")
 
 
 @dataclass(frozen=True)
 class Tokens:
-    """Bearer tokens; an empty one asks for none."""
+    """Bearer tokens; an empty one is not required."""
 
     read: str = ""
-    """Of every route but those that change what is known."""
+    """For routes that change nothing."""
     write: str = ""
-    """Of `POST /events` and `DELETE /users/…`; it may also read."""
+    """For `POST /events` and `DELETE /users/…`; also accepted for reading."""
 
     def allow(self, method: str, path: str, header: str) -> bool:
         """Whether an `Authorization` header opens a route."""
@@ -42,7 +42,7 @@ class Tokens:
 
 
 class Access:
-    """The outermost layer of the application."""
+    """ASGI middleware around the application."""
 
     def __init__(
         self, app: _App, tokens: Tokens, body_bytes: int, body_seconds: float, metrics: Metrics
@@ -51,7 +51,7 @@ class Access:
         self._bytes, self._seconds = body_bytes, body_seconds
 
     async def __call__(self, scope: Message, receive: _Receive, send: _Send) -> None:
-        """Answer 401, 413 or 408, or hand the request on with its whole body."""
+        """Answer 401, 408 or 413, or pass the request on with its complete body."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return

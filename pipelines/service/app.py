@@ -1,4 +1,4 @@
-"""The HTTP routes. One thread ranks; requests wait for it in a bounded queue."""
+"""The HTTP routes. One thread ranks; a bounded number of requests waits for it."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
@@ -25,14 +25,14 @@ UserId = Annotated[str, PathParameter(min_length=1, max_length=512)]
 
 
 class _Line:
-    """The ranking thread and how many wait for it."""
+    """The ranking thread, and the number of requests that wait for it."""
 
     def __init__(self, longest: int) -> None:
         self._thread = ThreadPoolExecutor(1, "rank")
         self._longest, self.waiting = longest, 0
 
     async def run(self, function: Callable[..., Found], *arguments: Any) -> Found:
-        """Call a function in the ranking thread. Raises Overloaded where too many wait."""
+        """Call a function in the ranking thread. Raises Overloaded if too many requests wait."""
         if self.waiting >= self._longest:
             raise Overloaded
         self.waiting += 1
@@ -43,7 +43,7 @@ class _Line:
 
 
 def create_app(service: Service, tokens: Tokens | None = None) -> FastAPI:
-    """The application over a service, which it starts in the background and closes."""
+    """The application. It starts the service in the background, and closes it."""
     metrics, line = Metrics(), _Line(service.limits.waiting_ranks)
 
     @asynccontextmanager
@@ -69,12 +69,12 @@ def create_app(service: Service, tokens: Tokens | None = None) -> FastAPI:
 
     @app.post("/rank")
     async def rank(request: RankRequest) -> JSONResponse:
-        """Order candidates, or items drawn from the pool, for a user; `impression_id` is for the feedback."""
+        """Rank candidates, or items of the pool, for a user. Report what was shown under `impression_id`."""
         return JSONResponse(await line.run(service.rank, request))
 
     @app.post("/events")
     async def events(body: Events) -> dict[str, int]:
-        """Accept items, impressions and interactions: on disk when this answers, and known to the next `/rank`."""
+        """Accept items, impressions and interactions: 200 means they are on disk, and the next `/rank` knows them."""
         receipt = await asyncio.wrap_future(service.accept(body))
         return receipt._asdict()
 
@@ -82,44 +82,44 @@ def create_app(service: Service, tokens: Tokens | None = None) -> FastAPI:
     async def trending(
         attribute: str | None = None, value: str | None = None, count: Count = 10
     ) -> JSONResponse:
-        """The items with the most clicks, decayed; of an attribute's value where one is named."""
+        """Items with the most decayed clicks; with `attribute`, only those that have it (with `value`, that value)."""
         return JSONResponse(await line.run(service.trending, attribute, value, count))
 
     @app.get("/items/{item_id}/similar")
     async def similar(item_id: Id, count: Count = 10) -> JSONResponse:
-        """Items near in text, and items that the same users clicked."""
+        """Items similar in text, and items clicked by the same users."""
         return JSONResponse(await line.run(service.similar, item_id, count))
 
     @app.get("/users")
     async def users() -> list[str]:
-        """A few users who clicked much, for the page; none where ids are pseudonyms."""
+        """Some users with many clicks, for the page; none if ids are pseudonyms."""
         return [] if service.deployment.privacy.pseudonyms else service.resident.users[:20]
 
     @app.get("/users/{user_id}")
     async def about(user_id: UserId) -> JSONResponse:
-        """What is known of a user: newest moments, and what they click most."""
+        """A user's newest moments and most clicked attribute values."""
         return JSONResponse(await line.run(service.about, user_id))
 
     @app.delete("/users/{user_id}", status_code=202)
     async def forget(user_id: UserId) -> dict[str, str]:
-        """Drop a user from memory. Tables and logs are erased by `momentrank forget`."""
+        """Drop a user from memory. `momentrank forget` erases tables and logs."""
         await line.run(service.forget, user_id)
         return {"status": "dropped from memory; `momentrank forget` erases tables and logs"}
 
     @app.get("/health")
     async def health() -> dict[str, Any]:
-        """What serves, and what is wrong."""
+        """Versions that serve, and problems."""
         return service.health()
 
     @app.get("/ready")
     async def ready(response: Response) -> dict[str, bool]:
-        """200 once requests are answered, 503 before."""
+        """200 once requests are answered, 503 before that."""
         response.status_code = 200 if service.ready else 503
         return {"ready": service.ready}
 
     @app.get("/metrics")
     async def prometheus() -> PlainTextResponse:
-        """Requests and latencies as Prometheus reads them."""
+        """Counters and latencies in Prometheus' format."""
         gauges = {"ready": float(service.ready), "waiting_ranks": float(line.waiting)}
         if service.ready:
             gauges["state_entries"] = float(service.resident.live.entries())
@@ -135,7 +135,7 @@ def create_app(service: Service, tokens: Tokens | None = None) -> FastAPI:
 def _start(service: Service) -> None:
     try:
         service.start()
-    except Exception as error:  # said by /health; without a state there is nothing to serve
+    except Exception as error:  # /health reports it
         service.problem = f"{type(error).__name__}: {error}"
 
 
@@ -161,12 +161,12 @@ def _handle_errors(app: FastAPI) -> None:
     @app.exception_handler(OSError)
     async def not_written(_: Request, error: OSError) -> JSONResponse:
         return _errors(
-            503, [("", f"the events are not accepted, for the journal cannot be written: {error}")]
+            503, [("", f"the journal cannot be written, so the events were not accepted: {error}")]
         )
 
 
 def _field(place: tuple[str | int, ...]) -> str:
-    """`0.item` of `(0, "interaction", "item")`: what kind of event it is stands in the event."""
+    """`0.item` for `(0, "interaction", "item")`: the event itself names its kind."""
     if place and isinstance(place[0], int):
         place = (place[0], *place[2:])
     return ".".join(map(str, place))

@@ -1,4 +1,4 @@
-"""The models that rank, and the registry's alias followed: the new are loaded and warmed before the old go."""
+"""The models that serve. When the champion alias moves, the new ones are loaded and warmed before the swap."""
 
 import logging
 import threading
@@ -14,7 +14,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Champion:
-    """The versions that rank, whole."""
+    """The versions that serve, and their models."""
 
     ranker: Version
     interest: Version | None
@@ -22,13 +22,13 @@ class Champion:
 
 
 def wanted(deployment: Deployment, slice: str) -> tuple[Version, Version | None] | None:
-    """The ranker that serves, and the newest interest model fitted before a slice."""
+    """The ranker that should serve, and the newest interest model fitted before a slice; None before any ranker."""
     ranker = deployment.serving(slice)
     return (ranker, deployment.latest("interest", before=slice)) if ranker else None
 
 
 def load(deployment: Deployment, versions: tuple[Version, Version | None], live: LiveMoments) -> Champion:
-    """Load both models. Raises ModelError for what cannot be read or does not fit the state."""
+    """Load both models. Raises ModelError if one cannot be read or does not fit the state."""
     ranker, interest = versions
     registry = deployment.registry
     models = LiveModels(
@@ -43,7 +43,7 @@ def load(deployment: Deployment, versions: tuple[Version, Version | None], live:
 
 
 class Follower:
-    """Looks at the registry every few seconds and hands over another champion once it is ready."""
+    """Polls the registry, and swaps the champion once a new one is ready."""
 
     def __init__(
         self, look: Callable[[], tuple[Version, Version | None] | None],
@@ -54,20 +54,20 @@ class Follower:
         self._present = present
         self._refused: tuple[Version, Version | None] | None = None
         self.problem = ""
-        """Why another version does not serve, or the registry cannot be reached; empty where all is well."""
+        """Why the wanted version does not serve, or the registry is unreachable; else empty."""
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._work, name="champion", daemon=True)
 
     def start(self) -> None:
-        """Begin to look."""
+        """Start polling."""
         self._thread.start()
 
     def close(self) -> None:
-        """Stop looking."""
+        """Stop polling."""
         self._stop.set()
 
     def look_once(self) -> None:
-        """Look now, and swap where another champion is named."""
+        """Poll once, and swap if the champion changed."""
         try:
             found = self._look()
         except Exception as error:
@@ -83,7 +83,7 @@ class Follower:
         except Exception as error:
             self._refused = found
             self._say(
-                f"ranker version {found[0].version} is refused, version {self._present[0].version} goes on serving: "
+                f"ranker version {found[0].version} cannot serve, version {self._present[0].version} stays: "
                 f"{type(error).__name__}: {error}"
             )
             return

@@ -1,4 +1,4 @@
-"""The service's time in microseconds: the machine's, or, of a project whose timetable has ended, the timetable's."""
+"""The service's time in microseconds: the machine's clock, or one that continues a project whose slices have ended."""
 
 import time
 from collections.abc import Callable
@@ -10,7 +10,7 @@ Clock = Callable[[], int]
 
 
 def clock_from(project: Project, known: int) -> Clock:
-    """The machine's clock; where `slices.end` has passed, one that goes on from the newest instant that is known."""
+    """The machine's clock; after `slices.end`, a clock that starts at the newest known instant."""
     end = project.slices.end
     if end is None or microseconds(end) > _now():
         return _now

@@ -1,7 +1,7 @@
-"""Accepted events: stamped by the service's clock, written to the journal, then known to every later request.
+"""Accept events: stamp them with the service's clock, write them to the journal, apply them to the state.
 
-All events waiting are written and synced together (group commit). The stamps never go back, so that a slice made from
-the journal reads the events in the order in which they became known here.
+All waiting events are written and synced together (group commit). Stamps never decrease, so a slice made from the
+journal has the events in the order in which the service knew them.
 """
 
 import json
@@ -21,21 +21,21 @@ from pipelines.service.wire import Event, InteractionEvent, ItemEvent, RankingEv
 
 _log = logging.getLogger(__name__)
 _REMEMBERED = 500_000
-"""Ids of events and impressions by which a repeat is known."""
+"""Ids of events and impressions that are kept to recognise repeats."""
 _TOGETHER = 2_000
 """Events that are written and applied together."""
 
 
 class Receipt(NamedTuple):
-    """What became of some events."""
+    """How many events were new."""
 
     accepted: int
     repeated: int
-    """Known by their ids: they were accepted before."""
+    """Events whose ids were accepted before."""
 
 
 class Refused(ValueError):
-    """An event that contradicts what is known: `field`, and why."""
+    """An event or request contradicts the state: the field, and the problem."""
 
     def __init__(self, field: str, problem: str) -> None:
         super().__init__(f"{field} {problem}")
@@ -43,7 +43,7 @@ class Refused(ValueError):
 
 
 class Overloaded(RuntimeError):
-    """More is waiting than can be answered soon."""
+    """Too many requests are waiting."""
 
 
 class _Shown(NamedTuple):
@@ -53,14 +53,14 @@ class _Shown(NamedTuple):
 
 
 class Known:
-    """Ids that came before, and the impressions that interactions may name."""
+    """Ids accepted before, and the impressions that interactions may name."""
 
     def __init__(self) -> None:
         self._ids: OrderedDict[tuple[str, str], None] = OrderedDict()
         self.shown: OrderedDict[str, _Shown] = OrderedDict()
 
     def first(self, kind: str, name: str) -> bool:
-        """Whether an id comes for the first time; it is known from now on."""
+        """Add an id; return whether it is new."""
         if (kind, name) in self._ids:
             return False
         self._ids[kind, name] = None
@@ -69,20 +69,20 @@ class Known:
         return True
 
     def drop(self, kind: str, name: str) -> None:
-        """An id that is not known after all."""
+        """Remove an id."""
         self._ids.pop((kind, name), None)
         if kind == "ranking":
             self.shown.pop(name, None)
 
     def show(self, name: str, user: str, items: frozenset[str], at: int) -> None:
-        """An impression that interactions may name."""
+        """Add an impression that interactions may name."""
         self.shown[name] = _Shown(user, items, at)
         if len(self.shown) > _REMEMBERED:
             self.shown.popitem(last=False)
 
 
 class Intake:
-    """The one writer. `apply` makes journal lines known; it is called after they are on disk."""
+    """The single writer. `apply` is called with journal lines once they are on disk."""
 
     def __init__(
         self, journal: Journal, known: Known, clock: Clock, newest: Callable[[], int],
@@ -98,11 +98,11 @@ class Intake:
         self._queue: queue.Queue[tuple[Sequence[Event], Future[Receipt]] | None] = queue.Queue(waiting)
         self._thread = threading.Thread(target=self._work, name="intake", daemon=True)
         self.problem = ""
-        """Why the last events could not be written; empty where they could."""
+        """Why the last events could not be written; else empty."""
         self._thread.start()
 
     def submit(self, events: Sequence[Event]) -> Future[Receipt]:
-        """Hand over events; the result is there when they are on disk and known. Raises Overloaded."""
+        """Queue events; the future ends when they are on disk and in the state. Raises Overloaded."""
         future: Future[Receipt] = Future()
         try:
             self._queue.put_nowait((events, future))
@@ -111,11 +111,11 @@ class Intake:
         return future
 
     def rotate(self) -> None:
-        """Close the journal's file before the next events, so that the chain takes it in."""
+        """Close the journal's file before the next events, so that the daily chain reads it."""
         self._queue.put(([], Future()))
 
     def close(self) -> None:
-        """Write what is waiting, and stop."""
+        """Write the waiting events, and stop."""
         self._queue.put(None)
         self._thread.join()
         self._journal.rotate()
@@ -179,7 +179,7 @@ class Intake:
     def _stamp(
         self, event: Event, last: int, number: int, ids: list[tuple[str, str]]
     ) -> tuple[int, str | None]:
-        """The event's instant, and its line; None for one that came before."""
+        """The event's instant and journal line; no line for a repeated event."""
         now = max(self._clock(), last)
         kind = event.event
         name = event.id or f"live-{uuid.uuid4().hex}"

@@ -1,7 +1,7 @@
-"""Accepted events on disk, one JSON a line: on disk before they are acknowledged, read again after a crash.
+"""Accepted events on disk, one JSON object per line: synced before they are acknowledged, replayed after a restart.
 
-journal/live-….jsonl.part   where events are written; cut back to its last whole line when it is opened again
-journal/live-….jsonl        closed; a copy lies in the landing folder, from which the chain takes it in
+journal/live-….jsonl.part   the open file; on a restart, an incomplete last line is removed
+journal/live-….jsonl        closed files; the daily chain reads a copy from the landing folder
 """
 
 import os
@@ -18,7 +18,7 @@ class Journal:
     """An append-only log in files. One thread writes."""
 
     def __init__(self, folder: Path, landing: Path | None, most_bytes: int = 1 << 26) -> None:
-        """`landing`: where closed files are copied to, or None. `most_bytes` of a file before it is closed."""
+        """`landing`: folder to copy closed files to. `most_bytes`: size at which a file is closed."""
         self.folder, self.landing, self._most = folder, landing, most_bytes
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         for part in sorted(folder.glob("*.jsonl.part")):
@@ -33,7 +33,7 @@ class Journal:
         return sorted(self.folder.glob("live-*.jsonl*"))
 
     def blocks(self) -> Iterator[bytes]:
-        """All whole lines, some megabytes at a time, without the last one's end."""
+        """All complete lines, in blocks of some megabytes without the final newline."""
         for path in self.files():
             rest = b""
             with path.open("rb") as file:
@@ -43,7 +43,7 @@ class Journal:
                         yield whole
 
     def write(self, lines: Sequence[str]) -> None:
-        """Append lines and wait until they are on disk. Raises OSError, and then none of them is in the file."""
+        """Append lines and sync them. If this raises OSError, none of them is in the file."""
         if self._file is None:
             self._path = self.folder / f"live-{time.time_ns():020d}.jsonl{_PART}"
             self._file = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
@@ -63,7 +63,7 @@ class Journal:
             self.rotate()
 
     def rotate(self) -> None:
-        """Close the file, so that the chain takes it in."""
+        """Close the file, so that the daily chain reads it."""
         if self._file is not None:
             os.close(self._file)
             self._file = None
@@ -83,7 +83,7 @@ class Journal:
 
 
 def _cut_torn_line(path: Path) -> None:
-    """Drop what follows the last line's end: it was never acknowledged."""
+    """Remove an incomplete last line, which was never acknowledged."""
     with path.open("r+b") as file:
         size = end = file.seek(0, os.SEEK_END)
         while end:

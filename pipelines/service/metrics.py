@@ -7,7 +7,7 @@ _BOUNDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
 
 
 class Metrics:
-    """Requests by route and status, and how long they took."""
+    """Requests by route and status, and their durations."""
 
     def __init__(self) -> None:
         self._requests: Counter[tuple[str, int]] = Counter()
@@ -16,7 +16,7 @@ class Metrics:
         self._lock = threading.Lock()
 
     def observe(self, route: str, status: int, seconds: float) -> None:
-        """Note one request."""
+        """Add a request."""
         with self._lock:
             self._requests[route, status] += 1
             self._seconds[route] += seconds  # type: ignore[assignment]
@@ -25,7 +25,7 @@ class Metrics:
                     self._buckets[route, bound] += 1
 
     def text(self, gauges: dict[str, float]) -> str:
-        """The page that Prometheus reads; `gauges` by name."""
+        """All metrics; `gauges`: name → value."""
         lines = ["# TYPE momentrank_requests_total counter"]
         totals: Counter[str] = Counter()
         for (route, status), count in sorted(self._requests.items()):

@@ -1,4 +1,4 @@
-"""Which items a list is drawn from where the request names none: fresh, popular, near to clicks and the query."""
+"""The items that a request without candidates ranks: fresh, popular, similar to recent clicks and to the query."""
 
 from collections.abc import Collection, Sequence
 
@@ -13,13 +13,13 @@ from features.state.histories import SKIPPED
 from models.candidate_pool import most_clicked, newest
 
 _REFRESH = 1_000_000
-"""Microseconds for which what is fresh and popular is kept."""
+"""Microseconds after which fresh and popular items are computed again."""
 _LISTED = 2_000
-"""Fresh and popular items that are kept."""
+"""Number of fresh, and of popular, items kept."""
 
 
 class Pool:
-    """Draws candidates. What is the same for everybody is worked out once a second."""
+    """Draws candidates. Fresh and popular items are computed once a second."""
 
     def __init__(self, live: LiveMoments, project: Project) -> None:
         self._live, self._size = live, project.lists.pool
@@ -32,9 +32,9 @@ class Pool:
     def draw(
         self, past: Past, at: int, leave_out: Collection[str], near_to: NDArray[np.float32] | None
     ) -> list[str]:
-        """At most `lists.pool` items known before `at`: a third each fresh, popular, and near in text.
+        """At most `lists.pool` items known before `at`, without clicked ones: a third each fresh, popular and similar.
 
-        Near are they to the items clicked last and to the vector `near_to`. Clicked items are left out.
+        Similar items are those nearest in text to the user's clicks and to the vector `near_to`.
         """
         if at >= self._until:
             self.refresh(at)
@@ -54,7 +54,7 @@ class Pool:
         return list(dict.fromkeys([*drawn, *rest]))[: self._size]
 
     def similar(self, item: str, at: int, count: int) -> list[tuple[str, float]]:
-        """Items nearest in text, and how near."""
+        """The items most similar in text, with their cosine."""
         row = int(self._live.versions_of([item], at)[0])
         if row < 0:
             return []
@@ -80,7 +80,7 @@ class Pool:
         return [(item, likeness[item]) for item in items][:count]
 
     def refresh(self, at: int) -> None:
-        """Work out what is fresh and popular at an instant."""
+        """Compute the fresh and popular items."""
         self._until = at + _REFRESH
         items = latest(self._live.described.found)
         born = items.select("item_id", born_at=pl.coalesce("published_at", "known_at"))

@@ -1,15 +1,17 @@
-"""The state in memory: the newest slice's, and every event since from the lake and the journal."""
+"""The state in memory: the newest stored state, updated by all later events of the lake and the journal."""
 
 import threading
 from collections.abc import Iterable
 
 import polars as pl
 
+from features.config.project import Project
 from features.errors import TableError
+from features.events.pseudonyms import Forgotten
 from features.live import Answer, LiveMoments, Request
 from features.schemas import Impressions, Interactions, Items, ItemVectors
 from features.sources.jsonl_events import read_lines
-from features.sources.raw import RawEvents, as_logged
+from features.sources.raw import Hide
 from features.state import SliceEvents
 from features.state.histories import SKIPPED
 from models.interest_input import item_vectors
@@ -24,10 +26,10 @@ _IDS = {"impressions": ("ranking", "impression_id"), "interactions": ("interacti
 
 
 class Resident:
-    """What a process holds of a deployment. `lock` is held while it is read or changed."""
+    """A deployment's state in memory. Hold `lock` to read or change it."""
 
     def __init__(self, deployment: Deployment, known: Known, until: str | None = None) -> None:
-        """Load the state after the newest slice, or after `until`. Raises TableError where there is none."""
+        """Load the state after the newest slice, or after `until`. Raises TableError if there is none."""
         self.deployment, self.project, self.known = deployment, deployment.project, known
         self.lock = threading.Lock()
         kept = [key for key in deployment.lake.slices(f"{STATE}/items") if until is None or key <= until]
@@ -40,13 +42,12 @@ class Resident:
         clicks = state.moments.filter(pl.col("action") != SKIPPED)
         self._clicks = clicks.select("user_id", "item_id").unique()
         self.users = clicks["user_id"].value_counts(sort=True)["user_id"].head(50).to_list()
-        """Who clicked most, for the page."""
+        """Users with the most clicks, for the page."""
         self.live = LiveMoments(state, self.project, deployment.vectors(self.slice))
         self.since = self.live.at
         self.pool = Pool(self.live, self.project)
         self.champion: Champion | None = None
-        names = deployment.privacy.pseudonyms
-        self._hide = names.hide if names else as_logged
+        self._forgotten = Forgotten(deployment.privacy.marks())
         self._note_ids([self.slice])
         if until is None:
             later = [key for key in deployment.lake.slices("impressions") if key > self.slice]
@@ -55,7 +56,7 @@ class Resident:
             self._note_ids(later)
 
     def replay(self, blocks: Iterable[bytes]) -> int:
-        """Make known what the journal has and the stored state lacks; the number of events."""
+        """Apply the journal's events that the stored state lacks; return their number."""
         count = 0
         for block in blocks:
             events = self._decode(block)
@@ -73,27 +74,22 @@ class Resident:
         return count
 
     def apply(self, lines: bytes) -> None:
-        """Make accepted lines of the journal known."""
+        """Apply new lines of the journal."""
         self._update(self._decode(lines))
 
     def look_up(self, request: Request) -> Answer:
-        """What is known of a request; the caller holds the lock."""
+        """Look up a request; the caller holds the lock."""
         return self.live.look_up(request)
 
     def clicked_together(self, item: str, count: int) -> list[tuple[str, int]]:
-        """Items clicked by the users who clicked one, as of the stored state, and by how many."""
+        """Items clicked by the users who clicked `item`, with their number, as of the stored state."""
         users = self._clicks.filter(item_id=item).select("user_id")
         others = self._clicks.join(users, on="user_id", how="semi").filter(pl.col("item_id") != item)
         found = others["item_id"].value_counts().sort("count", "item_id", descending=[True, False])
         return [(str(name), int(n)) for name, n in found.head(count).iter_rows()]
 
     def _decode(self, lines: bytes) -> SliceEvents:
-        raw: RawEvents = read_lines(self.project, lines, "journal", self._hide)
-        return SliceEvents(
-            raw.items.filter(pl.col("title").is_not_null()).select(Items.column_names()),
-            raw.impressions.select(Impressions.column_names()),
-            raw.interactions.select(Interactions.column_names()),
-        )
+        return decode(lines, self.project, self.deployment.privacy.hide, self._forgotten)
 
     def _update(self, events: SliceEvents) -> None:
         items = events.items
@@ -106,7 +102,7 @@ class Resident:
                 self.champion.models.describe(self.live.described.found)
 
     def _note_ids(self, slices: list[str]) -> None:
-        """Know the ids of stored slices again, and their impressions."""
+        """Add the ids and impressions of stored slices to `known`."""
         lake = self.deployment.lake
         for name, (kind, column) in _IDS.items():
             kept = [key for key in slices if lake.has(name, key)]
@@ -120,7 +116,7 @@ class Resident:
 
     def _note_shown(self, impressions: pl.DataFrame) -> None:
         if self.deployment.privacy.pseudonyms:
-            return  # whose they are cannot be compared with ids of the logs
+            return  # callers send plain ids, which cannot be compared with pseudonyms
         rows = impressions.select(
             "impression_id",
             "user_id",
@@ -129,3 +125,13 @@ class Resident:
         )
         for name, user, items, at in rows.iter_rows():
             self.known.show(name, user, frozenset(items), at)
+
+
+def decode(lines: bytes, project: Project, hide: Hide, forgotten: Forgotten) -> SliceEvents:
+    """The events in lines of the journal, with user ids as stored and without forgotten users."""
+    raw = forgotten.drop(read_lines(project, lines, "journal", hide))
+    return SliceEvents(
+        raw.items.filter(pl.col("title").is_not_null()).select(Items.column_names()),
+        raw.impressions.select(Impressions.column_names()),
+        raw.interactions.select(Interactions.column_names()),
+    )

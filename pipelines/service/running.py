@@ -11,9 +11,9 @@ _LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 
 def run(deployment: Deployment, host: str, port: int, tell: Callable[[str], None]) -> None:
-    """Serve a deployment. Callers need `MOMENTRANK_READ_TOKEN` and `MOMENTRANK_WRITE_TOKEN` where these are set.
+    """Serve a deployment. If `MOMENTRANK_READ_TOKEN` and `MOMENTRANK_WRITE_TOKEN` are set, callers need them.
 
-    Raises ProjectError for an address that other machines reach while callers need no token.
+    Raises ProjectError if other machines can reach `host` and a token is missing.
     """
     import logging
 

@@ -1,4 +1,4 @@
-"""The parts put together: start, rank, accept events, follow the champion, stop."""
+"""The live service: start, rank, accept events, follow the champion, stop."""
 
 import logging
 import math
@@ -32,14 +32,14 @@ from pipelines.service.wire import Event, InteractionEvent, ItemEvent, RankReque
 
 _log = logging.getLogger(__name__)
 _FORMATS = ("metarank", "newsroom")
-"""Formats of sources that read the journal's lines."""
+"""Source formats that can read the journal."""
 _WARM = 3
-"""Users ranked for before the first request."""
+"""Users that are ranked for to warm up."""
 
 
 @dataclass(frozen=True)
 class Limits:
-    """What is refused instead of waited for."""
+    """Limits beyond which requests are refused."""
 
     waiting_ranks: int = 64
     waiting_events: int = 1_000
@@ -50,11 +50,11 @@ class Limits:
 
 
 class NotReady(RuntimeError):
-    """The state or the models are not loaded yet."""
+    """The state or the models are still loading."""
 
 
 class Service:
-    """One deployment, served. `until` and `clock` are for tests: the slice whose state is loaded, and the time."""
+    """A deployment that answers requests. For tests: `until`, the slice whose state is loaded, and `clock`."""
 
     def __init__(
         self, deployment: Deployment, limits: Limits | None = None, until: str | None = None, clock: Clock | None = None
@@ -70,7 +70,7 @@ class Service:
         self._stop = threading.Event()
 
     def start(self) -> None:
-        """Load the state, replay the journal, load and warm the models; then requests are answered."""
+        """Load the state, replay the journal, load and warm the models."""
         began = time.monotonic()
         settings, project = self.deployment.settings, self.project
         landing = open_landing(project, settings.home) if project.source.format in _FORMATS else None
@@ -107,7 +107,7 @@ class Service:
         _log.info("ready after %.1f s, %d events replayed", time.monotonic() - began, replayed)
 
     def close(self) -> None:
-        """Write what is waiting, close the journal's file, stop."""
+        """Write waiting events, close the journal, stop."""
         self._stop.set()
         if self.ready:
             self.ready = False
@@ -122,7 +122,7 @@ class Service:
         return self._resident
 
     def accept(self, events: Sequence[Event]) -> Future[Receipt]:
-        """Events to be written and known; see `Intake.submit`. Raises Refused."""
+        """Queue events; see `Intake.submit`. Raises Refused."""
         assert self.resident  # raises NotReady
         for number, event in enumerate(events):
             if isinstance(event, ItemEvent):
@@ -137,7 +137,7 @@ class Service:
         return self._intake.submit(events)
 
     def rank(self, request: RankRequest) -> dict[str, Any]:
-        """The ordered list for a request, with what `RankRequest` asks for beside it."""
+        """Rank a request's candidates."""
         resident = self.resident
         for name in request.context:
             if name not in self.project.context.categorical:
@@ -151,7 +151,7 @@ class Service:
         with resident.lock:
             at = self.clock() if wanted_at is None else wanted_at
             if wanted_at is not None and wanted_at <= resident.live.at:
-                raise Refused("at", "is before the newest event: a live request is of now; leave `at` out")
+                raise Refused("at", "is before the newest event: leave `at` out to rank now")
             at = max(at, resident.live.at + 1)
             items = request.candidates
             if items is None:
@@ -177,7 +177,7 @@ class Service:
         )
 
     def similar(self, item: str, count: int) -> dict[str, Any]:
-        """Items near in text, and clicked by the same users."""
+        """Items similar in text, and items clicked by the same users."""
         resident = self.resident
         with resident.lock:
             near = resident.pool.similar(item, resident.live.at + 1, count)
@@ -188,7 +188,7 @@ class Service:
         }
 
     def trending(self, attribute: str | None, value: str | None, count: int) -> list[dict[str, Any]]:
-        """The items with the most decayed clicks, all or those of an attribute's value."""
+        """Items with the most decayed clicks, optionally of an attribute or of one of its values."""
         resident = self.resident
         with resident.lock:
             resident.pool.refresh(max(self.clock(), resident.live.at + 1))
@@ -201,7 +201,7 @@ class Service:
         return rows.drop("attributes").head(count).to_dicts()
 
     def about(self, user: str) -> dict[str, Any]:
-        """What is known of a user: their newest moments, and the values they click most."""
+        """A user's newest moments and most clicked attribute values."""
         resident = self.resident
         stored = self.deployment.privacy.stored(user)
         with resident.lock:
@@ -221,14 +221,14 @@ class Service:
         }
 
     def forget(self, user: str) -> None:
-        """Drop a user from memory; `momentrank forget` erases them from tables and the journal's logs."""
+        """Drop a user from memory; `momentrank forget` erases tables and logs."""
         resident = self.resident
         stored = self.deployment.privacy.stored(user)
         with resident.lock:
             resident.live.forget(stored)
 
     def health(self) -> dict[str, Any]:
-        """What serves, and what is wrong."""
+        """Versions that serve, and problems."""
         said: dict[str, Any] = {"ready": self.ready, "problems": [self.problem] if self.problem else []}
         if not self.ready:
             return said
@@ -253,7 +253,7 @@ class Service:
         )
 
     def _prepare(self, versions: tuple[Version, Version | None]) -> Champion:
-        """Load a champion and rank with it, for users who clicked, before it serves."""
+        """Load a champion and rank with it once, so that it is warm and known to work."""
         assert self._resident is not None
         resident = self._resident
         champion = load(self.deployment, versions, resident.live)
@@ -329,7 +329,7 @@ class Service:
     def _reasons(
         self, champion: Champion, answer: Answer, ranked: Ranked, found: pl.DataFrame, order: list[int]
     ) -> list[str]:
-        """One sentence an item."""
+        """One sentence per item."""
         columns = champion.models.ranker.columns
         listed = pl.DataFrame(ranked.columns[order], schema=list(columns), orient="row").fill_nan(None)
         rows = pl.Series([int(answer.versions[n]) for n in order], dtype=pl.Int64).replace(-1, None)

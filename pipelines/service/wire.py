@@ -1,4 +1,4 @@
-"""What requests and events look like on the wire; events are those of `features/sources/jsonl_events.py`."""
+"""Requests and events as callers send them. Events have the format of `features/sources/jsonl_events.py`."""
 
 from datetime import datetime
 from typing import Annotated, Any, Literal
@@ -16,7 +16,7 @@ Id = Annotated[str, Field(min_length=1, max_length=512)]
 
 def _is_instant(value: str | int | float | None) -> str | int | float | None:
     if value is not None and read_instants(pl.Series([value]))[0] is None:
-        raise ValueError("is no instant: write for example 2026-01-05T00:00:00Z, or epoch milliseconds")
+        raise ValueError("is not an instant: write for example 2026-01-05T00:00:00Z, or epoch milliseconds")
     return value
 
 
@@ -42,32 +42,32 @@ class _Body(BaseModel):
 
 
 class RankRequest(_Body):
-    """A list to be ordered for a user."""
+    """Items to rank for a user."""
 
     user_id: Id
     candidates: (
         Annotated[list[Id], Field(min_length=1, max_length=MOST_CANDIDATES), AfterValidator(_once)] | None
     ) = None
-    """Item ids; without them they are drawn from the pool."""
+    """Item ids; by default items of the pool."""
     k: int | None = Field(None, ge=1, le=MOST_CANDIDATES)
-    """Length of the answer; by default all candidates, or `lists.k` of the pool's."""
+    """Number of items to return; by default all candidates, or `lists.k` items of the pool."""
     query: str | None = Field(None, max_length=2_000)
-    """What the user typed: near items join the pool."""
+    """What the user typed: similar items are added to the pool."""
     session_id: Id | None = None
     context: dict[str, str | list[str]] = {}
-    """Declared facts of the occasion."""
+    """Declared context, by name."""
     at: Instant = None
-    """Instant of the list; by default now. Not before the newest event."""
+    """Instant of the impression, after the newest event; by default now."""
     muted: list[Id] = Field([], max_length=MOST_CANDIDATES)
-    """Items that this user must not be shown."""
+    """Items to leave out for this user."""
     explain: bool = False
     """Add a sentence of reasons to each item."""
     features: bool = False
-    """Add the columns that the ranker read."""
+    """Add the ranker's features to each item."""
 
 
 class Pair(_Body):
-    """A named value of an item or of an occasion."""
+    """A named value of an item or of the context."""
 
     name: Id
     value: Any = None
@@ -80,7 +80,7 @@ class Listed(_Body):
 
 
 class ItemEvent(_Body):
-    """An item as it reads from now on."""
+    """A new version of an item."""
 
     event: Literal["item"]
     id: Id | None = None
@@ -90,7 +90,7 @@ class ItemEvent(_Body):
 
 
 class RankingEvent(_Body):
-    """An impression: what was shown, in this order."""
+    """An impression: items in the order shown."""
 
     event: Literal["ranking"]
     id: Id
@@ -107,11 +107,11 @@ class RankingEvent(_Body):
 
 
 class InteractionEvent(_Body):
-    """What a user did with an item."""
+    """An interaction of a user with an item."""
 
     event: Literal["interaction"]
     id: Id | None = None
-    """A repeated id is one fact: send the same id again where an answer was lost."""
+    """A repeated id counts once: if no answer arrived, send the event again with the same id."""
     user: Id
     item: Id
     type: Id

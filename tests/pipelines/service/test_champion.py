@@ -41,7 +41,7 @@ def test_a_broken_version_is_refused_once_and_said() -> None:
     assert tries == ["2"]
     assert swapped == []
     assert follow.problem == (
-        "ranker version 2 is refused, version 1 goes on serving: ValueError: no ranker can be read"
+        "ranker version 2 cannot serve, version 1 stays: ValueError: no ranker can be read"
     )
     named[0] = Version("1", "2026-01-05"), None
     follow.look_once()
