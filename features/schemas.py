@@ -93,7 +93,7 @@ class Moments(dy.Schema):
     user_id = dy.String(nullable=False)
     item_id = dy.String(nullable=False)
     action = dy.String(nullable=False)
-    """An interaction kind, or `passed` for a skip: shown, and not clicked when the impression closed."""
+    """An interaction kind, or `skipped`: shown, and not clicked when the impression closed."""
     known_at = _instant()
 
 

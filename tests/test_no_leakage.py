@@ -190,6 +190,6 @@ def test_an_impression_reads_only_moments_known_before_it(toy: SimpleNamespace, 
 
     for name, user, shown_at in world.impressions.select("impression_id", "user_id", "shown_at").iter_rows():
         known = moments.filter((pl.col("user_id") == user) & (pl.col("known_at") < shown_at))
-        codes = [["click", "comment", "passed"].index(action) for action in known["action"]]
+        codes = [["click", "comment", "skipped"].index(action) for action in known["action"]]
         assert [token[1] for token in inputs[name][0]] == codes
         assert [token[2] for token in inputs[name][0]] == [t.timestamp() for t in known["known_at"]]

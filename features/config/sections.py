@@ -167,7 +167,7 @@ class Interest(Section):
     """Texts encoded with gradients in one pass; the others come from the cache."""
     encoder_rate: float = Field(5e-5, gt=0)
     decoder_rate: float = Field(3e-3, gt=0)
-    blend: float = Field(0.5, gt=0, le=1)
+    weight_averaging: float = Field(0.5, gt=0, le=1)
     """Weight averaging: weight of the newly fitted parameters against the previous version's; 1 keeps only the new."""
     holdout: float = Field(0.0, ge=0, lt=1)
     """Share of a slice's impressions, the latest, held out for validation; the best epoch is kept."""

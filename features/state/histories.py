@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from features.config.project import Project
 from features.state.moment import MomentState, SliceEvents
 
-SKIPPED = "passed"
+SKIPPED = "skipped"
 """Action of a skip: the item was shown and had no interaction when its impression closed."""
 DEEPEST = 100
 """Deeper positions count as this one."""

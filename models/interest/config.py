@@ -46,13 +46,13 @@ class InterestConfig:
     """Texts that carry gradient in one pass; the others come from the vector cache. 0: no cap."""
     encoder_rate: float = 2e-5
     decoder_rate: float = 1e-3
-    blend: float = 0.5
+    weight_averaging: float = 0.5
     """Weight of a fit's result against the version it began from, in their average; 1 keeps the result alone."""
     holdout: float = 0.0
     """Share of the impressions, the latest, that are not fitted but watched; the best epoch's weights are kept."""
     patience: int = 1
     """Epochs without a lower held-out loss after which a fit with a `holdout` ends."""
-    actions: tuple[str, ...] = ("passed", "click")
+    actions: tuple[str, ...] = ("skipped", "click")
     """Names of what a user can do with an item, in the order of `MomentArrays.history_action`."""
     device: str = "auto"
     """`auto` (CUDA where there is one), `cpu` or `cuda`."""

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-SKIPPED = "passed"
+SKIPPED = "skipped"
 """The one action that speaks against an item."""
 _PLACES = 48
 _SHARPNESS = (2.0, 3.0, 4.0, 8.0)

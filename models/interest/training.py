@@ -76,7 +76,7 @@ def fine_tune(
     if before:
         # An average over successive fits (cf. Wortsman et al. 2022): each alone has learnt its slice too well.
         own = model.trained()
-        model.restore({name: old.lerp(own[name], config.blend) for name, old in before.items()})
+        model.restore({name: old.lerp(own[name], config.weight_averaging) for name, old in before.items()})
     return model
 
 

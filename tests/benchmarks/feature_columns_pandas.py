@@ -248,7 +248,7 @@ def _of_attribute(valued: pd.DataFrame, clicks: pd.DataFrame, name: str, lists: 
         columns[f"item_{name}_ctr_{half_life}"] = rate = _smoothed(clicks, exposures, prior)
         columns[f"item_{name}_coec_{half_life}"] = _over_expected(clicks, by_row[f"expected{tail}"])
         columns[f"user_{name}_clicks_{half_life}"] = own_clicks
-        columns[f"user_{name}_passed_{half_life}"] = own_exposures - own_clicks
+        columns[f"user_{name}_skips_{half_life}"] = own_exposures - own_clicks
         columns[f"user_{name}_ctr_{half_life}"] = own_rate = _smoothed(own_clicks, own_exposures, user)
         columns[f"user_{name}_lift_{half_life}"] = own_rate / rate
         columns[f"user_{name}_share_{half_life}"] = own_clicks / (lists[f"user_clicks_{half_life}"] + 10)

@@ -122,7 +122,7 @@ class View:
                 f"item_{attribute}_ctr": self.ctr(every, span),
                 f"item_{attribute}_coec": self.coec(every, span),
                 f"user_{attribute}_clicks": clicks,
-                f"user_{attribute}_passed": self.total(own, "exposures", span) - clicks,
+                f"user_{attribute}_skips": self.total(own, "exposures", span) - clicks,
                 f"user_{attribute}_ctr": ctr,
                 f"user_{attribute}_lift": ctr / self.ctr(every, span),
                 f"user_{attribute}_share": clicks / (out["user_clicks"] + self.strength),

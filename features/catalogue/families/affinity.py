@@ -57,7 +57,7 @@ def _rates(name: str, half_life: str, project: Project) -> Iterator[Feature]:
     all_clicks = counted("user", "clicks", half_life)
     yield Feature(f"user_{name}_clicks{tail}", "affinity", f"the user's clicks on the item's {name}, {when}",
                   clicks, METARANK, True)  # fmt: skip
-    yield Feature(f"user_{name}_passed{tail}", "affinity",
+    yield Feature(f"user_{name}_skips{tail}", "affinity",
                   f"the user's exposures to the item's {name} without a click, {when}",
                   skips, "", True)  # fmt: skip
     yield Feature(f"user_{name}_ctr{tail}", "affinity", f"the user's smoothed click rate on the item's {name}, {when}",

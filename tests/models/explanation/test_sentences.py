@@ -152,7 +152,7 @@ def test_no_rows_have_no_sentences() -> None:
 
 
 def test_the_past_includes_skipped_items() -> None:
-    skipped = {"title": "Snow", "action": "passed"}
+    skipped = {"title": "Snow", "action": "skipped"}
 
     assert because_of([RAIN, skipped]) == "because of “Rain over the bay”, skipping “Snow”"
     assert because_of([]) is None

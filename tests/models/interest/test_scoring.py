@@ -74,7 +74,7 @@ def test_events_at_once_leave_the_state_that_they_leave_one_by_one(
     model: InterestModel, random_items
 ) -> None:
     items = embed(model, random_items(20))
-    actions, at = ["click", "passed"] * 6, 1.7e9 + np.cumsum(np.arange(12.0) ** 2)
+    actions, at = ["click", "skipped"] * 6, 1.7e9 + np.cumsum(np.arange(12.0) ** 2)
     alone = start(model)
     for n, action in enumerate(actions):
         alone = advance(model, alone, items[n], action, float(at[n]))

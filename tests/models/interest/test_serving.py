@@ -11,7 +11,7 @@ from models.interest.version import InterestModel
 
 PAST = [
     {"text": "river stone", "action": "click", "at": 10.0},
-    {"text": "market garden", "action": "passed", "at": 20.0},
+    {"text": "market garden", "action": "skipped", "at": 20.0},
     {"text": "winter harbour", "action": "click", "at": 30.0},
 ]
 

@@ -3,7 +3,7 @@ import torch
 
 from models.interest.taste import Taste
 
-ACTIONS = ("passed", "click", "share")
+ACTIONS = ("skipped", "click", "share")
 
 
 @pytest.fixture
@@ -31,7 +31,7 @@ def test_no_past_is_no_evidence(taste: Taste) -> None:
 
 
 def test_clicks_speak_for_similar_items_and_skips_against(taste: Taste) -> None:
-    past = [(0, "click", 60.0), (1, "passed", 60.0)]
+    past = [(0, "click", 60.0), (1, "skipped", 60.0)]
 
     assert evidence(taste, 0, past) > evidence(taste, 2, past) > evidence(taste, 1, past)
 

@@ -287,7 +287,7 @@ def test_a_fit_goes_on_from_a_saved_version(
         )
 
 
-def test_a_fit_is_blended_with_the_version_it_began_from(
+def test_a_fit_is_averaged_with_the_version_it_started_from(
     config: InterestConfig, random_items, random_moments, tmp_path: Path
 ) -> None:
     items, moments = random_items(20), random_moments(6)
@@ -298,7 +298,7 @@ def test_a_fit_is_blended_with_the_version_it_began_from(
         fine_tune(
             items,
             moments,
-            replace(config, blend=share),
+            replace(config, weight_averaging=share),
             start_from=tmp_path / "v1",
             checkpoint=tmp_path / "c",
         ).trained()

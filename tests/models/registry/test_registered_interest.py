@@ -23,7 +23,7 @@ from models.registry.registry import CHALLENGER, Registry
 def interest() -> InterestModel:
     """A small untrained model with the packaged encoder."""
     shape = {"tune": "frozen", "width": 8, "heads": 2, "layers": 1, "max_tokens": 12, "numbers": ("price",)}
-    model = InterestModel(InterestConfig(**shape, actions=("click", "passed"), device="cpu"))
+    model = InterestModel(InterestConfig(**shape, actions=("click", "skipped"), device="cpu"))
     items = ItemArrays.of_texts(["a storm at sea", "a cake", "high waves"])
     items = replace(items, number=np.ones((len(items), 1), dtype=np.float32))
     model.decoder.items.standardise(embed(model, items))
@@ -55,7 +55,7 @@ def test_plain_mlflow_loads_an_interest_version_and_scores_texts(registry, inter
     model = mlflow.pyfunc.load_model(f"models:/newsroom-interest/{version}")
     past = [
         {"text": "a storm at sea", "action": "click", "at": 10.0},
-        {"text": "a cake", "action": "passed", "at": 20.0},
+        {"text": "a cake", "action": "skipped", "at": 20.0},
     ]
     rows = [
         {"history": past, "candidates": ["high waves", "a pie", "a cake"], "at": 30.0},
