@@ -8,6 +8,7 @@ from random import Random
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import polars as pl
 import pytest
 from hypothesis import settings
@@ -284,6 +285,28 @@ def worlds(draw: st.DrawFn, lists: int = 10) -> SliceEvents:
     )
 
 
+def ranking_slice(day: int, seed: int = 0) -> pl.DataFrame:
+    """A ranking dataset: 200 impressions of eight candidates; the interest score predicts clicks best."""
+    random = np.random.default_rng([day, seed])
+    count = 200 * 8
+    order = np.arange(count) // 8
+    interest, rate = random.normal(size=(2, count)).astype(np.float32)
+    clicked = random.random(count) < 1 / (1 + np.exp(1.5 - 2 * interest - rate))
+    return pl.DataFrame(
+        {
+            "impression_id": [f"d{day}i{n}s{seed}" for n in order],
+            "user_id": [f"u{n % 40}" for n in order],
+            "item_id": [f"item{n}" for n in random.permutation(count) % 61],
+            "position": np.tile(np.arange(1, 9, dtype=np.int32), 200),
+            "as_of": [START + timedelta(days=day, minutes=int(n)) for n in order],
+            "label": clicked.astype(float),
+            "clicked": clicked,
+            "item_ctr_1d": rate,
+            "interest_score": interest,
+        }
+    ).with_columns(pl.col("as_of").dt.cast_time_unit("us"))
+
+
 @pytest.fixture(scope="session")
 def toy() -> SimpleNamespace:
     """The builders above, for test modules, which cannot import each other."""
@@ -305,6 +328,7 @@ def toy() -> SimpleNamespace:
         busy=busy,
         worlds=worlds,
         projects=projects,
+        ranking_slice=ranking_slice,
     )
 
 

@@ -3,13 +3,11 @@
 import os
 import signal
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 from threading import Timer
 from typing import Any
 
-import numpy as np
-import polars as pl
 import pytest
 
 from models.ranker import Ranker
@@ -20,36 +18,13 @@ from pipelines.lake import Lake
 
 DAYS = ["2026-01-05", "2026-01-06", "2026-01-07"]
 START = datetime(2026, 1, 5, tzinfo=UTC)
-LISTS = 200
-
-
-def _slice(day: int) -> pl.DataFrame:
-    """Impressions of eight items, shown to forty users in a day; clicks depend on the text."""
-    random = np.random.default_rng(day)
-    count = LISTS * 8
-    order = np.arange(count) // 8
-    interest, rate = random.normal(size=(2, count)).astype(np.float32)
-    clicked = random.random(count) < 1 / (1 + np.exp(1.5 - 2 * interest - rate))
-    return pl.DataFrame(
-        {
-            "impression_id": [f"d{day}i{n}" for n in order],
-            "user_id": [f"u{n % 40}" for n in order],
-            "item_id": [f"item{n}" for n in random.permutation(count) % 61],
-            "position": np.tile(np.arange(1, 9, dtype=np.int32), LISTS),
-            "as_of": [START + timedelta(days=day, minutes=int(n)) for n in order],
-            "label": clicked.astype(float),
-            "clicked": clicked,
-            "item_ctr_1d": rate,
-            "interest_score": interest,
-        }
-    ).with_columns(pl.col("as_of").dt.cast_time_unit("us"))
 
 
 @pytest.fixture
-def lake(tmp_path: Path) -> Lake:
+def lake(tmp_path: Path, toy: Any) -> Lake:
     lake = Lake(f"{tmp_path}/lake")
     for day, slice in enumerate(DAYS):
-        lake.write("ranking_dataset", slice, _slice(day))
+        lake.write("ranking_dataset", slice, toy.ranking_slice(day))
     return lake
 
 

@@ -5,7 +5,6 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import numpy as np
 import polars as pl
 import pytest
 
@@ -23,33 +22,11 @@ IMPRESSIONS = 200
 START = datetime(2026, 1, 5, tzinfo=UTC)
 
 
-def _slice(day: int, seed: int = 0) -> pl.DataFrame:
-    """Impressions of eight candidates, shown to forty users; the interest score predicts clicks best."""
-    random = np.random.default_rng([day, seed])
-    count = IMPRESSIONS * 8
-    order = np.arange(count) // 8
-    interest, rate = random.normal(size=(2, count)).astype(np.float32)
-    clicked = random.random(count) < 1 / (1 + np.exp(1.5 - 2 * interest - rate))
-    return pl.DataFrame(
-        {
-            "impression_id": [f"d{day}i{n}s{seed}" for n in order],
-            "user_id": [f"u{n % 40}" for n in order],
-            "item_id": [f"item{n}" for n in random.permutation(count) % 61],
-            "position": np.tile(np.arange(1, 9, dtype=np.int32), IMPRESSIONS),
-            "as_of": [START + timedelta(days=day, minutes=int(n)) for n in order],
-            "label": clicked.astype(float),
-            "clicked": clicked,
-            "item_ctr_1d": rate,
-            "interest_score": interest,
-        }
-    ).with_columns(pl.col("as_of").dt.cast_time_unit("us"))
-
-
 @pytest.fixture
-def lake(tmp_path: Path) -> Lake:
+def lake(tmp_path: Path, toy: Any) -> Lake:
     lake = Lake(f"{tmp_path}/lake")
     for day, slice in enumerate(DAYS):
-        lake.write("ranking_dataset", slice, _slice(day))
+        lake.write("ranking_dataset", slice, toy.ranking_slice(day))
     return lake
 
 
@@ -83,8 +60,8 @@ def _texts(ranker: Ranker) -> list[str]:
     return [booster.model_to_string() for booster in ranker.boosters]
 
 
-def _quality(ranker: Ranker) -> float:
-    unseen = _slice(3, seed=5)
+def _quality(ranker: Ranker, toy: Any) -> float:
+    unseen = toy.ranking_slice(3, seed=5)
     mean = per_impression(unseen.with_columns(score=ranker.score(unseen)))["ndcg@10"].mean()
     assert isinstance(mean, float)
     return mean
@@ -136,13 +113,13 @@ def test_two_processes_fit_as_well_as_one(lake: Lake, toy: Any) -> None:
     fitted = _fit(deployment)
     dataset = lake.read("ranking_dataset", DAYS)
     single = [
-        _quality(fit_rankers(dataset, deployment.project.ranker, deployment.project.labels, seed)[0])
+        _quality(fit_rankers(dataset, deployment.project.ranker, deployment.project.labels, seed)[0], toy)
         for seed in range(5)
     ]
     spread = max(single) - min(single)
     assert spread < 0.02
-    assert min(single) - spread < _quality(fitted.full) < max(single) + spread
-    assert _quality(fitted.behaviour_only) < min(single) - 0.05
+    assert min(single) - spread < _quality(fitted.full, toy) < max(single) + spread
+    assert _quality(fitted.behaviour_only, toy) < min(single) - 0.05
     assert fitted.full.info["rows"] > 1600
     assert fitted.tags == {"workers": 2}
     assert fitted.behaviour_only.columns == ("item_ctr_1d",)
