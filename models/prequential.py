@@ -1,8 +1,6 @@
 """Fit the ranker and its ablation, score a slice with every scorer, evaluate the scores."""
 
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import partial
 
 import polars as pl
 
@@ -22,9 +20,6 @@ from models.ranker.sockets import Workers
 SCORERS = ("full", "behaviour_only", "text_only", *baselines.BASELINES)
 """The ranker; its ablation without text; the interest score alone; the baselines."""
 
-_MAX_PARALLEL_ROWS = 1_000_000
-"""Datasets with more rows are fitted one after the other, to save memory."""
-
 _PROBABILITIES = {"full": "click_probability", "behaviour_only": "probability_without_text"}
 """Scorers with click probabilities → their columns in `score_slice`."""
 
@@ -32,14 +27,11 @@ _PROBABILITIES = {"full": "click_probability", "behaviour_only": "probability_wi
 def fit_rankers(
     dataset: pl.DataFrame, ranker: RankerConfig, labels: Labels, seed: int
 ) -> tuple[Ranker, Ranker]:
-    """Fit the ranker on every feature of `dataset`, and its ablation without text. Raises as `ranker.fit`.
-
-    On a small dataset both fit in parallel threads: LightGBM releases Python's lock.
-    """
-    at_once = 2 if dataset.height <= _MAX_PARALLEL_ROWS else 1
-    fit_columns = partial(fit, dataset, config=ranker, labels=labels, seed=seed, at_once=at_once)
-    with ThreadPoolExecutor(at_once) as pool:
-        full, behaviour_only = pool.map(fit_columns, _with_and_without_text(dataset))
+    """Fit the ranker on every feature of `dataset`, and its ablation without text. Raises as `ranker.fit`."""
+    # One after the other: LightGBM crashed when two threads of a process fitted at the same time (docs/log.md).
+    full, behaviour_only = (
+        fit(dataset, columns, ranker, labels, seed) for columns in _with_and_without_text(dataset)
+    )
     return full, behaviour_only
 
 

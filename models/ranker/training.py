@@ -36,7 +36,7 @@ from models.ranker.calibration import calibrate
 from models.ranker.fitted import Ranker
 from models.ranker.folds import Fold, folds
 from models.ranker.input import feature_names, label_levels, matrix, refuse_leaks
-from models.ranker.lightgbm_parameters import directions, parameters_of, seeds_of, threads
+from models.ranker.lightgbm_parameters import directions, parameters_of, seeds_of
 from models.ranker.objective import REGRESSION, Objective, choose_objective
 from models.ranker.propensity import propensities
 from models.ranking import require
@@ -61,16 +61,14 @@ def fit(
     seed: int,
     *,
     progress: Progress | None = None,
-    at_once: int = 1,
 ) -> Ranker:
     """Fit on `columns` of `dataset`, which has one row per candidate: `slice, impression_id, item_id, position, label`.
 
     Features are numeric (null or NaN is missing). Impressions whose candidates have equal labels are left out of the
-    boosters, but not of the calibration. A dataset of one slice needs `as_of`. `at_once`: fits that share this
-    machine's cores. The same dataset, in any row order, and seed give the same model. Raises TableError for missing
-    key columns, ModelError for features that are missing or not numeric, a monotone pattern without a column, labels
-    that are no declared gain, fewer than two impressions to learn from, or an interest score from a version fitted on
-    the row's slice or a later one (`interest_slice`).
+    boosters, but not of the calibration. A dataset of one slice needs `as_of`. The same dataset, in any row order, and
+    seed give the same model. Raises TableError for missing key columns, ModelError for features that are missing or not
+    numeric, a monotone pattern without a column, labels that are no declared gain, fewer than two impressions to learn
+    from, or an interest score from a version fitted on the row's slice or a later one (`interest_slice`).
     """
     rows = sorted_rows(dataset)
     objective = choose_objective(rows)
@@ -80,7 +78,6 @@ def fit(
     splits = folds(usable, config.folds)
     position_propensities = propensities(rows) if config.position_bias != "none" and not pointwise else None
     parameters = parameters_of(config, levels, seed, objective) | constraints(config, dataset, columns)
-    parameters["num_threads"] = threads(at_once)
     learned = config.position_bias == "learned" and not pointwise
     training = Training(dataset[usable[ROW]], columns, levels, parameters, position_propensities, learned)
     fold_boosters, curve = training.search(splits, config, objective.metric, progress)

@@ -139,14 +139,3 @@ def test_workers_reject_a_table_that_changed(lake: Lake, toy: Any) -> None:
     shards = Shards(window, project, 4801, START + timedelta(days=2), f"{lake.root}/out", "rankers.parquet")
     with pytest.raises(TableError, match="1 workers read 4800 candidates, but ranking_dataset had 4801"):
         fit_shards(shards)
-
-
-def test_fits_in_parallel_equal_fits_in_sequence(
-    lake: Lake, toy: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    dataset, project = lake.read("ranking_dataset", DAYS[:2]), _deployment(lake, toy).project
-    settings = (project.ranker, project.labels, project.seed)
-    parallel = fit_rankers(dataset, *settings)
-    monkeypatch.setattr("models.prequential._MAX_PARALLEL_ROWS", 0)
-    sequential = fit_rankers(dataset, *settings)
-    assert [_texts(ranker) for ranker in sequential] == [_texts(ranker) for ranker in parallel]
