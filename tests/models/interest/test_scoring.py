@@ -97,7 +97,7 @@ def test_a_live_state_stays_as_small_as_the_window(model: InterestModel, random_
 
 
 def test_an_unknown_action_is_refused(model: InterestModel, random_items) -> None:
-    with pytest.raises(InterestModelError, match="known are passed, click"):
+    with pytest.raises(InterestModelError, match="known are skipped, click"):
         advance(model, start(model), embed(model, random_items(20))[0], "purchase", 1.7e9)
 
 

@@ -116,7 +116,7 @@ def test_an_interest_card_describes_the_fit():
     for text in (
         "version 3",
         "1,200 impressions, 40 distinct texts",
-        "passed, click",
+        "skipped, click",
         "attributes, price",
         "8 in 2 epochs",
         "2.5000 at the start, 1.2500 at the end",
