@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from features.catalogue import catalogue, features
 from features.config.project import Project
 from features.events.item_versions import latest, versions
+from features.queries import query_matches, still_asked
 from features.similarity import MEAN_TEXT, exposed, mean_text, text_similarity
 from features.state.counters import counters, is_global
 from features.state.histories import Skips, moments, remembered, still_answerable
@@ -259,6 +260,9 @@ class _Work:
             sessions=sessions,
             exposed=self._exposed(),
             counted=self.tables,
+            asked=still_asked(self.before, self.layout, until)
+            if self.project.context.query
+            else self.before.asked,
         )
 
     def _exposed(self) -> pl.DataFrame:
@@ -269,7 +273,10 @@ class _Work:
             self.answers.by_list[MEAN_TEXT] if self.answers else mean_text(self.before, self.layout, vectors)
         )
         past = moments(self.before, self.events, self.project)
-        return text_similarity(self.before, self.layout, means, past, vectors)
+        similar = text_similarity(self.before, self.layout, means, past, vectors)
+        if not self.project.context.query:
+            return similar
+        return np.vstack([similar, query_matches(self.before, self.layout, vectors)])
 
 
 def _needed(plan: "FeaturePlan", project: Project, update: bool) -> set[str]:

@@ -38,4 +38,4 @@ def feature_columns(dataset: pl.DataFrame) -> list[str]:
 
 def text_columns(columns: list[str]) -> list[str]:
     """The columns computed from text: interest score, text similarities, and their list-relative forms."""
-    return [name for name in columns if name.startswith(("text_", INTEREST))]
+    return [name for name in columns if name.startswith(("text_", "query_match", "query_past", INTEREST))]

@@ -76,6 +76,11 @@ def text_similarity(
     )  # fmt: skip
 
 
+def layout_texts(state: MomentState, layout: "Layout", vectors: pl.DataFrame) -> tuple[Vectors, Ints]:
+    """Vectors of a layout's item versions and the squares of their lengths."""
+    return _texts(state, layout, vectors)[1:3]
+
+
 class _Texts(NamedTuple):
     """The vectors of a layout's item versions, and the sum and number of those shown before it."""
 

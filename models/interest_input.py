@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from features.config.project import Project
 from features.events.item_versions import see, versions
 from features.events.point_in_time import known_before
+from features.queries import ASKED_AT, queries
 from features.state import MomentState, SliceEvents
 from features.state.histories import SKIPPED, exposed
 from features.state.histories import moments as moments_of
@@ -67,13 +68,28 @@ def require_interest(project: Project, *, here: bool) -> None:
 
 def item_vectors(items: pl.DataFrame, project: Project, cache: Path) -> pl.DataFrame:
     """`schemas.ItemVectors` of item versions: the frozen encoder's unit vector of each text."""
+    texts = [text_of(title, body) for title, body in items.select("title", "body").iter_rows()]
+    return items.select("item_id", "known_at").with_columns(vector=_vectors(texts, project, cache))
+
+
+def with_queries(
+    vectors: pl.DataFrame, state: MomentState, impressions: pl.DataFrame, project: Project, cache: Path
+) -> pl.DataFrame:
+    """Add the vectors of the queries in `impressions` and in the state (`features/queries.py`), if there are any."""
+    if not project.context.query:
+        return vectors
+    asked = queries(state, impressions)
+    keys = pl.DataFrame({"item_id": asked}).with_columns(
+        known_at=pl.lit(ASKED_AT, vectors.schema["known_at"])
+    )
+    return pl.concat([vectors, keys.with_columns(vector=_vectors(asked.to_list(), project, cache))])
+
+
+def _vectors(texts: Sequence[str], project: Project, cache: Path) -> pl.Series:
     from models.interest.text import frozen_vectors
 
-    texts = [text_of(title, body) for title, body in items.select("title", "body").iter_rows()]
     vectors = frozen_vectors(texts, project.interest.encoder, project.interest.max_tokens, cache)
-    return items.select("item_id", "known_at").with_columns(
-        vector=pl.Series(vectors, dtype=pl.Array(pl.Float32, vectors.shape[1])).cast(pl.List(pl.Float32))
-    )
+    return pl.Series(vectors, dtype=pl.Array(pl.Float32, vectors.shape[1])).cast(pl.List(pl.Float32))
 
 
 def interest_scores(

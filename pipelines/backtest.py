@@ -63,6 +63,7 @@ def backtest(
         with stages.timed("item_vectors"):
             vectors = chain.item_vectors(events.items, project, deployment.cache)
         fits = [Fit(project, seed, folder / str(seed), trainers, deployment.watch) for seed in seeds]
+        vectors = chain.with_queries(vectors, start(project), events.impressions, project, deployment.cache)
         walk = Walk(project, chain.timely(events.interactions, project.source), vectors, fits, stages)
         try:
             for slice, until in earlier:

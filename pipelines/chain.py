@@ -6,6 +6,7 @@ Assets call them with tables of the lake, `pipelines/backtest.py` with tables in
 
     attribute          impressions, interactions                       → candidates with labels
     item_vectors       item versions                                   → text vectors
+    with_queries       text vectors, impressions, state before         → text vectors, with the queries
     lookup_and_update  state before, events, text vectors              → features, state after
     interest_input     state before, events, labels                    → the interest model's arrays
     interest_scores    these arrays, a version of earlier slices       → interest scores
@@ -26,6 +27,7 @@ from models.interest_input import (
     interest_input,
     interest_scores,
     item_vectors,
+    with_queries,
 )
 from models.prequential import SCORERS, background, evaluate_slice, fit_rankers, score_slice
 from pipelines.compute.fine_tuning import Trainers, fine_tune
@@ -52,4 +54,5 @@ __all__ = [
     "read_features",
     "score_slice",
     "timely",
+    "with_queries",
 ]

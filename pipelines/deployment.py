@@ -15,7 +15,7 @@ from features.errors import ModelError, ProjectError, SourceError
 from features.events.validation import Events
 from features.sources.simulation import newsroom
 from features.state import MomentState, SliceEvents, names, restore, start
-from models.interest_input import interest_input, interest_scores
+from models.interest_input import interest_input, interest_scores, with_queries
 from models.registry.quality import Table
 from models.registry.registry import Kind, Registry
 from models.registry.tracking import shown
@@ -167,6 +167,10 @@ class Deployment:
         """Text vectors of every item version up to a slice."""
         slices = [key for key in self.lake.slices("item_vectors") if key <= until]
         return self.lake.read("item_vectors", slices).drop("slice")
+
+    def vectors_for(self, state: MomentState, impressions: pl.DataFrame, until: str) -> pl.DataFrame:
+        """`vectors`, and those of the queries that a pass over these impressions needs."""
+        return with_queries(self.vectors(until), state, impressions, self.project, self.settings.cache)
 
     def latest(self, kind: Kind, before: str, dagster_run: str | None = None) -> Version | None:
         """The version fitted up to the latest slice before `before`; it has not seen that slice.

@@ -127,14 +127,13 @@ def _rank_pool(
     project = deployment.project
     state = state_at(deployment, at)
     last = project.slices.key(state.at - project.slices.every / 2)
-    vectors = deployment.vectors(last)
-    requests = draw(state, users, vectors, project, state.at)
+    requests = draw(state, users, deployment.vectors(last), project, state.at)
     no_interactions = Interactions.create_empty()
     events = SliceEvents(Items.create_empty(), requests, no_interactions)
     model = deployment.latest("interest", before=project.slices.key(state.at))
     dataset = assemble(
         attribute(requests, no_interactions, project.labels),
-        read_features(state, events, project, vectors),
+        read_features(state, events, project, deployment.vectors_for(state, requests, last)),
         deployment.interest_scores(state, events, model),
     )
     listed = _ordered(dataset, k, ranker)

@@ -15,6 +15,7 @@ from features.catalogue.families.feature import Feature
 from features.catalogue.families.item import item_features
 from features.catalogue.families.list import list_features
 from features.catalogue.families.pair import pair_features
+from features.catalogue.families.query import query_features
 from features.catalogue.families.session import session_features
 from features.catalogue.families.text import text_features
 from features.catalogue.families.user import user_features
@@ -33,6 +34,7 @@ def features(project: Project) -> list[Feature]:
         *affinity_features(project),
         *pair_features(project),
         *text_features(),
+        *query_features(project),
         *context_features(project),
         *list_features(project),
     ]

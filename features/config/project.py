@@ -93,6 +93,15 @@ class Project(Section):
         return self
 
     @model_validator(mode="after")
+    def _queries_are_in_one_piece(self) -> "Project":
+        if self.context.query and self.scale.buckets > 1:
+            raise ValueError(
+                "scale.buckets is more than 1, but query features look at all users' earlier queries: set it to 1, or "
+                "remove context.query"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _passes_are_divisible(self) -> "Project":
         passes, trainers = self.interest.accumulate, self.scale.trainers
         if passes % trainers:

@@ -97,6 +97,22 @@ class Context(Section):
     """Context of an impression (`surface`, `device`…): names of its fields in the log."""
 
     categorical: tuple[str, ...] = ()
+    query: str = ""
+    """Field with the words of a request: what was searched or asked."""
+
+    @property
+    def fields(self) -> tuple[str, ...]:
+        """Names of all declared fields."""
+        return (*self.categorical, self.query) if self.query else self.categorical
+
+    @model_validator(mode="after")
+    def _query_is_no_category(self) -> "Context":
+        if self.query in self.categorical:
+            raise ValueError(
+                f"context.query: {self.query!r} is also in context.categorical: leave it out there; a query's own "
+                "click rates are among the query features"
+            )
+        return self
 
 
 class Features(Section):

@@ -18,6 +18,7 @@ from features.config.project import Project
 from features.config.slices import instant, microseconds
 from features.events.item_versions import latest, versions
 from features.live.histories import Histories, Past
+from features.live.queries import LiveQueries
 from features.live.texts import LiveTexts
 from features.schemas import Impressions, Interactions, Items
 from features.state import MomentState, SliceEvents, counters
@@ -79,6 +80,7 @@ class LiveMoments:
         self.slice_at = state.at
         self.described = state.described
         self.texts = LiveTexts(self.described, state.exposed, vectors)
+        self.queries = LiveQueries(state, vectors) if project.context.query else None
         self._grains = self.plan.grains & counters(project).keys()
 
     def counts(self, grain: str) -> pl.DataFrame:
@@ -111,6 +113,8 @@ class LiveMoments:
             self._reach(
                 items["known_at"].max(), impressions["shown_at"].max(), interactions["known_at"].max()
             )
+            if self.queries is not None:
+                self.queries.learn(vectors)
             if items.height:
                 self._set_versions(versions(self.described.found, items), vectors)
             if impressions.height or interactions.height:
@@ -126,6 +130,8 @@ class LiveMoments:
         for _ in run(tables, layout, sessions, project, _READS, (), counters(project)):
             pass
         self.texts.show(layout.version)
+        if self.queries is not None:
+            self.queries.add(layout.interactions)
         self.histories.add(events, sessions.table(instant(self.at + 1)))
 
     def look_up(self, request: Request) -> Answer:
@@ -173,6 +179,11 @@ class LiveMoments:
         past, settled = self.histories.past(request.user_id, request.at)
         codes = self._tables.items.encode(pl.Series(past.items, dtype=pl.String))
         texts = self._texts(request.at, versions_shown, past, codes) if plan.texts else None
+        if texts is not None and self.queries is not None:
+            name = self._project.context.query
+            query = next((value for given, value in request.context if given == name), None)
+            matched = self.queries.match(request.at, items, versions_shown, self.texts.rows, query)
+            texts = np.vstack([texts, matched])
         out = np.empty((len(plan.columns), size), np.float32)
         plan.evaluate(layout, chunk, texts, out, np.zeros(len(plan.columns), bool))
         return Answer(out.T, versions_shown, past, self._read_then(codes, past.at), settled)
@@ -200,6 +211,8 @@ class LiveMoments:
         """Drop a user: the user's id gets a new number, so the old counters are never read again."""
         self._tables.users.forget(user)
         self.histories.forget(user)
+        if self.queries is not None:
+            self.queries.forget(user)
 
     def _reach(self, *instants: Any) -> None:
         """Advance to the newest instant. At the start of a slice, trim histories and item versions as batch does."""
@@ -208,6 +221,8 @@ class LiveMoments:
         if reached >= self.slice_at + every:
             self.slice_at += (reached - self.slice_at) // every * every
             self.histories.start_slice(self.slice_at)
+            if self.queries is not None:
+                self.queries.start_slice()
             self._set_versions(latest(self.described.found), None)
         self.at = max(self.at, microseconds(reached))
 

@@ -75,6 +75,11 @@ class LiveTexts:
             *self._described.arrivals(), self._total, 0,
         )  # fmt: skip
 
+    @property
+    def rows(self) -> tuple[NDArray[np.int16], Ints]:
+        """Vectors of `described.found` and the squares of their lengths."""
+        return self._vectors, self._length
+
     def _keep(self, vectors: NDArray[np.int16]) -> None:
         self._vectors, self._length = vectors, lengths(vectors)
         self.units: NDArray[np.float32] = (vectors / UNIT).astype(np.float32)

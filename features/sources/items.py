@@ -8,7 +8,7 @@ from decimal import Decimal
 import polars as pl
 
 from features.config.project import Project
-from features.config.sections import ItemFields
+from features.config.sections import Context, ItemFields
 from features.sources.instants import read_instants
 from features.sources.raw import SCHEMAS
 
@@ -16,6 +16,8 @@ FIELD = "field:"
 """Prefix of columns that hold a field: the log's own names might clash with ours."""
 
 TEXTS = pl.List(pl.String)
+MAX_QUERY = 500
+"""Characters of a query that are kept."""
 
 
 def before_first_slice(project: Project) -> datetime:
@@ -103,6 +105,25 @@ def named_values(names: Sequence[str]) -> pl.Expr:
         for name in names
     ]
     return pl.concat_list(entries) if entries else pl.lit([], SCHEMAS["items"]["attributes"])
+
+
+def context_values(context: Context) -> pl.Expr:
+    """The column `context` of impressions: values of the declared fields, and the query as `normalised`."""
+    if not context.query:
+        return named_values(context.categorical)
+    query = pl.struct(
+        name=pl.lit(context.query), value=normalised(pl.col(FIELD + context.query).list.join(" "))
+    )
+    return pl.concat_list(
+        named_values(context.categorical),
+        pl.concat_list(query).list.eval(pl.element().filter(pl.element().struct.field("value") != "")),
+    )
+
+
+def normalised(text: pl.Expr) -> pl.Expr:
+    """A query as it is kept: Unicode form NFKC, lower case, single spaces, at most 500 characters."""
+    lower = text.str.normalize("NFKC").str.to_lowercase()
+    return lower.str.replace_all(r"\s+", " ").str.strip_chars().str.head(MAX_QUERY)
 
 
 def _numbers(names: Sequence[str]) -> pl.Expr:

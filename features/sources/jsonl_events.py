@@ -5,21 +5,22 @@ result.
 """
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from functools import partial
 from typing import Any, NoReturn
 
 import polars as pl
 
 from features.config.project import Project
+from features.config.sections import Context
 from features.sources.ahead import work_ahead
 from features.sources.files import Block, LogFile, cut_json_lines, quote_lines, split
 from features.sources.instants import read_instants
 from features.sources.items import (
     FIELD,
     TEXTS,
+    context_values,
     item_rows,
-    named_values,
     names_of,
     pick_fields,
     single_value,
@@ -131,7 +132,7 @@ def _parse_block(project: Project, hide: Hide, block: Block) -> RawEvents:
     rows, invalid = _split_rejects(_read_rows(lines.rows))
     rows = rows.with_columns(hide(rows["user"]))
     interactions, ambiguous = _interactions(_of(rows, "interaction"), project)
-    impressions = _impressions(_of(rows, "ranking"), project.context.categorical)
+    impressions = _impressions(_of(rows, "ranking"), project.context)
     items = (
         _of(rows, "item")
         .select("source", "line", "fields", raw=_QUOTED, item_id="item", known_at="at")
@@ -162,7 +163,7 @@ def _of(rows: pl.DataFrame, event: str) -> pl.LazyFrame:
     return rows.lazy().filter(pl.col("event") == event)
 
 
-def _impressions(rankings: pl.LazyFrame, context: Sequence[str]) -> pl.DataFrame:
+def _impressions(rankings: pl.LazyFrame, context: Context) -> pl.DataFrame:
     rows = rankings.select(
         "source",
         "line",
@@ -174,7 +175,9 @@ def _impressions(rankings: pl.LazyFrame, context: Sequence[str]) -> pl.DataFrame
         session_id="session",
         candidates=with_positions(pl.col("items").list.eval(pl.element().struct.field("id"))),
     ).collect()
-    return rows.hstack(pick_fields(rows["fields"], context)).with_columns(context=named_values(context))
+    return rows.hstack(pick_fields(rows["fields"], context.fields)).with_columns(
+        context=context_values(context)
+    )
 
 
 def _interactions(rows: pl.LazyFrame, project: Project) -> tuple[pl.DataFrame, pl.DataFrame]:

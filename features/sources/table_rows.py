@@ -32,8 +32,10 @@ def split_rejects(
     columns.append(_read(frame, "known_at", instants, INSTANT).alias("known"))
     columns.append(_read(frame, "session", read_ids, pl.String()).alias("session_id"))
     columns += [
-        _read(frame, name, partial(read_values, split=True), TEXTS).alias(name)
-        for name in (FIELD + name for name in project.context.categorical)
+        _read(frame, FIELD + name, partial(read_values, split=name != project.context.query), TEXTS).alias(
+            FIELD + name
+        )
+        for name in project.context.fields
     ]
     rules = [
         ("missing_field:user", absent("user_id")),

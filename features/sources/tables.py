@@ -19,13 +19,13 @@ from pathlib import Path
 import polars as pl
 
 from features.config.project import Project
-from features.config.sections import TableMapping
+from features.config.sections import Context, TableMapping
 from features.errors import SourceError
 from features.sources.ahead import work_ahead
 from features.sources.cells import SPACES, find_separator, read_ids, read_values
 from features.sources.files import LogFile, find, resolve
 from features.sources.instants import read_instants
-from features.sources.items import FIELD, before_first_slice, item_rows, named_values, names_of
+from features.sources.items import FIELD, before_first_slice, context_values, item_rows, names_of
 from features.sources.raw import INSTANT, Hide, RawEvents, as_logged, gather, refuse, with_positions
 from features.sources.sampling import Past, draw_lists
 from features.sources.table_files import SUFFIXES, read_pieces
@@ -75,8 +75,8 @@ def chunks(
     if file.items:
         yield from _items(project, mapping, file, past)
         return
-    context = project.context.categorical
-    optional = {FIELD + name: name for name in context}
+    context = project.context
+    optional = {FIELD + name: name for name in context.fields}
     left: pl.DataFrame | None = None
     for read in read_pieces(file, _log_columns(mapping), optional, project.source.chunk_rows, quoted=False):
         pieces = _pieces(read.frame, mapping)
@@ -100,9 +100,9 @@ def chunks(
         yield gather([], [_impressions(left, context)], quotes=read.quotes)
 
 
-def _impressions(log: pl.DataFrame, context: Sequence[str]) -> pl.DataFrame:
+def _impressions(log: pl.DataFrame, context: Context) -> pl.DataFrame:
     candidates = with_positions(pl.col("items")).alias("candidates")
-    return log.rename({"at": "shown_at"}).with_columns(candidates, context=named_values(context))
+    return log.rename({"at": "shown_at"}).with_columns(candidates, context=context_values(context))
 
 
 def _draw(log: pl.DataFrame, mapping: TableMapping, seed: int, past: Past) -> pl.Series:

@@ -43,6 +43,12 @@ _SESSIONS: dict[str, Any] = {
     "clicks": pl.Float64,
 }
 _EXPOSED: dict[str, Any] = {"item_id": pl.String, "known_at": _INSTANT, "exposures": pl.Int64}
+_ASKED: dict[str, Any] = {
+    "user_id": pl.String,
+    "query": pl.String,
+    "item_id": pl.String,
+    "known_at": _INSTANT,
+}
 OWN = ("open", "shown", "sessions", "moments")
 """Tables, beside counters, whose rows belong to one user each."""
 SHARED = ("items", "exposed")
@@ -78,6 +84,8 @@ class MomentState:
     """Exposures of each item version: the weights of the mean text vector shown."""
     counted: "Tables" = field(repr=False)
     """The counters. `advance` updates a copy."""
+    asked: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=_ASKED))
+    """The newest clicks that followed a query, in order of time; none where the project declares no query."""
 
     def counts(self, grain: str) -> pl.DataFrame:
         """A grain's counters as of `at`: keys, numbers, and each entry's last update and last click."""
@@ -85,7 +93,7 @@ class MomentState:
 
     def tables(self) -> dict[str, pl.DataFrame]:
         """The state as tables by name, for `restore`."""
-        others = {name: getattr(self, name) for name in (*SHARED, *OWN)}
+        others = {name: getattr(self, name) for name in (*SHARED, *OWN, *_of_queries(self.project))}
         return {grain: self.stored(grain) for grain in self.counted.declared} | others
 
     def stored(self, grain: str) -> pl.DataFrame:
@@ -109,7 +117,11 @@ class MomentState:
 
 def names(project: Project) -> list[str]:
     """Names of a state's tables."""
-    return [*counters(project), *SHARED, *OWN]
+    return [*counters(project), *SHARED, *OWN, *_of_queries(project)]
+
+
+def _of_queries(project: Project) -> tuple[str, ...]:
+    return ("asked",) if project.context.query else ()
 
 
 def start(project: Project) -> MomentState:
@@ -129,6 +141,7 @@ def restore(at: datetime, tables: Mapping[str, pl.DataFrame], project: Project) 
             ("shown", _SHOWN),
             ("sessions", _SESSIONS),
             ("exposed", _EXPOSED),
+            ("asked", _ASKED),
         )
     }
     stored = {grain: tables.get(grain, empty(counter)) for grain, counter in counters(project).items()}

@@ -1,6 +1,7 @@
 """Moments: the moment state after each slice, and each candidate's features as of its impression."""
 
 from collections.abc import Iterator
+from functools import partial
 
 import dagster as dg
 import polars as pl
@@ -62,6 +63,7 @@ def moments(
             continue
         state_before, events = deployment.state_before(slice), deployment.events(slice)
         _, end = project.slices.window(slice)
+        vectors = partial(deployment.vectors_for, state_before, events.impressions, slice)
         if outputs == {"moment_state"}:
             _write_state(context, deployment, slice, chain.advance(state_before, events, end, project))
         elif outputs == {"features"}:
@@ -69,12 +71,10 @@ def moments(
                 context,
                 deployment,
                 slice,
-                chain.read_features(state_before, events, project, deployment.vectors(slice)),
+                chain.read_features(state_before, events, project, vectors()),
             )
         else:
-            table, state = chain.lookup_and_update(
-                state_before, events, end, project, deployment.vectors(slice)
-            )
+            table, state = chain.lookup_and_update(state_before, events, end, project, vectors())
             _publish_features(context, deployment, slice, table)
             _write_state(context, deployment, slice, state)
     for name in ("moment_state", "features"):  # in this order: for Dagster, features depend on the state

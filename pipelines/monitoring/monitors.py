@@ -222,17 +222,13 @@ def _training_serving_skew(view: View) -> Finding:
         return Finding(True, "no impression to compare")
     sample = impressions.gather_every(max(1, impressions.height // view.checks.requests))
     sample = sample.tail(view.checks.requests)
-    vectors = deployment.vectors(slice)
     no_items, no_interactions = Items.create_empty(), Interactions.create_empty()
-    live = [
-        read_features(
-            state_at(deployment, request["shown_at"][0]),
-            SliceEvents(no_items, request, no_interactions),
-            deployment.project,
-            vectors,
-        )
-        for request in sample.iter_slices(1)
-    ]
+    live = []
+    for request in sample.iter_slices(1):
+        state = state_at(deployment, request["shown_at"][0])
+        events = SliceEvents(no_items, request, no_interactions)
+        vectors = deployment.vectors_for(state, request, slice)
+        live.append(read_features(state, events, deployment.project, vectors))
     ids = sample["impression_id"].implode()
     stored = deployment.lake.scan("features", [slice]).filter(pl.col("impression_id").is_in(ids))
     largest, column = largest_difference(

@@ -2,5 +2,5 @@
 
 feature.py    one column: name, family, meaning, source of the idea, value
 reading.py    counts, rates and ages as terms over the counters
-item.py, attribute.py, user.py, session.py, affinity.py, pair.py, text.py, context.py, list.py
+item.py, attribute.py, user.py, session.py, affinity.py, pair.py, text.py, query.py, context.py, list.py
 """

@@ -5,7 +5,9 @@ from typing import Literal
 
 from features.catalogue.term import Term
 
-Family = Literal["item", "attribute", "user", "session", "affinity", "pair", "text", "context", "list"]
+Family = Literal[
+    "item", "attribute", "user", "session", "affinity", "pair", "text", "query", "context", "list"
+]
 
 
 @dataclass(frozen=True)
