@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from features.catalogue import catalogue, features
 from features.config.project import Project
 from features.events.item_versions import latest, versions
-from features.queries import query_matches, still_asked
+from features.queries import kept_query_clicks, query_matches
 from features.similarity import MEAN_TEXT, exposed, mean_text, text_similarity
 from features.state.counters import counters, is_global
 from features.state.histories import Skips, moments, remembered, still_answerable
@@ -260,9 +260,9 @@ class _Work:
             sessions=sessions,
             exposed=self._exposed(),
             counted=self.tables,
-            asked=still_asked(self.before, self.layout, until)
+            query_clicks=kept_query_clicks(self.before, self.layout, until)
             if self.project.context.query
-            else self.before.asked,
+            else self.before.query_clicks,
         )
 
     def _exposed(self) -> pl.DataFrame:

@@ -1,7 +1,7 @@
 """Features of a query: how near the candidate's text is to it, and what users clicked after similar queries.
 
-The state keeps the newest clicks that followed a query (`MomentState.asked`). A row uses those known strictly before
-its impression. A query's vector has its place among `schemas.ItemVectors`: the query is its id, `ASKED_AT` its time.
+The state keeps the newest clicks that followed a query (`MomentState.query_clicks`). A row uses those known strictly
+before its impression. A query's vector is a row of `schemas.ItemVectors`: the query is its id, `QUERY_AT` its time.
 """
 
 from datetime import UTC, datetime
@@ -24,7 +24,7 @@ Ints = NDArray[np.int64]
 COLUMNS = ("match", "past_max", "past_share", "item_clicks", "clicks", "length")
 """Similarity to the candidate, greatest similarity to a query that led to a click on it, share of the clicks after the
 nearest queries, clicks after this very query on the candidate and on any item, length in characters."""
-ASKED_AT = datetime(1, 1, 1, tzinfo=UTC)
+QUERY_AT = datetime(1, 1, 1, tzinfo=UTC)
 MOST = 10_000
 """Clicks that are remembered, the newest."""
 NEAREST = 10
@@ -46,55 +46,55 @@ def query_of(impressions: pl.DataFrame, context: "Context") -> pl.Series:
 def queries(state: MomentState, impressions: pl.DataFrame) -> pl.Series:
     """The distinct queries whose vectors a pass over these impressions needs."""
     shown = [query_of(rows, state.project.context) for rows in (impressions, state.shown)]
-    return pl.concat([*shown, state.asked["query"]]).drop_nulls().unique(maintain_order=True)
+    return pl.concat([*shown, state.query_clicks["query"]]).drop_nulls().unique(maintain_order=True)
 
 
 def clicks_after_queries(interactions: pl.DataFrame, state: MomentState) -> pl.DataFrame:
-    """`MomentState.asked` of interactions from `layout.place`."""
+    """`MomentState.query_clicks` of interactions from `layout.place`."""
     project = state.project
     positive = [kind for kind, gain in project.labels.gains.items() if gain > 0]
     rows = interactions.with_columns(query_of(interactions, project.context))
     rows = rows.filter(pl.col("query").is_not_null() & pl.col("kind").is_in(positive))
-    return rows.select(state.asked.columns)
+    return rows.select(state.query_clicks.columns)
 
 
-def still_asked(state: MomentState, layout: "Layout", until: datetime) -> pl.DataFrame:
-    """`state.asked` as of `until`: the newest clicks after a query, none older than `ttl`."""
+def kept_query_clicks(state: MomentState, layout: "Layout", until: datetime) -> pl.DataFrame:
+    """`state.query_clicks` as of `until`: the newest clicks after a query, none older than `ttl`."""
     rows = _past(state, layout).filter(pl.col("known_at") < until)
     return rows.filter(pl.col("known_at") >= until - state.project.features.ttl).tail(MOST)
 
 
 def query_matches(state: MomentState, layout: "Layout", vectors: pl.DataFrame) -> NDArray[np.float64]:
     """The `COLUMNS`, [column, candidate of the layout]; NaN without a query, text or past."""
-    asked = query_of(layout.impressions, state.project.context)
-    texts = asked.drop_nulls().unique(maintain_order=True)
-    past = PastQueries(_past(state, layout), state, vectors)
+    typed = query_of(layout.impressions, state.project.context)
+    texts = typed.drop_nulls().unique(maintain_order=True)
+    past = QueryClicks(_past(state, layout), state, vectors)
     items = layout_texts(state, layout, vectors)
-    return past.match(layout.at, layout.start, layout.item, layout.version, items, _numbers(asked, texts), texts,
+    return past.match(layout.at, layout.start, layout.item, layout.version, items, _numbers(typed, texts), texts,
                       query_vectors(texts, vectors))  # fmt: skip
 
 
-class PastQueries:
-    """Clicks after queries (`MomentState.asked`) as arrays."""
+class QueryClicks:
+    """Clicks after queries (`MomentState.query_clicks`) as arrays."""
 
-    def __init__(self, asked: pl.DataFrame, state: MomentState, vectors: pl.DataFrame) -> None:
-        self._texts = asked["query"].unique(maintain_order=True)
+    def __init__(self, clicks: pl.DataFrame, state: MomentState, vectors: pl.DataFrame) -> None:
+        self._texts = clicks["query"].unique(maintain_order=True)
         self._vectors = query_vectors(self._texts, vectors)
         self._length = lengths(self._vectors)
-        self._at = asked["known_at"].to_physical().to_numpy()
-        self._query, self._items = _numbers(asked["query"], self._texts), state.counted.items
-        self._item = self._items.encode(asked["item_id"])
+        self._at = clicks["known_at"].to_physical().to_numpy()
+        self._query, self._items = _numbers(clicks["query"], self._texts), state.counted.items
+        self._item = self._items.encode(clicks["item_id"])
         self._forget = int(state.project.features.ttl.total_seconds() * 1e6)
 
     def match(
         self, at: Ints, start: Ints, item: Ints, version: Ints, items: tuple[Vectors, Ints], query: Ints,
-        texts: pl.Series, asked: Vectors,
+        texts: pl.Series, typed: Vectors,
     ) -> NDArray[np.float64]:  # fmt: skip
-        """`query_matches` of lists whose queries are rows of `texts` and of their vectors, `asked`; -1 for none."""
+        """`query_matches` of lists whose queries are rows of `texts` and of their vectors, `typed`; -1 for none."""
         from features.query_kernels import matches
 
         return matches(
-            at, start, item, version, *items, query, asked, texts.str.len_chars().cast(pl.Float64).to_numpy(),
+            at, start, item, version, *items, query, typed, texts.str.len_chars().cast(pl.Float64).to_numpy(),
             _numbers(texts, self._texts), self._vectors, self._length, self._at, self._query, self._item,
             len(self._items), MOST, NEAREST, self._forget,
         )  # fmt: skip
@@ -103,7 +103,7 @@ class PastQueries:
 def query_vectors(texts: pl.Series, vectors: pl.DataFrame) -> Vectors:
     """The queries' vectors as whole numbers, a row each (`similarity.whole_vectors`)."""
     keys = pl.DataFrame({"item_id": texts}, schema={"item_id": pl.String})
-    return whole_vectors(keys.with_columns(known_at=pl.lit(ASKED_AT, vectors.schema["known_at"])), vectors)
+    return whole_vectors(keys.with_columns(known_at=pl.lit(QUERY_AT, vectors.schema["known_at"])), vectors)
 
 
 def _numbers(queries: pl.Series, texts: pl.Series) -> Ints:
@@ -114,4 +114,4 @@ def _numbers(queries: pl.Series, texts: pl.Series) -> Ints:
 
 
 def _past(state: MomentState, layout: "Layout") -> pl.DataFrame:
-    return pl.concat([state.asked, clicks_after_queries(layout.interactions, state)]).sort(_ORDER)
+    return pl.concat([state.query_clicks, clicks_after_queries(layout.interactions, state)]).sort(_ORDER)

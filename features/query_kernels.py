@@ -17,22 +17,22 @@ SHARPNESS = 10.0
 
 @compiled
 def matches(
-    at: Ints, start: Ints, item: Ints, version: Ints, vectors: Vectors, length: Ints, query: Ints, asked: Vectors,
+    at: Ints, start: Ints, item: Ints, version: Ints, vectors: Vectors, length: Ints, query: Ints, typed: Vectors,
     characters: Floats, same: Ints, texts: Vectors, text_length: Ints, past_at: Ints, past_query: Ints,
     past_item: Ints, items: int, most: int, nearest: int, forget: int,
 ) -> Floats:  # fmt: skip
     """`features.queries.COLUMNS`, [column, candidate]; NaN without a query, text or past.
 
     List n shows items `item[start[n]:start[n + 1]]` in versions `version`, rows of `vectors` (-1: unknown), after the
-    query `query[n]`, a row of `asked` (-1: none). The past, in order of time: a click on `past_item` after the query
-    `past_query`, a row of `texts`, known at `past_at`. `same`: the row of `texts` with the text of each row of `asked`,
+    query `query[n]`, a row of `typed` (-1: none). The past, in order of time: a click on `past_item` after the query
+    `past_query`, a row of `texts`, known at `past_at`. `same`: the row of `texts` with the text of each row of `typed`,
     or -1. The `most` latest clicks known strictly before the list count, none older than `forget` microseconds.
     """
     out = np.full((6, item.size), np.nan)
     cosine, met = np.empty(text_length.size), np.full(text_length.size, -1)
     greatest, share, clicks = np.full(items, np.nan), np.zeros(items), np.zeros(items)
     best, voters = np.empty(nearest), np.empty(nearest, np.int64)
-    asked_length = lengths(asked)
+    typed_length = lengths(typed)
     for row in range(at.size):
         own = query[row]
         if own < 0:
@@ -47,7 +47,7 @@ def matches(
                 clicks[chosen] += 1
             if met[other] != row:
                 met[other] = row
-                cosine[other] = _cosine(asked, own, asked_length, texts, other, text_length)
+                cosine[other] = _cosine(typed, own, typed_length, texts, other, text_length)
             near = cosine[other]
             if np.isnan(near):
                 continue
@@ -60,7 +60,7 @@ def matches(
         for candidate in range(start[row], start[row + 1]):
             shown, chosen = version[candidate], item[candidate]
             if shown >= 0:
-                out[0, candidate] = _cosine(asked, own, asked_length, vectors, shown, length)
+                out[0, candidate] = _cosine(typed, own, typed_length, vectors, shown, length)
             out[1, candidate] = greatest[chosen]
             if found:
                 out[2, candidate] = share[chosen]

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from features.config.project import Project
 from features.events.item_versions import see, versions
 from features.events.point_in_time import known_before
-from features.queries import ASKED_AT, queries
+from features.queries import QUERY_AT, queries
 from features.state import MomentState, SliceEvents
 from features.state.histories import SKIPPED, exposed
 from features.state.histories import moments as moments_of
@@ -78,11 +78,11 @@ def with_queries(
     """Add the vectors of the queries in `impressions` and in the state (`features/queries.py`), if there are any."""
     if not project.context.query:
         return vectors
-    asked = queries(state, impressions)
-    keys = pl.DataFrame({"item_id": asked}).with_columns(
-        known_at=pl.lit(ASKED_AT, vectors.schema["known_at"])
+    texts = queries(state, impressions)
+    keys = pl.DataFrame({"item_id": texts}).with_columns(
+        known_at=pl.lit(QUERY_AT, vectors.schema["known_at"])
     )
-    return pl.concat([vectors, keys.with_columns(vector=_vectors(asked.to_list(), project, cache))])
+    return pl.concat([vectors, keys.with_columns(vector=_vectors(texts.to_list(), project, cache))])
 
 
 def _vectors(texts: Sequence[str], project: Project, cache: Path) -> pl.Series:

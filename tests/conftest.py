@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from features import schemas
 from features.behaviour import lookup_and_update
 from features.config.project import Project
-from features.queries import ASKED_AT
+from features.queries import QUERY_AT
 from features.state import MomentState, SliceEvents, start
 
 if TYPE_CHECKING:
@@ -144,7 +144,7 @@ def vectors(versions: pl.DataFrame) -> pl.DataFrame:
         for item_id, known_at, title in versions.select("item_id", "known_at", "title").iter_rows()
         if title[-1] in "01234"
     ]
-    rows += [("home", ASKED_AT, DIRECTIONS[1]), ("mail", ASKED_AT, DIRECTIONS[2])]  # queries
+    rows += [("home", QUERY_AT, DIRECTIONS[1]), ("mail", QUERY_AT, DIRECTIONS[2])]  # queries
     return _table(rows, schemas.ItemVectors)
 
 

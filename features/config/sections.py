@@ -98,7 +98,7 @@ class Context(Section):
 
     categorical: tuple[str, ...] = ()
     query: str = ""
-    """Field with the words of a request: what was searched or asked."""
+    """Field with the words of a request: what was searched for or wanted to know."""
 
     @property
     def fields(self) -> tuple[str, ...]:

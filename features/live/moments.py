@@ -18,7 +18,7 @@ from features.config.project import Project
 from features.config.slices import instant, microseconds
 from features.events.item_versions import latest, versions
 from features.live.histories import Histories, Past
-from features.live.queries import LiveQueries
+from features.live.query_clicks import LiveQueries
 from features.live.texts import LiveTexts
 from features.schemas import Impressions, Interactions, Items
 from features.state import MomentState, SliceEvents, counters

@@ -43,7 +43,7 @@ _SESSIONS: dict[str, Any] = {
     "clicks": pl.Float64,
 }
 _EXPOSED: dict[str, Any] = {"item_id": pl.String, "known_at": _INSTANT, "exposures": pl.Int64}
-_ASKED: dict[str, Any] = {
+_QUERY_CLICKS: dict[str, Any] = {
     "user_id": pl.String,
     "query": pl.String,
     "item_id": pl.String,
@@ -84,7 +84,7 @@ class MomentState:
     """Exposures of each item version: the weights of the mean text vector shown."""
     counted: "Tables" = field(repr=False)
     """The counters. `advance` updates a copy."""
-    asked: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=_ASKED))
+    query_clicks: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=_QUERY_CLICKS))
     """The newest clicks that followed a query, in order of time; none where the project declares no query."""
 
     def counts(self, grain: str) -> pl.DataFrame:
@@ -121,7 +121,7 @@ def names(project: Project) -> list[str]:
 
 
 def _of_queries(project: Project) -> tuple[str, ...]:
-    return ("asked",) if project.context.query else ()
+    return ("query_clicks",) if project.context.query else ()
 
 
 def start(project: Project) -> MomentState:
@@ -141,7 +141,7 @@ def restore(at: datetime, tables: Mapping[str, pl.DataFrame], project: Project) 
             ("shown", _SHOWN),
             ("sessions", _SESSIONS),
             ("exposed", _EXPOSED),
-            ("asked", _ASKED),
+            ("query_clicks", _QUERY_CLICKS),
         )
     }
     stored = {grain: tables.get(grain, empty(counter)) for grain, counter in counters(project).items()}

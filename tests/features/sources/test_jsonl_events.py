@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from features import sources
 from features.config.project import Project
+from features.config.sections import Context
 from features.events import validation as events
 from features.sources import RawEvents
 
@@ -67,10 +68,10 @@ def click(**changes: object) -> dict[str, object]:
     } | changes
 
 
-def read(folder: Path, *lines: object) -> RawEvents:
+def read(folder: Path, *lines: object, project: Project = PROJECT) -> RawEvents:
     texts = [line if isinstance(line, str) else json.dumps(line) for line in lines]
     (folder / "log.jsonl").write_text("\n".join(texts), encoding="utf-8")
-    return sources.read(PROJECT, [folder / "log.jsonl"])
+    return sources.read(project, [folder / "log.jsonl"])
 
 
 def test_an_item_carries_text_numbers_and_attributes(tmp_path: Path) -> None:
@@ -92,6 +93,28 @@ def test_a_ranking_becomes_an_impression_in_the_order_shown(tmp_path: Path) -> N
     assert (row["impression_id"], row["user_id"], row["session_id"], row["shown_at"]) == ("r1", "u", "s", AT)
     assert row["candidates"] == [{"item_id": "a", "position": 1}, {"item_id": "b", "position": 2}]
     assert (row["source"], row["line"]) == ("log.jsonl", 1)
+
+
+@pytest.mark.parametrize(
+    ("typed", "kept"),
+    [
+        ("  How  do I\nRESET my password? ", "how do i reset my password?"),
+        (["red", "shoes"], "red shoes"),
+        ("Ｗｉｆｉ 密码", "wifi 密码"),
+        ("Ændr ÅRETS Gebyr", "ændr årets gebyr"),
+        ("a" * 600, "a" * 500),
+        (" ", None),
+        (None, None),
+    ],
+)
+def test_a_rankings_query_is_kept_in_normal_form(tmp_path: Path, typed: object, kept: str | None) -> None:
+    project = PROJECT.model_copy(update={"context": Context(categorical=("page",), query="q")})
+    fields = [{"name": "q", "value": typed}, {"name": "page", "value": "Home"}]
+
+    row = read(tmp_path, ranking(fields=fields), project=project).impressions.row(0, named=True)
+
+    expected = [{"name": "page", "value": "Home"}, *([{"name": "q", "value": kept}] if kept else [])]
+    assert row["context"] == expected
 
 
 def test_an_interaction_is_known_after_the_declared_delay(tmp_path: Path) -> None:

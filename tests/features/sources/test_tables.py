@@ -10,6 +10,7 @@ import pytest
 
 from features import sources
 from features.config.project import Project
+from features.config.sections import Context
 from features.errors import SourceError
 from features.events.validation import build
 from features.sources import RawEvents
@@ -369,3 +370,15 @@ def test_each_file_is_read_in_its_own_way_whatever_files_are_beside_it(tmp_path:
     raw = sources.read(project(tmp_path, "lists", clicked="clicked"), [tmp_path])
 
     assert shown(raw) == [["a", "b"], ["c", "d"]]
+
+
+def test_a_querys_column_is_text_and_not_a_list_of_values(tmp_path: Path) -> None:
+    declared = project(tmp_path, "candidates", clicked="clicked").model_copy(
+        update={"context": Context(query="typed")}
+    )
+    log = f"user_id,timestamp,item_id,clicked,typed\nu,{SECONDS},a,0,red | blue Shoes\nv,{SECONDS},a,1,\n"
+    (tmp_path / "log.csv").write_text(log)
+
+    raw = sources.read(declared, [tmp_path / "log.csv"])
+
+    assert raw.impressions["context"].to_list() == [[{"name": "typed", "value": "red | blue shoes"}], []]

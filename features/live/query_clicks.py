@@ -4,7 +4,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from features.queries import ASKED_AT, MOST, PastQueries, clicks_after_queries, query_vectors
+from features.queries import MOST, QUERY_AT, QueryClicks, clicks_after_queries, query_vectors
 from features.schemas import ItemVectors
 from features.state import MomentState
 
@@ -17,15 +17,15 @@ class LiveQueries:
     """The clicks that followed a query. `state`: its entities and project; `vectors`: with the queries of the state."""
 
     def __init__(self, state: MomentState, vectors: pl.DataFrame) -> None:
-        self._state, self._asked = state, state.asked
+        self._state, self._clicks = state, state.query_clicks
         self._vectors: pl.DataFrame = ItemVectors.create_empty()
-        """Of the queries in `asked` and the newest others."""
-        self._past: PastQueries | None = None
+        """Of the queries in `query_clicks` and the newest others."""
+        self._past: QueryClicks | None = None
         self.learn(vectors)
 
     def learn(self, vectors: pl.DataFrame) -> None:
         """Add the vectors of queries that are not known yet."""
-        of_queries = vectors.filter(pl.col("known_at") == ASKED_AT)
+        of_queries = vectors.filter(pl.col("known_at") == QUERY_AT)
         fresh = of_queries.join(self._vectors, on="item_id", how="anti")
         if fresh.height:
             self._vectors = pl.concat([self._vectors, fresh])
@@ -38,24 +38,24 @@ class LiveQueries:
         """Add interactions from `layout.place`."""
         clicks = clicks_after_queries(interactions, self._state)
         if clicks.height:
-            self._asked, self._past = pl.concat([self._asked, clicks]), None
+            self._clicks, self._past = pl.concat([self._clicks, clicks]), None
 
     def start_slice(self) -> None:
         """Drop what no later request looks at."""
-        self._asked, self._past = self._asked.tail(MOST), None
-        asked = pl.col("item_id").is_in(self._asked["query"].implode())
-        self._vectors = self._vectors.filter(asked | (pl.int_range(pl.len()) >= pl.len() - WAITING))
+        self._clicks, self._past = self._clicks.tail(MOST), None
+        clicked = pl.col("item_id").is_in(self._clicks["query"].implode())
+        self._vectors = self._vectors.filter(clicked | (pl.int_range(pl.len()) >= pl.len() - WAITING))
 
     def forget(self, user: str) -> None:
         """Drop a user's clicks."""
-        self._asked, self._past = self._asked.filter(pl.col("user_id") != user), None
+        self._clicks, self._past = self._clicks.filter(pl.col("user_id") != user), None
 
     def match(
         self, at: int, item: Ints, version: Ints, items: tuple[NDArray[np.int16], Ints], query: str | None
     ) -> NDArray[np.float64]:
         """`queries.COLUMNS` of one impression's candidates."""
         if self._past is None:
-            self._past = PastQueries(self._asked, self._state, self._vectors)
+            self._past = QueryClicks(self._clicks, self._state, self._vectors)
         texts = pl.Series([] if query is None else [query], dtype=pl.String)
         own = self._vectors.filter(pl.col("item_id").is_in(texts.implode()))
         return self._past.match(

@@ -1,0 +1,128 @@
+"""Query features against a slow reference, and what the state keeps of queries."""
+
+import math
+from datetime import datetime
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from features.behaviour import lookup_and_update, read_features
+from features.config.project import Project
+from features.queries import NEAREST, QUERY_AT
+from features.state import SliceEvents, restore, start
+
+QUERY = {"context": {"query": "surface"}}
+
+
+def vector_of(vectors: pl.DataFrame, key: str, known_at: datetime) -> np.ndarray | None:
+    found = vectors.filter(item_id=key, known_at=known_at)["vector"].to_list()
+    return np.array(found[0]) if found else None
+
+
+def reference(
+    events: SliceEvents, vectors: pl.DataFrame, project: Project, row: dict[str, Any], item: str
+) -> dict[str, float | None]:
+    """The query features of one candidate, from raw events."""
+    query = row["context"][0]["value"] if row["context"] else None
+    names = ("match", "past_max", "past_share", "clicks", "length")
+    if query is None:
+        return {f"query_{name}": None for name in names}
+    own = vector_of(vectors, query, QUERY_AT)
+    past = []
+    for done in events.interactions.sort("known_at", "interaction_id").iter_rows(named=True):
+        recent = done["known_at"] < row["shown_at"] <= done["known_at"] + project.features.ttl
+        if done["kind"] not in project.labels.gains or not recent:
+            continue
+        shown = [
+            (r["shown_at"], n, r["context"][0]["value"] if r["context"] else None)
+            for n, r in enumerate(events.impressions.sort("shown_at", "impression_id").iter_rows(named=True))
+            if r["user_id"] == done["user_id"]
+            and any(c["item_id"] == done["item_id"] for c in r["candidates"])
+            and r["shown_at"] < done["known_at"] <= r["shown_at"] + project.labels.attribution
+        ]
+        if shown and max(shown)[2] is not None:
+            other = max(shown)[2]
+            past.append((float(vector_of(vectors, other, QUERY_AT) @ own), other, done["item_id"]))
+    nearest = sorted(past, key=lambda click: -click[0])[:NEAREST]
+    weights = [math.exp(10 * click[0]) for click in nearest]
+    share = sum(w for w, click in zip(weights, nearest, strict=True) if click[2] == item)
+    versions = events.items.filter(pl.col("item_id") == item, pl.col("known_at") < row["shown_at"])
+    text = vector_of(vectors, item, versions["known_at"].max()) if versions.height else None
+    return {
+        "query_match": None if text is None else float(text @ own),
+        "query_past_max": max((near for near, _, chosen in past if chosen == item), default=None),
+        "query_past_share": share / sum(weights) if past else None,
+        "query_clicks": float(sum(other == query for _, other, _ in past)),
+        "query_length": float(len(query)),
+    }
+
+
+@settings(max_examples=8, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+@given(data=st.data())
+def test_query_features_equal_a_slow_reference(toy: SimpleNamespace, data: st.DataObject) -> None:
+    world: SliceEvents = data.draw(toy.worlds())
+    project = toy.project(features={"ttl": data.draw(st.sampled_from(["90d", "2h"]))}, **QUERY)
+
+    found, _ = toy.walk(world, project, [toy.at(95), toy.at(200)])
+
+    rows = {row["impression_id"]: row for row in world.impressions.iter_rows(named=True)}
+    for values in found.iter_rows(named=True):
+        row = rows[values["impression_id"]]
+        for name, expected in reference(
+            world, toy.vectors(world.items), project, row, values["item_id"]
+        ).items():
+            got = values[name]
+            assert (got is None) == (expected is None), name
+            assert got is None or got == pytest.approx(expected, abs=2e-4), name
+
+
+def one_click(toy: SimpleNamespace) -> SliceEvents:
+    words = {"surface": ("home",)}
+    return SliceEvents(
+        toy.items(toy.item("a", toy.START - toy.STEP, "text 1"), toy.item("b", toy.START - toy.STEP, "text 2")),
+        toy.impressions(("r", "u", toy.at(10), ["a", "b"], words), ("s", "v", toy.at(30), ["a", "b"], words)),
+        toy.interactions(("u", "b", "click", toy.at(12))),
+    )  # fmt: skip
+
+
+def test_what_others_clicked_after_the_same_words_speaks_for_an_item(toy: SimpleNamespace) -> None:
+    found, state = toy.walk(one_click(toy), toy.project(**QUERY))
+
+    later = found.filter(impression_id="s")
+    assert later["query_past_share"].to_list() == [0.0, 1.0]
+    assert later["query_ctr"][1] > later["query_ctr"][0]
+    assert found.filter(impression_id="r")["query_past_share"].null_count() == 2
+    assert state.query_clicks.select("user_id", "query", "item_id").rows() == [("u", "home", "b")]
+    restored = restore(state.at, state.tables(), state.project)
+    assert restored.query_clicks.equals(state.query_clicks)
+
+
+def test_a_project_without_queries_has_no_table_and_no_feature_of_them(toy: SimpleNamespace) -> None:
+    found, state = toy.walk(one_click(toy), toy.project())
+
+    assert "query_clicks" not in state.tables()
+    assert not [name for name in found.columns if name.startswith("query")]
+
+
+def test_a_query_that_is_also_a_category_or_is_split_by_users_is_refused(toy: SimpleNamespace) -> None:
+    with pytest.raises(ValidationError, match=r"context\.categorical: leave it out"):
+        toy.project(context={"query": "q", "categorical": ("q",)})
+    with pytest.raises(ValidationError, match="query features look at all users"):
+        toy.project(scale={"buckets": 2}, **QUERY)
+
+
+def test_impressions_of_one_instant_are_read_without_updating_the_state(toy: SimpleNamespace) -> None:
+    world, project = one_click(toy), toy.project(**QUERY)
+    first = toy.between(world, toy.START, toy.at(30))
+    _, state = lookup_and_update(start(project), first, toy.at(30), project, toy.vectors(world.items))
+    request = SliceEvents(toy.items(), world.impressions.filter(impression_id="s"), toy.interactions())
+
+    found = read_features(state, request, project, toy.vectors(world.items))
+
+    assert found["query_past_share"].to_list() == [0.0, 1.0]
