@@ -7,7 +7,9 @@ import numpy as np
 import polars as pl
 
 from features.config.project import Project
+from features.queries import query_vectors
 from features.schemas import Impressions
+from features.similarity import whole_vectors
 from features.state import MomentState
 from features.state.histories import SKIPPED
 from models.ranking import top
@@ -31,9 +33,29 @@ def draw(
     user_ids = pl.DataFrame({"user_id": users}, schema={"user_id": pl.String})
     pool = pl.concat([user_ids.join(shared, how="cross"), _similar(state, users, vectors, similar)]).unique()
     clicked = state.moments.filter(pl.col("action") != SKIPPED).select("user_id", "item_id")
+    return _requests(pool.join(clicked, on=["user_id", "item_id"], how="anti"), at)
+
+
+def draw_for_query(
+    state: MomentState, user: str, query: str, vectors: pl.DataFrame, project: Project, at: datetime
+) -> pl.DataFrame:
+    """A user's request with a query, as `schemas.Impressions`: the `lists.pool` items most similar to it in text.
+
+    `vectors` have the query. Items that the user clicked stay: a question may come again.
+    """
+    texts = whole_vectors(state.items, vectors).astype(np.float32)
+    near = texts @ query_vectors(pl.Series([query]), vectors)[0].astype(np.float32)
+    scored = state.items.select("item_id", user_id=pl.lit(user)).with_columns(score=pl.Series(near))
+    pool = top(scored, project.lists.pool, by="user_id").select("user_id", "item_id")
+    typed = [{"name": project.context.query, "value": query}]
+    requests = _requests(pool, at)
+    return requests.with_columns(context=pl.Series([typed], dtype=requests.schema["context"]))
+
+
+def _requests(pool: pl.DataFrame, at: datetime) -> pl.DataFrame:
+    """A request per user of the candidates in `pool`: `user_id, item_id`."""
     return Impressions.validate(
-        pool.join(clicked, on=["user_id", "item_id"], how="anti")
-        .sort("user_id", "item_id")
+        pool.sort("user_id", "item_id")
         .group_by("user_id", maintain_order=True)
         .agg(candidates=pl.struct("item_id", position=pl.int_range(1, pl.len() + 1, dtype=pl.Int32)))
         .select(

@@ -78,11 +78,15 @@ def with_queries(
     """Add the vectors of the queries in `impressions` and in the state (`features/queries.py`), if there are any."""
     if not project.context.query:
         return vectors
-    texts = queries(state, impressions)
-    keys = pl.DataFrame({"item_id": texts}).with_columns(
-        known_at=pl.lit(QUERY_AT, vectors.schema["known_at"])
-    )
-    return pl.concat([vectors, keys.with_columns(vector=_vectors(texts.to_list(), project, cache))])
+    return pl.concat([vectors, query_rows(queries(state, impressions), project, cache)])
+
+
+def query_rows(texts: pl.Series, project: Project, cache: Path) -> pl.DataFrame:
+    """`schemas.ItemVectors` of queries, whose ids are their texts."""
+    vectors = _vectors(texts.to_list(), project, cache)
+    return pl.DataFrame(
+        {"item_id": texts, "known_at": pl.repeat(QUERY_AT, len(texts), eager=True), "vector": vectors}
+    ).cast({"known_at": pl.Datetime("us", "UTC")})
 
 
 def _vectors(texts: Sequence[str], project: Project, cache: Path) -> pl.Series:

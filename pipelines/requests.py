@@ -1,6 +1,7 @@
 """Rank items for a user at an instant, with the state, features and models that built the training data."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime
 
 import polars as pl
@@ -8,15 +9,17 @@ import polars as pl
 from features.behaviour import advance, read_features
 from features.catalogue import catalogue
 from features.config.project import Project
-from features.errors import TableError
+from features.errors import ProjectError, TableError
 from features.events.labels import attribute
 from features.ranking_dataset import KEYS, assemble
-from features.schemas import Interactions, Items, RankedLists
+from features.schemas import Interactions, Items, ItemVectors, RankedLists
+from features.sources.items import normalised
 from features.state import MomentState, SliceEvents
-from models.candidate_pool import draw
+from models.candidate_pool import draw, draw_for_query
 from models.explanation.contributions import BIAS, by_family, past_behind, strongest
+from models.explanation.query_reasons import behind_query
 from models.explanation.sentences import because_of, sentences
-from models.interest_input import interest_input
+from models.interest_input import interest_input, query_rows, with_queries
 from models.ranker import Ranker
 from models.ranking import top
 from pipelines.deployment import Deployment, Version
@@ -73,21 +76,26 @@ def is_known_user(lake: Lake, user: str) -> bool:
 
 
 def rank(
-    deployment: Deployment, users: Sequence[str], at: datetime | None, k: int, ranker: Ranker
+    deployment: Deployment,
+    users: Sequence[str],
+    at: datetime | None,
+    k: int,
+    ranker: Ranker,
+    query: str | None = None,
 ) -> pl.DataFrame:
-    """The top `k` candidates for each user, with reasons, as `schemas.RankedLists`."""
-    rows, _ = _rank_pool(deployment, users, at, k, ranker)
+    """The top `k` candidates for each user, with reasons, as `schemas.RankedLists`; with a query, for one user."""
+    rows, _ = _rank_pool(deployment, users, at, k, ranker, query)
     return RankedLists.validate(rows.select(RankedLists.column_names()))
 
 
 def explain_user(
-    deployment: Deployment, user: str, at: datetime | None, k: int, ranker: Ranker
+    deployment: Deployment, user: str, at: datetime | None, k: int, ranker: Ranker, query: str | None = None
 ) -> pl.DataFrame:
     """The top `k` candidates for a user at an instant, in the columns of `explain`.
 
     `position` and `clicked` are null. Raises TableError if no candidate is left.
     """
-    rows, contributions = _rank_pool(deployment, [user], at, k, ranker)
+    rows, contributions = _rank_pool(deployment, [user], at, k, ranker, query)
     if rows.is_empty():
         raise TableError(f"no candidates are left for {user!r}: they clicked every known item")
     rows = rows.with_columns(position=pl.lit(None, pl.Int32), clicked=pl.lit(None, pl.Boolean))
@@ -108,10 +116,11 @@ def explain(deployment: Deployment, impression_id: str, ranker: Ranker) -> pl.Da
         )
     listed = _ordered(shown, shown.height, ranker)
     first = listed.row(0, named=True)
-    items = deployment.state_after(first["slice"]).items
+    after = deployment.state_after(first["slice"])
+    items = after.items
     past = _past(
         deployment,
-        deployment.state_before(first["slice"]),
+        replace(deployment.state_before(first["slice"]), query_clicks=after.query_clicks),
         _of_user(deployment.events(first["slice"]), first["user_id"], first["as_of"]),
         deployment.latest("interest", before=first["slice"]),
         items,
@@ -121,13 +130,18 @@ def explain(deployment: Deployment, impression_id: str, ranker: Ranker) -> pl.Da
 
 
 def _rank_pool(
-    deployment: Deployment, users: Sequence[str], at: datetime | None, k: int, ranker: Ranker
+    deployment: Deployment,
+    users: Sequence[str],
+    at: datetime | None,
+    k: int,
+    ranker: Ranker,
+    query: str | None,
 ) -> tuple[pl.DataFrame, pl.DataFrame]:
     """The top `k` of each user's candidate pool, and the contributions, as `_with_reasons` returns them."""
     project = deployment.project
     state = state_at(deployment, at)
     last = project.slices.key(state.at - project.slices.every / 2)
-    requests = draw(state, users, deployment.vectors(last), project, state.at)
+    requests = _requests(deployment, state, users, last, query)
     no_interactions = Interactions.create_empty()
     events = SliceEvents(Items.create_empty(), requests, no_interactions)
     model = deployment.latest("interest", before=project.slices.key(state.at))
@@ -142,6 +156,23 @@ def _rank_pool(
     events = SliceEvents(events.items, requests, no_interactions)
     past = _past(deployment, state, events, model, state.items)
     return _with_reasons(listed, past, state.items, ranker, project)
+
+
+def _requests(
+    deployment: Deployment, state: MomentState, users: Sequence[str], last: str, query: str | None
+) -> pl.DataFrame:
+    """The users' requests (`models/candidate_pool.py`). Raises ProjectError if the project declares no query."""
+    project, vectors = deployment.project, deployment.vectors(last)
+    text = pl.select(normalised(pl.lit(query or ""))).item()
+    if not text:
+        return draw(state, users, vectors, project, state.at)
+    if not project.context.query:
+        raise ProjectError(
+            f"{project.name} ranks without queries: name the field of a ranking that holds them, such as "
+            'query = "query" in [context], and run again'
+        )
+    rows = query_rows(pl.Series([text]), project, deployment.settings.cache)
+    return draw_for_query(state, users[0], text, pl.concat([vectors, rows]), project, state.at)
 
 
 def _ordered(dataset: pl.DataFrame, k: int, ranker: Ranker) -> pl.DataFrame:
@@ -171,7 +202,7 @@ def _with_reasons(
 
 def _explained(rows: pl.DataFrame, contributions: pl.DataFrame, project: Project) -> pl.DataFrame:
     """The columns `EXPLANATION_COLUMNS`, then the contribution of each feature family."""
-    because = [because_of(past) for past in rows["past"].to_list()]
+    because = [because_of(row) for row in rows.iter_rows(named=True)]
     rows = rows.with_columns(
         strongest(contributions, rows),
         because=pl.Series(because, dtype=pl.String),
@@ -192,7 +223,14 @@ def _past(
     """`explanation.past_behind` for each candidate of the impressions in `events`; `items` has the titles."""
     inputs = interest_input(state, events, deployment.project)
     folder = deployment.registry.interest_folder(model.version) if model else None
-    return past_behind(inputs, folder, items, deployment.settings.cache)
+    past = past_behind(inputs, folder, items, deployment.settings.cache)
+    if not deployment.project.context.query:
+        return past
+    vectors = with_queries(
+        ItemVectors.create_empty(), state, events.impressions, deployment.project, deployment.settings.cache
+    )
+    typed = behind_query(events.impressions, state.query_clicks, items, vectors, deployment.project)
+    return past.join(typed, on=KEYS, how="left", maintain_order="left")
 
 
 def _known_before(events: SliceEvents, end: datetime) -> SliceEvents:

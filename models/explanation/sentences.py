@@ -15,6 +15,7 @@ from models.explanation.contributions import INTEREST, by_family
 
 _SAME_IN_A_LIST = ("user", "session")
 _AGE = "age"
+_EARLIER = "earlier queries"
 _MIN_WEIGHT = 0.01
 """Smallest contribution to a rank score that is mentioned."""
 _MIN_SECOND = 0.2
@@ -51,6 +52,8 @@ _CAUSES = {
         "earlier interactions with this item speak for it",
         "earlier interactions with this item speak against it",
     ),
+    "query": ("it fits the query", "it does not fit the query"),
+    _EARLIER: ("it was chosen after similar queries", "other items were chosen after similar queries"),
     INTEREST: ("it matches what the user clicks", "it is unlike what the user clicks"),
 }
 """Family → the cause when it raises the score, and when it lowers it."""
@@ -73,7 +76,8 @@ def sentences(ranked: pl.DataFrame, contributions: pl.DataFrame, catalogue: pl.D
     """`reasons`: a sentence for each row of `ranked`; `contributions` has the same row order.
 
     `ranked`: `rank`, `candidates` (how many its impression has), `past` (from `contributions.past_behind`), and
-    optionally the item's `attributes`, `item_age_hours` and `pair_exposures`.
+    optionally the item's `attributes`, `item_age_hours`, `pair_exposures`, `query_words` and `earlier_query` (from
+    `query_reasons.behind_query`).
     """
     by_cause = by_family(contributions, _cause_families(catalogue)).drop(*_SAME_IN_A_LIST, strict=False)
     attribute_features = catalogue.filter(pl.col("family").is_in([*_ATTRIBUTE_CAUSES]))["name"]
@@ -90,15 +94,20 @@ def sentences(ranked: pl.DataFrame, contributions: pl.DataFrame, catalogue: pl.D
     return pl.Series("reasons", reasons, dtype=pl.String)
 
 
-def because_of(past: Sequence[Mapping[str, str]] | None) -> str | None:
-    """`because of “A”, skipping “B”`: the past behind an interest score; None without one."""
-    if not past:
-        return None
-    quoted = (
+def because_of(row: Mapping[str, Any]) -> str | None:
+    """`because of “A”, skipping “B”`: the past behind an interest score, and what speaks for it in the query.
+
+    `row`: `past`, and optionally `query_words` and `earlier_query`. None if all are empty.
+    """
+    parts = [
         f"skipping {quote(moment['title'])}" if moment["action"] == SKIPPED else quote(moment["title"])
-        for moment in past
-    )
-    return f"because of {', '.join(quoted)}"
+        for moment in row["past"] or ()
+    ]
+    if earlier := row.get("earlier_query"):
+        parts.insert(0, f"the earlier query {quote(earlier)}")
+    if words := row.get("query_words"):
+        parts.insert(0, f"the words {', '.join(map(quote, words))}")
+    return f"because of {', '.join(parts)}" if parts else None
 
 
 def quote(title: str) -> str:
@@ -108,12 +117,14 @@ def quote(title: str) -> str:
 
 
 def _cause_families(catalogue: pl.DataFrame) -> pl.DataFrame:
-    """The catalogue with age as a family of its own, and text features in the interest score's."""
+    """The catalogue with age and earlier queries as families, and text features in the interest score's."""
     name, family = pl.col("name"), pl.col("family")
     return catalogue.select(
         "name",
         family=pl.when(name.str.starts_with("item_age_hours"))
         .then(pl.lit(_AGE))
+        .when(name.str.contains("^query_(past|ctr|clicks)"))
+        .then(pl.lit(_EARLIER))
         .otherwise(pl.when(family == "text").then(pl.lit(INTEREST)).otherwise(family)),
     )
 
@@ -158,11 +169,8 @@ def _ordinal(rank: int) -> str:
 def _words(cause: Cause, row: Mapping[str, Any]) -> str:
     raises = cause.weight > 0
     direction = 0 if raises else 1
-    if cause.family == INTEREST and raises and row["past"]:
-        moment = row["past"][0]
-        return (
-            f"it suits a user who {_VERBS.get(moment['action'], 'interacted with')} {quote(moment['title'])}"
-        )
+    if raises and (quoted := _quoted(cause.family, row)):
+        return quoted
     if cause.family == _AGE and (hours := row.get("item_age_hours")) is not None:
         return f"it is {_age(hours)} old"
     if cause.family == "pair" and (exposures := row.get("pair_exposures")) is not None:
@@ -172,6 +180,20 @@ def _words(cause: Cause, row: Mapping[str, Any]) -> str:
     if cause.family in _CAUSES:
         return _CAUSES[cause.family][direction]
     return f"its {cause.family} speaks {'for' if raises else 'against'} it"
+
+
+def _quoted(family: str, row: Mapping[str, Any]) -> str | None:
+    """A cause that quotes the user's past, the query or an earlier query."""
+    if family == INTEREST and row["past"]:
+        moment = row["past"][0]
+        return (
+            f"it suits a user who {_VERBS.get(moment['action'], 'interacted with')} {quote(moment['title'])}"
+        )
+    if family == "query" and (words := row.get("query_words")):
+        return f"it has the query's {', '.join(map(quote, words))}"
+    if family == _EARLIER and (earlier := row.get("earlier_query")):
+        return f"it was chosen after {quote(earlier)}"
+    return None
 
 
 def _age(hours: float) -> str:

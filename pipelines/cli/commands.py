@@ -41,6 +41,7 @@ Overrides = Annotated[
 ]
 
 UserId = Annotated[str, typer.Option(help="User id, as in the logs.", callback=_not_blank)]
+Query = Annotated[str | None, typer.Option(help="What the user typed.")]
 Reason = Annotated[str, typer.Option(help="Reason, recorded in the history.")]
 
 
@@ -204,6 +205,7 @@ def rank(
         str | None, typer.Option(help="Instant of the request. Default: the newest slice's end.")
     ] = None,
     k: Annotated[int, typer.Option("-k", min=1, help="Number of items to show.")] = 10,
+    query: Query = None,
     overrides: Overrides = None,
 ) -> None:
     """Rank items for a user at an instant, and say why."""
@@ -213,7 +215,8 @@ def rank(
     serving = show.require_ranker(deployment)
     instant = _instant(at) if at else None
     stored = _stored_id(deployment, user)
-    lists = rank_for(deployment, [stored], instant, k, deployment.registry.load_ranker(serving.version))
+    ranker = deployment.registry.load_ranker(serving.version)
+    lists = rank_for(deployment, [stored], instant, k, ranker, query)
     show.ranked(out, lists, f"{user}, by ranker version {serving.version}")
 
 
@@ -230,6 +233,7 @@ def explain(
     at: Annotated[
         str | None, typer.Option(help="Instant of the user's request. Default: the newest slice's end.")
     ] = None,
+    query: Query = None,
     overrides: Overrides = None,
 ) -> None:
     """Explain how the champion ranks a past impression, or the candidates of a user at an instant."""
@@ -247,7 +251,7 @@ def explain(
     else:
         instant, k = _instant(at) if at else None, deployment.project.lists.k
         stored = _stored_id(deployment, user)
-        rows = requests.explain_user(deployment, stored, instant, k, ranker)
+        rows = requests.explain_user(deployment, stored, instant, k, ranker, query)
     show.explained(out, rows, f"{impression or user}, by ranker version {serving.version}")
 
 

@@ -154,9 +154,13 @@ def test_no_rows_have_no_sentences() -> None:
 def test_the_past_includes_skipped_items() -> None:
     skipped = {"title": "Snow", "action": "skipped"}
 
-    assert because_of([RAIN, skipped]) == "because of “Rain over the bay”, skipping “Snow”"
-    assert because_of([]) is None
-    assert because_of(None) is None
+    assert because_of({"past": [RAIN, skipped]}) == "because of “Rain over the bay”, skipping “Snow”"
+    words = {"query_words": ["rain"], "earlier_query": "will it rain?"}
+    assert (
+        because_of({"past": None} | words) == "because of the words “rain”, the earlier query “will it rain?”"
+    )
+    assert because_of({"past": []}) is None
+    assert because_of({"past": None}) is None
     assert "a user who skipped “Snow”" in sentence_about(past=[skipped], interest_score=1.0)
 
 
