@@ -128,7 +128,7 @@ def interest_input(
             maintain_order="left",
         )
     users = candidates.select("user_id").unique(maintain_order=True)
-    moments = moments_of(state, events, project).join(
+    moments = moments_of(state, events).join(
         users.with_row_index("user"), on="user_id", maintain_order="left"
     )
     moments = moments.sort("user", "known_at", maintain_order=True)

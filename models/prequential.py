@@ -57,7 +57,7 @@ class Background:
     """What evaluation needs to know of a slice's candidates, independent of the ranker."""
 
     measured: pl.DataFrame
-    """Features of the baselines (`baselines.measure`)."""
+    """Features of the baselines (`baselines.lookup`)."""
     versions: pl.DataFrame
     """Item versions that may be visible in the slice."""
     users: pl.Series
@@ -76,7 +76,7 @@ def background(
     """
     known = fitted or before
     return Background(
-        baselines.measure(before, events, project),
+        baselines.lookup(before, events),
         versions(before.items, events.items),
         known.counts("user")["user_id"],
         known.counts("item")["item_id"],

@@ -178,7 +178,7 @@ class Walk:
         fits: Sequence[Fit],
         stages: Stages,
     ) -> None:
-        self.state = start(project)
+        self.state = start(project.slices.start, project.behaviour)
         self._project, self._vectors, self._fits, self._stages = project, vectors, fits, stages
         self._interactions = interactions
         """All interactions that count for labels, from every slice."""
@@ -222,9 +222,7 @@ class Walk:
     ) -> tuple[list[pl.DataFrame], chain.InterestInput]:
         before = self.state
         with self._stages.timed("features"):
-            features, self.state = chain.lookup_and_update(
-                before, events, until, self._project, self._vectors
-            )
+            features, self.state = chain.lookup_and_update(before, events, until, self._vectors)
         with self._stages.timed("interest_scores"):
             inputs = chain.interest_input(before, events, self._project, labels)
             return [fit.dataset(labels, features, inputs) for fit in self._fits], inputs

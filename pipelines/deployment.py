@@ -153,15 +153,20 @@ class Deployment:
     def state_before(self, slice: str) -> MomentState:
         """The moment state at the slice's start."""
         previous = self.project.slices.previous(slice)
-        return self.state_after(previous) if previous else start(self.project)
+        return (
+            self.state_after(previous)
+            if previous
+            else start(self.project.slices.start, self.project.behaviour)
+        )
 
     def state_after(self, slice: str) -> MomentState:
         """The moment state at the slice's end."""
         _, end = self.project.slices.window(slice)
         tables = {
-            name: self.lake.read(f"{STATE}/{name}", [slice]).drop("slice") for name in names(self.project)
+            name: self.lake.read(f"{STATE}/{name}", [slice]).drop("slice")
+            for name in names(self.project.behaviour)
         }
-        return restore(end, tables, self.project)
+        return restore(end, tables, self.project.behaviour)
 
     def vectors(self, until: str) -> pl.DataFrame:
         """Text vectors of every item version up to a slice."""

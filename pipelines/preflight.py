@@ -19,7 +19,7 @@ _YEAR = timedelta(days=365)
 def preflight(deployment: Deployment) -> None:
     """Raise early what a run would raise: a missing feature, encoder or device. Warn about too many slices."""
     project = deployment.project
-    columns = catalogue(project)["name"].to_list()
+    columns = catalogue(project.behaviour)["name"].to_list()
     if columns == text_columns(columns):
         raise ProjectError(
             "features.select has only text features, but a ranker without text is fitted, too: select at least one "

@@ -135,7 +135,7 @@ def _segment_gains(result: EvaluationResult, project: Project) -> pl.DataFrame:
 
 def with_family(importance: pl.DataFrame, project: Project) -> pl.DataFrame:
     """Adds each feature's `family`."""
-    families = dict(catalogue(project).select("name", "family").iter_rows())
+    families = dict(catalogue(project.behaviour).select("name", "family").iter_rows())
     return importance.with_columns(family=pl.col("feature").replace_strict(families, default="interest"))
 
 
@@ -183,7 +183,7 @@ def _drift(lake: Lake, project: Project, slice: str) -> pl.DataFrame:
         return pl.DataFrame()
     reference, current = lake.read("ranking_dataset", window[:-1]), lake.read("ranking_dataset", [slice])
     columns = feature_columns(current)
-    meanings = dict(catalogue(project).select("name", "meaning").iter_rows())
+    meanings = dict(catalogue(project.behaviour).select("name", "meaning").iter_rows())
     meaning = pl.col("column").replace_strict(meanings, default="what the text says to the user")
     sample = reference.gather_every(max(1, reference.height // _DRIFT_ROWS))
     return drift(sample, current, columns).with_columns(meaning=meaning)

@@ -56,7 +56,7 @@ def state_at(deployment: Deployment, at: datetime | None) -> MomentState:
     ]
     for key in following:
         end = min(at, project.slices.window(key)[1])
-        state = advance(state, _known_before(deployment.events(key), end), end, project)
+        state = advance(state, _known_before(deployment.events(key), end), end)
     return state
 
 
@@ -134,7 +134,7 @@ def _rank_pool(
     model = deployment.latest("interest", before=project.slices.key(state.at))
     dataset = assemble(
         attribute(requests, no_interactions, project.labels),
-        read_features(state, events, project, vectors),
+        read_features(state, events, vectors),
         deployment.interest_scores(state, events, model),
     )
     listed = _ordered(dataset, k, ranker)
@@ -166,7 +166,8 @@ def _with_reasons(
     )
     contributions = ranker.contributions(listed)
     return rows.with_columns(
-        pl.col("title").fill_null("(unknown item)"), sentences(rows, contributions, catalogue(project))
+        pl.col("title").fill_null("(unknown item)"),
+        sentences(rows, contributions, catalogue(project.behaviour)),
     ), contributions
 
 
@@ -179,7 +180,8 @@ def _explained(rows: pl.DataFrame, contributions: pl.DataFrame, project: Project
         start=contributions[BIAS],
     )
     return pl.concat(
-        [rows.select(EXPLANATION_COLUMNS), by_family(contributions, catalogue(project))], how="horizontal"
+        [rows.select(EXPLANATION_COLUMNS), by_family(contributions, catalogue(project.behaviour))],
+        how="horizontal",
     )
 
 

@@ -55,7 +55,7 @@ def described(table: str, columns: Mapping[str, pl.DataType], project: Project) 
             **column_descriptions(Candidates),
             **scores,
             form: f"{scores[INTEREST]} {FORMS['z'].capitalize()}.",
-            **dict(catalogue(project).select("name", "meaning").iter_rows()),
+            **dict(catalogue(project.behaviour).select("name", "meaning").iter_rows()),
         }
     return _schema(columns, meanings)
 

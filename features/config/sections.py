@@ -138,10 +138,10 @@ class Features(Section):
 class BehaviourConfig(Section):
     """What the moment state counts and the catalogue computes."""
 
-    labels: Labels
-    items: ItemFields
-    context: Context
-    features: Features
+    labels: Labels = Labels()
+    items: ItemFields = ItemFields()
+    context: Context = Context()
+    features: Features = Features()
 
 
 class ReaderConfig(Section):

@@ -130,7 +130,11 @@ def interest_scores(context: dg.AssetExecutionContext, deployment: dg.ResourcePa
             )  # fmt: skip
             continue
         # Without a model no history is needed.
-        state = deployment.state_before(slice) if model else start(deployment.project)
+        state = (
+            deployment.state_before(slice)
+            if model
+            else start(deployment.project.slices.start, deployment.project.behaviour)
+        )
         scores = deployment.interest_scores(state, deployment.events(slice), model)
         table = InterestScores.validate(scores)
         mean = table["interest_score"].mean() if model else None

@@ -64,7 +64,7 @@ class Scorer:
 
     def state(self, bucket: int) -> MomentState:
         """What scoring needs of the state before the slice: the bucket's users and every item."""
-        empty = start(self.project)
+        empty = start(self.project.slices.start, self.project.behaviour)
         previous = self.project.slices.previous(self.slice)
         if previous is None:
             return empty

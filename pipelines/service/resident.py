@@ -43,7 +43,7 @@ class Resident:
         self._clicks = clicks.select("user_id", "item_id").unique()
         self.users = clicks["user_id"].value_counts(sort=True)["user_id"].head(50).to_list()
         """Users with the most clicks, for the page."""
-        self.live = LiveMoments(state, self.project, deployment.vectors(self.slice))
+        self.live = LiveMoments(state, self.project.slices, deployment.vectors(self.slice))
         self.since = self.live.at
         self.pool = Pool(self.live, self.project)
         self.champion: Champion | None = None

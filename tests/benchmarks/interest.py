@@ -93,7 +93,7 @@ def read_lists(home: Path) -> Lists:
         *(t.drop("slice") for t in (ingested.items, ingested.impressions, ingested.interactions))
     )
     labels = attribute(events.impressions, events.interactions, project.labels)
-    inputs = interest_input(start(project), events, project, labels)
+    inputs = interest_input(start(project.slices.start, project.behaviour), events, project, labels)
     # Texts only, so that all fits read the same.
     items = ItemArrays.of_texts([inputs.items.texts[number] for number in inputs.items.text])
     config = replace(interest_config(project), numbers=(), attributes=False, ids=False, epochs=1)

@@ -35,7 +35,7 @@ def state(toy: SimpleNamespace) -> MomentState:
             *((f"v{n}", "old", "click", toy.at(62 + n)) for n in range(3)),
         ),
     )
-    return advance(start(project), events, toy.at(90), project)
+    return advance(start(project.slices.start, project.behaviour), events, toy.at(90))
 
 
 def drawn(
@@ -94,4 +94,6 @@ def test_missing_vectors_or_items_reduce_the_pool(toy: SimpleNamespace, state: M
     nothing: Any = toy.vectors(toy.items())
 
     assert draw(state, ["u"], nothing, toy.project(), state.at).height == 1
-    assert draw(start(toy.project()), ["u"], nothing, toy.project(), toy.START).is_empty()
+    assert draw(
+        start(toy.project().slices.start, toy.project().behaviour), ["u"], nothing, toy.project(), toy.START
+    ).is_empty()

@@ -41,7 +41,7 @@ def scored(toy: SimpleNamespace) -> pl.DataFrame:
     before = toy.items(toy.item("x", toy.at(-5), category="a"), toy.item("z", toy.at(-5)))
     later = toy.items(toy.item("x", toy.at(10), category="b"))
     earlier = SliceEvents(toy.items(), toy.impressions(("q", "u1", toy.at(-9), ["w"])), toy.interactions())
-    state = advance(start(toy.project()), earlier, toy.at(-5), toy.project())
+    state = advance(start(toy.project().slices.start, toy.project().behaviour), earlier, toy.at(-5))
     # The baselines' columns need not be among the ranker's.
     measured = dataset.select(
         "impression_id", "item_id", item_clicks_all=pl.lit(1.0), item_age_hours=pl.lit(2.0)

@@ -55,7 +55,9 @@ def world(toy: SimpleNamespace, project: Project, version: Path, tmp_path: Path)
     """A lake with the second slice and the state before it, and the slice's scores from one process."""
     events, noon = toy.busy(), toy.START + timedelta(hours=6)
     first, second = project.slices.keys(toy.START, toy.END)
-    state = advance(start(project), toy.between(events, toy.START, noon), noon, project)
+    state = advance(
+        start(project.slices.start, project.behaviour), toy.between(events, toy.START, noon), noon
+    )
     given = toy.between(events, noon, toy.END)
     lake = Lake(f"{tmp_path}/lake")
     for name, table in state.tables().items():

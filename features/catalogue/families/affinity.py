@@ -14,14 +14,14 @@ from features.catalogue.families.reading import (
     suffix,
 )
 from features.catalogue.term import read
-from features.config.project import Project
+from features.config.sections import BehaviourConfig
 
 
-def affinity_features(project: Project) -> Iterator[Feature]:
+def affinity_features(config: BehaviourConfig) -> Iterator[Feature]:
     """Per attribute: clicks, skips, rates and lift over the global rate. Per number: the user's mean."""
-    for name in project.items.categorical:
-        for half_life in project.features.half_lives:
-            yield from _rates(name, half_life, project)
+    for name in config.items.categorical:
+        for half_life in config.features.half_lives:
+            yield from _rates(name, half_life, config)
         yield Feature(f"user_{name}_hours_since", "affinity",
                       f"hours since the user last saw or clicked the item's {name}",
                       hours(read("user_attribute", "last_at", name)), "", True)  # fmt: skip
@@ -33,10 +33,10 @@ def affinity_features(project: Project) -> Iterator[Feature]:
                       f"share of the item's {name} values that the user has ever clicked",
                       clicked_share, f"{METARANK}: interacted with", True)  # fmt: skip
 
-    for name in project.items.numeric:
-        for half_life in project.features.half_lives:
+    for name in config.items.numeric:
+        for half_life in config.features.half_lives:
             tail, when = suffix(half_life), span(half_life)
-            clicked_mean = mean("user", f"{name}_sum", f"{name}_known", half_life, project)
+            clicked_mean = mean("user", f"{name}_sum", f"{name}_known", half_life, config)
             yield Feature(
                 f"user_{name}_usual{tail}",
                 "affinity",
@@ -49,11 +49,11 @@ def affinity_features(project: Project) -> Iterator[Feature]:
                           gap, "", True)  # fmt: skip
 
 
-def _rates(name: str, half_life: str, project: Project) -> Iterator[Feature]:
+def _rates(name: str, half_life: str, config: BehaviourConfig) -> Iterator[Feature]:
     tail, when = suffix(half_life), span(half_life)
     clicks = counted("user_attribute", "clicks", half_life, name)
     skips = counted("user_attribute", "exposures", half_life, name).less(clicks)
-    ctr = click_rate("user_attribute", half_life, project, click_rate("user", half_life, project), name)
+    ctr = click_rate("user_attribute", half_life, config, click_rate("user", half_life, config), name)
     all_clicks = counted("user", "clicks", half_life)
     yield Feature(f"user_{name}_clicks{tail}", "affinity", f"the user's clicks on the item's {name}, {when}",
                   clicks, METARANK, True)  # fmt: skip
@@ -62,10 +62,10 @@ def _rates(name: str, half_life: str, project: Project) -> Iterator[Feature]:
                   skips, "", True)  # fmt: skip
     yield Feature(f"user_{name}_ctr{tail}", "affinity", f"the user's smoothed click rate on the item's {name}, {when}",
                   ctr, BAYES, True)  # fmt: skip
-    lift = ctr / click_rate("attribute", half_life, project, part=name)
+    lift = ctr / click_rate("attribute", half_life, config, part=name)
     yield Feature(f"user_{name}_lift{tail}", "affinity",
                   f"the user's click rate on the item's {name} over all users', {when}",
                   lift, "lift (Brin et al. 1997)", True)  # fmt: skip
     yield Feature(f"user_{name}_share{tail}", "affinity",
                   f"share of the user's clicks that are on the item's {name}, smoothed, {when}",
-                  clicks / (all_clicks + project.features.prior_strength), "", True)  # fmt: skip
+                  clicks / (all_clicks + config.features.prior_strength), "", True)  # fmt: skip

@@ -14,13 +14,13 @@ from features.catalogue.families.reading import (
     suffix,
     trend,
 )
-from features.config.project import Project
+from features.config.sections import BehaviourConfig
 
 
-def attribute_features(project: Project) -> Iterator[Feature]:
+def attribute_features(config: BehaviourConfig) -> Iterator[Feature]:
     """Per declared attribute: exposures, click rate, clicks over expected and trend, summed over the item's values."""
-    for name in project.items.categorical:
-        for half_life in project.features.half_lives:
+    for name in config.items.categorical:
+        for half_life in config.features.half_lives:
             tail, when = suffix(half_life), span(half_life)
             exposures = counted("attribute", "exposures", half_life, name)
             yield Feature(
@@ -29,13 +29,13 @@ def attribute_features(project: Project) -> Iterator[Feature]:
                 f"exposures of its {name}, {when}",
                 exposures,
             )
-            ctr = click_rate("attribute", half_life, project, part=name)
+            ctr = click_rate("attribute", half_life, config, part=name)
             yield Feature(f"item_{name}_ctr{tail}", "attribute", f"smoothed click rate of its {name}, {when}",
                           ctr, BAYES, True)  # fmt: skip
-            coec = over_expected("attribute", half_life, project, name)
+            coec = over_expected("attribute", half_life, config, name)
             yield Feature(f"item_{name}_coec{tail}", "attribute",
                           f"clicks on its {name} over clicks expected at its positions, {when}",
                           coec, COEC, True)  # fmt: skip
         yield Feature(f"item_{name}_trend", "attribute",
                       f"recent click rate of its {name} over the long-term one",
-                      trend("attribute", project, name), TREND, True)  # fmt: skip
+                      trend("attribute", config, name), TREND, True)  # fmt: skip

@@ -5,19 +5,19 @@ from collections.abc import Iterator
 from features.catalogue.families.feature import Feature
 from features.catalogue.families.reading import BAYES, click_rate, span, suffix
 from features.catalogue.term import read
-from features.config.project import Project
+from features.config.sections import BehaviourConfig
 
 
-def context_features(project: Project) -> Iterator[Feature]:
+def context_features(config: BehaviourConfig) -> Iterator[Feature]:
     """Time of day and week; per declared context field, its click rate and the item's click rate in it."""
     yield Feature("hour", "context", "hour of the day, UTC", read("list", "hour"))
     yield Feature("weekday", "context", "day of the week, 1 for Monday", read("list", "weekday"))
     yield Feature("list_size", "context", "number of candidates in the impression", read("list", "size"))
-    for name in project.context.categorical:
-        for half_life in project.features.half_lives:
+    for name in config.context.categorical:
+        for half_life in config.features.half_lives:
             tail, when = suffix(half_life), span(half_life)
             yield Feature(f"context_{name}_ctr{tail}", "context", f"smoothed click rate for the {name}, {when}",
-                          click_rate("context", half_life, project, part=name), BAYES)  # fmt: skip
-            prior = click_rate("item", half_life, project)
+                          click_rate("context", half_life, config, part=name), BAYES)  # fmt: skip
+            prior = click_rate("item", half_life, config)
             yield Feature(f"item_{name}_ctr{tail}", "context", f"the item's smoothed click rate for the {name}, {when}",
-                          click_rate("item_context", half_life, project, prior, name), BAYES, True)  # fmt: skip
+                          click_rate("item_context", half_life, config, prior, name), BAYES, True)  # fmt: skip

@@ -5,11 +5,11 @@ from collections.abc import Iterator
 from features.catalogue.families.feature import Feature
 from features.catalogue.families.reading import METARANK, counted, hours
 from features.catalogue.term import read
-from features.config.project import Project
+from features.config.sections import BehaviourConfig
 from features.state.counters import kinds_counted
 
 
-def pair_features(project: Project) -> Iterator[Feature]:
+def pair_features(config: BehaviourConfig) -> Iterator[Feature]:
     """How often and when the user saw, clicked and skipped this item."""
     exposures, clicks = (counted("user_item", quantity, "none") for quantity in ("exposures", "clicks"))
     yield Feature("pair_seen", "pair", "whether this user has seen this item before",
@@ -31,7 +31,7 @@ def pair_features(project: Project) -> Iterator[Feature]:
         "",
         True,
     )
-    for kind, quantity in list(kinds_counted(project).items())[1:]:
+    for kind, quantity in list(kinds_counted(config).items())[1:]:
         count = counted("user_item", quantity, "none")
         yield Feature(
             f"pair_{quantity}", "pair", f"this user's earlier {kind} interactions with this item", count

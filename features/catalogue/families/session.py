@@ -5,13 +5,13 @@ from collections.abc import Iterator
 from features.catalogue.families.feature import Feature
 from features.catalogue.families.reading import METARANK, hours
 from features.catalogue.term import read
-from features.config.project import Project
+from features.config.sections import BehaviourConfig
 from features.state.counters import FIRST_RATE
 
 
-def session_features(project: Project) -> Iterator[Feature]:
+def session_features(config: BehaviourConfig) -> Iterator[Feature]:
     """The session's impressions, exposures, clicks, click rate and duration before this impression."""
-    strength = project.features.prior_strength
+    strength = config.features.prior_strength
     exposures = read("user", "exposures_all") - read("session", "exposures")
     clicks = read("user", "clicks_all") - read("session", "clicks")
     yield Feature(

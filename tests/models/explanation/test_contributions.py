@@ -126,7 +126,7 @@ def past_of(
         toy.impressions(("r", "u", toy.at(60), ["waves", "stew"])),
         toy.interactions(*(("u", name, "click", toy.at(n)) for n, name in enumerate(clicks, 1))),
     )
-    model_input = interest_input(start(project), events, project)
+    model_input = interest_input(start(project.slices.start, project.behaviour), events, project)
     table = past_behind(model_input, version, items, (version or Path("unused")).parent / "cache")
     assert table.select("impression_id", "item_id").equals(model_input.keys)
     return dict(table.select("item_id", "past").iter_rows())

@@ -95,7 +95,9 @@ def test_the_card_of_newsroom_fits_into_a_description(ranker, pytestconfig):
 
     project = load(pytestconfig.rootpath / "projects" / "newsroom.toml")
     importance = (
-        catalogue(project).select("family", feature="name").with_columns(gain=pl.int_range(pl.len()) / 7)
+        catalogue(project.behaviour)
+        .select("family", feature="name")
+        .with_columns(gain=pl.int_range(pl.len()) / 7)
     )
     text = ranker_card("newsroom-ranker", ranker, project, importance, TAGS)
 
