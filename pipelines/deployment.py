@@ -192,7 +192,7 @@ class Deployment:
     def interest_scores(self, state: MomentState, events: SliceEvents, model: Version | None) -> pl.DataFrame:
         """`schemas.InterestScores` of the impressions in `events` by a version of the interest model."""
         folder = self.registry.interest_folder(model.version) if model else None
-        inputs = interest_input(state, events, self.project)
+        inputs = interest_input(state, events)
         return interest_scores(inputs, folder, model.slice if model else None, self.settings.cache)
 
     def table_versions(self) -> dict[str, object]:

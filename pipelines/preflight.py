@@ -25,7 +25,7 @@ def preflight(deployment: Deployment) -> None:
             "features.select has only text features, but a ranker without text is fitted, too: select at least one "
             "feature that does not start with text_"
         )
-    require_interest(project, here=deployment.settings.engine == "embedded")
+    require_interest(project.interest, here=deployment.settings.engine == "embedded")
     count = partitions(project, datetime.now(UTC))
     if count > MANY_PARTITIONS:
         span = "in total" if project.slices.end else "in the first year"

@@ -31,7 +31,11 @@ _DRIFT_ROWS = 200_000  # at most, of the window that the last slice is compared 
 def evaluated(lake: Lake, project: Project, until: str) -> EvaluationResult | None:
     """The evaluation over all slices up to `until`; None if none was evaluated."""
     scores = _until(lake, "evaluation_scores", until)
-    return evaluate_slice(scores, project) if scores.width else None
+    return (
+        evaluate_slice(scores, project.items.categorical, project.evaluation, project.promotion, project.seed)
+        if scores.width
+        else None
+    )
 
 
 def metrics_of(deployment: Deployment, result: EvaluationResult | None) -> dict[str, Any]:

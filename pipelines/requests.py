@@ -128,7 +128,7 @@ def _rank_pool(
     state = state_at(deployment, at)
     last = project.slices.key(state.at - project.slices.every / 2)
     vectors = deployment.vectors(last)
-    requests = draw(state, users, vectors, project, state.at)
+    requests = draw(state, users, vectors, project.lists.pool, state.at)
     no_interactions = Interactions.create_empty()
     events = SliceEvents(Items.create_empty(), requests, no_interactions)
     model = deployment.latest("interest", before=project.slices.key(state.at))
@@ -193,7 +193,7 @@ def _past(
     items: pl.DataFrame,
 ) -> pl.DataFrame:
     """`explanation.past_behind` for each candidate of the impressions in `events`; `items` has the titles."""
-    inputs = interest_input(state, events, deployment.project)
+    inputs = interest_input(state, events)
     folder = deployment.registry.interest_folder(model.version) if model else None
     return past_behind(inputs, folder, items, deployment.settings.cache)
 

@@ -99,7 +99,7 @@ def test_the_future_never_changes_the_past(toy: SimpleNamespace, data: st.DataOb
 
     features = [read_features(state, events, toy.vectors(world.items)) for events in variants]
     moments = [moments_of(state, events) for events in variants]
-    inputs = [visible(interest_input(state, events, project)) for events in variants]
+    inputs = [visible(interest_input(state, events)) for events in variants]
 
     names = past.impressions["impression_id"].to_list()
     assert_same_features(features[1].filter(pl.col("impression_id").is_in(names)), features[0])
@@ -186,7 +186,7 @@ def test_an_impression_reads_only_moments_known_before_it(toy: SimpleNamespace, 
     state = start(project.slices.start, project.behaviour)
     moments = moments_of(state, world)
 
-    inputs = visible(interest_input(state, world, project))
+    inputs = visible(interest_input(state, world))
 
     for name, user, shown_at in world.impressions.select("impression_id", "user_id", "shown_at").iter_rows():
         known = moments.filter((pl.col("user_id") == user) & (pl.col("known_at") < shown_at))

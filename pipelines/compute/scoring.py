@@ -101,7 +101,7 @@ def score_with_actors(scorer: Scorer, engine: Engine, shared: Path | None) -> Sc
 
 
 def _score(scorer: Scorer, model: "InterestModel", bucket: int) -> Part:
-    data = interest_input(scorer.state(bucket), scorer.events(bucket), scorer.project)
+    data = interest_input(scorer.state(bucket), scorer.events(bucket))
     scores = interest_scores_by(model, data, scorer.fitted_until, scorer.cache)
     table = InterestScores.validate(scores)
     draft = scorer.lake.draft(_TABLE, scorer.slice, table, bucket, scorer.buckets)

@@ -95,7 +95,7 @@ class Resident:
         items = events.items
         vectors: pl.DataFrame = ItemVectors.create_empty()
         if items.height:
-            vectors = item_vectors(items, self.project, self.deployment.settings.cache)
+            vectors = item_vectors(items, self.project.interest, self.deployment.settings.cache)
         with self.lock:
             self.live.update(events, vectors)
             if self.champion is not None:

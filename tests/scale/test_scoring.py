@@ -41,7 +41,7 @@ def project(toy: SimpleNamespace) -> Project:
 @pytest.fixture(scope="module")
 def version(project: Project, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small untrained model with the packaged encoder."""
-    model = InterestModel(interest_config(project))
+    model = InterestModel(interest_config(project.interest, project.behaviour, project.seed))
     items = ItemArrays.of_texts(["text 1", "text 2", "text 3"])
     items = replace(items, number=np.array([[1.0], [2.0], [5.0]], np.float32))
     model.decoder.items.standardise(embed(model, items))
@@ -64,7 +64,7 @@ def world(toy: SimpleNamespace, project: Project, version: Path, tmp_path: Path)
         lake.write(f"{STATE}/{name}", first, table)
     for name in ("items", "impressions", "interactions"):
         lake.write(name, second, getattr(given, name))
-    expected = interest_scores(interest_input(state, given, project), version, first, tmp_path / "cache")
+    expected = interest_scores(interest_input(state, given), version, first, tmp_path / "cache")
     return SimpleNamespace(
         lake=lake, slice=second, model=Version("1", first), expected=expected, impressions=given.impressions
     )
