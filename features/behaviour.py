@@ -26,9 +26,9 @@ from features.state.threads import aside
 
 if TYPE_CHECKING:
     from features.catalogue.plan import FeaturePlan
+    from features.state.counter_tables import Tables
     from features.state.layout import Layout
     from features.state.passing import Chunk
-    from features.state.tables import Tables
 
 Floats = NDArray[np.floating[Any]]
 _plans: dict[str, "FeaturePlan"] = {}

@@ -111,7 +111,7 @@ class LiveModels:
 
 
 def _z_scores(interest: NDArray[np.float32]) -> NDArray[np.float32]:
-    from features.catalogue.kernels import OPERATIONS, compare
+    from features.catalogue.programs import OPERATIONS, compare
 
     out = np.empty(interest.size)
     compare(OPERATIONS.index("z"), interest.astype(np.float64), out)

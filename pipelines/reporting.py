@@ -18,7 +18,7 @@ from models.evaluation.evaluate import ALL, EvaluationResult, calibration, calib
 from models.evaluation.seed_variance import gain
 from models.prequential import evaluate_slice
 from models.registry.registry import Registry
-from models.report.tables import RankedList, ReportData
+from models.report.report_data import RankedList, ReportData
 from pipelines.compute.rankers import RankingWindow
 from pipelines.deployment import Deployment
 from pipelines.lake import STATE, Lake

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from features.catalogue.families.feature import Feature
-from features.catalogue.kernels import OPERATIONS, Program, evaluate, sharing
+from features.catalogue.programs import OPERATIONS, Program, evaluate, sharing
 from features.catalogue.term import Term
 from features.state.counters import LISTWISE, SESSION_READS, Read
 from features.state.descriptions import Descriptions

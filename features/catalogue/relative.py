@@ -22,7 +22,7 @@ def relative(
     z is 0 for a single candidate and for equal values (equal to within 1e-5: finer differences are rounding).
     Shares are 0 where the sum is not positive. A missing value stays missing and is left out of mean, maximum and sum.
     """
-    from features.catalogue.kernels import OPERATIONS, compare_all
+    from features.catalogue.programs import OPERATIONS, compare_all
 
     group = frame[by].rank("dense").to_numpy()
     order = np.argsort(group, kind="stable")

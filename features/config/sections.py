@@ -22,7 +22,7 @@ class NewsroomWorld(Section):
 
 
 class TableMapping(Section):
-    """Which column holds what, for logs in CSV, Parquet or JSON lines. See `features/sources/tables.py`."""
+    """Which column holds what, for logs in CSV, Parquet or JSON lines. See `features/sources/mapped_tables.py`."""
 
     shape: Literal["lists", "candidates", "interactions", "ratings"]
     user: str = "user_id"

@@ -7,7 +7,7 @@ import polars as pl
 
 from features.config.sections import ReaderConfig
 from features.errors import SourceError
-from features.sources import jsonl_events, mind, tables
+from features.sources import jsonl_events, mapped_tables, mind
 from features.sources.files import LogFile, find, resolve
 from features.sources.raw import FORGOTTEN, Hide, RawEvents, as_logged, concat_events, gather
 from features.sources.reject_hints import hint
@@ -21,7 +21,7 @@ def log_files(config: ReaderConfig, paths: Sequence[Path]) -> list[LogFile]:
     if config.source.format == "mind":
         return [mind.files(paths)]
     if config.source.format == "tables":
-        return tables.files(config, paths)
+        return mapped_tables.files(config, paths)
     return [LogFile((file,)) for file in find(paths, jsonl_events.SUFFIXES)]
 
 
@@ -36,7 +36,7 @@ def chunks(
     if config.source.format == "mind":
         pieces = mind.chunks(config, file, hide)
     elif config.source.format == "tables":
-        pieces = tables.chunks(config, file, hide, past)
+        pieces = mapped_tables.chunks(config, file, hide, past)
     else:
         pieces = jsonl_events.chunks(config, file, hide)
     buffered: list[RawEvents] = []

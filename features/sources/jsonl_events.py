@@ -16,7 +16,7 @@ from features.config.sections import ReaderConfig
 from features.sources.ahead import work_ahead
 from features.sources.files import Block, LogFile, cut_json_lines, quote_lines, split
 from features.sources.instants import read_instants
-from features.sources.items import (
+from features.sources.item_rows import (
     FIELD,
     TEXTS,
     item_rows,

@@ -20,7 +20,7 @@ from features.config.sections import ReaderConfig
 from features.errors import SourceError
 from features.sources.ahead import work_ahead
 from features.sources.files import Block, LogFile, cut, find, split
-from features.sources.items import FIELD, TEXTS, before_first_slice, item_rows, text_of
+from features.sources.item_rows import FIELD, TEXTS, before_first_slice, item_rows, text_of
 from features.sources.json_texts import decode_each
 from features.sources.raw import (
     INSTANT,

@@ -8,7 +8,7 @@ import polars as pl
 from features.config.sections import ReaderConfig, TableMapping
 from features.sources.cells import read_grades, read_id_lists, read_ids, read_values
 from features.sources.instants import read_instants
-from features.sources.items import FIELD, TEXTS
+from features.sources.item_rows import FIELD, TEXTS
 from features.sources.raw import INSTANT, Hide, absent, refuse
 
 

@@ -3,7 +3,7 @@
 counters.py       the counters: keys, quantities, half-lives, TTL
 kernels.py        the compiled loops: decay, lookup, update, expiry
 table.py          one counter's entries: arrays, and a hash table from keys
-tables.py         all counters of a state; entities.py numbers their ids
+counter_tables.py all counters of a state; entities.py numbers their ids
 descriptions.py   item versions as arrays
 layout.py         a slice's events as arrays, in order of time
 passing.py        lookups and updates of a slice, counter by counter

@@ -8,13 +8,13 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from features.state.counter_tables import Tables
 from features.state.counters import kinds_counted
 from features.state.descriptions import Descriptions, Values, pairs_of, starts
 from features.state.histories import DEEPEST, explode
 from features.state.kernels import latest_exposures
 from features.state.moment import MomentState, SliceEvents
 from features.state.table import Index
-from features.state.tables import Tables
 
 Ints = NDArray[np.int64]
 

@@ -14,8 +14,8 @@ from features.schemas import Items, Moments
 from features.state.counters import counters
 
 if TYPE_CHECKING:
+    from features.state.counter_tables import Tables
     from features.state.descriptions import Descriptions
-    from features.state.tables import Tables
 
 _INSTANT = pl.Datetime("us", "UTC")
 _CONTEXT = pl.List(pl.Struct({"name": pl.String, "value": pl.String}))
@@ -123,8 +123,8 @@ def start(at: datetime, config: BehaviourConfig) -> MomentState:
 
 def restore(at: datetime, tables: Mapping[str, pl.DataFrame], config: BehaviourConfig) -> MomentState:
     """The state from the tables of `MomentState.tables`; missing tables are empty."""
+    from features.state.counter_tables import Tables
     from features.state.snapshot import empty
-    from features.state.tables import Tables
 
     empty_tables = {"items": Items.create_empty(), "moments": Moments.create_empty()} | {
         name: pl.DataFrame(schema=schema)

@@ -14,12 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from features.config.sections import BehaviourConfig
+from features.state.counter_tables import Part, Tables
 from features.state.counters import FIRST_RATE, LISTWISE, SESSION, SESSION_READS, Read, kinds_counted
 from features.state.descriptions import Values
 from features.state.kernels import Rows, codes_of, slots_of
 from features.state.layout import Layout
 from features.state.sessions import Sessions
-from features.state.tables import Part, Tables
 from features.state.threads import each
 
 Ints = NDArray[np.int64]

@@ -7,12 +7,12 @@ import polars as pl
 from numpy.typing import NDArray
 
 from features.config.slices import microseconds
+from features.state.counter_tables import Tables
 from features.state.entities import Entities
 from features.state.kernels import NEVER, run_sessions
 from features.state.layout import Layout
 from features.state.moment import MomentState
 from features.state.table import Index
-from features.state.tables import Tables
 
 _INSTANT = pl.Datetime("us", "UTC")
 

@@ -9,8 +9,8 @@ import pytest
 from features.behaviour import plan_of, read_features
 from features.catalogue import catalogue
 from features.catalogue.families.feature import Feature
-from features.catalogue.kernels import evaluate
 from features.catalogue.plan import compile_plan
+from features.catalogue.programs import evaluate
 from features.catalogue.term import Term, read, term
 from features.state import SliceEvents, start
 

@@ -24,7 +24,7 @@ from features.sources.ahead import work_ahead
 from features.sources.cells import SPACES, find_separator, read_ids, read_values
 from features.sources.files import LogFile, find, resolve
 from features.sources.instants import read_instants
-from features.sources.items import FIELD, before_first_slice, item_rows, named_values, names_of
+from features.sources.item_rows import FIELD, before_first_slice, item_rows, named_values, names_of
 from features.sources.raw import INSTANT, Hide, RawEvents, as_logged, gather, refuse, with_positions
 from features.sources.sampling import Past, draw_lists
 from features.sources.table_files import SUFFIXES, read_pieces
