@@ -8,17 +8,12 @@ from fnmatch import fnmatchcase
 
 import polars as pl
 
-from features.catalogue.families.affinity import affinity_features
-from features.catalogue.families.attribute import attribute_features
-from features.catalogue.families.context import context_features
-from features.catalogue.families.feature import Feature
-from features.catalogue.families.item import item_features
-from features.catalogue.families.list import list_features
-from features.catalogue.families.pair import pair_features
-from features.catalogue.families.session import session_features
-from features.catalogue.families.text import text_features
-from features.catalogue.families.user import user_features
+from features.catalogue.families.impression import context_features, list_features
+from features.catalogue.families.item import attribute_features, item_features
+from features.catalogue.families.user import session_features, user_features
+from features.catalogue.families.user_item import affinity_features, pair_features, text_features
 from features.catalogue.relative import FORMS
+from features.catalogue.term import Feature
 from features.config.sections import BehaviourConfig
 from features.errors import ProjectError
 

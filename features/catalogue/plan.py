@@ -12,9 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from features.catalogue.families.feature import Feature
 from features.catalogue.programs import OPERATIONS, Program, evaluate, sharing
-from features.catalogue.term import Term
+from features.catalogue.term import Feature, Term
 from features.state.counters import LISTWISE, SESSION_READS, Read
 from features.state.descriptions import Descriptions
 from features.state.layout import Layout

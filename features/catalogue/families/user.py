@@ -1,12 +1,12 @@
-"""The user's earlier activity on any item."""
+"""The user's earlier activity on any item, over time and in the current session."""
 
 from collections.abc import Iterator
 
-from features.catalogue.families.feature import Feature
 from features.catalogue.families.reading import (
     BAYES,
     COEC,
     DWELL,
+    METARANK,
     TREND,
     click_rate,
     counted,
@@ -18,9 +18,9 @@ from features.catalogue.families.reading import (
     suffix,
     trend,
 )
-from features.catalogue.term import read
+from features.catalogue.term import Feature, read
 from features.config.sections import BehaviourConfig
-from features.state.counters import kinds_counted
+from features.state.counters import FIRST_RATE, kinds_counted
 
 
 def user_features(config: BehaviourConfig) -> Iterator[Feature]:
@@ -81,3 +81,29 @@ def _counts(half_life: str, config: BehaviourConfig) -> Iterator[Feature]:
             mean_value,
             DWELL,
         )
+
+
+def session_features(config: BehaviourConfig) -> Iterator[Feature]:
+    """The session's impressions, exposures, clicks, click rate and duration before this impression."""
+    strength = config.features.prior_strength
+    exposures = read("user", "exposures_all") - read("session", "exposures")
+    clicks = read("user", "clicks_all") - read("session", "clicks")
+    yield Feature(
+        "session_lists", "session", "earlier impressions in this session", read("session", "lists"), METARANK
+    )
+    yield Feature(
+        "session_exposures",
+        "session",
+        "items shown to the user since this session began",
+        exposures,
+        METARANK,
+    )
+    yield Feature("session_clicks", "session", "the user's clicks since this session began", clicks, METARANK)
+    yield Feature("session_ctr", "session", "the user's smoothed click rate since this session began",
+                  (clicks + strength * FIRST_RATE) / (exposures + strength))  # fmt: skip
+    yield Feature(
+        "session_minutes",
+        "session",
+        "minutes since this session began",
+        hours(read("session", "began_at")) * 60.0,
+    )

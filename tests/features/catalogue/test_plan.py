@@ -8,10 +8,9 @@ import pytest
 
 from features.behaviour import plan_of, read_features
 from features.catalogue import catalogue
-from features.catalogue.families.feature import Feature
 from features.catalogue.plan import compile_plan
 from features.catalogue.programs import evaluate
-from features.catalogue.term import Term, read, term
+from features.catalogue.term import Feature, Term, read, term
 from features.state import SliceEvents, start
 
 SIZE, AGE = read("list", "size"), read("version", "number", "length")

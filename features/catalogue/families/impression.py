@@ -1,10 +1,9 @@
-"""Context of the impression: when and where it was shown."""
+"""The impression: when and where it was shown, and its composition."""
 
 from collections.abc import Iterator
 
-from features.catalogue.families.feature import Feature
 from features.catalogue.families.reading import BAYES, click_rate, span, suffix
-from features.catalogue.term import read
+from features.catalogue.term import Feature, read
 from features.config.sections import BehaviourConfig
 
 
@@ -21,3 +20,13 @@ def context_features(config: BehaviourConfig) -> Iterator[Feature]:
             prior = click_rate("item", half_life, config)
             yield Feature(f"item_{name}_ctr{tail}", "context", f"the item's smoothed click rate for the {name}, {when}",
                           click_rate("item_context", half_life, config, prior, name), BAYES, True)  # fmt: skip
+
+
+def list_features(config: BehaviourConfig) -> Iterator[Feature]:
+    """Per declared attribute: variety of the impression, and how common the candidate's values are in it."""
+    for name in config.items.categorical:
+        distinct = read("sharing", "distinct", name).sum()
+        yield Feature(f"list_{name}_variety", "list", f"distinct {name} values in the impression, per candidate",
+                      distinct / read("list", "size"), "intra-list diversity (Ziegler et al. 2005)")  # fmt: skip
+        yield Feature(f"list_{name}_shared", "list", f"share of the impression's candidates with the item's {name}",
+                      read("sharing", "shared", name) / read("list", "size"), "", True)  # fmt: skip

@@ -1,8 +1,7 @@
-"""The user's clicks and skips on items that share the candidate's attribute values or numbers."""
+"""The user and the item: earlier interactions with it, and with items of its attribute values, numbers or text."""
 
 from collections.abc import Iterator
 
-from features.catalogue.families.feature import Feature
 from features.catalogue.families.reading import (
     BAYES,
     METARANK,
@@ -13,8 +12,10 @@ from features.catalogue.families.reading import (
     span,
     suffix,
 )
-from features.catalogue.term import read
+from features.catalogue.term import Feature, Term, read
 from features.config.sections import BehaviourConfig
+from features.similarity import COLUMNS
+from features.state.counters import kinds_counted
 
 
 def affinity_features(config: BehaviourConfig) -> Iterator[Feature]:
@@ -69,3 +70,69 @@ def _rates(name: str, half_life: str, config: BehaviourConfig) -> Iterator[Featu
     yield Feature(f"user_{name}_share{tail}", "affinity",
                   f"share of the user's clicks that are on the item's {name}, smoothed, {when}",
                   clicks / (all_clicks + config.features.prior_strength), "", True)  # fmt: skip
+
+
+def pair_features(config: BehaviourConfig) -> Iterator[Feature]:
+    """How often and when the user saw, clicked and skipped this item."""
+    exposures, clicks = (counted("user_item", quantity, "none") for quantity in ("exposures", "clicks"))
+    yield Feature("pair_seen", "pair", "whether this user has seen this item before",
+                  exposures.is_positive(), METARANK)  # fmt: skip
+    yield Feature(
+        "pair_exposures",
+        "pair",
+        "earlier impressions of this item to this user",
+        exposures,
+        "impression fatigue (Agarwal et al. 2009)",
+        True,
+    )
+    yield Feature("pair_clicks", "pair", "this user's earlier clicks on this item", clicks, METARANK, True)
+    yield Feature(
+        "pair_skips",
+        "pair",
+        "earlier impressions of this item to this user without a click",
+        exposures - clicks,
+        "",
+        True,
+    )
+    for kind, quantity in list(kinds_counted(config).items())[1:]:
+        count = counted("user_item", quantity, "none")
+        yield Feature(
+            f"pair_{quantity}", "pair", f"this user's earlier {kind} interactions with this item", count
+        )
+    yield Feature(
+        "pair_hours_since",
+        "pair",
+        "hours since this user last saw or clicked this item",
+        hours(read("user_item", "last_at")),
+        "",
+        True,
+    )
+    yield Feature(
+        "pair_hours_since_click",
+        "pair",
+        "hours since this user last clicked this item",
+        hours(read("user_item", "clicked_at")),
+    )
+
+
+_SOURCE = "content profiles (Pazzani & Billsus 2007), centred (Mu & Viswanath 2018)"
+_FORMS = {
+    "mean": "mean similarity of the text to the items the user {}",
+    "max": "greatest similarity of the text to an item the user {}",
+    "lse": "soft maximum, log(1 + Σ exp 5·cos), of the text's similarities to the items the user {}",
+}
+
+
+def text_features() -> Iterator[Feature]:
+    """Cosine similarities of frozen text vectors, centred on the mean of the texts shown so far."""
+    for past in ("clicked", "skipped"):
+        for form, meaning in _FORMS.items():
+            name = f"text_{past}_{form}"
+            yield Feature(name, "text", meaning.format(past), _similarity(name), _SOURCE, True)
+    taste = _similarity("text_clicked_mean").less(_similarity("text_skipped_mean"))
+    yield Feature("text_taste", "text", "mean similarity to clicked items minus mean similarity to skipped items",
+                  taste, "Rocchio 1971", True)  # fmt: skip
+
+
+def _similarity(name: str) -> Term:
+    return read("text", str(COLUMNS.index(name)))
