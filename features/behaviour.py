@@ -17,12 +17,12 @@ from numpy.typing import NDArray
 
 from features.catalogue import catalogue, features
 from features.config.sections import BehaviourConfig
-from features.events.item_versions import latest, versions
+from features.events.point_in_time import latest, versions
 from features.similarity import MEAN_TEXT, exposed, mean_text, text_similarity
 from features.state.counters import Counter, is_global
 from features.state.histories import Skips, moments, remembered, still_answerable
 from features.state.moment import OWN, MomentState, SliceEvents
-from features.state.threads import aside
+from features.threads import aside
 
 if TYPE_CHECKING:
     from features.catalogue.plan import FeaturePlan

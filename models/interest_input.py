@@ -14,8 +14,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from features.config.sections import BehaviourConfig, Interest, Labels
-from features.events.item_versions import see, versions
-from features.events.point_in_time import known_before
+from features.events.point_in_time import known_before, see, versions
 from features.state import MomentState, SliceEvents
 from features.state.histories import SKIPPED, exposed
 from features.state.histories import moments as moments_of

@@ -7,7 +7,7 @@ import polars as pl
 
 from features.config.sections import Evaluation, Labels, Promotion
 from features.config.sections import Ranker as RankerConfig
-from features.events.item_versions import see, versions
+from features.events.point_in_time import see, versions
 from features.ranking_dataset import INTEREST, feature_columns, text_columns
 from features.state import MomentState, SliceEvents
 from models.evaluation import baselines

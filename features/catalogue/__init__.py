@@ -4,6 +4,7 @@ Training tables, slices, live requests and docs/features.md all use this one cat
 """
 
 import difflib
+from collections.abc import Mapping
 from fnmatch import fnmatchcase
 
 import polars as pl
@@ -12,10 +13,17 @@ from features.catalogue.families.impression import context_features, list_featur
 from features.catalogue.families.item import attribute_features, item_features
 from features.catalogue.families.user import session_features, user_features
 from features.catalogue.families.user_item import affinity_features, pair_features, text_features
-from features.catalogue.relative import FORMS
 from features.catalogue.term import Feature
 from features.config.sections import BehaviourConfig
 from features.errors import ProjectError
+
+FORMS: Mapping[str, str] = {
+    "z": "standard deviations above the impression's mean",
+    "rank": "rank within the impression, 1 for the greatest",
+    "share": "share of the impression's sum",
+    "best": "difference from the impression's greatest",
+}
+"""Suffix of a relative form → its meaning."""
 
 
 def features(config: BehaviourConfig) -> list[Feature]:

@@ -18,7 +18,7 @@ from features.state.counters import LISTWISE, SESSION_READS, Read
 from features.state.descriptions import Descriptions
 from features.state.layout import Layout
 from features.state.passing import Chunk
-from features.state.threads import each
+from features.threads import each
 
 Floats = NDArray[np.float64]
 _BY_LIST = (*LISTWISE, "session", "list")

@@ -18,8 +18,8 @@ import polars as pl
 from features import schemas
 from features.config.slices import Slices
 from features.errors import TableError
-from features.sources.ahead import work_ahead
 from features.sources.raw import INSTANT, SCHEMAS, RawEvents, Rule, absent, refuse
+from features.threads import work_ahead
 
 MOMENT = timedelta(microseconds=1)
 AHEAD = timedelta(days=30)

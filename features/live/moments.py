@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from features.behaviour import plan_of
 from features.config.slices import Slices, instant, microseconds
-from features.events.item_versions import latest, versions
+from features.events.point_in_time import latest, versions
 from features.live.histories import Histories, Past
 from features.live.texts import LiveTexts
 from features.schemas import Impressions, Interactions, Items

@@ -13,7 +13,6 @@ from typing import Any, NoReturn
 import polars as pl
 
 from features.config.sections import ReaderConfig
-from features.sources.ahead import work_ahead
 from features.sources.files import Block, LogFile, cut_json_lines, quote_lines, split
 from features.sources.instants import read_instants
 from features.sources.item_rows import (
@@ -29,6 +28,7 @@ from features.sources.item_rows import (
 )
 from features.sources.json_texts import decode
 from features.sources.raw import Hide, RawEvents, absent, as_logged, gather, refuse, with_positions
+from features.threads import work_ahead
 
 SUFFIXES = (".jsonl", ".jsonl.gz", ".ndjson", ".ndjson.gz", ".json", ".json.gz")
 

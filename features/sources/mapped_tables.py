@@ -20,7 +20,6 @@ import polars as pl
 
 from features.config.sections import ReaderConfig, TableMapping
 from features.errors import SourceError
-from features.sources.ahead import work_ahead
 from features.sources.cells import SPACES, find_separator, read_ids, read_values
 from features.sources.files import LogFile, find, resolve
 from features.sources.instants import read_instants
@@ -29,6 +28,7 @@ from features.sources.raw import INSTANT, Hide, RawEvents, as_logged, gather, re
 from features.sources.sampling import Past, draw_lists
 from features.sources.table_files import SUFFIXES, read_pieces
 from features.sources.table_rows import split_rejects
+from features.threads import work_ahead
 
 _PIECE_ROWS = 1 << 14
 _PIECES = 16

@@ -18,7 +18,6 @@ import polars as pl
 
 from features.config.sections import ReaderConfig
 from features.errors import SourceError
-from features.sources.ahead import work_ahead
 from features.sources.files import Block, LogFile, cut, find, split
 from features.sources.item_rows import FIELD, TEXTS, before_first_slice, item_rows, text_of
 from features.sources.json_texts import decode_each
@@ -33,6 +32,7 @@ from features.sources.raw import (
     refuse,
     with_positions,
 )
+from features.threads import work_ahead
 
 CLICK_DELAY = timedelta(seconds=1)
 """Time from an impression to its clicks, which MIND does not date."""

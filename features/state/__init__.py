@@ -7,7 +7,6 @@ counter_tables.py all counters of a state; entities.py numbers their ids
 descriptions.py   item versions as arrays
 layout.py         a slice's events as arrays, in order of time
 passing.py        lookups and updates of a slice, counter by counter
-threads.py        parallel work
 histories.py      open impressions, recent moments; sessions.py
 snapshot.py       counters as stored tables, and back
 moment.py         the state: counters, items and histories

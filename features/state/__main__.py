@@ -3,9 +3,9 @@
 from datetime import timedelta
 
 from features.behaviour import lookup_and_update
-from features.catalogue.relative import relative
 from features.config.sections import BehaviourConfig, Context, ItemFields
 from features.config.slices import parse_instant
+from features.ranking_dataset import relative
 from features.schemas import Impressions, Interactions, Items, ItemVectors
 from features.state import SliceEvents, start
 

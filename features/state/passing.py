@@ -20,7 +20,7 @@ from features.state.descriptions import Values
 from features.state.kernels import Rows, codes_of, slots_of
 from features.state.layout import Layout
 from features.state.sessions import Sessions
-from features.state.threads import each
+from features.threads import each
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]

@@ -7,7 +7,7 @@ import pytest
 
 from features.behaviour import advance
 from features.config.sections import Evaluation, Promotion
-from features.events.item_versions import versions
+from features.events.point_in_time import versions
 from features.state import SliceEvents, start
 from models.prequential import SCORERS, Background, evaluate_slice, promotion_values, score_slice
 from models.ranker import Ranker
