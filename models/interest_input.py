@@ -55,10 +55,10 @@ def interest_config(project: Project) -> "InterestConfig":
 
 def require_interest(project: Project, *, here: bool) -> None:
     """Raise InterestModelError unless this machine has the encoder and, if the model runs `here`, its device."""
-    from models.interest.pretrained import require_encoder
+    from models.interest.pretrained import find_encoder
 
     config = interest_config(project)
-    require_encoder(config.encoder)
+    find_encoder(config.encoder)
     if here and config.device == "cuda":
         from models.interest.device import find_device
 
