@@ -13,12 +13,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .config import InterestConfig
+from .items import Embedded
 from .moments import Batch
 from .reader import ItemReader, Reading
 
 _DROPOUT = 0.1
 _HIDDEN = -1e9
 """Bias of a key that a query may not see; not -inf, whose product with a gradient of 0 is no number."""
+_LOWEST_RATE = 1e-4
 _GAP_BUCKETS = 26
 """Powers of two of a second: up to about a year."""
 
@@ -145,7 +147,16 @@ class MomentDecoder(nn.Module):
         )
         nn.init.normal_(self.action.weight, std=0.5)
         nn.init.normal_(self.gap.weight, std=0.1)
-        nn.init.zeros_(self.user.weight)
+        # A fresh decoder scores by taste alone.
+        for parameter in (*self.user.parameters(), *self.match[-1].parameters()):
+            nn.init.zeros_(parameter)
+
+    def setup(self, items: Embedded, click_rate: float) -> None:
+        """Before a first fit: start from the click rate, and read `items` on a common scale. Later, do nothing."""
+        if self.items.standardised or not len(items):
+            return
+        nn.init.constant_(self.match[-1].bias, float(torch.tensor(click_rate).logit(eps=_LOWEST_RATE)))
+        self.items.standardise(items)
 
     def tokens(self, item: Tensor, action: Tensor, gap: Tensor) -> Tensor:
         """[…, width] from read items […, width], actions […] and seconds since the token before […]."""
