@@ -282,6 +282,7 @@ def _on_this_node(ray: Any, actor: type) -> Any:
 def _run_worker(config: dict[str, Any]) -> None:
     """Run one training worker. An exception that a restart would not fix is recorded and stops the group."""
     import ray
+    import torch.distributed as dist
 
     fatal = config["fatal"]
     if ray.get(fatal.get.remote()):
@@ -291,5 +292,7 @@ def _run_worker(config: dict[str, Any]) -> None:
     except _RETRYABLE:
         raise
     except Exception as error:
-        ray.get(fatal.set.remote(error))
+        # Ray ends the group when a worker is lost; whatever the others raise after that is a consequence.
+        if dist.is_initialized():
+            ray.get(fatal.set.remote(error))
         raise
