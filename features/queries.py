@@ -45,15 +45,14 @@ def query_of(impressions: pl.DataFrame, context: "Context") -> pl.Series:
 
 def queries(state: MomentState, impressions: pl.DataFrame) -> pl.Series:
     """The distinct queries whose vectors a pass over these impressions needs."""
-    shown = [query_of(rows, state.project.context) for rows in (impressions, state.shown)]
+    shown = [query_of(rows, state.config.context) for rows in (impressions, state.shown)]
     return pl.concat([*shown, state.query_clicks["query"]]).drop_nulls().unique(maintain_order=True)
 
 
 def clicks_after_queries(interactions: pl.DataFrame, state: MomentState) -> pl.DataFrame:
     """`MomentState.query_clicks` of interactions from `layout.place`."""
-    project = state.project
-    positive = [kind for kind, gain in project.labels.gains.items() if gain > 0]
-    rows = interactions.with_columns(query_of(interactions, project.context))
+    positive = [kind for kind, gain in state.config.labels.gains.items() if gain > 0]
+    rows = interactions.with_columns(query_of(interactions, state.config.context))
     rows = rows.filter(pl.col("query").is_not_null() & pl.col("kind").is_in(positive))
     return rows.select(state.query_clicks.columns)
 
@@ -61,12 +60,12 @@ def clicks_after_queries(interactions: pl.DataFrame, state: MomentState) -> pl.D
 def kept_query_clicks(state: MomentState, layout: "Layout", until: datetime) -> pl.DataFrame:
     """`state.query_clicks` as of `until`: the newest clicks after a query, none older than `ttl`."""
     rows = _past(state, layout).filter(pl.col("known_at") < until)
-    return rows.filter(pl.col("known_at") >= until - state.project.features.ttl).tail(MOST)
+    return rows.filter(pl.col("known_at") >= until - state.config.features.ttl).tail(MOST)
 
 
 def query_matches(state: MomentState, layout: "Layout", vectors: pl.DataFrame) -> NDArray[np.float64]:
     """The `COLUMNS`, [column, candidate of the layout]; NaN without a query, text or past."""
-    typed = query_of(layout.impressions, state.project.context)
+    typed = query_of(layout.impressions, state.config.context)
     texts = typed.drop_nulls().unique(maintain_order=True)
     past = QueryClicks(_past(state, layout), state, vectors)
     items = layout_texts(state, layout, vectors)
@@ -84,7 +83,7 @@ class QueryClicks:
         self._at = clicks["known_at"].to_physical().to_numpy()
         self._query, self._items = _numbers(clicks["query"], self._texts), state.counted.items
         self._item = self._items.encode(clicks["item_id"])
-        self._forget = int(state.project.features.ttl.total_seconds() * 1e6)
+        self._forget = int(state.config.features.ttl.total_seconds() * 1e6)
 
     def match(
         self, at: Ints, start: Ints, item: Ints, version: Ints, items: tuple[Vectors, Ints], query: Ints,

@@ -6,7 +6,6 @@ from datetime import datetime
 import numpy as np
 import polars as pl
 
-from features.config.project import Project
 from features.queries import query_vectors
 from features.schemas import Impressions
 from features.similarity import whole_vectors
@@ -16,14 +15,14 @@ from models.ranking import top
 
 
 def draw(
-    state: MomentState, users: Sequence[str], vectors: pl.DataFrame, project: Project, at: datetime
+    state: MomentState, users: Sequence[str], vectors: pl.DataFrame, size: int, at: datetime
 ) -> pl.DataFrame:
-    """A request per user, as `schemas.Impressions`: at most `lists.pool` items known before `at`.
+    """A request per user, as `schemas.Impressions`: at most `size` items known before `at`.
 
     A third each are the newest items, the most clicked, and the most similar in text to the user's recent clicks. Items
     that the user clicked are left out. Positions are arbitrary and must not be read.
     """
-    fresh, popular, similar = ((project.lists.pool + extra) // 3 for extra in (2, 1, 0))
+    fresh, popular, similar = ((size + extra) // 3 for extra in (2, 1, 0))
     items = state.items.select("item_id", born_at=pl.coalesce("published_at", "known_at"))
     clicked_most = most_clicked(state.counts("item"), state.items.select("item_id"))
     shared = pl.concat(
@@ -37,17 +36,17 @@ def draw(
 
 
 def draw_for_query(
-    state: MomentState, user: str, query: str, vectors: pl.DataFrame, project: Project, at: datetime
+    state: MomentState, user: str, query: str, vectors: pl.DataFrame, size: int, at: datetime
 ) -> pl.DataFrame:
-    """A user's request with a query, as `schemas.Impressions`: the `lists.pool` items most similar to it in text.
+    """A user's request with a query, as `schemas.Impressions`: the `size` items most similar to it in text.
 
     `vectors` have the query. Items that the user clicked stay: a question may come again.
     """
     texts = whole_vectors(state.items, vectors).astype(np.float32)
     near = texts @ query_vectors(pl.Series([query]), vectors)[0].astype(np.float32)
     scored = state.items.select("item_id", user_id=pl.lit(user)).with_columns(score=pl.Series(near))
-    pool = top(scored, project.lists.pool, by="user_id").select("user_id", "item_id")
-    typed = [{"name": project.context.query, "value": query}]
+    pool = top(scored, size, by="user_id").select("user_id", "item_id")
+    typed = [{"name": state.config.context.query, "value": query}]
     requests = _requests(pool, at)
     return requests.with_columns(context=pl.Series([typed], dtype=requests.schema["context"]))
 

@@ -13,7 +13,7 @@ from features.errors import ProjectError, TableError
 from features.events.labels import attribute
 from features.ranking_dataset import KEYS, assemble
 from features.schemas import Interactions, Items, ItemVectors, RankedLists
-from features.sources.items import normalised
+from features.sources.item_rows import normalised
 from features.state import MomentState, SliceEvents
 from models.candidate_pool import draw, draw_for_query
 from models.explanation.contributions import BIAS, by_family, past_behind, strongest
@@ -59,7 +59,7 @@ def state_at(deployment: Deployment, at: datetime | None) -> MomentState:
     ]
     for key in following:
         end = min(at, project.slices.window(key)[1])
-        state = advance(state, _known_before(deployment.events(key), end), end, project)
+        state = advance(state, _known_before(deployment.events(key), end), end)
     return state
 
 
@@ -147,7 +147,7 @@ def _rank_pool(
     model = deployment.latest("interest", before=project.slices.key(state.at))
     dataset = assemble(
         attribute(requests, no_interactions, project.labels),
-        read_features(state, events, project, deployment.vectors_for(state, requests, last)),
+        read_features(state, events, deployment.vectors_for(state, requests, last)),
         deployment.interest_scores(state, events, model),
     )
     listed = _ordered(dataset, k, ranker)
@@ -165,14 +165,14 @@ def _requests(
     project, vectors = deployment.project, deployment.vectors(last)
     text = pl.select(normalised(pl.lit(query or ""))).item()
     if not text:
-        return draw(state, users, vectors, project, state.at)
+        return draw(state, users, vectors, project.lists.pool, state.at)
     if not project.context.query:
         raise ProjectError(
             f"{project.name} ranks without queries: name the field of a ranking that holds them, such as "
             'query = "query" in [context], and run again'
         )
-    rows = query_rows(pl.Series([text]), project, deployment.settings.cache)
-    return draw_for_query(state, users[0], text, pl.concat([vectors, rows]), project, state.at)
+    rows = query_rows(pl.Series([text]), project.interest, deployment.settings.cache)
+    return draw_for_query(state, users[0], text, pl.concat([vectors, rows]), project.lists.pool, state.at)
 
 
 def _ordered(dataset: pl.DataFrame, k: int, ranker: Ranker) -> pl.DataFrame:
@@ -196,7 +196,8 @@ def _with_reasons(
     )
     contributions = ranker.contributions(listed)
     return rows.with_columns(
-        pl.col("title").fill_null("(unknown item)"), sentences(rows, contributions, catalogue(project))
+        pl.col("title").fill_null("(unknown item)"),
+        sentences(rows, contributions, catalogue(project.behaviour)),
     ), contributions
 
 
@@ -209,7 +210,8 @@ def _explained(rows: pl.DataFrame, contributions: pl.DataFrame, project: Project
         start=contributions[BIAS],
     )
     return pl.concat(
-        [rows.select(EXPLANATION_COLUMNS), by_family(contributions, catalogue(project))], how="horizontal"
+        [rows.select(EXPLANATION_COLUMNS), by_family(contributions, catalogue(project.behaviour))],
+        how="horizontal",
     )
 
 
@@ -221,15 +223,19 @@ def _past(
     items: pl.DataFrame,
 ) -> pl.DataFrame:
     """`explanation.past_behind` for each candidate of the impressions in `events`; `items` has the titles."""
-    inputs = interest_input(state, events, deployment.project)
+    inputs = interest_input(state, events)
     folder = deployment.registry.interest_folder(model.version) if model else None
     past = past_behind(inputs, folder, items, deployment.settings.cache)
     if not deployment.project.context.query:
         return past
     vectors = with_queries(
-        ItemVectors.create_empty(), state, events.impressions, deployment.project, deployment.settings.cache
+        ItemVectors.create_empty(),
+        state,
+        events.impressions,
+        deployment.project.interest,
+        deployment.settings.cache,
     )
-    typed = behind_query(events.impressions, state.query_clicks, items, vectors, deployment.project)
+    typed = behind_query(events.impressions, state.query_clicks, items, vectors, deployment.project.context)
     return past.join(typed, on=KEYS, how="left", maintain_order="left")
 
 

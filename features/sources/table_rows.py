@@ -5,16 +5,15 @@ from functools import partial
 
 import polars as pl
 
-from features.config.project import Project
-from features.config.sections import TableMapping
+from features.config.sections import ReaderConfig, TableMapping
 from features.sources.cells import read_grades, read_id_lists, read_ids, read_values
 from features.sources.instants import read_instants
-from features.sources.items import FIELD, TEXTS
+from features.sources.item_rows import FIELD, TEXTS
 from features.sources.raw import INSTANT, Hide, absent, refuse
 
 
 def split_rejects(
-    frame: pl.DataFrame, project: Project, mapping: TableMapping, separator: str, hide: Hide
+    frame: pl.DataFrame, config: ReaderConfig, mapping: TableMapping, separator: str, hide: Hide
 ) -> tuple[pl.DataFrame, pl.DataFrame]:
     """Split a table into converted rows and rejects.
 
@@ -32,10 +31,10 @@ def split_rejects(
     columns.append(_read(frame, "known_at", instants, INSTANT).alias("known"))
     columns.append(_read(frame, "session", read_ids, pl.String()).alias("session_id"))
     columns += [
-        _read(frame, FIELD + name, partial(read_values, split=name != project.context.query), TEXTS).alias(
+        _read(frame, FIELD + name, partial(read_values, split=name != config.context.query), TEXTS).alias(
             FIELD + name
         )
-        for name in project.context.fields
+        for name in config.context.fields
     ]
     rules = [
         ("missing_field:user", absent("user_id")),
@@ -72,7 +71,7 @@ def split_rejects(
     cells = frame.with_columns(columns)
     kept, rejects = refuse(cells, rules, at="at")
     impression_id = pl.col("impression_id") if mapping.impression is not None else moment
-    known_at = pl.coalesce("known", pl.col("at") + project.source.known_after)
+    known_at = pl.coalesce("known", pl.col("at") + config.source.known_after)
     used = [name for name in frame.columns if name not in ("source", "line", "raw") and FIELD not in name]
     rows = kept.lazy().with_columns(impression_id.alias("impression_id"), known_at.alias("known"))
     return rows.drop(used).collect(), rejects

@@ -4,7 +4,7 @@ import re
 
 import polars as pl
 
-from features.config.project import Project
+from features.config.sections import Context
 from features.queries import query_of, query_vectors
 from models.interest_input import text_of
 
@@ -19,7 +19,7 @@ def behind_query(
     clicks: pl.DataFrame,
     items: pl.DataFrame,
     vectors: pl.DataFrame,
-    project: Project,
+    context: Context,
 ) -> pl.DataFrame:
     """`impression_id, item_id, query_words, earlier_query`; null where there are none.
 
@@ -31,7 +31,7 @@ def behind_query(
         for item, title, body in items.select("item_id", "title", "body").iter_rows()
     }
     rows = impressions.select("impression_id", "shown_at", "candidates").with_columns(
-        query_of(impressions, project.context)
+        query_of(impressions, context)
     )
     found = []
     for impression, shown_at, candidates, query in rows.iter_rows():

@@ -65,16 +65,16 @@ def moments(
         _, end = project.slices.window(slice)
         vectors = partial(deployment.vectors_for, state_before, events.impressions, slice)
         if outputs == {"moment_state"}:
-            _write_state(context, deployment, slice, chain.advance(state_before, events, end, project))
+            _write_state(context, deployment, slice, chain.advance(state_before, events, end))
         elif outputs == {"features"}:
             _publish_features(
                 context,
                 deployment,
                 slice,
-                chain.read_features(state_before, events, project, vectors()),
+                chain.read_features(state_before, events, vectors()),
             )
         else:
-            table, state = chain.lookup_and_update(state_before, events, end, project, vectors())
+            table, state = chain.lookup_and_update(state_before, events, end, vectors())
             _publish_features(context, deployment, slice, table)
             _write_state(context, deployment, slice, state)
     for name in ("moment_state", "features"):  # in this order: for Dagster, features depend on the state

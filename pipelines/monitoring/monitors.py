@@ -226,9 +226,8 @@ def _training_serving_skew(view: View) -> Finding:
     live = []
     for request in sample.iter_slices(1):
         state = state_at(deployment, request["shown_at"][0])
-        events = SliceEvents(no_items, request, no_interactions)
         vectors = deployment.vectors_for(state, request, slice)
-        live.append(read_features(state, events, deployment.project, vectors))
+        live.append(read_features(state, SliceEvents(no_items, request, no_interactions), vectors))
     ids = sample["impression_id"].implode()
     stored = deployment.lake.scan("features", [slice]).filter(pl.col("impression_id").is_in(ids))
     largest, column = largest_difference(

@@ -99,7 +99,7 @@ def test_what_others_clicked_after_the_same_words_speaks_for_an_item(toy: Simple
     assert later["query_ctr"][1] > later["query_ctr"][0]
     assert found.filter(impression_id="r")["query_past_share"].null_count() == 2
     assert state.query_clicks.select("user_id", "query", "item_id").rows() == [("u", "home", "b")]
-    restored = restore(state.at, state.tables(), state.project)
+    restored = restore(state.at, state.tables(), state.config)
     assert restored.query_clicks.equals(state.query_clicks)
 
 
@@ -120,9 +120,10 @@ def test_a_query_that_is_also_a_category_or_is_split_by_users_is_refused(toy: Si
 def test_impressions_of_one_instant_are_read_without_updating_the_state(toy: SimpleNamespace) -> None:
     world, project = one_click(toy), toy.project(**QUERY)
     first = toy.between(world, toy.START, toy.at(30))
-    _, state = lookup_and_update(start(project), first, toy.at(30), project, toy.vectors(world.items))
+    empty = start(project.slices.start, project.behaviour)
+    _, state = lookup_and_update(empty, first, toy.at(30), toy.vectors(world.items))
     request = SliceEvents(toy.items(), world.impressions.filter(impression_id="s"), toy.interactions())
 
-    found = read_features(state, request, project, toy.vectors(world.items))
+    found = read_features(state, request, toy.vectors(world.items))
 
     assert found["query_past_share"].to_list() == [0.0, 1.0]

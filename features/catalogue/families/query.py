@@ -2,9 +2,8 @@
 
 from collections.abc import Iterator
 
-from features.catalogue.families.feature import Feature
-from features.catalogue.term import Term, read, term
-from features.config.project import Project
+from features.catalogue.term import Feature, Term, read, term
+from features.config.sections import BehaviourConfig
 from features.queries import COLUMNS
 from features.similarity import COLUMNS as BEFORE
 from features.state.counters import FIRST_RATE
@@ -12,9 +11,9 @@ from features.state.counters import FIRST_RATE
 _NEIGHBOURS = "nearest neighbours in FAQ retrieval (Karan & Šnajder 2018)"
 
 
-def query_features(project: Project) -> Iterator[Feature]:
+def query_features(config: BehaviourConfig) -> Iterator[Feature]:
     """Similarities to the query and to earlier queries, clicks after this very query, its length."""
-    if not project.context.query:
+    if not config.context.query:
         return
     yield Feature("query_match", "query", "similarity of the item's text to the query", _column("match"),
                   "dense retrieval (Karpukhin et al. 2020)", True)  # fmt: skip
@@ -22,7 +21,7 @@ def query_features(project: Project) -> Iterator[Feature]:
                   _column("past_max"), _NEIGHBOURS, True)  # fmt: skip
     yield Feature("query_past_share", "query", "share of the clicks after the ten nearest earlier queries",
                   _column("past_share"), _NEIGHBOURS, True)  # fmt: skip
-    strength, clicks = project.features.prior_strength * FIRST_RATE, _column("clicks")
+    strength, clicks = config.features.prior_strength * FIRST_RATE, _column("clicks")
     prior = term(1.0) / read("list", "size")
     rate = (_column("item_clicks") + prior * strength) / (clicks + strength)
     yield Feature("query_ctr", "query", "smoothed share of the clicks after this very query that were on the item",
