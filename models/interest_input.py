@@ -79,7 +79,7 @@ def with_queries(
     return pl.concat([vectors, query_rows(queries(state, impressions), interest, cache)])
 
 
-def query_rows(texts: pl.Series, interest: Interest, cache: Path) -> pl.DataFrame:
+def query_rows(texts: pl.Series, interest: Interest, cache: Path | None = None) -> pl.DataFrame:
     """`schemas.ItemVectors` of queries, whose ids are their texts."""
     vectors = _vectors(texts.to_list(), interest, cache)
     return pl.DataFrame(
@@ -87,7 +87,7 @@ def query_rows(texts: pl.Series, interest: Interest, cache: Path) -> pl.DataFram
     ).cast({"known_at": pl.Datetime("us", "UTC")})
 
 
-def _vectors(texts: Sequence[str], interest: Interest, cache: Path) -> pl.Series:
+def _vectors(texts: Sequence[str], interest: Interest, cache: Path | None) -> pl.Series:
     from models.interest.text import frozen_vectors
 
     vectors = frozen_vectors(texts, interest.encoder, interest.max_tokens, cache)

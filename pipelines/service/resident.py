@@ -9,12 +9,13 @@ from features.config.sections import ReaderConfig
 from features.errors import TableError
 from features.events.pseudonyms import Forgotten
 from features.live import Answer, LiveMoments, Request
+from features.queries import query_of
 from features.schemas import Impressions, Interactions, Items, ItemVectors
 from features.sources.jsonl_events import read_lines
 from features.sources.raw import Hide
 from features.state import SliceEvents
 from features.state.histories import SKIPPED
-from models.interest_input import item_vectors
+from models.interest_input import item_vectors, query_rows
 from pipelines.deployment import Deployment
 from pipelines.lake import STATE
 from pipelines.service.champion import Champion
@@ -43,7 +44,9 @@ class Resident:
         self._clicks = clicks.select("user_id", "item_id").unique()
         self.users = clicks["user_id"].value_counts(sort=True)["user_id"].head(50).to_list()
         """Users with the most clicks, for the page."""
-        self.live = LiveMoments(state, self.project.slices, deployment.vectors(self.slice))
+        self.live = LiveMoments(
+            state, self.project.slices, deployment.vectors_for(state, Impressions.create_empty(), self.slice)
+        )
         self.since = self.live.at
         self.pool = Pool(self.live, self.project)
         self.champion: Champion | None = None
@@ -96,6 +99,9 @@ class Resident:
         vectors: pl.DataFrame = ItemVectors.create_empty()
         if items.height:
             vectors = item_vectors(items, self.project.interest, self.deployment.settings.cache)
+        if self.live.queries is not None and events.impressions.height:
+            texts = query_of(events.impressions, self.project.context).drop_nulls().unique()
+            vectors = pl.concat([vectors, query_rows(texts, self.project.interest)])
         with self.lock:
             self.live.update(events, vectors)
             if self.champion is not None:

@@ -18,8 +18,10 @@ from features.catalogue import catalogue
 from features.config.slices import instant
 from features.errors import TableError
 from features.live import Answer, Request
+from features.sources.item_rows import normalised
 from features.state.histories import SKIPPED
 from models.explanation.sentences import sentences
+from models.interest_input import query_rows
 from models.live import Ranked
 from pipelines.deployment import Deployment, Version
 from pipelines.landing import open_landing
@@ -147,7 +149,8 @@ class Service:
                 )
         user = self.deployment.privacy.stored(request.user_id)
         wanted_at = instant_of(request.at)
-        near_to = self._query(request.query) if request.query and request.candidates is None else None
+        query = self._query(request)
+        near_to = None if query is None else query["vector"].to_numpy()[0]
         with resident.lock:
             at = self.clock() if wanted_at is None else wanted_at
             if wanted_at is not None and wanted_at <= resident.live.at:
@@ -167,6 +170,9 @@ class Service:
                 for name, values in request.context.items()
                 for value in ([values] if isinstance(values, str) else values)
             )
+            if query is not None and resident.live.queries is not None:
+                resident.live.queries.learn(query)
+                context += ((self.project.context.query, query["item_id"][0]),)
             lookup = Request(user, tuple(items), at, request.session_id, context)
             answer = resident.look_up(lookup)
             ranked = champion.models.rank(lookup, answer, resident.live.plan.columns)
@@ -281,11 +287,12 @@ class Service:
         while not self._stop.wait(self.limits.rotate_seconds):
             self._intake.rotate()
 
-    def _query(self, query: str) -> Any:
-        from models.interest.text import frozen_vectors
-
-        declared = self.project.interest
-        return frozen_vectors([query], declared.encoder, declared.max_tokens)[0]
+    def _query(self, request: RankRequest) -> pl.DataFrame | None:
+        """The request's query and its vector (`query_rows`), if it is used."""
+        text = pl.select(normalised(pl.lit(request.query or ""))).item()
+        if not text or (request.candidates is not None and not self.project.context.query):
+            return None
+        return query_rows(pl.Series([text]), self.project.interest)
 
     def _answer(self, champion: Champion, rows: list[dict[str, Any]]) -> dict[str, Any]:
         return {

@@ -52,7 +52,7 @@ class RankRequest(_Body):
     k: int | None = Field(None, ge=1, le=MOST_CANDIDATES)
     """Number of items to return; by default all candidates, or `lists.k` items of the pool."""
     query: str | None = Field(None, max_length=2_000)
-    """What the user typed: similar items are added to the pool."""
+    """What the user typed: similar items are added to the pool, and ranked by it if the project declares a query."""
     session_id: Id | None = None
     context: dict[str, str | list[str]] = {}
     """Declared context, by name."""
