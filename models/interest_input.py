@@ -27,6 +27,10 @@ if TYPE_CHECKING:
     from models.interest.version import InterestModel
 
 
+QUERY_CACHE = "queries"
+"""Folder of the cache with the vectors of queries: what users typed is erased with them."""
+
+
 @dataclass(frozen=True)
 class InterestInput:
     """The interest model's input of one slice, and the ids of its rows."""
@@ -76,7 +80,7 @@ def with_queries(
     """Add the vectors of the queries in `impressions` and in the state (`features/queries.py`), if there are any."""
     if not state.config.context.query:
         return vectors
-    return pl.concat([vectors, query_rows(queries(state, impressions), interest, cache)])
+    return pl.concat([vectors, query_rows(queries(state, impressions), interest, cache / QUERY_CACHE)])
 
 
 def query_rows(texts: pl.Series, interest: Interest, cache: Path | None = None) -> pl.DataFrame:

@@ -15,8 +15,8 @@ from pipelines.table_schemas import described
 WIDTH = 6.6
 """Width of a figure in inches that fits Dagster's dialog in a window of 1,440 pixels."""
 _SHOWN = 5
-_PERSONAL = ("user_id", "session_id", "impression_id", "interaction_id", "raw")
-"""Columns that identify a user. Previews leave them out, because Dagster keeps metadata."""
+_PERSONAL = ("user_id", "session_id", "impression_id", "interaction_id", "raw", "context")
+"""Columns that identify or quote a user. Previews leave them out, because Dagster keeps metadata."""
 
 
 def publish(

@@ -171,7 +171,7 @@ def _requests(
             f"{project.name} ranks without queries: name the field of a ranking that holds them, such as "
             'query = "query" in [context], and run again'
         )
-    rows = query_rows(pl.Series([text]), project.interest, deployment.settings.cache)
+    rows = query_rows(pl.Series([text]), project.interest)
     return draw_for_query(state, users[0], text, pl.concat([vectors, rows]), project.lists.pool, state.at)
 
 

@@ -10,6 +10,7 @@ import polars as pl
 
 from features.config.sections import Source
 from features.errors import ProjectError
+from models.interest_input import QUERY_CACHE
 from models.registry.erasure import PAGE
 from models.registry.registry import Kind, Registry
 from models.report.audit import list_heading
@@ -126,6 +127,7 @@ def forget(deployment: Deployment, traces: Traces) -> Erased:
     files = sum(deployment.lake.purge(table, strays=True) for table in deployment.lake.tables())
     # Checkpoints of an interrupted fit were trained on the user; scratch files may name them.
     shutil.rmtree(deployment.settings.checkpoints / deployment.project.name, ignore_errors=True)
+    shutil.rmtree(deployment.settings.cache / QUERY_CACHE, ignore_errors=True)
     Scratch(deployment.scratch(), deployment.settings.storage_options).remove()
     reports = deployment.settings.report(deployment.project.name)
     pages = _erase_pages(deployment.registry, reports, traces.names)

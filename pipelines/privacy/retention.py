@@ -5,12 +5,14 @@ Two things stay: the moment state that the oldest remaining slice starts from, a
 a run, which marks the slice as done.
 """
 
+import shutil
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 
 import dagster as dg
 
 from features.config.project import Project
+from models.interest_input import QUERY_CACHE
 from models.registry.registry import Registry
 from pipelines.dagster_names import named, resource, step
 from pipelines.lake import STATE, Lake
@@ -92,6 +94,8 @@ def jobs(project: Project, tags: Mapping[str, str]) -> list[dg.JobDefinition]:
         files, pages = (
             (0, 0) if config.dry else retire(deployment.lake, deployment.registry, project, due, now)
         )
+        if not config.dry:
+            shutil.rmtree(deployment.settings.cache / QUERY_CACHE, ignore_errors=True)
         context.add_output_metadata(
             {
                 "slices": dg.MetadataValue.json(due),
