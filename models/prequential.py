@@ -1,27 +1,35 @@
 """Fit the ranker and its ablation, score a slice with every scorer, evaluate the scores."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import polars as pl
 
 from features.config.project import Project
-from features.config.sections import Labels
+from features.config.sections import Evaluation, Labels
 from features.config.sections import Ranker as RankerConfig
 from features.events.item_versions import see, versions
 from features.ranking_dataset import INTEREST, feature_columns, text_columns
 from features.state import MomentState, SliceEvents
 from models.evaluation import baselines
+from models.evaluation.baselines import Baseline, baselines_of
 from models.evaluation.evaluate import EvaluationResult, evaluate, impression_values
+from models.evaluation.metrics import metrics_of
 from models.evaluation.segments import segments
 from models.ranker import Ranker, fit
 from models.ranker.shards import Shard, fit_shard
 from models.ranker.sockets import Workers
 
-SCORERS = ("full", "behaviour_only", "text_only", *baselines.BASELINES)
-"""The ranker; its ablation without text; the interest score alone; the baselines."""
+_RANKERS = ("full", "behaviour_only", "text_only")
+"""The ranker; its ablation without text; the interest score alone."""
 
 _PROBABILITIES = {"full": "click_probability", "behaviour_only": "probability_without_text"}
 """Scorers with click probabilities → their columns in `score_slice`."""
+
+
+def scorers(config: Evaluation) -> tuple[str, ...]:
+    """Everything that is evaluated: the ranker, its ablations, the baselines."""
+    return (*_RANKERS, *baselines_of(config))
 
 
 def fit_rankers(
@@ -58,6 +66,7 @@ class Background:
 
     measured: pl.DataFrame
     """Features of the baselines (`baselines.measure`)."""
+    baselines: Mapping[str, Baseline]
     versions: pl.DataFrame
     """Item versions that may be visible in the slice."""
     users: pl.Series
@@ -77,6 +86,7 @@ def background(
     known = fitted or before
     return Background(
         baselines.measure(before, events, project),
+        baselines_of(project.evaluation),
         versions(before.items, events.items),
         known.counts("user")["user_id"],
         known.counts("item")["item_id"],
@@ -92,7 +102,9 @@ def score_slice(
     `attributes` when it was shown (null if it was unknown). Without an interest score, `text_only` is 0.
     """
     keys = ("impression_id", "user_id", "item_id", "position", "label", "clicked", "as_of")
-    baseline_scores = baselines.scores(dataset, known.measured, seed).drop("impression_id", "item_id")
+    baseline_scores = baselines.scores(dataset, known.measured, seed, known.baselines).drop(
+        "impression_id", "item_id"
+    )
     rank_score, without_text = full.score(dataset), behaviour_only.score(dataset)
     # The item version known strictly before the impression.
     version = see(dataset.select("item_id", "as_of"), known.versions, "as_of")["version"]
@@ -109,12 +121,16 @@ def score_slice(
 
 
 def evaluate_slice(scored: pl.DataFrame, project: Project) -> EvaluationResult:
-    """Evaluate every scorer on the same impressions: all, and each segment with `evaluation.min_impressions`."""
+    """Evaluate every scorer on the same impressions: all, and each segment with `evaluation.min_impressions`.
+
+    A baseline is left out if some rows were scored before the project file named it.
+    """
     rule = project.promotion
     return evaluate(
         scored,
-        SCORERS,
+        [name for name in scorers(project.evaluation) if name in _RANKERS or _is_scored(scored, name)],
         segments(scored, project),
+        metrics=metrics_of(project.evaluation),
         probabilities=_PROBABILITIES,
         min_impressions=project.evaluation.min_impressions,
         seed=project.seed,
@@ -143,5 +159,13 @@ def promotion_values(
         available = segments(scored, project)
         guarded = {name: available[name] for name in project.promotion.guard if name in available}
     return impression_values(
-        scored.with_columns(**columns), [*columns, *baselines.BASELINES], guarded, probabilities
+        scored.with_columns(**columns),
+        [*columns, *baselines_of(project.evaluation)],
+        guarded,
+        metrics_of(project.evaluation),
+        probabilities,
     )
+
+
+def _is_scored(scored: pl.DataFrame, name: str) -> bool:
+    return name in scored.columns and not scored[name].has_nulls()

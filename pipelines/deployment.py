@@ -14,7 +14,7 @@ from features.config.project import Project
 from features.errors import ModelError, ProjectError, SourceError
 from features.events.validation import Events
 from features.sources.simulation import newsroom
-from features.state import MomentState, SliceEvents, names, restore, start
+from features.state import MomentState, SliceEvents
 from models.interest_input import interest_input, interest_scores
 from models.registry.quality import Table
 from models.registry.registry import Kind, Registry
@@ -22,9 +22,10 @@ from models.registry.tracking import shown
 from pipelines.compute.engine import Cluster, Embedded, Engine
 from pipelines.event_log import EventLog, Record
 from pipelines.identities import Privacy
-from pipelines.lake import STATE, Lake
+from pipelines.lake import Lake
 from pipelines.progress import Progress
 from pipelines.settings.settings import PROCESS_ENVIRONMENT, Settings
+from pipelines.slice_tables import SliceTables
 
 
 class Version(NamedTuple):
@@ -47,6 +48,11 @@ class Deployment:
     def lake(self) -> Lake:
         """The project's tables."""
         return Lake(f"{self.settings.lake}/{self.project.name}", self.settings.storage_options)
+
+    @cached_property
+    def slices(self) -> SliceTables:
+        """The lake, read slice by slice."""
+        return SliceTables(self.lake, self.project)
 
     @cached_property
     def engine(self) -> Engine:
@@ -140,33 +146,6 @@ class Deployment:
                 "arriving_logs, or set source.path"
             )
         return []
-
-    def events(self, slice: str) -> SliceEvents:
-        """The slice's events, from the lake."""
-        return SliceEvents(
-            **{
-                name: self.lake.read(name, [slice]).drop("slice")
-                for name in ("items", "impressions", "interactions")
-            }
-        )
-
-    def state_before(self, slice: str) -> MomentState:
-        """The moment state at the slice's start."""
-        previous = self.project.slices.previous(slice)
-        return self.state_after(previous) if previous else start(self.project)
-
-    def state_after(self, slice: str) -> MomentState:
-        """The moment state at the slice's end."""
-        _, end = self.project.slices.window(slice)
-        tables = {
-            name: self.lake.read(f"{STATE}/{name}", [slice]).drop("slice") for name in names(self.project)
-        }
-        return restore(end, tables, self.project)
-
-    def vectors(self, until: str) -> pl.DataFrame:
-        """Text vectors of every item version up to a slice."""
-        slices = [key for key in self.lake.slices("item_vectors") if key <= until]
-        return self.lake.read("item_vectors", slices).drop("slice")
 
     def latest(self, kind: Kind, before: str, dagster_run: str | None = None) -> Version | None:
         """The version fitted up to the latest slice before `before`; it has not seen that slice.

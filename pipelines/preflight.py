@@ -7,6 +7,8 @@ from features.catalogue import catalogue
 from features.config.project import Project
 from features.errors import ProjectError
 from features.ranking_dataset import text_columns
+from models.evaluation.baselines import baselines_of
+from models.evaluation.metrics import metrics_of
 from models.interest_input import require_interest
 from pipelines.deployment import Deployment
 
@@ -17,8 +19,10 @@ _YEAR = timedelta(days=365)
 
 
 def preflight(deployment: Deployment) -> None:
-    """Raise early what a run would raise: a missing feature, encoder or device. Warn about too many slices."""
+    """Raise early what a run would raise: a missing feature, metric, encoder or device. Warn about too many slices."""
     project = deployment.project
+    baselines_of(project.evaluation)
+    metrics_of(project.evaluation)
     columns = catalogue(project)["name"].to_list()
     if columns == text_columns(columns):
         raise ProjectError(

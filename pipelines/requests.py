@@ -5,7 +5,7 @@ from datetime import datetime
 
 import polars as pl
 
-from features.behaviour import advance, read_features
+from features.behaviour import read_features
 from features.catalogue import catalogue
 from features.config.project import Project
 from features.errors import TableError
@@ -20,7 +20,7 @@ from models.interest_input import interest_input
 from models.ranker import Ranker
 from models.ranking import top
 from pipelines.deployment import Deployment, Version
-from pipelines.lake import STATE, Lake
+from pipelines.lake import Lake
 
 EXPLANATION_COLUMNS = (
     "rank", "title", "position", "clicked", "rank_score", "click_probability", "reasons", "because", "strongest",
@@ -36,28 +36,6 @@ def serving_until(deployment: Deployment, slice: str) -> Version | None:
         return serving
     _, end = deployment.project.slices.window(slice)
     return deployment.latest("ranker", before=deployment.project.slices.key(end))
-
-
-def state_at(deployment: Deployment, at: datetime | None) -> MomentState:
-    """The moment state at `at`, by default the end of the newest slice. Raises TableError if the lake has none."""
-    project = deployment.project
-    slices = deployment.lake.slices(f"{STATE}/items")
-    reached = [key for key in slices if at is None or project.slices.window(key)[1] <= at]
-    if not reached:
-        raise TableError(
-            f"there is no moment state {'yet' if at is None else f'before {at}'}: "
-            f"run `momentrank run {deployment.settings.project}`, which writes one per slice"
-        )
-    state = deployment.state_after(reached[-1])
-    if at is None or at == state.at:
-        return state
-    following = [
-        key for key in deployment.lake.slices("items") if reached[-1] < key <= project.slices.key(at)
-    ]
-    for key in following:
-        end = min(at, project.slices.window(key)[1])
-        state = advance(state, _known_before(deployment.events(key), end), end, project)
-    return state
 
 
 def active_users(lake: Lake, slice: str, at_most: int) -> list[str]:
@@ -108,11 +86,11 @@ def explain(deployment: Deployment, impression_id: str, ranker: Ranker) -> pl.Da
         )
     listed = _ordered(shown, shown.height, ranker)
     first = listed.row(0, named=True)
-    items = deployment.state_after(first["slice"]).items
+    items = deployment.slices.state_after(first["slice"]).items
     past = _past(
         deployment,
-        deployment.state_before(first["slice"]),
-        _of_user(deployment.events(first["slice"]), first["user_id"], first["as_of"]),
+        deployment.slices.state_before(first["slice"]),
+        _of_user(deployment.slices.events(first["slice"]), first["user_id"], first["as_of"]),
         deployment.latest("interest", before=first["slice"]),
         items,
     )
@@ -125,9 +103,9 @@ def _rank_pool(
 ) -> tuple[pl.DataFrame, pl.DataFrame]:
     """The top `k` of each user's candidate pool, and the contributions, as `_with_reasons` returns them."""
     project = deployment.project
-    state = state_at(deployment, at)
+    state = deployment.slices.state_at(at)
     last = project.slices.key(state.at - project.slices.every / 2)
-    vectors = deployment.vectors(last)
+    vectors = deployment.slices.vectors(last)
     requests = draw(state, users, vectors, project, state.at)
     no_interactions = Interactions.create_empty()
     events = SliceEvents(Items.create_empty(), requests, no_interactions)
@@ -194,14 +172,6 @@ def _past(
     inputs = interest_input(state, events, deployment.project)
     folder = deployment.registry.interest_folder(model.version) if model else None
     return past_behind(inputs, folder, items, deployment.settings.cache)
-
-
-def _known_before(events: SliceEvents, end: datetime) -> SliceEvents:
-    return SliceEvents(
-        items=events.items.filter(pl.col("known_at") < end),
-        impressions=events.impressions.filter(pl.col("shown_at") < end),
-        interactions=events.interactions.filter(pl.col("known_at") < end),
-    )
 
 
 def _of_user(events: SliceEvents, user: str, until: datetime) -> SliceEvents:

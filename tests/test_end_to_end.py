@@ -360,7 +360,7 @@ def test_a_slice_served_over_http_reads_what_its_batch_read_and_a_restart_knows_
         *(table.drop("slice") for table in (found.items, found.impressions, found.interactions))
     )
     at = datetime.fromtimestamp(0, UTC) + timedelta(microseconds=live.at)
-    nightly = advance(ran.state_after(SLICES[2]), events, at, ran.project)
+    nightly = advance(ran.slices.state_after(SLICES[2]), events, at, ran.project)
     for grain in ("item", "user", "user_item", "attribute"):
         assert live.counts(grain).equals(nightly.counts(grain)), grain
 

@@ -4,6 +4,7 @@ Training tables, slices, live requests and docs/features.md all use this one cat
 """
 
 import difflib
+from collections.abc import Callable, Iterable, Mapping
 from fnmatch import fnmatchcase
 
 import polars as pl
@@ -19,23 +20,31 @@ from features.catalogue.families.session import session_features
 from features.catalogue.families.text import text_features
 from features.catalogue.families.user import user_features
 from features.catalogue.relative import FORMS
+from features.config.extensions import extended
 from features.config.project import Project
 from features.errors import ProjectError
+
+Family = Callable[[Project], Iterable[Feature]]
+"""Declares the features of one subject for a project."""
+
+FAMILIES: Mapping[str, Family] = {
+    "item": item_features,
+    "attribute": attribute_features,
+    "user": user_features,
+    "session": session_features,
+    "affinity": affinity_features,
+    "pair": pair_features,
+    "text": lambda _: text_features(),
+    "context": context_features,
+    "list": list_features,
+}
+"""The built-in families, in the order of their columns; those of `features.families` come after them."""
 
 
 def features(project: Project) -> list[Feature]:
     """Every feature that this project can compute, without list-relative forms."""
-    return [
-        *item_features(project),
-        *attribute_features(project),
-        *user_features(project),
-        *session_features(project),
-        *affinity_features(project),
-        *pair_features(project),
-        *text_features(),
-        *context_features(project),
-        *list_features(project),
-    ]
+    families = extended(FAMILIES, project.features.families, Callable, "features.families")
+    return [feature for family in families.values() for feature in family(project)]
 
 
 def catalogue(project: Project) -> pl.DataFrame:

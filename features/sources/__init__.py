@@ -5,10 +5,11 @@ from pathlib import Path
 
 import polars as pl
 
+from features.config.extensions import resolve as resolve_extension
 from features.config.project import Project
-from features.errors import SourceError
-from features.sources import jsonl_events, mind, tables
-from features.sources.files import LogFile, find, resolve
+from features.config.sections import READERS
+from features.errors import ProjectError, SourceError
+from features.sources.files import LogFile, Reader, resolve
 from features.sources.raw import FORGOTTEN, Hide, RawEvents, as_logged, concat_events, gather
 from features.sources.reject_hints import hint
 from features.sources.sampling import Past
@@ -18,11 +19,7 @@ __all__ = ["LogFile", "Past", "RawEvents", "chunks", "log_files", "read", "requi
 
 def log_files(project: Project, paths: Sequence[Path]) -> list[LogFile]:
     """List the files to parse, in order: items tables first. Raises SourceError if a path holds no log."""
-    if project.source.format == "mind":
-        return [mind.files(paths)]
-    if project.source.format == "tables":
-        return tables.files(project, paths)
-    return [LogFile((file,)) for file in find(paths, jsonl_events.SUFFIXES)]
+    return _reader(project.source.format).files(project, paths)
 
 
 def chunks(
@@ -33,20 +30,21 @@ def chunks(
     `hide` maps user ids before any other id is built from them. `past` is the pool from which the
     candidates of shape `interactions` are sampled.
     """
-    if project.source.format == "mind":
-        pieces = mind.chunks(project, file, hide)
-    elif project.source.format == "tables":
-        pieces = tables.chunks(project, file, hide, past)
-    else:
-        pieces = jsonl_events.chunks(project, file, hide)
     buffered: list[RawEvents] = []
-    for piece in pieces:
+    for piece in _reader(project.source.format).chunks(project, file, hide, past):
         buffered.append(piece)
         if sum(part.size for part in buffered) >= project.source.chunk_rows:
             yield concat_events(buffered)
             buffered = []
     if buffered:
         yield concat_events(buffered)
+
+
+def _reader(source_format: str) -> Reader:
+    reader = resolve_extension(READERS.get(source_format, source_format))
+    if not isinstance(reader, Reader):
+        raise ProjectError(f"source.format: {source_format} is a {type(reader).__name__}, expected a Reader")
+    return reader
 
 
 def read(project: Project, paths: Sequence[Path], hide: Hide = as_logged) -> RawEvents:

@@ -19,7 +19,7 @@ import polars as pl
 from features.config.project import Project
 from features.errors import SourceError
 from features.sources.ahead import work_ahead
-from features.sources.files import Block, LogFile, cut, find, split
+from features.sources.files import Block, LogFile, Reader, cut, find, split
 from features.sources.items import FIELD, TEXTS, before_first_slice, item_rows, text_of
 from features.sources.json_texts import decode_each
 from features.sources.raw import (
@@ -33,6 +33,7 @@ from features.sources.raw import (
     refuse,
     with_positions,
 )
+from features.sources.sampling import Past
 
 CLICK_DELAY = timedelta(seconds=1)
 """Time from an impression to its clicks, which MIND does not date."""
@@ -52,15 +53,17 @@ _ENTITIES = pl.List(pl.Struct({"Label": pl.String}))
 _TIME = "%m/%d/%Y %I:%M:%S %p"
 
 
-def files(paths: Sequence[Path]) -> LogFile:
+def files(_: Project, paths: Sequence[Path]) -> list[LogFile]:
     """Find the files of all parts under the folders, `news.tsv` first. Raises SourceError without a `behaviors.tsv`."""
     parts = find(paths, (_BEHAVIORS, _NEWS))
     if not any(path.name == _BEHAVIORS for _, path in parts):
         raise SourceError(f"no {_BEHAVIORS} under {', '.join(map(str, paths))}: expected MIND's part folders")
-    return LogFile(tuple(sorted(parts, key=lambda file: file[1].name == _BEHAVIORS)))
+    return [LogFile(tuple(sorted(parts, key=lambda file: file[1].name == _BEHAVIORS)))]
 
 
-def chunks(project: Project, parts: LogFile, hide: Hide = as_logged) -> Iterator[RawEvents]:
+def chunks(
+    project: Project, parts: LogFile, hide: Hide = as_logged, _: Past | None = None
+) -> Iterator[RawEvents]:
     """Read the parts one block at a time. Click histories come last, once all impressions are read.
 
     Impression ids repeat between parts: with several parts, the folder's name is their prefix.
@@ -84,6 +87,9 @@ def chunks(project: Project, parts: LogFile, hide: Hide = as_logged) -> Iterator
             first = _first_impressions(shown if first is None else pl.concat([first, shown]))
     if first is not None:
         yield gather(interactions=[_histories(first, project)])
+
+
+MIND = Reader(files, chunks)
 
 
 def _columns(block: Block, count: int) -> tuple[pl.DataFrame, list[pl.DataFrame]]:

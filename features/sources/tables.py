@@ -23,7 +23,7 @@ from features.config.sections import TableMapping
 from features.errors import SourceError
 from features.sources.ahead import work_ahead
 from features.sources.cells import SPACES, find_separator, read_ids, read_values
-from features.sources.files import LogFile, find, resolve
+from features.sources.files import LogFile, Reader, find, resolve
 from features.sources.instants import read_instants
 from features.sources.items import FIELD, before_first_slice, item_rows, named_values, names_of
 from features.sources.raw import INSTANT, Hide, RawEvents, as_logged, gather, refuse, with_positions
@@ -98,6 +98,9 @@ def chunks(
             yield gather(rejects=rejects)
     if left is not None:
         yield gather([], [_impressions(left, context)], quotes=read.quotes)
+
+
+TABLES = Reader(files, chunks)
 
 
 def _impressions(log: pl.DataFrame, context: Sequence[str]) -> pl.DataFrame:

@@ -20,14 +20,15 @@ from numpy.typing import NDArray
 from features.errors import ModelError
 from models.evaluation import pointwise
 from models.evaluation.intervals import NOTHING, Interval, interval_of, mean_intervals, resampled_auc
-from models.evaluation.metrics import LOG_LOSS, METRICS, POOLED_AUC, Lists, has_lists, pooled_auc
+from models.evaluation.metrics import LOG_LOSS, METRICS, POOLED_AUC, Lists, Metric, has_lists, pooled_auc
 from models.ranking import require
 
 ALL = "all"
 """Name of the segment of all rows."""
 
 _POOLED_RESAMPLES = 200
-_VALUES = ("segment", "scorer", "impression_id", "candidates", "positives", "evaluated", *METRICS)
+_KEYS = ("segment", "scorer", "impression_id", "candidates", "positives", "evaluated")
+"""Columns of `EvaluationResult.values` before the metrics."""
 _TABLE = {
     "scorer": pl.String,
     "metric": pl.String,
@@ -62,7 +63,9 @@ class EvaluationResult:
     @property
     def metrics(self) -> tuple[str, ...]:
         """Metrics with paired differences, by impression or by resample."""
-        return pointwise.METRICS if self.headline in pointwise.METRICS else METRICS
+        if self.headline in pointwise.METRICS:
+            return pointwise.METRICS
+        return tuple(name for name in self.values.columns if name not in _KEYS)
 
     def as_json(self, segment: str = ALL) -> dict[str, Any]:
         """`{"impressions", "headline", "scorers": {scorer: {metric: {"mean", "low", "high"}}}}` of a segment."""
@@ -83,6 +86,7 @@ def evaluate(
     scorers: Sequence[str],
     segments: Mapping[str, pl.Expr] | None = None,
     *,
+    metrics: Mapping[str, Metric] = METRICS,
     probabilities: Mapping[str, str] | None = None,
     min_impressions: int = 0,
     seed: int = 1,
@@ -98,7 +102,7 @@ def evaluate(
     `min_impressions` evaluated impressions are left out. Raises TableError for missing columns, ModelError for scores
     or labels that are not numbers.
     """
-    values = impression_values(frame, scorers, segments, probabilities)
+    values = impression_values(frame, scorers, segments, metrics, probabilities)
     single = "score" in values.columns
     by_segment = values.filter("evaluated").group_by("segment").agg(pl.col("impression_id").n_unique())
     counts = dict.fromkeys(segments or {}, 0) | dict(by_segment.iter_rows())
@@ -115,7 +119,8 @@ def evaluate(
         rows = frame.filter(selected)
         draws = min(resamples, _POOLED_RESAMPLES) if name == ALL else 0
         pooled = [_pooled(rows, scorer, name, seed, draws, confidence) for scorer in scorers]
-        tables += [_summary(segment_values, name, scorers, seed, resamples, confidence), _table(pooled)]
+        summary = _summary(segment_values, name, scorers, [*metrics], seed, resamples, confidence)
+        tables += [summary, _table(pooled)]
     lists = values.filter(pl.col("segment") == ALL).unique("impression_id")
     evaluated = int(lists["evaluated"].sum())
     return EvaluationResult(
@@ -132,6 +137,7 @@ def impression_values(
     frame: pl.DataFrame,
     scorers: Sequence[str],
     segments: Mapping[str, pl.Expr] | None = None,
+    metrics: Mapping[str, Metric] = METRICS,
     probabilities: Mapping[str, str] | None = None,
 ) -> pl.DataFrame:
     """Metrics of every impression, scorer and segment (`ALL` included): `EvaluationResult.values`.
@@ -151,9 +157,10 @@ def impression_values(
     for name, selected in every.items():
         mask = frame.with_columns(selected.fill_null(False).alias("__selected"))["__selected"].to_numpy()
         for scorer in scorers:
-            evaluated = pl.col(METRICS[0]).is_not_null()
+            evaluated = (pl.col("positives") > 0) & (pl.col("positives") < pl.col("candidates"))
             marks = {"segment": pl.lit(name), "scorer": pl.lit(scorer), "evaluated": evaluated}
-            parts.append(lists.measure(scorer, mask).with_columns(**marks).select(_VALUES))
+            measured = lists.measure(scorer, mask, metrics).with_columns(**marks)
+            parts.append(measured.select(*_KEYS, *metrics))
     return pl.concat(parts)
 
 
@@ -210,11 +217,17 @@ def calibration_error(table: pl.DataFrame) -> float:
 
 
 def _summary(
-    values: pl.DataFrame, segment: str, scorers: Sequence[str], seed: int, resamples: int, confidence: float
+    values: pl.DataFrame,
+    segment: str,
+    scorers: Sequence[str],
+    metrics: Sequence[str],
+    seed: int,
+    resamples: int,
+    confidence: float,
 ) -> pl.DataFrame:
-    columns = _wide(values, scorers, METRICS)
+    columns = _wide(values, scorers, metrics)
     intervals = mean_intervals(columns, seed, resamples, confidence)
-    names = [(scorer, metric) for metric in METRICS for scorer in scorers]
+    names = [(scorer, metric) for metric in metrics for scorer in scorers]
     return _table(
         [
             (scorer, metric, segment, *interval, columns.shape[0])

@@ -14,7 +14,7 @@ import polars as pl
 from features.config.project import Project
 from features.errors import ModelError
 from features.ranking_dataset import feature_columns
-from models.evaluation.metrics import POOLED_AUC, has_lists, per_impression, pooled_auc
+from models.evaluation.metrics import POOLED_AUC, has_lists, metrics_of, per_impression, pooled_auc
 from models.ranker import fit
 from models.ranker.folds import Fold, folds
 
@@ -124,7 +124,10 @@ def _value_of_fold(dataset: pl.DataFrame, fold: Fold, project: Project, settings
     )
     scored = later.with_columns(score=ranker.score(later))
     metric = tuning_metric(dataset, project)
-    mean = pooled_auc(scored) if metric == POOLED_AUC else per_impression(scored)[metric].mean()
+    if metric == POOLED_AUC:
+        mean: Any = pooled_auc(scored)
+    else:
+        mean = per_impression(scored, metrics_of(project.evaluation))[metric].mean()
     if not isinstance(mean, float):
         raise ModelError(
             f"no impression of slice {later['slice'][0]} has a click to evaluate on: hold out fewer slices (--folds)"

@@ -51,7 +51,9 @@ def interest_model(context: dg.AssetExecutionContext, deployment: dg.ResourcePar
         if not labels["clicked"].any():
             context.add_asset_metadata({"skipped": "nothing was clicked in this slice"}, partition_key=slice)
             continue
-        data = chain.interest_input(deployment.state_before(slice), deployment.events(slice), project, labels)
+        data = chain.interest_input(
+            deployment.slices.state_before(slice), deployment.slices.events(slice), project, labels
+        )
         # Two runs of a slice would write to the same checkpoint.
         with file_lock(deployment.settings.checkpoints / project.name / f"{slice}.lock"):
             version, last = _fit(deployment, slice, context.run.run_id, data)
@@ -130,8 +132,8 @@ def interest_scores(context: dg.AssetExecutionContext, deployment: dg.ResourcePa
             )  # fmt: skip
             continue
         # Without a model no history is needed.
-        state = deployment.state_before(slice) if model else start(deployment.project)
-        scores = deployment.interest_scores(state, deployment.events(slice), model)
+        state = deployment.slices.state_before(slice) if model else start(deployment.project)
+        scores = deployment.interest_scores(state, deployment.slices.events(slice), model)
         table = InterestScores.validate(scores)
         mean = table["interest_score"].mean() if model else None
         publish(

@@ -60,7 +60,7 @@ def moments(
             work = Work(project, deployment.lake, scratch, slice, frozenset(outputs))
             _show_published(context, deployment, slice, make(work, deployment.engine))
             continue
-        state_before, events = deployment.state_before(slice), deployment.events(slice)
+        state_before, events = deployment.slices.state_before(slice), deployment.slices.events(slice)
         _, end = project.slices.window(slice)
         if outputs == {"moment_state"}:
             _write_state(context, deployment, slice, chain.advance(state_before, events, end, project))
@@ -69,11 +69,11 @@ def moments(
                 context,
                 deployment,
                 slice,
-                chain.read_features(state_before, events, project, deployment.vectors(slice)),
+                chain.read_features(state_before, events, project, deployment.slices.vectors(slice)),
             )
         else:
             table, state = chain.lookup_and_update(
-                state_before, events, end, project, deployment.vectors(slice)
+                state_before, events, end, project, deployment.slices.vectors(slice)
             )
             _publish_features(context, deployment, slice, table)
             _write_state(context, deployment, slice, state)

@@ -122,7 +122,7 @@ def evaluation(context: dg.AssetExecutionContext, deployment: dg.ResourceParam[D
                 {"skipped": "no ranker was fitted on earlier slices"}, partition_key=slice
             )
             continue
-        state, events = deployment.state_before(slice), deployment.events(slice)
+        state, events = deployment.slices.state_before(slice), deployment.slices.events(slice)
         scored = chain.score_slice(
             deployment.lake.read("ranking_dataset", [slice]).drop("slice"),
             deployment.registry.load_ranker(version.version),
@@ -152,7 +152,7 @@ def evaluation(context: dg.AssetExecutionContext, deployment: dg.ResourceParam[D
                 "left_out": ", ".join(f"{name} ({count})" for name, count in result.left_out.items()),
                 **{
                     f"{result.headline.replace('@', '_at_')}_{name}": means[name][result.headline]["mean"] or 0.0
-                    for name in chain.SCORERS
+                    for name in chain.scorers(project.evaluation)
                 },
                 "quality": picture(
                     figures.intervals_figure(result.table.filter(segment="all"), result.headline, WIDTH)
@@ -177,12 +177,14 @@ def exposure(context: dg.AssetExecutionContext, deployment: dg.ResourceParam[Dep
             context.add_asset_metadata({"skipped": "nothing was evaluated"}, partition_key=slice)
             continue
         scored = deployment.lake.read("evaluation_scores", [slice])
-        metrics = beyond_accuracy(scored, chain.SCORERS, deployment.vectors(slice), project.lists.k)
+        metrics = beyond_accuracy(
+            scored, chain.scorers(project.evaluation), deployment.slices.vectors(slice), project.lists.k
+        )
         deployment.lake.write("beyond_accuracy", slice, metrics)
         full = metrics.row(by_predicate=pl.col("scorer") == "full", named=True)
         publish(
             context, deployment, "exposure", slice,
-            exposure_of(scored, chain.SCORERS, project.items.categorical, project.lists.k),
+            exposure_of(scored, chain.scorers(project.evaluation), project.items.categorical, project.lists.k),
             {name: value for name, value in full.items() if isinstance(value, float)},
         )  # fmt: skip
 

@@ -16,8 +16,8 @@ from features.errors import MomentRankError, ProjectError
 from models.evaluation.metrics import POOLED_AUC
 from pipelines.dagster_names import asset_key, resource
 from pipelines.deployment import Deployment
-from pipelines.lake import STATE
-from pipelines.monitoring.monitors import MONITORS, Finding, Monitor, View
+from pipelines.lake import STATE, Lake
+from pipelines.monitoring.monitors import Finding, Monitor, View, monitors_of
 from pipelines.triggers.partitions import partition_range
 
 
@@ -162,7 +162,7 @@ def declared(project: Project) -> list[tuple[Rule | Monitor, str]]:
     defaults: list[tuple[Rule | Monitor, str]] = [
         *((rule, "block") for rule in BLOCKING),
         *((rule, "warn") for rule in WARNING),
-        *((monitor, monitor.level) for monitor in MONITORS),
+        *((monitor, monitor.level) for monitor in monitors_of(project.checks)),
     ]
     names = [f"{check.asset}.{check.name}" for check, _ in defaults]
     for name in project.checks.level:
@@ -181,9 +181,9 @@ def build(project: Project) -> list[dg.AssetChecksDefinition]:
     return [_asset_check(project, check, level == "block") for check, level in declared(project)]
 
 
-def _slices_of_run(context: dg.AssetCheckExecutionContext, deployment: Deployment, table: str) -> list[str]:
+def _slices_of_run(context: dg.AssetCheckExecutionContext, lake: Lake, table: str) -> list[str]:
     """The run's slices that the table has; its newest slice if the run names none."""
-    run, stored = partition_range(context.run.tags), deployment.lake.slices(table)
+    run, stored = partition_range(context.run.tags), lake.slices(table)
     return [key for key in stored if run[0] <= key <= run[1]] if run else stored[-1:]
 
 
@@ -202,8 +202,12 @@ def _asset_check(project: Project, check: Rule | Monitor, blocking: bool) -> dg.
         context: dg.AssetCheckExecutionContext,
     ) -> Iterator[dg.Output[None] | dg.AssetCheckEvaluation]:
         deployment: Deployment = getattr(context.resources, key)
-        slices = _slices_of_run(context, deployment, table)
-        finding = _evaluate(check, deployment, slices) if slices else Finding(True, "no slice was written")
+        slices = _slices_of_run(context, deployment.lake, table)
+        finding = (
+            _evaluate(check, View(deployment.lake, project, slices))
+            if slices
+            else Finding(True, "no slice was written")
+        )
         yield dg.Output(None)
         # Not an AssetCheckResult: for a range of slices, Dagster would list every partition to build the evaluation.
         yield dg.AssetCheckEvaluation(
@@ -232,14 +236,14 @@ def _newest(
     return None
 
 
-def _evaluate(check: Rule | Monitor, deployment: Deployment, slices: Sequence[str]) -> Finding:
+def _evaluate(check: Rule | Monitor, view: View) -> Finding:
     if isinstance(check, Monitor):
         try:
-            return check.evaluate(View(deployment, slices))
+            return check.evaluate(view)
         except MomentRankError as error:
             # A monitor that cannot be evaluated fails its check, not the run.
             return Finding(False, f"could not be evaluated: {error}")
     columns = None if check.columns is None else [*check.columns, "slice"]
-    failing = check.failing(deployment.lake.read(check.table or check.asset, slices, columns))
+    failing = check.failing(view.lake.read(check.table or check.asset, view.slices, columns))
     summary = f"{failing} violations" if failing else "holds"
     return Finding(failing == 0, summary, {"failing": float(failing)})

@@ -7,12 +7,13 @@ import polars as pl
 import pytest
 
 from features.behaviour import lookup_and_update
+from features.config.sections import Evaluation
 from features.errors import ModelError
 from features.events.labels import attribute
 from features.ranking_dataset import assemble, feature_columns
 from features.schemas import InterestScores, ItemVectors
 from features.state import SliceEvents, start
-from models.prequential import SCORERS
+from models.prequential import scorers
 from models.ranker import Ranker, fit
 from pipelines.dagster_names import asset_key
 from pipelines.definitions import advance_job
@@ -164,7 +165,7 @@ def test_an_evaluation_names_its_version_and_describes_the_top_positions(deploym
     places = shown.group_by("scorer", "attribute").agg(pl.col("places").sum())["places"]
     assert places.to_list() == pytest.approx([4 * scored["impression_id"].n_unique()] * places.len())
     around = deployment.lake.read("beyond_accuracy", [SLICES[2]])
-    assert around["scorer"].to_list() == list(SCORERS)
+    assert around["scorer"].to_list() == list(scorers(Evaluation()))
     assert around.sort("popularity_lift")["scorer"][-1] == "popularity"
     assert around["diversity"].null_count() == around.height  # no vectors here
 

@@ -1,11 +1,8 @@
 """Definition of one column of the features table."""
 
 from dataclasses import dataclass
-from typing import Literal
 
 from features.catalogue.term import Term
-
-Family = Literal["item", "attribute", "user", "session", "affinity", "pair", "text", "context", "list"]
 
 
 @dataclass(frozen=True)
@@ -13,7 +10,7 @@ class Feature:
     """One column of the features table."""
 
     name: str
-    family: Family
+    family: str
     meaning: str
     value: Term
     source: str = ""

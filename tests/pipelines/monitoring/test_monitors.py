@@ -13,7 +13,7 @@ from features.config.project import Project
 from pipelines.lake import Lake
 from pipelines.monitoring.monitors import MONITORS, Finding, View, largest_difference, overdue_slices
 
-EVALUATE = {f"{monitor.asset}.{monitor.name}": monitor.evaluate for monitor in MONITORS}
+EVALUATE = {f"{monitor.asset}.{monitor.name}": monitor.evaluate for monitor in MONITORS.values()}
 START = datetime(2026, 1, 5, tzinfo=UTC)
 DAYS = [f"2026-01-{day:02}" for day in range(5, 11)]
 ROWS = 400
@@ -100,7 +100,7 @@ def evaluate(folder: Path, name: str, before: Tables, newest: Tables, **checks: 
     for day in DAYS:
         for table, frame in (newest if day == DAYS[-1] else before).items():
             toy.lake.write(table, day, frame)
-    return EVALUATE[name](View(toy, DAYS[-1:]))
+    return EVALUATE[name](View(toy.lake, toy.project, DAYS[-1:]))
 
 
 @pytest.mark.parametrize("name", CASES)
