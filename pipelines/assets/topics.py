@@ -3,27 +3,18 @@
 import dagster as dg
 import polars as pl
 
-from pipelines.deployment import Deployment
+from pipelines.asset_steps import StepRun, preview, step
 from pipelines.lake import STATE
 from pipelines.monitoring.anomalies import attribute_rates
 from pipelines.monitoring.anomalies import topic_shifts as detect_shifts
-from pipelines.publish import preview, publish
-from pipelines.retries import with_retries
-from pipelines.triggers.partitions import ONE_RUN, before
+from pipelines.triggers.partitions import before
 
 
-@dg.asset(
-    group_name="moments",
-    kinds={"polars", "deltalake"},
-    deps=["candidates", "moment_state", before("topic_shifts")],
-    backfill_policy=ONE_RUN,
-    pool="writer",
-)
-@with_retries
-def topic_shifts(context: dg.AssetExecutionContext, deployment: dg.ResourceParam[Deployment]) -> None:
+@step("moments", {"polars", "deltalake"}, ["candidates", "moment_state", before("topic_shifts")])
+def topic_shifts(run: StepRun) -> None:
     """Click rate of each attribute value, the band expected from the trailing slices, and whether the rate left it."""
-    lake, checks = deployment.lake, deployment.project.checks
-    for slice in deployment.progress.track(context.partition_keys):
+    lake, checks = run.deployment.lake, run.deployment.project.checks
+    for slice in run.track():
         rates = attribute_rates(
             lake.read("candidates", [slice], ["item_id", "clicked"]),
             lake.read(f"{STATE}/items", [slice], ["item_id", "attributes"]),
@@ -34,7 +25,6 @@ def topic_shifts(context: dg.AssetExecutionContext, deployment: dg.ResourceParam
             rates, history, checks.attribute_anomaly, checks.min_history, checks.min_exposures
         )
         shifted = table.filter("shifted").sort((pl.col("rate") - pl.col("expected")).abs(), descending=True)
-        publish(
-            context, deployment, "topic_shifts", slice, table,
+        run.publish("topic_shifts", slice, table,
             {"shifted": shifted.height, "largest": dg.MetadataValue.md(preview(shifted))},
         )  # fmt: skip

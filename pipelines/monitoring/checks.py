@@ -189,7 +189,7 @@ def _slices_of_run(context: dg.AssetCheckExecutionContext, lake: Lake, table: st
 
 def _asset_check(project: Project, check: Rule | Monitor, blocking: bool) -> dg.AssetChecksDefinition:
     table = (check.table if isinstance(check, Rule) else None) or check.asset
-    asset, key = asset_key(project, check.asset), resource(project)
+    asset, key = asset_key(project.name, check.asset), resource(project.name)
 
     @dg.asset_check(  # type: ignore[arg-type]  # yields Dagster's own events instead of a result
         asset=asset,

@@ -267,18 +267,18 @@ def largest_difference(stored: pl.DataFrame, live: pl.DataFrame, limit: float) -
 
 
 def _freshness(view: View) -> Finding:
-    overdue = overdue_slices(view.lake, view.project, datetime.now(UTC))
+    overdue = overdue_slices(SliceTables(view.lake, view.project), datetime.now(UTC))
     newest = view.lake.slices(LAST_TABLE)[-1:]
     missing = f"missing: {', '.join(overdue[:_MAX_NAMED])}" if overdue else "no slice is overdue"
     summary = f"newest slice {' '.join(newest) or 'none'}; {missing}"
     return Finding(not overdue, summary, {"missing": float(len(overdue))})
 
 
-def overdue_slices(lake: Lake, project: Project, now: datetime) -> list[str]:
+def overdue_slices(tables: SliceTables, now: datetime) -> list[str]:
     """Slices after the lake's newest that have been complete for `checks.max_delay` (default: a slice's length)."""
-    stored = lake.slices(LAST_TABLE)
-    newest = stored[-1] if stored else None
-    return complete(project, now - (project.checks.max_delay or project.slices.every), after=newest)
+    project, stored = tables.project, tables.lake.slices(LAST_TABLE)
+    now -= project.checks.max_delay or project.slices.every
+    return complete(project.slices, project.labels.attribution, now, stored[-1] if stored else None)
 
 
 def _attribute_shift(view: View) -> Finding:

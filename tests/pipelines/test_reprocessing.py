@@ -81,7 +81,7 @@ def run(deployment: Deployment, instance: dg.DagsterInstance, request: dg.RunReq
         instance=instance,
         run_config=QUIET,
         tags=dict(request.tags),
-        asset_selection=[asset_key(deployment.project, name) for name in CHAIN],
+        asset_selection=[asset_key(deployment.project.name, name) for name in CHAIN],
     )
     assert result.success
 

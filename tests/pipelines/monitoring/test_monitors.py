@@ -140,9 +140,9 @@ def test_a_slice_is_overdue_max_delay_after_it_was_complete(tmp_path: Path) -> N
     toy = deployment(tmp_path, max_delay="6h")
     toy.lake.write("ranking_dataset", DAYS[0], lists(1))
     complete_at = START + timedelta(days=2, minutes=30)  # the second slice's end, and its attribution window
-    assert overdue_slices(toy.lake, toy.project, complete_at + timedelta(hours=5)) == []
-    assert overdue_slices(toy.lake, toy.project, complete_at + timedelta(hours=6)) == [DAYS[1]]
-    assert overdue_slices(toy.lake, toy.project, complete_at + timedelta(days=2, hours=6)) == DAYS[1:4]
+    assert overdue_slices(toy, complete_at + timedelta(hours=5)) == []
+    assert overdue_slices(toy, complete_at + timedelta(hours=6)) == [DAYS[1]]
+    assert overdue_slices(toy, complete_at + timedelta(days=2, hours=6)) == DAYS[1:4]
 
 
 def read(**columns: list[float | None]) -> pl.DataFrame:
