@@ -47,7 +47,7 @@ Reference = Annotated[str, AfterValidator(checked)]
 def extended(builtin: Mapping[str, Kind], references: Iterable[str], kind: Any, key: str) -> dict[str, Kind]:
     """The built-in objects and those of a project file, by name; `key` is where it names them.
 
-    Raises ProjectError if one is not of the `kind`, or has a name that is taken.
+    Raises ProjectError if one is not of the `kind`, or if two have one name.
     """
     objects = dict(builtin)
     for reference in references:
