@@ -72,7 +72,7 @@ class StepRun:
         """Attach the metadata of `publish` to a slice that is already written; `head`: its first rows."""
         values = {
             "dagster/partition_row_count": written.rows,
-            "dagster/column_schema": described(table, head.schema, self.deployment.project),
+            "dagster/column_schema": described(table, head.schema, self.deployment.project.behaviour),
             "preview": dg.MetadataValue.md(preview(head)),
             "table_version": written.version,
             **(metadata or {}),

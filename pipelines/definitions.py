@@ -6,6 +6,7 @@ from importlib import metadata
 import dagster as dg
 
 from features.config.project import Project
+from features.config.slices import Slices
 from features.errors import ProjectError
 from pipelines import liveness
 from pipelines.asset_steps import Step, StepRun
@@ -88,7 +89,7 @@ def _for_project(step: Step, project: Project) -> dg.AssetsDefinition:
     @dg.multi_asset(
         name=step_name(project.name, step.name),
         description=step.body.__doc__,
-        specs=[_spec(spec, project) for spec in step.specs],
+        specs=[_spec(spec, project.name, project.slices) for spec in step.specs],
         can_subset=step.can_subset,
         backfill_policy=partitions.ONE_RUN,
         pool=named(project.name, step.pool),
@@ -106,19 +107,19 @@ def _for_project(step: Step, project: Project) -> dg.AssetsDefinition:
     return materialize
 
 
-def _spec(spec: dg.AssetSpec, project: Project) -> dg.AssetSpec:
+def _spec(spec: dg.AssetSpec, project: str, slices: Slices) -> dg.AssetSpec:
     name = spec.key.to_user_string()
     deps = [
         dg.AssetDep(
-            asset_key(project.name, dep.asset_key.to_user_string()), partition_mapping=dep.partition_mapping
+            asset_key(project, dep.asset_key.to_user_string()), partition_mapping=dep.partition_mapping
         )
         for dep in spec.deps
     ]
     return spec.replace_attributes(
-        key=asset_key(project.name, name),
+        key=asset_key(project, name),
         deps=deps,
-        group_name=named(project.name, str(spec.group_name)),
-        partitions_def=partitions.partitions(project.slices),
+        group_name=named(project, str(spec.group_name)),
+        partitions_def=partitions.partitions(slices),
         owners=["team:ranking"],
         code_version=metadata.version("momentrank"),
     ).merge_attributes(metadata=declared(name))

@@ -123,7 +123,7 @@ class Deployment:
         """Parse the source's new files; a newsroom's logs are written first. Returns their records."""
         if self.project.source.format == "newsroom":
             folder = self.settings.newsroom(self.project.name)
-            newsroom.write(self.project, folder)
+            newsroom.write(self.project.reader, folder)
             paths = [folder / "events"]
         else:
             folders = [self.project.folder, *self.settings.source_folders()]

@@ -25,13 +25,13 @@ def preflight(project: Project, here: bool, tell: Callable[[str], None]) -> None
     """
     baselines_of(project.evaluation)
     metrics_of(project.evaluation)
-    columns = catalogue(project)["name"].to_list()
+    columns = catalogue(project.behaviour)["name"].to_list()
     if columns == text_columns(columns):
         raise ProjectError(
             "features.select has only text features, but a ranker without text is fitted, too: select at least one "
             "feature that does not start with text_"
         )
-    require_interest(project, here=here)
+    require_interest(project.interest, here=here)
     count = partitions(project.slices, datetime.now(UTC))
     if count > MANY_PARTITIONS:
         span = "in total" if project.slices.end else "in the first year"

@@ -4,7 +4,6 @@ from typing import NamedTuple
 
 import polars as pl
 
-from features.config.project import Project
 from features.errors import ModelError
 from models.evaluation.evaluate import calibration, calibration_error
 from models.evaluation.promotion import Decision, decide
@@ -12,6 +11,7 @@ from models.prequential import promotion_values
 from models.registry.registry import Registry
 from models.registry.versions import Version
 from pipelines.lake import Lake
+from pipelines.slice_tables import SliceTables
 
 
 class Outcome(NamedTuple):
@@ -48,11 +48,12 @@ def evaluated_version(lake: Lake, slice: str) -> Version | None:
     return Version(*versions.row(0)) if versions.height else None
 
 
-def challenge(lake: Lake, registry: Registry, project: Project, slice: str) -> Outcome | str:
+def challenge(tables: SliceTables, registry: Registry, slice: str) -> Outcome | str:
     """Let the version evaluated on the slice challenge the champion. Returns the reason if there is nothing to decide.
 
     Versions that another run registers meanwhile are ignored. If the champion changed meanwhile, it stays.
     """
+    lake, project = tables.lake, tables.project
     challenger, champion = evaluated_version(lake, slice), registry.champion()
     if challenger is None or (champion and champion.slice >= challenger.slice):
         return "the champion is as new as the challenger" if champion else "there is no challenger yet"
@@ -61,7 +62,9 @@ def challenge(lake: Lake, registry: Registry, project: Project, slice: str) -> O
         lake.read("ranking_dataset", [slice]),
         scores,
         registry.load_ranker(champion.version) if champion else None,
-        project,
+        project.items.categorical,
+        project.evaluation,
+        project.promotion.guard,
     )
     decision = decide(
         values,

@@ -19,7 +19,7 @@ from models.evaluation.seed_variance import gain
 from models.prequential import evaluate_slice
 from models.registry.registry import Registry
 from models.registry.versions import Version
-from models.report.tables import RankedList, ReportData
+from models.report.report_data import RankedList, ReportData
 from pipelines.compute.rankers import RankingWindow
 from pipelines.lake import STATE, Lake
 from pipelines.requests import serving_until
@@ -31,8 +31,12 @@ _DRIFT_ROWS = 200_000  # at most, of the window that the last slice is compared 
 
 def evaluated(tables: SliceTables, until: str) -> EvaluationResult | None:
     """The evaluation over all slices up to `until`; None if none was evaluated."""
-    scores = _until(tables.lake, "evaluation_scores", until)
-    return evaluate_slice(scores, tables.project) if scores.width else None
+    scores, project = _until(tables.lake, "evaluation_scores", until), tables.project
+    return (
+        evaluate_slice(scores, project.items.categorical, project.evaluation, project.promotion, project.seed)
+        if scores.width
+        else None
+    )
 
 
 def metrics_of(
@@ -70,7 +74,7 @@ def report_data(
 ) -> ReportData:
     """Everything the report shows, from slices up to this one only."""
     project, lake = tables.project, tables.lake
-    serving, columns = serving_until(registry, project.slices, slice), catalogue(project)
+    serving, columns = serving_until(registry, project.slices, slice), catalogue(project.behaviour)
     ranker = registry.load_ranker(serving.version) if serving else None
     slices = lake.slices("candidates")
     overall = result.table.filter(segment=ALL) if result else pl.DataFrame()

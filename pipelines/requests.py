@@ -102,7 +102,7 @@ class Requests:
 
     @cached_property
     def _families(self) -> pl.DataFrame:
-        return catalogue(self.slices.project)
+        return catalogue(self.slices.project.behaviour)
 
     def _rank_pool(
         self, users: Sequence[str], at: datetime | None, k: int, ranker: Ranker
@@ -111,15 +111,15 @@ class Requests:
         project = self.slices.project
         state = self.slices.state_at(at)
         vectors = self.slices.vectors(project.slices.key(state.at - project.slices.every / 2))
-        requests = draw(state, users, vectors, project, state.at)
+        requests = draw(state, users, vectors, project.lists.pool, state.at)
         no_interactions = Interactions.create_empty()
         events = SliceEvents(Items.create_empty(), requests, no_interactions)
         model = self.registry.latest("interest", before=project.slices.key(state.at))
         folder, fitted_on = self.model(model)
         dataset = assemble(
             attribute(requests, no_interactions, project.labels),
-            read_features(state, events, project, vectors),
-            interest_scores(interest_input(state, events, project), folder, fitted_on, self.cache),
+            read_features(state, events, vectors),
+            interest_scores(interest_input(state, events), folder, fitted_on, self.cache),
         )
         listed = _ordered(dataset, k, ranker)
         candidates = listed.group_by("impression_id").agg(candidates=pl.struct("item_id", "position"))
@@ -132,7 +132,7 @@ class Requests:
         self, state: MomentState, events: SliceEvents, model: Version | None, items: pl.DataFrame
     ) -> pl.DataFrame:
         """`explanation.past_behind` for each candidate of the impressions in `events`; `items` has the titles."""
-        inputs = interest_input(state, events, self.slices.project)
+        inputs = interest_input(state, events)
         return past_behind(inputs, self.model(model)[0], items, self.cache)
 
     def model(self, model: Version | None) -> tuple[Path | None, str | None]:

@@ -27,15 +27,18 @@ class SliceTables:
     def state_before(self, slice: str) -> MomentState:
         """The moment state at the slice's start."""
         previous = self.project.slices.previous(slice)
-        return self.state_after(previous) if previous else start(self.project)
+        return self.state_after(previous) if previous else self.start()
+
+    def start(self) -> MomentState:
+        """The empty moment state at the start of the first slice."""
+        return start(self.project.slices.start, self.project.behaviour)
 
     def state_after(self, slice: str) -> MomentState:
         """The moment state at the slice's end."""
         _, end = self.project.slices.window(slice)
-        tables = {
-            name: self.lake.read(f"{STATE}/{name}", [slice]).drop("slice") for name in names(self.project)
-        }
-        return restore(end, tables, self.project)
+        config = self.project.behaviour
+        tables = {name: self.lake.read(f"{STATE}/{name}", [slice]).drop("slice") for name in names(config)}
+        return restore(end, tables, config)
 
     def state_at(self, at: datetime | None) -> MomentState:
         """The moment state at `at`, by default the end of the newest slice. Raises TableError if there is none."""
@@ -52,7 +55,7 @@ class SliceTables:
         for key in self.lake.slices("items"):
             if reached[-1] < key <= self.project.slices.key(at):
                 end = min(at, window(key)[1])
-                state = advance(state, _known_before(self.events(key), end), end, self.project)
+                state = advance(state, _known_before(self.events(key), end), end)
         return state
 
     def vectors(self, until: str) -> pl.DataFrame:

@@ -23,7 +23,7 @@ def tune(
     if not slices:
         raise ModelError("there is no ranking dataset to tune on yet: `momentrank run` makes one")
     dataset = lake.read("ranking_dataset", slices)
-    metric, best = tuning_metric(dataset, project), float("-inf")
+    metric, best = tuning_metric(dataset, project.promotion), float("-inf")
     parameters = {"trials": trials, "folds": folds, "slices": f"{slices[0]} … {slices[-1]}"}
     with registry.track("tuning", slices[-1], (), parameters):
 
@@ -43,7 +43,9 @@ def tune(
             )
             out.print(line, soft_wrap=True)
 
-        tuning = search(dataset, project, trials, folds, seconds, report)
+        tuning = search(
+            dataset, project.ranker, project.labels, metric, project.seed, trials, folds, seconds, report
+        )
     _print_best(out, tuning)
     return tuning
 

@@ -19,7 +19,7 @@ from features.events.validation import Events, build
 from features.ranking_dataset import feature_columns
 from features.schemas import ItemVectors
 from features.state import SliceEvents, start
-from models.evaluation.baselines import baselines_of, measure, scores
+from models.evaluation.baselines import baselines_of, lookup, scores
 from models.evaluation.metrics import metrics_of, per_impression
 from pipelines.lake import Lake
 from pipelines.monitoring.checks import declared
@@ -55,25 +55,24 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
 
 @pytest.fixture(scope="module")
 def events(project: Project) -> Events:
-    raw = sources.read(project, [project.folder / "logs"], lambda users: "u:" + users)
-    return build(raw, project, datetime(2026, 2, 1, tzinfo=UTC))
+    raw = sources.read(project.reader, [project.folder / "logs"], lambda users: "u:" + users)
+    return build(raw, project.slices, datetime(2026, 2, 1, tzinfo=UTC))
 
 
 @pytest.fixture(scope="module")
 def dataset(project: Project, events: Events) -> pl.DataFrame:
     tables = SliceEvents(events.items, events.impressions.drop("slice"), events.interactions.drop("slice"))
-    end = project.slices.window("2026-01-05")[1]
-    features, _ = lookup_and_update(start(project), tables, end, project, ItemVectors.create_empty())
+    state, (_, end) = start(project.slices.start, project.behaviour), project.slices.window("2026-01-05")
+    features, _ = lookup_and_update(state, tables, end, ItemVectors.create_empty())
     shown = (
         events.impressions.explode("candidates")
         .unnest("candidates")
         .select("impression_id", "item_id", "position")
     )
     rows = shown.join(features, on=["impression_id", "item_id"], maintain_order="left")
-    measured = measure(start(project), tables, project)
-    return rows.join(
-        scores(rows, measured, 1, baselines_of(project.evaluation)), on=["impression_id", "item_id"]
-    )
+    baselines = baselines_of(project.evaluation)
+    measured = lookup(start(project.slices.start, project.behaviour), tables, baselines)
+    return rows.join(scores(rows, measured, 1, baselines), on=["impression_id", "item_id"])
 
 
 def test_a_reader_yields_impressions_clicks_and_rejects(events: Events) -> None:
@@ -83,7 +82,7 @@ def test_a_reader_yields_impressions_clicks_and_rejects(events: Events) -> None:
 
 
 def test_a_family_adds_columns_that_the_project_can_select(project: Project, dataset: pl.DataFrame) -> None:
-    names = catalogue(project).filter(family="night")["name"].to_list()
+    names = catalogue(project.behaviour).filter(family="night")["name"].to_list()
     assert names == ["item_clicks_per_user_click", "item_clicks_per_user_click_z"]
     assert {*names} <= {*feature_columns(dataset)}
     assert dataset["item_clicks_per_user_click"].to_list()[-2:] == [0.5, 0.0]
@@ -97,7 +96,7 @@ def test_a_baseline_and_a_metric_are_evaluated(project: Project, dataset: pl.Dat
 
 
 def test_a_monitor_is_a_check(project: Project, events: Events, tmp_path: Path) -> None:
-    (monitor,) = (check for check, _ in declared(project) if check.name == "crowded")
+    (monitor,) = (check for check, _ in declared(project.checks) if check.name == "crowded")
     assert isinstance(monitor, Monitor)
     lake = Lake(str(tmp_path))
     lake.write("impressions", "2026-01-05", events.impressions.drop("slice"))

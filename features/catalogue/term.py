@@ -1,4 +1,4 @@
-"""Terms: a feature's value as arithmetic over numbers looked up in the state, items and impressions."""
+"""Features, and their values as terms: arithmetic over numbers looked up in the state, items and impressions."""
 
 from dataclasses import dataclass
 
@@ -62,3 +62,17 @@ def term(value: Term | float) -> Term:
 def read(grain: str, name: str, part: str = "") -> Term:
     """Look up a column of a grain; `part` names an attribute or context field where the grain has several."""
     return Term("read", leaf=Read(grain, part, name))
+
+
+@dataclass(frozen=True)
+class Feature:
+    """One column of the features table."""
+
+    name: str
+    family: str
+    meaning: str
+    value: Term
+    source: str = ""
+    """Paper or system that the idea comes from; empty for common knowledge."""
+    compared: bool = False
+    """Whether its list-relative forms are features too. False where all candidates of an impression share the value."""

@@ -14,6 +14,7 @@ from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from features.config.extensions import search
 from features.config.sections import (
+    BehaviourConfig,
     Checks,
     Context,
     Evaluation,
@@ -24,6 +25,7 @@ from features.config.sections import (
     Lists,
     Promotion,
     Ranker,
+    ReaderConfig,
     Retention,
     Scale,
     Source,
@@ -59,6 +61,25 @@ class Project(Section):
         """Let the process that unpickles a project import its extensions."""
         super().__setstate__(state)
         search(self.folder)
+
+    @property
+    def behaviour(self) -> BehaviourConfig:
+        """The sections that the moment state and the catalogue depend on."""
+        return BehaviourConfig(
+            labels=self.labels, items=self.items, context=self.context, features=self.features
+        )
+
+    @property
+    def reader(self) -> ReaderConfig:
+        """The sections that log readers depend on."""
+        return ReaderConfig(
+            source=self.source,
+            items=self.items,
+            context=self.context,
+            start=self.slices.start,
+            seed=self.seed,
+            folder=self.folder,
+        )
 
     @model_validator(mode="after")
     def _source_is_complete(self) -> "Project":

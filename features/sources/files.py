@@ -12,7 +12,7 @@ from pathlib import Path, PurePath
 
 import polars as pl
 
-from features.config.project import Project
+from features.config.sections import ReaderConfig
 from features.errors import SourceError
 from features.sources.decoding import BrokenGzip, read_pieces
 from features.sources.raw import RAW_LENGTH, SCHEMAS, Hide, RawEvents
@@ -57,11 +57,11 @@ class Reader:
     `chunks` calls the function `Hide` on user ids before it builds other ids from them, and may sample from `Past`.
     """
 
-    files: Callable[[Project, Sequence[Path]], list[LogFile]]
-    chunks: Callable[[Project, LogFile, Hide, Past | None], Iterator[RawEvents]]
+    files: Callable[[ReaderConfig, Sequence[Path]], list[LogFile]]
+    chunks: Callable[[ReaderConfig, LogFile, Hide, Past | None], Iterator[RawEvents]]
 
 
-def with_suffix(*suffixes: str) -> Callable[[Project, Sequence[Path]], list[LogFile]]:
+def with_suffix(*suffixes: str) -> Callable[[ReaderConfig, Sequence[Path]], list[LogFile]]:
     """`Reader.files` of a format whose files are parsed one by one."""
     return lambda _, paths: [LogFile((file,)) for file in find(paths, suffixes)]
 

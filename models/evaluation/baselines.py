@@ -6,9 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 
-from features.behaviour import read_features
+from features.behaviour import measure, plan_of
 from features.config.extensions import extended
-from features.config.project import Project
 from features.config.sections import Evaluation
 from features.ranking_dataset import KEYS
 from features.schemas import ItemVectors
@@ -50,17 +49,17 @@ def baselines_of(config: Evaluation) -> dict[str, Baseline]:
     return extended(BASELINES, config.baselines, Baseline, "evaluation.baselines")
 
 
-def measure(state: MomentState, events: SliceEvents, project: Project) -> pl.DataFrame:
+def lookup(
+    state: MomentState, events: SliceEvents, baselines: Mapping[str, Baseline] = BASELINES
+) -> pl.DataFrame:
     """One row per candidate: `impression_id`, `item_id` and the features that baselines read.
 
     They are computed as the project's own features, whether or not `features.select` includes them.
     """
-    names = dict.fromkeys(
-        name for baseline in baselines_of(project.evaluation).values() for name in baseline.features
-    )
-    features = project.features.model_copy(update={"select": (*names,), "relative": ()})
-    config = project.model_copy(update={"features": features})
-    return read_features(state, events, config, ItemVectors.create_empty())
+    names = dict.fromkeys(name for baseline in baselines.values() for name in baseline.features)
+    features = state.config.features.model_copy(update={"select": (*names,), "relative": ()})
+    plan = plan_of(state.config.model_copy(update={"features": features}))
+    return measure(state, events, ItemVectors.create_empty(), plan)
 
 
 def scores(
@@ -68,7 +67,7 @@ def scores(
 ) -> pl.DataFrame:
     """`impression_id`, `item_id` and one Float64 column per baseline, rows as in `dataset`.
 
-    `dataset` is a ranking dataset, `measured` the result of `measure`. Raises TableError if a column is missing.
+    `dataset` is a ranking dataset, `measured` the result of `lookup`. Raises TableError if a column is missing.
     """
     require(dataset, (*KEYS, "position"), "baselines")
     require(

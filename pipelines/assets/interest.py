@@ -6,7 +6,6 @@ from typing import Any
 import dagster as dg
 
 from features.schemas import InterestScores, ItemVectors
-from features.state import start
 from models.registry.interest_card import interest_card
 from models.registry.versions import Version
 from pipelines import chain
@@ -24,7 +23,7 @@ def item_vectors(run: StepRun) -> None:
     deployment = run.deployment
     for slice in run.track():
         items = deployment.lake.read("items", [slice])
-        table = chain.item_vectors(items, deployment.project, deployment.settings.cache)
+        table = chain.item_vectors(items, deployment.project.interest, deployment.settings.cache)
         run.publish("item_vectors", slice, ItemVectors.validate(table))
 
 
@@ -38,9 +37,8 @@ def interest_model(run: StepRun) -> None:
         if not labels["clicked"].any():
             run.describe(slice, {"skipped": "nothing was clicked in this slice"})
             continue
-        data = chain.interest_input(
-            deployment.slices.state_before(slice), deployment.slices.events(slice), project, labels
-        )
+        tables = deployment.slices
+        data = chain.interest_input(tables.state_before(slice), tables.events(slice), labels)
         # Two runs of a slice would write to the same checkpoint.
         with file_lock(deployment.settings.checkpoints / project.name / f"{slice}.lock"):
             version, last = _fit(run, slice, data)
@@ -66,7 +64,8 @@ def _fit(run: StepRun, slice: str, data: chain.InterestInput) -> tuple[str, dict
     deployment, registry = run.deployment, run.deployment.registry
     previous = registry.latest("interest", slice, run.id)
     start_from = registry.interest_folder(previous.version) if previous else None
-    config, scale = chain.interest_config(deployment.project), deployment.project.scale
+    project = deployment.project
+    config, scale = chain.interest_config(project.interest, project.behaviour, project.seed), project.scale
     folder, history = chain.fine_tune(
         data,
         config,
@@ -111,8 +110,9 @@ def interest_scores(run: StepRun) -> None:
             )  # fmt: skip
             continue
         # Without a model no history is needed.
-        state = deployment.slices.state_before(slice) if model else start(deployment.project)
-        inputs = chain.interest_input(state, deployment.slices.events(slice), deployment.project)
+        tables = deployment.slices
+        state = tables.state_before(slice) if model else tables.start()
+        inputs = chain.interest_input(state, tables.events(slice))
         folder, fitted_on = deployment.requests.model(model)
         scores = chain.interest_scores(inputs, folder, fitted_on, deployment.settings.cache)
         table = InterestScores.validate(scores)

@@ -25,13 +25,13 @@ def moments(run: StepRun) -> None:
         state_before, events = deployment.slices.state_before(slice), deployment.slices.events(slice)
         _, end = project.slices.window(slice)
         if outputs == {"moment_state"}:
-            _write_state(run, slice, chain.advance(state_before, events, end, project))
+            _write_state(run, slice, chain.advance(state_before, events, end))
         elif outputs == {"features"}:
-            table = chain.read_features(state_before, events, project, deployment.slices.vectors(slice))
+            table = chain.read_features(state_before, events, deployment.slices.vectors(slice))
             _publish_features(run, slice, table)
         else:
             table, state = chain.lookup_and_update(
-                state_before, events, end, project, deployment.slices.vectors(slice)
+                state_before, events, end, deployment.slices.vectors(slice)
             )
             _publish_features(run, slice, table)
             _write_state(run, slice, state)

@@ -70,7 +70,7 @@ def ranker(run: StepRun) -> None:
             examples,
             figures={"importance": figure},
             ablations={"behaviour_only": behaviour_only},
-            card=ranker_card(registry.name("ranker"), full, project, importance, tags),
+            card=ranker_card(registry.name("ranker"), full, project.labels, importance, tags),
             trained_on=[deployment.table("ranking_dataset")],
         )
         run.describe(
@@ -105,11 +105,13 @@ def evaluation(run: StepRun) -> None:
             deployment.lake.read("ranking_dataset", [slice]).drop("slice"),
             deployment.registry.load_ranker(version.version),
             deployment.registry.load_ranker(version.version, "behaviour_only"),
-            chain.background(state, events, project),
+            chain.background(state, events, project.evaluation),
             project.seed,
         ).with_columns(ranker_version=pl.lit(version.version), ranker_slice=pl.lit(version.slice))
         deployment.lake.write("evaluation_scores", slice, scored)
-        result = chain.evaluate_slice(scored, project)
+        result = chain.evaluate_slice(
+            scored, project.items.categorical, project.evaluation, project.promotion, project.seed
+        )
         deployment.registry.amend_card(version.version, EVALUATED, evaluated(result, slice, version.version))
         deployment.registry.log_quality(
             version.version,
@@ -163,7 +165,7 @@ def promotion(run: StepRun) -> None:
     """Compare champion and challenger on the same unseen impressions; promote the challenger if it passes the rule."""
     deployment = run.deployment
     for slice in run.track():
-        outcome = challenge(deployment.lake, deployment.registry, deployment.project, slice)
+        outcome = challenge(deployment.slices, deployment.registry, slice)
         if isinstance(outcome, str):
             run.describe(slice, {"promoted": False, "reasons": outcome})
             continue

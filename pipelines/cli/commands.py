@@ -112,10 +112,11 @@ def check(project: ProjectFile, overrides: Overrides = None) -> None:
     deployment.take_in()
     events = deployment.log.events()
     read = sum((record.read for record in deployment.log.records()), Read())
-    problems = find_problems(read, events, deployment.project)
-    if empty := gap(deployment.held(), deployment.project.slices):
+    config = deployment.project
+    problems = find_problems(read, events, config.source.tables, config.slices, config.labels)
+    if empty := gap(deployment.held(), config.slices):
         deployment.tell(empty)
-    show.inputs(out, deployment.project, deployment.settings.project, events, problems)
+    show.inputs(out, config.name, config.source, deployment.settings.project, events, problems)
     if any(problem.fatal for problem in problems):
         raise typer.Exit(1)
 

@@ -8,7 +8,7 @@ from typing import Any
 import polars as pl
 from rich.table import Table
 
-from features.config.project import Project
+from features.config.sections import Source
 from features.events.log_problems import Problem
 from features.events.validation import Events
 from features.sources.reject_hints import hint
@@ -29,9 +29,11 @@ _METRICS = {
 """Headline metric → columns to show, itself first."""
 
 
-def inputs(out: Terminal, project: Project, file: Path, events: Events, problems: Sequence[Problem]) -> None:
+def inputs(
+    out: Terminal, name: str, source: Source, file: Path, events: Events, problems: Sequence[Problem]
+) -> None:
     """Print row counts per slice, rejected rows by reason with an example, and problems of the whole log."""
-    table = Table("slice", "items", "impressions", "interactions", "rejects", title=project.name)
+    table = Table("slice", "items", "impressions", "interactions", "rejects", title=name)
     tables = (events.items, events.impressions, events.interactions, events.rejects)
     counts = [dict(frame["slice"].value_counts().iter_rows()) for frame in tables]
     for slice in sorted(set().union(*counts)):
@@ -44,7 +46,7 @@ def inputs(out: Terminal, project: Project, file: Path, events: Events, problems
             f"  {count:,} x {reason}, first in {source}: {example['raw'][:_EXAMPLE]}",
             soft_wrap=True,
         )
-        if advice := hint(reason, tables=project.source.format == "tables"):
+        if advice := hint(reason, tables=source.format == "tables"):
             out.print(f"    {advice}", style="dim", soft_wrap=True)
     for problem in problems:
         kind = ("error", "bold red") if problem.fatal else ("warning", "bold yellow")

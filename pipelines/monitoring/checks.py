@@ -12,6 +12,7 @@ from dagster._core.definitions.asset_checks.asset_check_evaluation import (
 )
 
 from features.config.project import Project
+from features.config.sections import Checks
 from features.errors import MomentRankError, ProjectError
 from models.evaluation.metrics import POOLED_AUC
 from pipelines.dagster_names import asset_key, resource
@@ -154,7 +155,7 @@ WARNING: Sequence[Rule] = (
 """A failure is worth a look; the run goes on."""
 
 
-def declared(project: Project) -> list[tuple[Rule | Monitor, str]]:
+def declared(config: Checks) -> list[tuple[Rule | Monitor, str]]:
     """Every check with its level, `warn` or `block`, as set in `[checks.level]`; checks that are `off` are left out.
 
     Raises ProjectError if `[checks.level]` names an unknown check.
@@ -162,23 +163,22 @@ def declared(project: Project) -> list[tuple[Rule | Monitor, str]]:
     defaults: list[tuple[Rule | Monitor, str]] = [
         *((rule, "block") for rule in BLOCKING),
         *((rule, "warn") for rule in WARNING),
-        *((monitor, monitor.level) for monitor in monitors_of(project.checks)),
+        *((monitor, monitor.level) for monitor in monitors_of(config)),
     ]
     names = [f"{check.asset}.{check.name}" for check, _ in defaults]
-    for name in project.checks.level:
+    for name in config.level:
         if name not in names:
             near = difflib.get_close_matches(name, names, n=1, cutoff=0)
             raise ProjectError(f"checks.level: no check is called {name!r}; the nearest is {near[0]!r}")
     levels = (
-        (check, project.checks.level.get(name, level))
-        for name, (check, level) in zip(names, defaults, strict=True)
+        (check, config.level.get(name, level)) for name, (check, level) in zip(names, defaults, strict=True)
     )
     return [(check, level) for check, level in levels if level != "off"]
 
 
 def build(project: Project) -> list[dg.AssetChecksDefinition]:
     """The project's asset checks."""
-    return [_asset_check(project, check, level == "block") for check, level in declared(project)]
+    return [_asset_check(project, check, level == "block") for check, level in declared(project.checks)]
 
 
 def _slices_of_run(context: dg.AssetCheckExecutionContext, lake: Lake, table: str) -> list[str]:

@@ -231,7 +231,6 @@ def _training_serving_skew(view: View) -> Finding:
         read_features(
             tables.state_at(request["shown_at"][0]),
             SliceEvents(no_items, request, no_interactions),
-            view.project,
             vectors,
         )
         for request in sample.iter_slices(1)
