@@ -47,6 +47,8 @@ class TableMapping(Section):
     item_key: str = "item_id"
     item_at: str | None = None
     """Column with the time an item version became known; without it, items are known from the beginning."""
+    items_in_log: bool = False
+    """Whether each row also describes its item, as a post does: the item fields are columns of the log."""
 
     @field_validator("time_format")
     @classmethod
@@ -54,6 +56,14 @@ class TableMapping(Section):
         if text and not re.search(r"%[-_0]?[YyFDGxcs+]", text):
             raise ValueError('write a strptime format with a year, for example "%d/%m/%Y %H:%M"')
         return text
+
+    @model_validator(mode="after")
+    def _rows_describe_one_item(self) -> "TableMapping":
+        if self.items_in_log and (self.shape == "lists" or self.items_path is not None):
+            raise ValueError(
+                "items_in_log needs rows of one item and no items_path: use another shape, or remove one of the two"
+            )
+        return self
 
 
 class Source(Section):
