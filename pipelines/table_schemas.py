@@ -21,6 +21,7 @@ from features.schemas import (
     ItemVectors,
     RankedLists,
     Rejects,
+    TopicShifts,
 )
 
 DECLARED: Mapping[str, type[dy.Schema]] = {
@@ -32,6 +33,7 @@ DECLARED: Mapping[str, type[dy.Schema]] = {
     "item_vectors": ItemVectors,
     "interest_scores": InterestScores,
     "exposure": Exposure,
+    "topic_shifts": TopicShifts,
     "ranked_lists": RankedLists,
 }
 """Tables whose columns are the same in every project."""

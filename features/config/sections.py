@@ -285,10 +285,10 @@ class Checks(Section):
     """Maximum difference of a recomputed feature, relative where its magnitude exceeds 1."""
     max_delay: Duration = timedelta(0)
     """How long a slice may be missing after it could have run; 0 means one slice length."""
-    attribute_anomaly: float = Field(6.0, gt=0)
-    """Standard deviations beyond which an attribute value's click rate is an anomaly."""
-    min_exposures: int = Field(500, ge=1)
-    """Minimum exposures of a value in a slice for its click rate to be checked."""
+    false_alarms: float = Field(0.05, gt=0, lt=1)
+    """Probability of an alarm in a slice whose attribute values did not change, over all tests of the slice."""
+    min_exposures: int = Field(100, ge=1)
+    """Minimum exposures of an attribute value in a slice for its figures to be tested."""
 
 
 class Retention(Section):

@@ -163,7 +163,9 @@ def _described(log: pl.DataFrame, project: Project, mapping: TableMapping) -> pl
     """Items as the log's rows describe them, known from just before their first row."""
     known_at = pl.col("at") - timedelta(microseconds=1)
     rows = log.with_columns(_item_fields(log, project), known_at=known_at)
-    return item_rows(rows.unique("item_id", keep="first", maintain_order=True), project.items, mapping.time_format)
+    return item_rows(
+        rows.unique("item_id", keep="first", maintain_order=True), project.items, mapping.time_format
+    )
 
 
 def _item_fields(frame: pl.DataFrame, project: Project) -> list[pl.Series]:

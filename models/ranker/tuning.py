@@ -14,7 +14,7 @@ import polars as pl
 from features.config.project import Project
 from features.errors import ModelError
 from features.ranking_dataset import feature_columns
-from models.evaluation.metrics import POOLED_AUC, has_lists, per_impression, pooled_auc
+from models.evaluation.metrics import LISTWISE, POOLED_AUC, MetricSet, per_impression, pooled_auc
 from models.ranker import fit
 from models.ranker.folds import Fold, folds
 
@@ -98,7 +98,8 @@ def tune(
 
 def tuning_metric(dataset: pl.DataFrame, project: Project) -> str:
     """`promotion.metric`, or pooled AUC if impressions have one candidate each."""
-    return project.promotion.metric if has_lists(dataset) else POOLED_AUC
+    metrics = MetricSet.of(dataset)
+    return project.promotion.metric if metrics == LISTWISE else metrics.headline
 
 
 def _suggest(trial: Any) -> dict[str, Any]:
