@@ -109,10 +109,10 @@ def find_shifts(figures: pl.DataFrame, history: pl.DataFrame, checks: Checks, sl
 
 def _past(history: pl.DataFrame, min_history: int) -> pl.DataFrame:
     """The trailing slices of each value and figure: `centre` (mean of arcsin √mean), `before` (trials), `phi`, `df`."""
-    y, trials, steady = _Y, pl.col("trials"), ~pl.col("shifted")
+    y, trials, unshifted = _Y, pl.col("trials"), ~pl.col("shifted")
 
     def total(values: pl.Expr) -> pl.Expr:
-        return values.filter(steady).sum()
+        return values.filter(unshifted).sum()
 
     # Squares around the mean of the slices without a shift: a shift must not widen its own band.
     squares = 4 * (total(trials * y**2) - total(trials * y) ** 2 / total(trials))
@@ -122,7 +122,7 @@ def _past(history: pl.DataFrame, min_history: int) -> pl.DataFrame:
             centre=(trials * y).sum() / trials.sum(),
             before=trials.sum(),
             squares=squares.fill_nan(0.0).clip(0.0),
-            df=(steady.sum().cast(pl.Float64) - 1).clip(0.0),
+            df=(unshifted.sum().cast(pl.Float64) - 1).clip(0.0),
             slices=pl.len(),
         )
         .filter(pl.col("slices") >= min_history)

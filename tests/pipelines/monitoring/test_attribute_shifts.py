@@ -49,9 +49,9 @@ def walk(rates: list[list[float]], checks: Checks = CHECKS, shown: int = 400) ->
     return history
 
 
-def test_a_turn_is_found_at_once_and_dated_and_steady_topics_raise_no_alarm() -> None:
-    steady = [[0.2, 0.3, 0.5]] * 8
-    shifts = walk([*steady, [0.4, 0.3, 0.5], [0.4, 0.3, 0.5]]).filter("shifted")
+def test_a_turn_is_found_at_once_and_dated_and_constant_topics_raise_no_alarm() -> None:
+    constant = [[0.2, 0.3, 0.5]] * 8
+    shifts = walk([*constant, [0.4, 0.3, 0.5], [0.4, 0.3, 0.5]]).filter("shifted")
     assert shifts.select("value", "slice", "since").rows() == [
         ("0", "2026-01-13", "2026-01-13"),
         ("0", "2026-01-14", "2026-01-13"),
@@ -86,5 +86,5 @@ def test_typical_items_are_those_predicted_and_near_to_each_other() -> None:
     )
     shift = walk([[0.2]] * 8 + [[0.9]]).tail(1).with_columns(attribute=pl.lit("tag"), value=pl.lit("sea"))
     assert with_typical(shift, candidates, items, vectors)["typical"].to_list() == [["a", "b", "c"]]
-    steady = shift.with_columns(shifted=False)
-    assert with_typical(steady, candidates, items, vectors)["typical"].to_list() == [[]]
+    constant = shift.with_columns(shifted=False)
+    assert with_typical(constant, candidates, items, vectors)["typical"].to_list() == [[]]
