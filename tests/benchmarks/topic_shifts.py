@@ -1,6 +1,6 @@
 """Delay and false alarms of the monitor of attribute values, on drawn series.
 
-`python tests/benchmarks/topic_shifts.py [SEEDS]`. Ten topics; 20 % of the posts are negative until slice 20, from then
+`python tests/benchmarks/topic_shifts.py [SEEDS]`. Ten topics; 20 % of the posts are negative until slice 16, from then
 on 40 % in one topic. Scores follow the labels. From slice to slice the mood of each topic varies on the logit scale
 with the given standard deviation, and the number of its posts by 30 %. Prints a Markdown table.
 """
@@ -14,7 +14,7 @@ from features.config.sections import Checks
 from features.schemas import TopicShifts
 from pipelines.monitoring.attribute_shifts import find_shifts
 
-TOPICS, SLICES, TURN = 10, 23, 20
+TOPICS, SLICES, TURN = 10, 18, 16
 CHECKS = Checks(min_exposures=20)
 
 
