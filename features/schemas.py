@@ -3,6 +3,11 @@
 Instants are UTC microseconds and end in `_at`. Windows are half-open. Stored tables have one more column, `slice`.
 """
 
+import ast
+import inspect
+import textwrap
+from functools import cache
+
 import dataframely as dy
 
 
@@ -175,3 +180,16 @@ class Exposure(dy.Schema):
     share_of_positions = dy.Float64(nullable=True)
     share_of_candidates = dy.Float64(nullable=True)
     share_of_clicks = dy.Float64(nullable=True)
+
+
+@cache
+def column_descriptions(schema: type[dy.Schema]) -> dict[str, str]:
+    """Column → docstring, parsed from source because Python does not keep attribute docstrings."""
+    (declared,) = ast.parse(textwrap.dedent(inspect.getsource(schema))).body
+    assert isinstance(declared, ast.ClassDef)
+    descriptions = {}
+    for column, below in zip(declared.body, declared.body[1:], strict=False):
+        match column, below:
+            case ast.Assign(targets=[ast.Name(id=name)]), ast.Expr(value=ast.Constant(value=str(text))):
+                descriptions[name] = inspect.cleandoc(text)
+    return descriptions

@@ -19,7 +19,7 @@ from models.evaluation.metrics import LISTWISE
 from models.evaluation.seed_variance import gain
 from models.prequential import evaluate_slice
 from models.registry.registry import Registry
-from models.report.tables import RankedList, ReportData
+from models.report.report_data import RankedList, ReportData
 from pipelines.compute.rankers import RankingWindow
 from pipelines.deployment import Deployment
 from pipelines.lake import STATE, Lake
@@ -32,7 +32,11 @@ _DRIFT_ROWS = 200_000  # at most, of the window that the last slice is compared 
 def evaluated(lake: Lake, project: Project, until: str) -> EvaluationResult | None:
     """The evaluation over all slices up to `until`; None if none was evaluated."""
     scores = _until(lake, "evaluation_scores", until)
-    return evaluate_slice(scores, project) if scores.width else None
+    return (
+        evaluate_slice(scores, project.items.categorical, project.evaluation, project.promotion, project.seed)
+        if scores.width
+        else None
+    )
 
 
 def metrics_of(deployment: Deployment, result: EvaluationResult | None) -> dict[str, Any]:
@@ -137,7 +141,7 @@ def _segment_gains(result: EvaluationResult, project: Project) -> pl.DataFrame:
 
 def with_family(importance: pl.DataFrame, project: Project) -> pl.DataFrame:
     """Adds each feature's `family`."""
-    families = dict(catalogue(project).select("name", "family").iter_rows())
+    families = dict(catalogue(project.behaviour).select("name", "family").iter_rows())
     return importance.with_columns(family=pl.col("feature").replace_strict(families, default="interest"))
 
 
@@ -200,7 +204,7 @@ def _drift(lake: Lake, project: Project, slice: str) -> pl.DataFrame:
         return pl.DataFrame()
     reference, current = lake.read("ranking_dataset", window[:-1]), lake.read("ranking_dataset", [slice])
     columns = feature_columns(current)
-    meanings = dict(catalogue(project).select("name", "meaning").iter_rows())
+    meanings = dict(catalogue(project.behaviour).select("name", "meaning").iter_rows())
     meaning = pl.col("column").replace_strict(meanings, default="what the text says to the user")
     sample = reference.gather_every(max(1, reference.height // _DRIFT_ROWS))
     return drift(sample, current, columns).with_columns(meaning=meaning)

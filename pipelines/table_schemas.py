@@ -6,9 +6,7 @@ import dagster as dg
 import dataframely as dy
 import polars as pl
 
-from features.catalogue import catalogue
-from features.catalogue.relative import FORMS
-from features.column_descriptions import column_descriptions
+from features.catalogue import FORMS, catalogue
 from features.config.project import Project
 from features.ranking_dataset import INTEREST
 from features.schemas import (
@@ -22,6 +20,7 @@ from features.schemas import (
     RankedLists,
     Rejects,
     TopicShifts,
+    column_descriptions,
 )
 
 DECLARED: Mapping[str, type[dy.Schema]] = {
@@ -57,7 +56,7 @@ def described(table: str, columns: Mapping[str, pl.DataType], project: Project) 
             **column_descriptions(Candidates),
             **scores,
             form: f"{scores[INTEREST]} {FORMS['z'].capitalize()}.",
-            **dict(catalogue(project).select("name", "meaning").iter_rows()),
+            **dict(catalogue(project.behaviour).select("name", "meaning").iter_rows()),
         }
     return _schema(columns, meanings)
 

@@ -3,11 +3,12 @@
 import re
 from datetime import timedelta
 from itertools import pairwise
+from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from features.config.slices import Duration, Section, parse_duration
+from features.config.slices import Duration, Instant, Section, parse_duration
 
 
 class NewsroomWorld(Section):
@@ -21,7 +22,7 @@ class NewsroomWorld(Section):
 
 
 class TableMapping(Section):
-    """Which column holds what, for logs in CSV, Parquet or JSON lines. See `features/sources/tables.py`."""
+    """Which column holds what, for logs in CSV, Parquet or JSON lines. See `features/sources/mapped_tables.py`."""
 
     shape: Literal["lists", "candidates", "interactions", "ratings"]
     user: str = "user_id"
@@ -142,6 +143,28 @@ class Features(Section):
     def seconds(self, half_life: str) -> float | None:
         """Half-life in seconds; None for no decay."""
         return None if half_life == "none" else parse_duration(half_life).total_seconds()
+
+
+class BehaviourConfig(Section):
+    """What the moment state counts and the catalogue computes."""
+
+    labels: Labels = Labels()
+    items: ItemFields = ItemFields()
+    context: Context = Context()
+    features: Features = Features()
+
+
+class ReaderConfig(Section):
+    """What a log reader needs."""
+
+    source: Source
+    items: ItemFields
+    context: Context
+    start: Instant
+    """Start of the first slice: an undated item is known from just before it."""
+    seed: int
+    folder: Path
+    """Folder of the project file."""
 
 
 class Interest(Section):

@@ -6,10 +6,10 @@ import polars as pl
 
 from models.report import plots as figures
 from models.report import report_plots as report_figures
-from models.report.parts import HALF, cell, empty, folded, grid, picture, section, table, text
+from models.report.html_parts import HALF, cell, empty, folded, grid, picture, section, table, text
 from models.report.plots import in_order, scorer
-from models.report.sections import NOT_EVALUATED
-from models.report.tables import RankedList, ReportData
+from models.report.quality_sections import NOT_EVALUATED
+from models.report.report_data import RankedList, ReportData
 
 _LITTLE, _MUCH = 0.1, 0.25
 """Conventional thresholds of the population stability index."""

@@ -83,7 +83,7 @@ def ranker(context: dg.AssetExecutionContext, deployment: dg.ResourceParam[Deplo
             examples,
             figures={"importance": figure},
             ablations={"behaviour_only": behaviour_only},
-            card=ranker_card(registry.name("ranker"), full, project, importance, tags),
+            card=ranker_card(registry.name("ranker"), full, project.labels, importance, tags),
             trained_on=[deployment.table("ranking_dataset")],
         )
         context.add_asset_metadata(
@@ -127,11 +127,13 @@ def evaluation(context: dg.AssetExecutionContext, deployment: dg.ResourceParam[D
             deployment.lake.read("ranking_dataset", [slice]).drop("slice"),
             deployment.registry.load_ranker(version.version),
             deployment.registry.load_ranker(version.version, "behaviour_only"),
-            chain.background(state, events, project),
+            chain.background(state, events),
             project.seed,
         ).with_columns(ranker_version=pl.lit(version.version), ranker_slice=pl.lit(version.slice))
         deployment.lake.write("evaluation_scores", slice, scored)
-        result = chain.evaluate_slice(scored, project)
+        result = chain.evaluate_slice(
+            scored, project.items.categorical, project.evaluation, project.promotion, project.seed
+        )
         deployment.registry.amend_card(version.version, EVALUATED, evaluated(result, slice, version.version))
         deployment.registry.log_quality(
             version.version,

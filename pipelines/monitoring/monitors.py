@@ -231,7 +231,6 @@ def _training_serving_skew(view: View) -> Finding:
         read_features(
             state_at(deployment, request["shown_at"][0]),
             SliceEvents(no_items, request, no_interactions),
-            deployment.project,
             vectors,
         )
         for request in sample.iter_slices(1)

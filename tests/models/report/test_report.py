@@ -11,7 +11,7 @@ import pytest
 
 from models.report import plots as figures
 from models.report.page import page, write
-from models.report.tables import RankedList, ReportData
+from models.report.report_data import RankedList, ReportData
 
 SCORERS = ("full", "behaviour_only", "text_only", "popularity", "recency", "as_shown", "random")
 VOID = {"meta", "img", "source", "br", "link"}
