@@ -130,7 +130,7 @@ def evaluate_slice(
         scored,
         [name for name in scorers(config) if name in _RANKERS or _is_scored(scored, name)],
         segments(scored, attributes, config, promotion.guard),
-        metrics=metrics_of(config),
+        listwise=metrics_of(config),
         probabilities=_PROBABILITIES,
         min_impressions=config.min_impressions,
         seed=seed,

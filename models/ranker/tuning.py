@@ -15,7 +15,15 @@ from features.config.sections import Labels, Promotion
 from features.config.sections import Ranker as RankerConfig
 from features.errors import ModelError
 from features.ranking_dataset import feature_columns
-from models.evaluation.metrics import METRICS, POOLED_AUC, Metric, has_lists, per_impression, pooled_auc
+from models.evaluation.metrics import (
+    LISTWISE,
+    METRICS,
+    POOLED_AUC,
+    Metric,
+    MetricSet,
+    per_impression,
+    pooled_auc,
+)
 from models.ranker import fit
 from models.ranker.folds import Fold, folds
 
@@ -104,7 +112,8 @@ def tune(
 
 def tuning_metric(dataset: pl.DataFrame, promotion: Promotion) -> str:
     """`promotion.metric`, or pooled AUC if impressions have one candidate each."""
-    return promotion.metric if has_lists(dataset) else POOLED_AUC
+    metrics = MetricSet.of(dataset)
+    return promotion.metric if metrics == LISTWISE else metrics.headline
 
 
 def _suggest(trial: Any) -> dict[str, Any]:

@@ -2,7 +2,10 @@
 
 import dagster as dg
 
+from features.errors import ModelError
 from features.schemas import Candidates, Impressions, Interactions, Items, Rejects
+from models.evaluation.metrics import LISTWISE, POINTWISE, MetricSet
+from models.ranker.objective import choose_objective
 from pipelines import chain
 from pipelines.asset_steps import Step, StepRun
 from pipelines.preflight import gap
@@ -30,6 +33,7 @@ def ingest(run: StepRun) -> None:
         deployment.tell(
             f"ingest: late-arriving events change labels of {', '.join(late)}; run these slices again"
         )
+    pointwise, labels = True, set[float]()
     for _, (slice, events, known) in zip(run.track(), deployment.log.walk(run.slices), strict=True):
         items, impressions, interactions, rejects = (
             table.drop("slice")
@@ -38,6 +42,8 @@ def ingest(run: StepRun) -> None:
         labelled = chain.attribute(
             impressions, chain.timely(known.drop("slice"), project.source), project.labels
         )
+        pointwise &= labelled.is_empty() or MetricSet.of(labelled) == POINTWISE
+        labels |= {*labelled["label"].unique()}
         run.publish("items", slice, Items.validate(items))
         run.publish("impressions", slice, Impressions.validate(impressions))
         run.publish("interactions", slice, Interactions.validate(interactions))
@@ -46,6 +52,8 @@ def ingest(run: StepRun) -> None:
         reasons = rejects.group_by("reason").len().sort("reason")
         counts = {"reasons": dg.MetadataValue.json(dict(reasons.iter_rows()))}
         run.publish("rejects", slice, Rejects.validate(rejects), counts)
+    if labels:
+        deployment.tell(_objective(POINTWISE if pointwise else LISTWISE, labels))
 
 
 STEP = Step(
@@ -57,3 +65,13 @@ STEP = Step(
     ],
     "writer",
 )
+
+
+def _objective(metrics: MetricSet, labels: set[float]) -> str:
+    """What the ranker will learn from these labels, said before anything is fitted."""
+    try:
+        objective = choose_objective(metrics, labels)
+    except ModelError as error:
+        return f"warning: {error}"
+    kind = "one candidate an impression" if objective.is_pointwise else "lists"
+    return f"ingest: {kind}: objective {objective.name}, evaluated by {' and '.join(metrics.shown[:2])}"
