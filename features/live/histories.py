@@ -141,7 +141,7 @@ class Histories:
         history = self.of(user)
         events = history.events
         state = replace(self.blank, at=self.at, open=history.open, moments=history.moments)
-        rows = moments(state, events, self.blank.project)
+        rows = moments(state, events)
         last = [
             self.at,
             *(part.max() for part in (events.impressions["shown_at"], events.interactions["known_at"])),

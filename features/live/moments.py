@@ -14,13 +14,12 @@ import polars as pl
 from numpy.typing import NDArray
 
 from features.behaviour import plan_of
-from features.config.project import Project
-from features.config.slices import instant, microseconds
-from features.events.item_versions import latest, versions
+from features.config.slices import Slices, instant, microseconds
+from features.events.point_in_time import latest, versions
 from features.live.histories import Histories, Past
 from features.live.texts import LiveTexts
 from features.schemas import Impressions, Interactions, Items
-from features.state import MomentState, SliceEvents, counters
+from features.state import MomentState, SliceEvents
 from features.state.counters import SESSION_READS
 from features.state.descriptions import Descriptions, Values
 from features.state.histories import SKIPPED
@@ -66,9 +65,9 @@ class Answer:
 class LiveMoments:
     """The state in memory. It updates the counters of `state` in place: nothing else may use them."""
 
-    def __init__(self, state: MomentState, project: Project, vectors: pl.DataFrame) -> None:
+    def __init__(self, state: MomentState, slices: Slices, vectors: pl.DataFrame) -> None:
         """`vectors`: `schemas.ItemVectors` of the state's items."""
-        self._project, self.plan = project, plan_of(project)
+        self._slices, self.plan = slices, plan_of(state.config)
         self._tables = state.counted
         for grain in self._tables.declared:
             for part in self._tables.of(grain):
@@ -79,7 +78,7 @@ class LiveMoments:
         self.slice_at = state.at
         self.described = state.described
         self.texts = LiveTexts(self.described, state.exposed, vectors)
-        self._grains = self.plan.grains & counters(project).keys()
+        self._grains = self.plan.grains & self._tables.declared.keys()
 
     def counts(self, grain: str) -> pl.DataFrame:
         """A grain's counters, decayed to the newest event."""
@@ -98,7 +97,7 @@ class LiveMoments:
     def update(self, events: SliceEvents, vectors: pl.DataFrame) -> None:
         """Add events, none of them older than the newest one so far. `vectors`: of the new item versions."""
         tables = [
-            _by_slice(table, column, self._project)
+            _by_slice(table, column, self._slices)
             for table, column in (
                 (events.items, "known_at"), (events.impressions, "shown_at"), (events.interactions, "known_at")
             )
@@ -117,13 +116,13 @@ class LiveMoments:
                 self._update(in_order(SliceEvents(items, impressions, interactions)))
 
     def _update(self, events: SliceEvents) -> None:
-        project, tables = self._project, self._tables
+        tables = self._tables
         users = pl.concat([events.impressions["user_id"], events.interactions["user_id"]])
         state = self.histories.state(users.unique(maintain_order=True))
         shown = code(events.impressions, tables)
-        layout = lay_out(events, shown, place(state, events, shown, project), self.described, tables, project)
+        layout = lay_out(events, shown, place(state, events, shown), self.described, tables)
         sessions = Sessions(state, layout, tables)
-        for _ in run(tables, layout, sessions, project, _READS, (), counters(project)):
+        for _ in run(tables, layout, sessions, _READS, (), tables.declared):
             pass
         self.texts.show(layout.version)
         self.histories.add(events, sessions.table(instant(self.at + 1)))
@@ -147,11 +146,11 @@ class LiveMoments:
             described=self.described,
             at=at, start=np.array([0, size]), user=user, item=items, position=np.ones(size, np.int64),
             version=versions_shown,
-            context={name: self._context(name, request) for name in self._project.context.categorical},
+            context={name: self._context(name, request) for name in self._tables.config.context.categorical},
             interactions=_NO_INTERACTIONS,
             done_at=_NOTHING, done_user=_NOTHING, done_item=_NOTHING, done_version=_NOTHING,
             done_context=dict.fromkeys(
-                self._project.context.categorical, Values(np.zeros(1, np.int64), _NOTHING)
+                self._tables.config.context.categorical, Values(np.zeros(1, np.int64), _NOTHING)
             ),
         )  # fmt: skip
         sessions = None
@@ -164,7 +163,6 @@ class LiveMoments:
             self._tables,
             layout,
             sessions,
-            self._project,
             plan.by_list,
             plan.by_candidate,
             self._grains,
@@ -179,7 +177,7 @@ class LiveMoments:
 
     def _texts(self, at: int, shown: Ints, past: Past, codes: Ints) -> NDArray[np.float64]:
         """`similarity.COLUMNS` of the candidates, [column, candidate]."""
-        settings = self._project.features
+        settings = self._tables.config.features
         skipped = np.array([action == SKIPPED for action in past.actions], bool)
         forget = settings.ttl // _MICROSECOND
         return self.texts.similarity(at, shown, codes, past.at, skipped, settings.text_history, forget)
@@ -204,7 +202,7 @@ class LiveMoments:
     def _reach(self, *instants: Any) -> None:
         """Advance to the newest instant. At the start of a slice, trim histories and item versions as batch does."""
         reached = max(instant for instant in instants if instant is not None)
-        every = self._project.slices.every
+        every = self._slices.every
         if reached >= self.slice_at + every:
             self.slice_at += (reached - self.slice_at) // every * every
             self.histories.start_slice(self.slice_at)
@@ -212,18 +210,18 @@ class LiveMoments:
         self.at = max(self.at, microseconds(reached))
 
     def _set_versions(self, found: pl.DataFrame, vectors: pl.DataFrame | None) -> None:
-        attributes = self._project.items.categorical
+        attributes = self._tables.config.items.categorical
         self.described = Descriptions(
             found, self._tables.items, {name: self._tables.values["attribute", name] for name in attributes}
         )
         self.texts.replace(self.described, vectors)
 
 
-def _by_slice(table: pl.DataFrame, column: str, project: Project) -> dict[int, pl.DataFrame]:
+def _by_slice(table: pl.DataFrame, column: str, slices: Slices) -> dict[int, pl.DataFrame]:
     """A table's rows by slice number; rows from before the first slice belong to it."""
     if table.is_empty():
         return {}
-    since = (table[column] - project.slices.start).dt.total_microseconds()
-    steps = (since // (project.slices.every // _MICROSECOND)).clip(0)
+    since = (table[column] - slices.start).dt.total_microseconds()
+    steps = (since // (slices.every // _MICROSECOND)).clip(0)
     parts = table.with_columns(steps.alias("step")).partition_by("step", as_dict=True, include_key=False)
     return {int(step): part for (step,), part in parts.items()}

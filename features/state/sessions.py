@@ -7,12 +7,12 @@ import polars as pl
 from numpy.typing import NDArray
 
 from features.config.slices import microseconds
+from features.state.counter_tables import Tables
 from features.state.entities import Entities
 from features.state.kernels import NEVER, run_sessions
 from features.state.layout import Layout
 from features.state.moment import MomentState
 from features.state.table import Index
-from features.state.tables import Tables
 
 _INSTANT = pl.Datetime("us", "UTC")
 
@@ -21,7 +21,7 @@ class Sessions:
     """The sessions of a state, and their advance through a slice."""
 
     def __init__(self, state: MomentState, layout: Layout, tables: Tables) -> None:
-        declared, stored = state.project.features, state.sessions
+        declared, stored = state.config.features, state.sessions
         self._users, self._ids, self._index = tables.users, Entities([""]), Index(np.empty(0, np.int64))
         self._gap = min(declared.session_gap, declared.ttl) // timedelta(microseconds=1)
         self._at, self._schema = layout.at, stored.schema

@@ -35,7 +35,7 @@ def load(deployment: Deployment, versions: tuple[Version, Version | None], live:
         registry.load_ranker(ranker.version),
         registry.interest_folder(interest.version) if interest else None,
         live.described.found,
-        deployment.project,
+        deployment.project.items.numeric,
         deployment.settings.cache,
     )
     models.require(live.plan.columns)

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 
 import polars as pl
 
-from features.config.project import Project
+from features.config.sections import ReaderConfig
 from features.errors import TableError
 from features.events.pseudonyms import Forgotten
 from features.live import Answer, LiveMoments, Request
@@ -43,7 +43,7 @@ class Resident:
         self._clicks = clicks.select("user_id", "item_id").unique()
         self.users = clicks["user_id"].value_counts(sort=True)["user_id"].head(50).to_list()
         """Users with the most clicks, for the page."""
-        self.live = LiveMoments(state, self.project, deployment.vectors(self.slice))
+        self.live = LiveMoments(state, self.project.slices, deployment.vectors(self.slice))
         self.since = self.live.at
         self.pool = Pool(self.live, self.project)
         self.champion: Champion | None = None
@@ -89,13 +89,13 @@ class Resident:
         return [(str(name), int(n)) for name, n in found.head(count).iter_rows()]
 
     def _decode(self, lines: bytes) -> SliceEvents:
-        return decode(lines, self.project, self.deployment.privacy.hide, self._forgotten)
+        return decode(lines, self.project.reader, self.deployment.privacy.hide, self._forgotten)
 
     def _update(self, events: SliceEvents) -> None:
         items = events.items
         vectors: pl.DataFrame = ItemVectors.create_empty()
         if items.height:
-            vectors = item_vectors(items, self.project, self.deployment.settings.cache)
+            vectors = item_vectors(items, self.project.interest, self.deployment.settings.cache)
         with self.lock:
             self.live.update(events, vectors)
             if self.champion is not None:
@@ -127,9 +127,9 @@ class Resident:
             self.known.show(name, user, frozenset(items), at)
 
 
-def decode(lines: bytes, project: Project, hide: Hide, forgotten: Forgotten) -> SliceEvents:
+def decode(lines: bytes, config: ReaderConfig, hide: Hide, forgotten: Forgotten) -> SliceEvents:
     """The events in lines of the journal, with user ids as stored and without forgotten users."""
-    raw = forgotten.drop(read_lines(project, lines, "journal", hide))
+    raw = forgotten.drop(read_lines(config, lines, "journal", hide))
     return SliceEvents(
         raw.items.filter(pl.col("title").is_not_null()).select(Items.column_names()),
         raw.impressions.select(Impressions.column_names()),

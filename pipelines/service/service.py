@@ -82,7 +82,7 @@ class Service:
         resident = Resident(self.deployment, known, self._until)
         replayed = resident.replay(self.journal.blocks())
         self.clock = self._clock or clock_from(project, resident.live.at)
-        self._catalogue = catalogue(project)
+        self._catalogue = catalogue(project.behaviour)
         versions = self._look(resident)
         if versions is None:
             raise TableError(

@@ -21,7 +21,7 @@ LINES = "\n".join(
 def test_events_of_a_forgotten_user_stay_out_after_a_restart(toy: SimpleNamespace) -> None:
     forgotten = Forgotten({mark("anna", "salt"): "salt"})
 
-    events = decode(LINES, toy.project(), as_logged, forgotten)
+    events = decode(LINES, toy.project().reader, as_logged, forgotten)
 
     assert events.impressions["user_id"].to_list() == ["ben"]
     assert events.interactions["user_id"].to_list() == ["ben"]
@@ -30,6 +30,6 @@ def test_events_of_a_forgotten_user_stay_out_after_a_restart(toy: SimpleNamespac
 def test_users_are_pseudonyms_as_in_the_tables(toy: SimpleNamespace) -> None:
     names = Pseudonyms("a key of sixteen or more characters")
 
-    events = decode(LINES, toy.project(), names.hide, Forgotten({}))
+    events = decode(LINES, toy.project().reader, names.hide, Forgotten({}))
 
     assert events.impressions["user_id"].to_list() == [names.of("anna"), names.of("ben")]
