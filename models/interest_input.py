@@ -75,12 +75,18 @@ def item_vectors(items: pl.DataFrame, interest: Interest, cache: Path) -> pl.Dat
 
 
 def with_queries(
-    vectors: pl.DataFrame, state: MomentState, impressions: pl.DataFrame, interest: Interest, cache: Path
+    vectors: pl.DataFrame,
+    state: MomentState,
+    impressions: pl.DataFrame,
+    interest: Interest,
+    cache: Path | None,
 ) -> pl.DataFrame:
     """Add the vectors of the queries in `impressions` and in the state (`features/queries.py`), if there are any."""
     if not state.config.context.query:
         return vectors
-    return pl.concat([vectors, query_rows(queries(state, impressions), interest, cache / QUERY_CACHE)])
+    return pl.concat(
+        [vectors, query_rows(queries(state, impressions), interest, cache and cache / QUERY_CACHE)]
+    )
 
 
 def query_rows(texts: pl.Series, interest: Interest, cache: Path | None = None) -> pl.DataFrame:

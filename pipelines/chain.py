@@ -29,12 +29,11 @@ from models.interest_input import (
     item_vectors,
     with_queries,
 )
-from models.prequential import SCORERS, background, evaluate_slice, fit_rankers, score_slice
+from models.prequential import background, evaluate_slice, fit_rankers, score_slice, scorers
 from pipelines.compute.fine_tuning import Trainers, fine_tune
 from pipelines.compute.rankers import RankingWindow, fit_window
 
 __all__ = [
-    "SCORERS",
     "InterestInput",
     "RankingWindow",
     "Trainers",
@@ -53,6 +52,7 @@ __all__ = [
     "lookup_and_update",
     "read_features",
     "score_slice",
+    "scorers",
     "timely",
     "with_queries",
 ]
