@@ -10,7 +10,7 @@ from models.registry.interest_card import interest_card
 from models.registry.versions import Version
 from pipelines import chain
 from pipelines.asset_steps import StepRun, step
-from pipelines.compute.scoring import Scored, Scorer, score_with_actors
+from pipelines.compute.score_actors import Scored, Scorer, score_with_actors
 from pipelines.file_lock import file_lock
 from pipelines.triggers.partitions import before
 

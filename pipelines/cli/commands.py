@@ -194,7 +194,7 @@ def tune(
     overrides: Overrides = None,
 ) -> None:
     """Search better ranker settings on past slices. Registers nothing."""
-    from pipelines.tuning import tune as search
+    from pipelines.cli.tune import tune as search
 
     deployment = _open(project, overrides)
     search(deployment.slices, deployment.registry, out, trials, folds, seconds)
