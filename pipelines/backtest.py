@@ -28,7 +28,7 @@ from models.evaluation.seed_variance import gain, seed_variance
 from models.ranker import Ranker
 from pipelines import chain
 from pipelines.deployment import Deployment
-from pipelines.holdout import hold_out
+from pipelines.held_out_items import hold_out
 
 Progress = Callable[[dict[str, Any]], None]
 _TIMES = {"items": "known_at", "impressions": "shown_at", "interactions": "known_at"}
