@@ -7,14 +7,13 @@ import polars as pl
 from numpy.typing import NDArray
 
 from features.config.slices import microseconds
+from features.schemas import INSTANT
 from features.state.counter_tables import Tables
 from features.state.entities import Entities
 from features.state.kernels import NEVER, run_sessions
 from features.state.layout import Layout
 from features.state.moment import MomentState
 from features.state.table import Index
-
-_INSTANT = pl.Datetime("us", "UTC")
 
 
 class Sessions:
@@ -52,8 +51,8 @@ class Sessions:
             {
                 "user_id": self._users.decode(codes >> 32),
                 "session_id": ids.replace("", None).str.slice(1),
-                "began_at": pl.Series(values[:, 0]).cast(pl.Int64).cast(_INSTANT),
-                "shown_at": pl.Series(self._last_at[live]).cast(_INSTANT),
+                "began_at": pl.Series(values[:, 0]).cast(pl.Int64).cast(INSTANT),
+                "shown_at": pl.Series(self._last_at[live]).cast(INSTANT),
                 "lists": pl.Series(values[:, 1]).cast(pl.Int64),
                 "exposures": pl.Series(values[:, 2].copy()),
                 "clicks": pl.Series(values[:, 3].copy()),
