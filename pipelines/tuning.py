@@ -1,8 +1,8 @@
 """`momentrank tune`: search settings on the lake's slices, track each trial, print the best. Registers nothing."""
 
 from features.errors import ModelError
-from models.ranker.tuning import Trial, Tuning, tuning_metric
-from models.ranker.tuning import tune as search
+from models.ranker.search import Trial, Tuning, tuning_metric
+from models.ranker.search import tune as search
 from models.registry.tracking import measures
 from pipelines.deployment import Deployment
 from pipelines.terminal import Terminal, styled
