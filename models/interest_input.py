@@ -54,9 +54,9 @@ def interest_config(interest: Interest, behaviour: BehaviourConfig, seed: int) -
 
 def require_interest(interest: Interest, *, here: bool) -> None:
     """Raise InterestModelError unless this machine has the encoder and, if the model runs `here`, its device."""
-    from models.interest.pretrained import require_encoder
+    from models.interest.pretrained import find_encoder
 
-    require_encoder(interest.encoder)
+    find_encoder(interest.encoder)
     if here and interest.device == "cuda":
         from models.interest.device import find_device
 
