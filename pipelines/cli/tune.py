@@ -2,8 +2,8 @@
 
 from features.errors import ModelError
 from models.evaluation.metrics import metrics_of
-from models.ranker.tuning import Trial, Tuning, tuning_metric
-from models.ranker.tuning import tune as search
+from models.ranker.search import Trial, Tuning, tuning_metric
+from models.ranker.search import tune as search
 from models.registry.registry import Registry
 from models.registry.tracking import measures
 from pipelines.slice_tables import SliceTables
