@@ -17,8 +17,8 @@ from features.state.histories import SKIPPED
 from models.interest_input import item_vectors
 from pipelines.deployment import Deployment
 from pipelines.lake import STATE
-from pipelines.service.champion import Champion
-from pipelines.service.events import Known
+from pipelines.service.champion_follower import Champion
+from pipelines.service.event_intake import Known
 from pipelines.service.pool import Pool
 
 _TIMES = {"items": "known_at", "impressions": "shown_at", "interactions": "known_at"}

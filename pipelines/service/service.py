@@ -20,12 +20,11 @@ from features.errors import TableError
 from features.live import Answer, Request
 from features.state.histories import SKIPPED
 from models.explanation.sentences import sentences
-from models.live import Ranked
+from models.live_ranking import Ranked
 from pipelines.deployment import Deployment, Version
 from pipelines.landing import open_landing
-from pipelines.service.champion import Champion, Follower, load, wanted
-from pipelines.service.clock import Clock, clock_from
-from pipelines.service.events import Intake, Known, Receipt, Refused
+from pipelines.service.champion_follower import Champion, Follower, load, wanted
+from pipelines.service.event_intake import Clock, Intake, Known, Receipt, Refused, clock_from
 from pipelines.service.journal import Journal
 from pipelines.service.resident import Resident
 from pipelines.service.wire import Event, InteractionEvent, ItemEvent, RankRequest, instant_of

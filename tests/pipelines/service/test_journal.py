@@ -9,14 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.service.events import Intake, Known, Receipt, Refused
+from pipelines.service.event_intake import Intake, Known, Receipt, Refused
 from pipelines.service.journal import Journal
 from pipelines.service.wire import InteractionEvent, RankingEvent
 
 WRITER = """
 import sys
 from pathlib import Path
-from pipelines.service.events import Intake, Known
+from pipelines.service.event_intake import Intake, Known
 from pipelines.service.journal import Journal
 from pipelines.service.wire import InteractionEvent
 

@@ -17,8 +17,8 @@ from features.behaviour import plan_of
 from features.config.project import Project
 from features.config.slices import instant, microseconds
 from features.events.item_versions import latest, versions
-from features.live.histories import Histories, Past
 from features.live.texts import LiveTexts
+from features.live.user_histories import Histories, Past
 from features.schemas import Impressions, Interactions, Items
 from features.state import MomentState, SliceEvents, counters
 from features.state.counters import SESSION_READS

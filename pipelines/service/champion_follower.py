@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from features.live import LiveMoments
-from models.live import LiveModels
+from models.live_ranking import LiveModels
 from pipelines.deployment import Deployment, Version
 
 _log = logging.getLogger(__name__)

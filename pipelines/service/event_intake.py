@@ -8,17 +8,20 @@ import json
 import logging
 import queue
 import threading
+import time
 import uuid
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from typing import Any, NamedTuple
 
-from features.config.slices import instant
-from pipelines.service.clock import Clock
+from features.config.project import Project
+from features.config.slices import instant, microseconds
 from pipelines.service.journal import Journal
 from pipelines.service.wire import Event, InteractionEvent, ItemEvent, RankingEvent, instant_of
 
+Clock = Callable[[], int]
+"""The service's time in microseconds."""
 _log = logging.getLogger(__name__)
 _REMEMBERED = 500_000
 """Ids of events and impressions that are kept to recognise repeats."""
@@ -211,3 +214,16 @@ class Intake:
 
 def _written(at: int) -> str:
     return instant(at).isoformat(timespec="microseconds").replace("+00:00", "Z")
+
+
+def clock_from(project: Project, known: int) -> Clock:
+    """The machine's clock; after `slices.end`, a clock that starts at the newest known instant."""
+    end = project.slices.end
+    if end is None or microseconds(end) > _now():
+        return _now
+    since = time.monotonic_ns()
+    return lambda: known + 1 + (time.monotonic_ns() - since) // 1000
+
+
+def _now() -> int:
+    return time.time_ns() // 1000
