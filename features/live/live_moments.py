@@ -5,9 +5,8 @@ features that batch would compute. Not thread-safe.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any
 
 import numpy as np
 import polars as pl
@@ -15,23 +14,23 @@ from numpy.typing import NDArray
 
 from features.behaviour import plan_of
 from features.config.project import Project
-from features.config.slices import instant, microseconds
+from features.config.slices import microseconds
 from features.events.item_versions import latest, versions
 from features.live.texts import LiveTexts
-from features.live.user_histories import Histories, Past
-from features.schemas import Impressions, Interactions, Items
+from features.live.user_histories import Context, Done, Exposure, Histories, Past, Shown
 from features.state import MomentState, SliceEvents, counters
-from features.state.counters import SESSION_READS
-from features.state.descriptions import Descriptions, Values
-from features.state.histories import SKIPPED
-from features.state.layout import Layout, code, in_order, lay_out, place
+from features.state.counters import SESSION_READS, kinds_counted
+from features.state.descriptions import Descriptions, Values, starts
+from features.state.entities import Entities
+from features.state.histories import DEEPEST, SKIPPED
+from features.state.layout import Layout
 from features.state.passing import run
-from features.state.sessions import Sessions
 
 _READS = tuple(sorted(SESSION_READS))
 Ints = NDArray[np.int64]
-_NOTHING = np.zeros(0, np.int64)
-_NO_INTERACTIONS = Interactions.create_empty().with_columns(position=pl.lit(None, pl.Int32))
+_NO_ROWS = pl.DataFrame()
+_PLACED = {"kind": pl.String, "value": pl.Float64, "position": pl.Int32}
+_NONE_PLACED = pl.DataFrame(schema=_PLACED)
 _MICROSECOND = timedelta(microseconds=1)
 
 
@@ -43,8 +42,8 @@ class Request:
     items: tuple[str, ...]
     at: int
     session_id: str | None = None
-    context: tuple[tuple[str, str], ...] = ()
-    """(name, value) pairs of the declared context."""
+    context: Context = ()
+    """Of the declared names."""
 
 
 @dataclass(frozen=True)
@@ -76,7 +75,9 @@ class LiveMoments:
         self.histories = Histories(state)
         self.at = microseconds(state.at)
         """Instant of the newest event."""
-        self.slice_at = state.at
+        self.slice_at = self.at
+        self._every = project.slices.every // _MICROSECOND
+        self._counted = frozenset(kinds_counted(project))
         self.described = state.described
         self.texts = LiveTexts(self.described, state.exposed, vectors)
         self._grains = self.plan.grains & counters(project).keys()
@@ -92,73 +93,96 @@ class LiveMoments:
 
     def versions_of(self, items: Sequence[str], at: int) -> NDArray[np.int64]:
         """Row of `described` of the version of each item known before an instant, or -1."""
-        codes = self._tables.items.encode(pl.Series(items, dtype=pl.String))
+        codes = _codes(self._tables.items, items)
         return self.described.seen(codes, np.full(codes.size, at))
 
     def update(self, events: SliceEvents, vectors: pl.DataFrame) -> None:
         """Add events, none of them older than the newest one so far. `vectors`: of the new item versions."""
-        tables = [
-            _by_slice(table, column, self._project)
-            for table, column in (
-                (events.items, "known_at"), (events.impressions, "shown_at"), (events.interactions, "known_at")
+        every, start = self._every, microseconds(self._project.slices.start)
+        by_slice: dict[int, list[Shown | Done]] = {}
+        # At one instant, impressions come first: an interaction may belong to one of them.
+        for row in sorted([*_shown(events.impressions), *_done(events.interactions)], key=_order):
+            by_slice.setdefault(max(0, (row.at - start) // every), []).append(row)
+        items: dict[int, pl.DataFrame] = {}
+        if events.items.height:
+            steps = ((events.items["known_at"].to_physical() - start) // every).clip(0)
+            parts = events.items.with_columns(step=steps).partition_by(
+                "step", as_dict=True, include_key=False
             )
-        ]  # fmt: skip
-        empty = (Items, Impressions, Interactions)
-        for step in sorted({step for parts in tables for step in parts}):
-            items, impressions, interactions = (
-                parts.get(step, schema.create_empty()) for parts, schema in zip(tables, empty, strict=True)
-            )
-            self._reach(
-                items["known_at"].max(), impressions["shown_at"].max(), interactions["known_at"].max()
-            )
-            if items.height:
-                self._set_versions(versions(self.described.found, items), vectors)
-            if impressions.height or interactions.height:
-                self._update(in_order(SliceEvents(items, impressions, interactions)))
+            items = {int(step): part for (step,), part in parts.items()}
+        for step in sorted({*by_slice, *items}):
+            rows, fresh = by_slice.get(step, []), items.get(step)
+            instants = [row.at for row in rows[-1:]]
+            if fresh is not None:
+                instants.append(fresh["known_at"].to_physical().max())  # type: ignore[arg-type]
+            self._reach(max(instants))
+            if fresh is not None:
+                self._set_versions(versions(self.described.found, fresh), vectors)
+            if rows:
+                self._update(rows)
 
-    def _update(self, events: SliceEvents) -> None:
-        project, tables = self._project, self._tables
-        users = pl.concat([events.impressions["user_id"], events.interactions["user_id"]])
-        state = self.histories.state(users.unique(maintain_order=True))
-        shown = code(events.impressions, tables)
-        layout = lay_out(events, shown, place(state, events, shown, project), self.described, tables, project)
-        sessions = Sessions(state, layout, tables)
+    def _update(self, rows: Sequence[Shown | Done]) -> None:
+        project, tables, histories = self._project, self._tables, self.histories
+        shown: list[Shown] = []
+        placed: list[tuple[Done, Exposure | None]] = []
+        for row in rows:
+            if isinstance(row, Shown):
+                histories.show(row)
+                shown.append(row)
+            else:
+                exposure = histories.act(row)
+                if row.kind in self._counted:
+                    placed.append((row, exposure))
+        lists = [(row.user, row.session) for row in shown]
+        layout = self._layout(shown, placed)
+        sessions = histories.sessions(lists, layout.at)
         for _ in run(tables, layout, sessions, project, _READS, (), counters(project)):
             pass
+        histories.set_sessions(lists, sessions)
         self.texts.show(layout.version)
-        self.histories.add(events, sessions.table(instant(self.at + 1)))
+
+    def _layout(self, shown: Sequence[Shown], placed: Sequence[tuple[Done, Exposure | None]]) -> Layout:
+        """Impressions and interactions, each in order of (instant, id), as arrays."""
+        tables, names, seen = self._tables, self._project.context.categorical, self.described.seen
+        at, item = (
+            _ints([row.at for row in shown]),
+            _codes(tables.items, [i for row in shown for i in row.items]),
+        )
+        start = starts(_ints([len(row.items) for row in shown]))
+        done, found = [row for row, _ in placed], [exposure for _, exposure in placed]
+        done_at, done_item = _ints([row.at for row in done]), _codes(tables.items, [row.item for row in done])
+        kinds = {"kind": [row.kind for row in done], "value": [row.value for row in done]}
+        positions = [None if exposure is None else exposure.position for exposure in found]
+        contexts = [() if exposure is None else exposure.context for exposure in found]
+        return Layout(
+            impressions=_NO_ROWS,
+            candidates=_NO_ROWS,
+            described=self.described,
+            at=at,
+            start=start,
+            user=_codes(tables.users, [row.user for row in shown]),
+            item=item,
+            position=_ints([min(position, DEEPEST) for row in shown for position in row.positions]),
+            version=seen(item, np.repeat(at, np.diff(start))),
+            context={name: self._context(name, [row.context for row in shown]) for name in names},
+            interactions=pl.DataFrame(kinds | {"position": positions}, _PLACED) if done else _NONE_PLACED,
+            done_at=done_at,
+            done_user=_codes(tables.users, [row.user for row in done]),
+            done_item=done_item,
+            done_version=seen(done_item, done_at),
+            done_context={name: self._context(name, contexts) for name in names},
+        )
 
     def look_up(self, request: Request) -> Answer:
         """Features of a request's candidates, and the user's moments before it."""
         size = len(request.items)
-        items = self._tables.items.encode(pl.Series(request.items, dtype=pl.String))
-        at, user = (
-            np.array([request.at]),
-            np.array([self._tables.users.encode(pl.Series([request.user_id]))[0]]),
-        )
-        versions_shown = self.described.seen(items, np.full(size, request.at))
-        history = self.histories.of(request.user_id)
-        layout = Layout(
-            impressions=pl.DataFrame(
-                {"user_id": [request.user_id], "session_id": [request.session_id]},
-                schema_overrides={"session_id": pl.String},
-            ),
-            candidates=pl.DataFrame(),
-            described=self.described,
-            at=at, start=np.array([0, size]), user=user, item=items, position=np.ones(size, np.int64),
-            version=versions_shown,
-            context={name: self._context(name, request) for name in self._project.context.categorical},
-            interactions=_NO_INTERACTIONS,
-            done_at=_NOTHING, done_user=_NOTHING, done_item=_NOTHING, done_version=_NOTHING,
-            done_context=dict.fromkeys(
-                self._project.context.categorical, Values(np.zeros(1, np.int64), _NOTHING)
-            ),
+        impression = Shown(
+            request.at, "", request.user_id, request.session_id, request.context, list(request.items), [1] * size
         )  # fmt: skip
+        layout = self._layout([impression], [])
         sessions = None
         if "user" in self._grains:
-            sessions = Sessions(
-                replace(self.histories.blank, sessions=history.sessions), layout, self._tables
-            )
+            sessions = self.histories.sessions([(request.user_id, request.session_id)], layout.at)
         plan = self.plan
         (chunk,) = run(
             self._tables,
@@ -171,11 +195,11 @@ class LiveMoments:
             update=False,
         )
         past, settled = self.histories.past(request.user_id, request.at)
-        codes = self._tables.items.encode(pl.Series(past.items, dtype=pl.String))
-        texts = self._texts(request.at, versions_shown, past, codes) if plan.texts else None
+        codes = _codes(self._tables.items, past.items)
+        texts = self._texts(request.at, layout.version, past, codes) if plan.texts else None
         out = np.empty((len(plan.columns), size), np.float32)
         plan.evaluate(layout, chunk, texts, out, np.zeros(len(plan.columns), bool))
-        return Answer(out.T, versions_shown, past, self._read_then(codes, past.at), settled)
+        return Answer(out.T, layout.version, past, self._read_then(codes, past.at), settled)
 
     def _texts(self, at: int, shown: Ints, past: Past, codes: Ints) -> NDArray[np.float64]:
         """`similarity.COLUMNS` of the candidates, [column, candidate]."""
@@ -187,29 +211,25 @@ class LiveMoments:
     def _read_then(self, codes: NDArray[np.int64], at: NDArray[np.int64]) -> NDArray[np.int64]:
         """Version of each past item at the time of its moment, else at the slice's start."""
         then = self.described.seen(codes, at)
-        return np.where(
-            then >= 0, then, self.described.seen(codes, np.full(codes.size, microseconds(self.slice_at)))
-        )
+        return np.where(then >= 0, then, self.described.seen(codes, np.full(codes.size, self.slice_at)))
 
-    def _context(self, name: str, request: Request) -> Values:
-        values = list(dict.fromkeys(value for given, value in request.context if given == name))
-        known = self._tables.values["context", name]
-        return Values(np.array([0, len(values)]), known.encode(pl.Series(values, dtype=pl.String)))
+    def _context(self, name: str, contexts: Sequence[Context]) -> Values:
+        values = [list(dict.fromkeys(v for n, v in context if n == name)) for context in contexts]
+        codes = _codes(self._tables.values["context", name], [value for own in values for value in own])
+        return Values(starts(np.array([len(own) for own in values], np.int64)), codes)
 
     def forget(self, user: str) -> None:
         """Drop a user: the user's id gets a new number, so the old counters are never read again."""
         self._tables.users.forget(user)
         self.histories.forget(user)
 
-    def _reach(self, *instants: Any) -> None:
-        """Advance to the newest instant. At the start of a slice, trim histories and item versions as batch does."""
-        reached = max(instant for instant in instants if instant is not None)
-        every = self._project.slices.every
-        if reached >= self.slice_at + every:
-            self.slice_at += (reached - self.slice_at) // every * every
+    def _reach(self, at: int) -> None:
+        """Advance to an instant. At the start of a slice, trim histories and item versions as batch does."""
+        if at >= self.slice_at + self._every:
+            self.slice_at += (at - self.slice_at) // self._every * self._every
             self.histories.start_slice(self.slice_at)
             self._set_versions(latest(self.described.found), None)
-        self.at = max(self.at, microseconds(reached))
+        self.at = max(self.at, at)
 
     def _set_versions(self, found: pl.DataFrame, vectors: pl.DataFrame | None) -> None:
         attributes = self._project.items.categorical
@@ -219,11 +239,34 @@ class LiveMoments:
         self.texts.replace(self.described, vectors)
 
 
-def _by_slice(table: pl.DataFrame, column: str, project: Project) -> dict[int, pl.DataFrame]:
-    """A table's rows by slice number; rows from before the first slice belong to it."""
-    if table.is_empty():
-        return {}
-    since = (table[column] - project.slices.start).dt.total_microseconds()
-    steps = (since // (project.slices.every // _MICROSECOND)).clip(0)
-    parts = table.with_columns(steps.alias("step")).partition_by("step", as_dict=True, include_key=False)
-    return {int(step): part for (step,), part in parts.items()}
+def _shown(impressions: pl.DataFrame) -> list[Shown]:
+    columns = ("impression_id", "user_id", "session_id", "context", "candidates")
+    rows = zip(
+        impressions["shown_at"].to_physical(), *(impressions[name].to_list() for name in columns), strict=True
+    )
+    return [
+        Shown(
+            at, id, user, session, tuple((pair["name"], pair["value"]) for pair in context),
+            [candidate["item_id"] for candidate in candidates], [candidate["position"] for candidate in candidates],
+        )
+        for at, id, user, session, context, candidates in rows
+    ]  # fmt: skip
+
+
+def _done(interactions: pl.DataFrame) -> list[Done]:
+    columns = [
+        interactions[name].to_list() for name in ("interaction_id", "user_id", "item_id", "kind", "value")
+    ]
+    return list(map(Done, interactions["known_at"].to_physical().to_list(), *columns))
+
+
+def _order(row: Shown | Done) -> tuple[int, bool, str]:
+    return row.at, isinstance(row, Done), row.id
+
+
+def _ints(numbers: Sequence[int]) -> Ints:
+    return np.array(numbers, np.int64)
+
+
+def _codes(entities: Entities, ids: Sequence[str]) -> Ints:
+    return entities.encode(pl.Series(ids, dtype=pl.String))
