@@ -6,6 +6,6 @@ texts.py           text vectors, and the running mean of the texts shown
 """
 
 from features.live.live_moments import Answer, LiveMoments, Request
-from features.live.user_histories import Past
+from features.live.user_histories import Done, Past, Shown
 
-__all__ = ["Answer", "LiveMoments", "Past", "Request"]
+__all__ = ["Answer", "Done", "LiveMoments", "Past", "Request", "Shown"]

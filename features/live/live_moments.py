@@ -7,6 +7,7 @@ features that batch would compute. Not thread-safe.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -28,6 +29,7 @@ from features.state.passing import run
 
 _READS = tuple(sorted(SESSION_READS))
 Ints = NDArray[np.int64]
+_IMPRESSION = ("impression_id", "user_id", "shown_at", "session_id", "context", "candidates")
 _NO_ROWS = pl.DataFrame()
 _PLACED = {"kind": pl.String, "value": pl.Float64, "position": pl.Int32}
 _NONE_PLACED = pl.DataFrame(schema=_PLACED)
@@ -59,7 +61,9 @@ class Answer:
     past_versions: NDArray[np.int64]
     """Row of `LiveMoments.described` of each moment's item at the time of the moment, or -1."""
     settled: int
-    """How many of the moments are the same for any later request."""
+    """How many of the moments are the same for any later request of the slice."""
+    since: int
+    """Start of the slice."""
 
 
 class LiveMoments:
@@ -96,12 +100,16 @@ class LiveMoments:
         codes = _codes(self._tables.items, items)
         return self.described.seen(codes, np.full(codes.size, at))
 
-    def update(self, events: SliceEvents, vectors: pl.DataFrame) -> None:
-        """Add events, none of them older than the newest one so far. `vectors`: of the new item versions."""
+    def users(self) -> list[str]:
+        """Ids of the users with counters."""
+        return self._tables.users.ids
+
+    def update(self, events: SliceEvents, vectors: pl.DataFrame, rows: Sequence[Shown | Done] = ()) -> None:
+        """Add `events` and `rows`, none older than the newest one so far. `vectors`: of the new item versions."""
         every, start = self._every, microseconds(self._project.slices.start)
         by_slice: dict[int, list[Shown | Done]] = {}
         # At one instant, impressions come first: an interaction may belong to one of them.
-        for row in sorted([*_shown(events.impressions), *_done(events.interactions)], key=_order):
+        for row in sorted([*rows, *rows_of(events)], key=_order):
             by_slice.setdefault(max(0, (row.at - start) // every), []).append(row)
         items: dict[int, pl.DataFrame] = {}
         if events.items.height:
@@ -111,15 +119,15 @@ class LiveMoments:
             )
             items = {int(step): part for (step,), part in parts.items()}
         for step in sorted({*by_slice, *items}):
-            rows, fresh = by_slice.get(step, []), items.get(step)
-            instants = [row.at for row in rows[-1:]]
+            own, fresh = by_slice.get(step, []), items.get(step)
+            instants = [row.at for row in own[-1:]]
             if fresh is not None:
                 instants.append(fresh["known_at"].to_physical().max())  # type: ignore[arg-type]
             self._reach(max(instants))
             if fresh is not None:
                 self._set_versions(versions(self.described.found, fresh), vectors)
-            if rows:
-                self._update(rows)
+            if own:
+                self._update(own)
 
     def _update(self, rows: Sequence[Shown | Done]) -> None:
         project, tables, histories = self._project, self._tables, self.histories
@@ -199,7 +207,7 @@ class LiveMoments:
         texts = self._texts(request.at, layout.version, past, codes) if plan.texts else None
         out = np.empty((len(plan.columns), size), np.float32)
         plan.evaluate(layout, chunk, texts, out, np.zeros(len(plan.columns), bool))
-        return Answer(out.T, layout.version, past, self._read_then(codes, past.at), settled)
+        return Answer(out.T, layout.version, past, self._read_then(codes, past.at), settled, self.slice_at)
 
     def _texts(self, at: int, shown: Ints, past: Past, codes: Ints) -> NDArray[np.float64]:
         """`similarity.COLUMNS` of the candidates, [column, candidate]."""
@@ -239,25 +247,24 @@ class LiveMoments:
         self.texts.replace(self.described, vectors)
 
 
-def _shown(impressions: pl.DataFrame) -> list[Shown]:
-    columns = ("impression_id", "user_id", "session_id", "context", "candidates")
-    rows = zip(
-        impressions["shown_at"].to_physical(), *(impressions[name].to_list() for name in columns), strict=True
-    )
-    return [
+def rows_of(events: SliceEvents) -> list[Shown | Done]:
+    """Impressions and interactions as rows."""
+    shown = [
         Shown(
             at, id, user, session, tuple((pair["name"], pair["value"]) for pair in context),
             [candidate["item_id"] for candidate in candidates], [candidate["position"] for candidate in candidates],
         )
-        for at, id, user, session, context, candidates in rows
+        for id, user, at, session, context, candidates in zip(
+            *_columns(events.impressions, *_IMPRESSION), strict=True
+        )
     ]  # fmt: skip
+    done = _columns(events.interactions, "known_at", "interaction_id", "user_id", "item_id", "kind", "value")
+    return [*shown, *map(Done, *done)]
 
 
-def _done(interactions: pl.DataFrame) -> list[Done]:
-    columns = [
-        interactions[name].to_list() for name in ("interaction_id", "user_id", "item_id", "kind", "value")
-    ]
-    return list(map(Done, interactions["known_at"].to_physical().to_list(), *columns))
+def _columns(table: pl.DataFrame, *names: str) -> list[list[Any]]:
+    """Columns as lists, instants in microseconds."""
+    return [(table[name].to_physical() if name.endswith("_at") else table[name]).to_list() for name in names]
 
 
 def _order(row: Shown | Done) -> tuple[int, bool, str]:

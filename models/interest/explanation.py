@@ -49,9 +49,7 @@ def contributions(
     return contributions_of(model, read, moments, top)
 
 
-def contributions_of(
-    model: InterestModel, read: Reading, moments: MomentArrays, top: int
-) -> Contributions:
+def contributions_of(model: InterestModel, read: Reading, moments: MomentArrays, top: int) -> Contributions:
     """`contributions` of items that were read before, without gradients."""
     found, decoder = _nothing(len(moments.candidate_item), top), model.decoder.eval()
     pieces = [s for s in segments(moments, model.config) if s.candidates and s.stop > s.start]

@@ -49,6 +49,8 @@ class LiveScorer:
         self._model, self._cache = model, cache
         self._items = embed(model, items, cache)
         self._read = read_items(model, self._items)
+        # One request is too little work to share: threads would mostly wait for each other.
+        torch.set_num_threads(1)
         self._states: OrderedDict[str, tuple[LiveHistory, LiveState]] = OrderedDict()
         self._lock = Lock()
 
@@ -84,11 +86,10 @@ class LiveScorer:
             done = min(done, history.settled)
         state = self._extend(state, items, history, done, history.settled)
         with self._lock:
-            if items is self._items:
-                self._states[user] = history, state
-                self._states.move_to_end(user)
-                if len(self._states) > _USERS:
-                    self._states.popitem(last=False)
+            self._states[user] = history, state
+            self._states.move_to_end(user)
+            if len(self._states) > _USERS:
+                self._states.popitem(last=False)
         state = self._extend(state, items, history, history.settled, len(history.at))
         known_rows = (rows >= 0).all()
         return score_live(
@@ -115,7 +116,9 @@ class LiveScorer:
         config = self._model.config
         moments = MomentArrays(
             history_item=np.arange(count),
-            history_action=np.array([config.action_code(action) for action in history.actions[first:]], np.int64),
+            history_action=np.array(
+                [config.action_code(action) for action in history.actions[first:]], np.int64
+            ),
             history_at=history.at[first:],
             user_start=np.array([0, count]),
             impression_user=np.zeros(1, np.int64),

@@ -37,7 +37,9 @@ class Reading:
 
     def joined(self, other: "Reading") -> "Reading":
         """These items, then others."""
-        return Reading(**{name: torch.cat([tensor, getattr(other, name)]) for name, tensor in vars(self).items()})
+        return Reading(
+            **{name: torch.cat([tensor, getattr(other, name)]) for name, tensor in vars(self).items()}
+        )
 
 
 class ItemReader(nn.Module):

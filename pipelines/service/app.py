@@ -125,11 +125,11 @@ def create_app(service: Service, tokens: Tokens | None = None) -> FastAPI:
         """A user's newest moments and most clicked attribute values."""
         return JSONResponse(await line.run(service.about, user_id))
 
-    @app.delete("/users/{user_id}", status_code=202)
+    @app.delete("/users/{user_id}")
     async def forget(user_id: UserId) -> dict[str, str]:
-        """Drop a user from memory. `momentrank forget` erases tables and logs."""
-        await line.run(service.forget, user_id)
-        return {"status": "dropped from memory; `momentrank forget` erases tables and logs"}
+        """Leave a user out of memory, of restarts and of new slices. `momentrank forget` erases tables and logs."""
+        await asyncio.to_thread(service.forget, user_id)
+        return {"status": "left out from now on; `momentrank forget` erases tables and logs"}
 
     @app.get("/health")
     async def health() -> dict[str, Any]:

@@ -4,10 +4,13 @@ import logging
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
+from features.config.project import Project
 from features.live import LiveMoments
 from models.live_ranking import LiveModels
-from pipelines.deployment import Deployment, Version
+from models.registry.registry import Registry
+from pipelines.deployment import Version
 
 _log = logging.getLogger(__name__)
 
@@ -21,22 +24,21 @@ class Champion:
     models: LiveModels
 
 
-def wanted(deployment: Deployment, slice: str) -> tuple[Version, Version | None] | None:
-    """The ranker that should serve, and the newest interest model fitted before a slice; None before any ranker."""
-    ranker = deployment.serving(slice)
-    return (ranker, deployment.latest("interest", before=slice)) if ranker else None
-
-
-def load(deployment: Deployment, versions: tuple[Version, Version | None], live: LiveMoments) -> Champion:
+def load(
+    registry: Registry,
+    versions: tuple[Version, Version | None],
+    live: LiveMoments,
+    project: Project,
+    cache: Path,
+) -> Champion:
     """Load both models. Raises ModelError if one cannot be read or does not fit the state."""
     ranker, interest = versions
-    registry = deployment.registry
     models = LiveModels(
         registry.load_ranker(ranker.version),
         registry.interest_folder(interest.version) if interest else None,
         live.described.found,
-        deployment.project,
-        deployment.settings.cache,
+        project,
+        cache,
     )
     models.require(live.plan.columns)
     return Champion(ranker, interest, models)

@@ -4,8 +4,11 @@ import json
 from types import SimpleNamespace
 
 from features.events.pseudonyms import Forgotten, Pseudonyms, mark
+from features.live.live_moments import rows_of
 from features.sources.raw import as_logged
-from pipelines.service.resident import decode
+from pipelines.service.event_intake import Stamped
+from pipelines.service.resident import decode, row_of
+from pipelines.service.wire import InteractionEvent, RankingEvent
 
 AT = "2026-01-05T00:00:00Z"
 LINES = "\n".join(
@@ -33,3 +36,25 @@ def test_users_are_pseudonyms_as_in_the_tables(toy: SimpleNamespace) -> None:
     events = decode(LINES, toy.project(), names.hide, Forgotten({}))
 
     assert events.impressions["user_id"].to_list() == [names.of("anna"), names.of("ben")]
+
+
+def test_an_accepted_event_is_applied_as_its_line_is_read(toy: SimpleNamespace) -> None:
+    names = Pseudonyms("a key of sixteen or more characters")
+    at, happened = 1_767_571_200_000_001, 1_767_571_200_000_000
+    ranking = {
+        "event": "ranking",
+        "id": "r",
+        "user": "ben",
+        "session": "s",
+        "items": [{"id": "a"}, {"id": "b"}],
+    }
+    rating = {"event": "interaction", "user": "ben", "item": "a", "type": "rating", "value": 4}
+    stamped = [
+        Stamped(RankingEvent.model_validate(ranking), "r", at, at),
+        Stamped(InteractionEvent.model_validate(rating), "c", at, happened),
+    ]
+    lines = "\n".join(one.line() for one in stamped).encode()
+
+    applied = [row_of(one, SimpleNamespace(stored=names.of)) for one in stamped]  # type: ignore[arg-type]
+
+    assert applied == rows_of(decode(lines, toy.project(), names.hide, Forgotten({})))
