@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -45,7 +45,6 @@ class LiveModels:
     ) -> None:
         """`interest`: folder of a version; `found`: `LiveMoments.described.found`. Raises ModelError."""
         self.ranker, self._project, self._found = ranker, project, found
-        self._codes: dict[str, int] = {}
         self.scorer = None if interest is None else self._scorer(interest, cache)
 
     def _scorer(self, interest: Path, cache: Path) -> "LiveScorer":
@@ -102,7 +101,7 @@ class LiveModels:
     def _interest(self, request: Request, answer: Answer) -> NDArray[np.float32]:
         if self.scorer is None:
             return np.full(len(request.items), np.nan, np.float32)
-        history, ids = self._history(answer), self._ids(request.items)
+        history, ids = self._history(answer), _ids(request.items)
         return self.scorer.score(request.user_id, history, answer.versions, ids, request.at / 1e6)
 
     def past_behind(self, request: Request, answer: Answer, candidates: Sequence[int]) -> pl.Series:
@@ -110,7 +109,7 @@ class LiveModels:
         if self.scorer is None:
             return pl.Series("past", [None] * len(candidates), PAST)
         history, rows = self._history(answer), answer.versions[candidates]
-        ids = self._ids([request.items[n] for n in candidates])
+        ids = _ids([request.items[n] for n in candidates])
         raised = self.scorer.moments_behind(history, rows, ids, request.at / 1e6, top=8)
         titles = self._found["title"].gather(pl.Series(answer.past_versions).replace(-1, None))
         return titles_behind(raised, list(zip(titles, answer.past.actions, strict=True)))
@@ -120,21 +119,24 @@ class LiveModels:
 
         past = answer.past
         return LiveHistory(
-            answer.past_versions, self._ids(past.items), past.actions, past.at / 1e6, answer.settled, answer.since
+            answer.past_versions, _ids(past.items), past.actions, past.at / 1e6, answer.settled, answer.since
         )  # fmt: skip
-
-    def _ids(self, items: Sequence[str]) -> NDArray[np.int64]:
-        from models.interest.items import id_code
-
-        for item in items:
-            if item not in self._codes:
-                self._codes[item] = id_code(item)
-        return np.array([self._codes[item] for item in items], np.int64)
 
     def _arrays(self, found: pl.DataFrame, *, blank: bool) -> "ItemArrays":
         rows = found.select("item_id").with_row_index("version").select("item_id", "version")
         nothing = pl.DataFrame({"item_id": [""], "version": [None]}, schema=rows.schema)
         return item_arrays(pl.concat([rows, nothing]) if blank else rows, found, self._project)
+
+
+def _ids(items: Sequence[str]) -> NDArray[np.int64]:
+    return np.array([_id_code(item) for item in items], np.int64)
+
+
+@lru_cache(1 << 18)
+def _id_code(item: str) -> int:
+    from models.interest.items import id_code
+
+    return id_code(item)
 
 
 def _z_scores(interest: NDArray[np.float32]) -> NDArray[np.float32]:

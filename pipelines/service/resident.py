@@ -3,6 +3,7 @@
 import math
 import threading
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import polars as pl
@@ -24,6 +25,7 @@ from pipelines.service.wire import ItemEvent, RankingEvent
 
 _TIMES = {"items": "known_at", "impressions": "shown_at", "interactions": "known_at"}
 _IDS = {"impressions": ("ranking", "impression_id"), "interactions": ("interaction", "interaction_id")}
+_VERSION = ("item_id", "known_at")
 _NO_EVENTS = SliceEvents(Items.create_empty(), Impressions.create_empty(), Interactions.create_empty())
 
 
@@ -114,11 +116,15 @@ class Resident:
         vectors: pl.DataFrame = ItemVectors.create_empty()
         embedded = None
         if items.height:
+            items = items.unique(_VERSION, keep="first", maintain_order=True)
+            items = items.join(self.live.described.found, on=_VERSION, how="anti", maintain_order="left")
+            events = replace(events, items=items)
+        if items.height:
             vectors = item_vectors(items, self.project, self._cache)
             embedded = champion and champion.models.embed(items)
         with self.lock:
             self.live.update(events, vectors, rows)
-            if self.champion is not champion:
+            if items.height and self.champion is not champion:
                 embedded = self.champion and self.champion.models.embed(items)
             if self.champion is not None:
                 self.champion.models.describe(self.live.described.found, items, embedded)

@@ -203,9 +203,9 @@ class Service:
             found = resident.live.described.found
             k = request.k or (len(items) if request.candidates is not None else self.project.lists.k)
             order = ranked.order[:k]
-            past = champion.models.past_behind(lookup, answer, order) if request.explain else None
+            behind = champion.models.past_behind(lookup, answer, order) if request.explain else None
         return self._answer(
-            champion, self._rows(champion, lookup, answer, ranked, found, order, past, request)
+            champion, self._rows(champion, lookup, answer, ranked, found, order, behind, request)
         )
 
     def similar(self, item: str, count: int) -> dict[str, Any]:
@@ -296,8 +296,8 @@ class Service:
                     lookup = Request(user, tuple(items), at)
                     answer = resident.look_up(lookup)
                     ranked = champion.models.rank(lookup, answer, resident.live.plan.columns)
-                    past = champion.models.past_behind(lookup, answer, [0])
-                    self._reasons(champion, answer, ranked, resident.live.described.found, [0], past)
+                    behind = champion.models.past_behind(lookup, answer, [0])
+                    self._reasons(champion, answer, ranked, resident.live.described.found, [0], behind)
         return champion
 
     def _swap(self, champion: Champion) -> None:
