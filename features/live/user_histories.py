@@ -231,8 +231,8 @@ class Histories:
         for _, item, position, context, at in self._stored["shown"][name]:
             pairs = tuple((pair["name"], pair["value"]) for pair in context)
             user.exposures[text(item)] = Exposure(at, position, pairs)
-        for _, session, began, last, *values in self._stored["sessions"][name]:
-            user.sessions[session] = (last, began, *values)
+        for _, session, began, last, lists, exposures, clicks in self._stored["sessions"][name]:
+            user.sessions[session] = (last, began, lists, exposures, clicks)
         for _, item, action, at in self._stored["moments"][name]:
             user.at.append(at)
             user.items.append(text(item))
