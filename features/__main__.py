@@ -6,4 +6,5 @@ from pathlib import Path
 from features.catalogue import as_markdown
 from features.config.project import load
 
-print(as_markdown(load(Path(sys.argv[1]))), end="")
+project = load(Path(sys.argv[1]))
+print(as_markdown(project.name, project.behaviour), end="")

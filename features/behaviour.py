@@ -5,7 +5,7 @@ reads the state without copying it. For distributed work, `lookup_globals` updat
 `Answers` stand in for them in each worker.
 """
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache, partial
@@ -16,19 +16,19 @@ import polars as pl
 from numpy.typing import NDArray
 
 from features.catalogue import catalogue, features
-from features.config.project import Project
-from features.events.item_versions import latest, versions
+from features.config.sections import BehaviourConfig
+from features.events.point_in_time import latest, versions
 from features.similarity import MEAN_TEXT, exposed, mean_text, text_similarity
-from features.state.counters import counters, is_global
+from features.state.counters import Counter, is_global
 from features.state.histories import Skips, moments, remembered, still_answerable
 from features.state.moment import OWN, MomentState, SliceEvents
-from features.state.threads import aside
+from features.threads import aside
 
 if TYPE_CHECKING:
     from features.catalogue.plan import FeaturePlan
+    from features.state.counter_tables import Tables
     from features.state.layout import Layout
     from features.state.passing import Chunk
-    from features.state.tables import Tables
 
 Floats = NDArray[np.floating[Any]]
 _plans: dict[str, "FeaturePlan"] = {}
@@ -45,28 +45,25 @@ class Answers:
     """Expected clicks at each candidate's position."""
 
 
-def read_features(
-    state: MomentState, events: SliceEvents, project: Project, vectors: pl.DataFrame
-) -> pl.DataFrame:
+def read_features(state: MomentState, events: SliceEvents, vectors: pl.DataFrame) -> pl.DataFrame:
     """Features of every candidate, sorted by shown_at, impression_id and position.
 
     `state` is the state before the slice, `events` what became known in it. A row uses only what was known strictly
     before its impression. `vectors`: `schemas.ItemVectors`. Returns impression_id, item_id and one Float32 column per
-    name in the project's `catalogue`.
+    name in the catalogue of `state.config`.
     """
-    return measure(state, events, project, vectors, plan_of(project))
+    return measure(state, events, vectors, plan_of(state.config))
 
 
 def measure(
     state: MomentState,
     events: SliceEvents,
-    project: Project,
     vectors: pl.DataFrame,
     plan: "FeaturePlan",
     dtype: type[np.floating[Any]] = np.float32,
 ) -> pl.DataFrame:
     """`read_features` for any plan, with columns of `dtype`."""
-    work = _Work(state, events, project, plan, update=not _at_one_instant(events))
+    work = _Work(state, events, plan, update=not _at_one_instant(events))
     return work.table(vectors, dtype)
 
 
@@ -74,7 +71,6 @@ def lookup_and_update(
     state: MomentState,
     events: SliceEvents,
     until: datetime,
-    project: Project,
     vectors: pl.DataFrame,
     answers: Answers | None = None,
     *,
@@ -85,8 +81,10 @@ def lookup_and_update(
     With `answers`, the global counters are neither needed in `state` nor updated. With `keep=False` the counters of
     `state` are updated in place, so `state` must not be used again.
     """
-    grains = [grain for grain, counter in counters(project).items() if not (answers and is_global(counter))]
-    work = _Work(state, events, project, plan_of(project), grains, answers, keep=keep)
+    grains = [
+        grain for grain, counter in state.counted.declared.items() if not (answers and is_global(counter))
+    ]
+    work = _Work(state, events, plan_of(state.config), grains, answers, keep=keep)
     histories = aside(partial(work.histories, until), work.layout.item.size)
     return work.table(vectors, np.float32), work.state(until, histories())
 
@@ -95,7 +93,6 @@ def advance(
     state: MomentState,
     events: SliceEvents,
     until: datetime,
-    project: Project,
     expected: pl.Series | None = None,
 ) -> MomentState:
     """The state at `until`, after the events known in [state.at, until).
@@ -103,8 +100,10 @@ def advance(
     With `expected` (`Answers.expected`), the global counters are not updated.
     """
     answers = None if expected is None else Answers(pl.DataFrame(), pl.DataFrame(), expected)
-    grains = [grain for grain, counter in counters(project).items() if not (answers and is_global(counter))]
-    work = _Work(state, events, project, _empty_plan(), grains, answers)
+    grains = [
+        grain for grain, counter in state.counted.declared.items() if not (answers and is_global(counter))
+    ]
+    work = _Work(state, events, _empty_plan(), grains, answers)
     for _ in work.chunks():
         pass
     return work.state(until, work.histories(until))
@@ -115,20 +114,17 @@ def lookup_globals(
     events: SliceEvents,
     placed: pl.DataFrame,
     until: datetime,
-    project: Project,
     vectors: pl.DataFrame,
 ) -> tuple[Answers, MomentState]:
     """Look up the global counters for every impression of a slice; return the answers and the state with them updated.
 
     `events` and `placed` (output of `layout.place`) are sorted and need no user ids. Interactions are ignored.
     """
-    plan, declared = plan_of(project), counters(project)
-    work = _Work(
-        state, events, project, plan, [g for g, c in declared.items() if is_global(c)], placed=placed
-    )
+    plan, declared = plan_of(state.config), state.counted.declared
+    work = _Work(state, events, plan, [g for g, c in declared.items() if is_global(c)], placed=placed)
     chunks = [*work.chunks()]
     by_list, by_candidate = (
-        pl.DataFrame({str(n): np.concatenate([getattr(c, side)[n] for c in chunks]) for n in _globals(reads, project)})
+        pl.DataFrame({str(n): np.concatenate([getattr(c, side)[n] for c in chunks]) for n in _globals(reads, declared)})
         for side, reads in (("by_list", plan.by_list), ("by_candidate", plan.by_candidate))
     )  # fmt: skip
     expected = pl.Series("expected", np.concatenate([chunk.expected for chunk in chunks]))
@@ -137,14 +133,14 @@ def lookup_globals(
     return Answers(by_list, by_candidate, expected), work.counted(until)
 
 
-def plan_of(project: Project) -> "FeaturePlan":
-    """The compiled plan of a project's catalogue; cached."""
-    key = project.model_dump_json(include={"labels", "items", "context", "features"})
+def plan_of(config: BehaviourConfig) -> "FeaturePlan":
+    """The compiled plan of a catalogue; cached."""
+    key = config.model_dump_json()
     if key not in _plans:
         from features.catalogue.plan import compile_plan
 
-        names = catalogue(project)["name"].to_list()
-        _plans[key] = compile_plan(features(project), project.features.relative, names)
+        names = catalogue(config)["name"].to_list()
+        _plans[key] = compile_plan(features(config), config.features.relative, names)
     return _plans[key]
 
 
@@ -155,9 +151,9 @@ def _empty_plan() -> "FeaturePlan":
     return compile_plan([], [], [])
 
 
-def _globals(reads: Collection[Any], project: Project) -> list[int]:
+def _globals(reads: Collection[Any], declared: Mapping[str, Counter]) -> list[int]:
     """Numbers of the reads that global counters answer."""
-    global_grains = {grain for grain, counter in counters(project).items() if is_global(counter)}
+    global_grains = {grain for grain, counter in declared.items() if is_global(counter)}
     return [n for n, read in enumerate(reads) if read.grain in global_grains]
 
 
@@ -173,7 +169,6 @@ class _Work:
         self,
         state: MomentState,
         events: SliceEvents,
-        project: Project,
         plan: "FeaturePlan",
         grains: Collection[str] | None = None,
         answers: Answers | None = None,
@@ -185,16 +180,16 @@ class _Work:
         from features.state.layout import code, in_order, lay_out, place
         from features.state.sessions import Sessions
 
-        self.before, self.project, self.plan, self.answers = state, project, plan, answers
+        self.before, self.plan, self.answers = state, plan, answers
         self.events, self.update = in_order(events) if placed is None else events, update
-        self.grains = _needed(plan, project, update) if grains is None else grains
+        self.grains = _needed(plan, state.counted.declared, update) if grains is None else grains
         unchanged = events.items.is_empty()
         self.versions = state.items if unchanged else versions(state.items, events.items)
         described = state.described if unchanged else state.describe(self.versions)
         self.tables: Tables = state.counted.copy() if update and keep else state.counted
         shown = code(self.events.impressions, self.tables)
-        placed = place(state, self.events, shown, project) if placed is None else placed
-        self.layout: Layout = lay_out(self.events, shown, placed, described, self.tables, project)
+        placed = place(state, self.events, shown) if placed is None else placed
+        self.layout: Layout = lay_out(self.events, shown, placed, described, self.tables)
         self.sessions = Sessions(state, self.layout, self.tables) if "user" in self.grains else None
 
     def chunks(self) -> "Iterator[Chunk]":
@@ -204,7 +199,7 @@ class _Work:
         plan, answers = self.plan, self.answers
         expected = None if answers is None else answers.expected.to_numpy()
         chunks = run(
-            self.tables, self.layout, self.sessions, self.project, plan.by_list, plan.by_candidate, self.grains,
+            self.tables, self.layout, self.sessions, plan.by_list, plan.by_candidate, self.grains,
             update=self.update, expected=expected,
         )  # fmt: skip
         for chunk in chunks:
@@ -234,9 +229,7 @@ class _Work:
     def counted(self, until: datetime) -> MomentState:
         """The state at `until` with counters updated and users' histories unchanged."""
         own = {name: getattr(self.before, name) for name in OWN}
-        return MomentState(
-            until, self.project, latest(self.versions), **own, exposed=self._exposed(), counted=self.tables
-        )
+        return MomentState(until, latest(self.versions), **own, exposed=self._exposed(), counted=self.tables)
 
     def histories(self, until: datetime) -> dict[str, pl.DataFrame]:
         """Users' histories at `until`, without sessions; independent of the counters."""
@@ -253,7 +246,6 @@ class _Work:
         sessions = self.sessions.table(until)
         return MomentState(
             until,
-            self.project,
             latest(self.versions),
             **histories,
             sessions=sessions,
@@ -268,13 +260,13 @@ class _Work:
         means = (
             self.answers.by_list[MEAN_TEXT] if self.answers else mean_text(self.before, self.layout, vectors)
         )
-        past = moments(self.before, self.events, self.project)
+        past = moments(self.before, self.events)
         return text_similarity(self.before, self.layout, means, past, vectors)
 
 
-def _needed(plan: "FeaturePlan", project: Project, update: bool) -> set[str]:
+def _needed(plan: "FeaturePlan", declared: Mapping[str, Counter], update: bool) -> set[str]:
     """Counters that the plan reads and, with `update`, those that their updates depend on."""
-    needed = set(plan.grains & counters(project).keys())
+    needed = set(plan.grains & declared.keys())
     if update and needed & {"item", "attribute", "user"}:
         needed.add("position")
     if update and "taste" in needed:

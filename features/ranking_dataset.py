@@ -1,8 +1,10 @@
 """The ranking dataset: candidates joined with features and interest scores."""
 
+from collections.abc import Mapping, Sequence
+
+import numpy as np
 import polars as pl
 
-from features.catalogue.relative import relative
 from features.errors import TableError
 
 KEYS = ("impression_id", "item_id")
@@ -39,3 +41,28 @@ def feature_columns(dataset: pl.DataFrame) -> list[str]:
 def text_columns(columns: list[str]) -> list[str]:
     """The columns computed from text: interest score, text similarities, and their list-relative forms."""
     return [name for name in columns if name.startswith(("text_", INTEREST))]
+
+
+def relative(
+    frame: pl.DataFrame, columns: Mapping[str, Sequence[str]], by: str = "impression_id"
+) -> pl.DataFrame:
+    """Add `{column}_{form}`, Float32, for each form and each of its columns, computed within each group of `by`.
+
+    z is 0 for a single candidate and for equal values (equal to within 1e-5: finer differences are rounding).
+    Shares are 0 where the sum is not positive. A missing value stays missing and is left out of mean, maximum and sum.
+    """
+    from features.catalogue.programs import OPERATIONS, compare_all
+
+    group = frame[by].rank("dense").to_numpy()
+    order = np.argsort(group, kind="stable")
+    start = np.searchsorted(group[order], np.arange(1, group.max(initial=0) + 2))
+    added = []
+    for form, names in columns.items():
+        for name in names:
+            values = frame[name].cast(pl.Float64).fill_null(np.nan).to_numpy()[order]
+            out = np.empty(values.size)
+            compare_all(OPERATIONS.index(form), values, start, out)
+            unsorted = np.empty(values.size, np.float32)
+            unsorted[order] = out
+            added.append(pl.Series(f"{name}_{form}", unsorted).fill_nan(None))
+    return frame.with_columns(added)

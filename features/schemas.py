@@ -3,6 +3,11 @@
 Instants are UTC microseconds and end in `_at`. Windows are half-open. Stored tables have one more column, `slice`.
 """
 
+import ast
+import inspect
+import textwrap
+from functools import cache
+
 import dataframely as dy
 
 
@@ -134,6 +139,30 @@ class RankedLists(dy.Schema):
     """One sentence for a person."""
 
 
+class TopicShifts(dy.Schema):
+    """Figures of each attribute value in a slice, and whether they left the band expected from the trailing slices."""
+
+    attribute = dy.String(primary_key=True)
+    value = dy.String(primary_key=True)
+    figure = dy.String(primary_key=True)
+    """`click_rate`, `predicted_rate` (mean interest score) or `share` (of the slice's candidates)."""
+    shown = dy.Int64(nullable=False)
+    """Candidates with the value."""
+    trials = dy.Int64(nullable=False)
+    """Candidates that `mean` is over."""
+    mean = dy.Float64(nullable=False)
+    expected = dy.Float64(nullable=True)
+    """Mean over the trailing slices; null with too few of them, or too few candidates."""
+    low = dy.Float64(nullable=True)
+    """Lower end of the band that chance explains."""
+    high = dy.Float64(nullable=True)
+    shifted = dy.Bool(nullable=False)
+    since = dy.String(nullable=True)
+    """First slice of an unbroken run of shifts in one direction."""
+    typical = dy.List(dy.String(), nullable=False)
+    """Ids of up to three items that are typical of the shift."""
+
+
 class Exposure(dy.Schema):
     """Exposure at the top of evaluated impressions: one row per scorer, attribute and value.
 
@@ -151,3 +180,16 @@ class Exposure(dy.Schema):
     share_of_positions = dy.Float64(nullable=True)
     share_of_candidates = dy.Float64(nullable=True)
     share_of_clicks = dy.Float64(nullable=True)
+
+
+@cache
+def column_descriptions(schema: type[dy.Schema]) -> dict[str, str]:
+    """Column → docstring, parsed from source because Python does not keep attribute docstrings."""
+    (declared,) = ast.parse(textwrap.dedent(inspect.getsource(schema))).body
+    assert isinstance(declared, ast.ClassDef)
+    descriptions = {}
+    for column, below in zip(declared.body, declared.body[1:], strict=False):
+        match column, below:
+            case ast.Assign(targets=[ast.Name(id=name)]), ast.Expr(value=ast.Constant(value=str(text))):
+                descriptions[name] = inspect.cleandoc(text)
+    return descriptions

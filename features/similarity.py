@@ -61,7 +61,7 @@ def text_similarity(
     """
     from features.similarity_kernels import similarities
 
-    texts, tables, settings = _texts(state, layout, vectors), state.counted, state.project.features
+    texts, tables, settings = _texts(state, layout, vectors), state.counted, state.config.features
     runs = moments["user_id"].rle().struct.unnest()
     user, item = tables.users.encode(runs["value"]), tables.items.encode(moments["item_id"])
     begin, end = np.zeros((2, len(tables.users)), np.int64)

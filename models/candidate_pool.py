@@ -6,7 +6,6 @@ from datetime import datetime
 import numpy as np
 import polars as pl
 
-from features.config.project import Project
 from features.schemas import Impressions
 from features.state import MomentState
 from features.state.histories import SKIPPED
@@ -14,14 +13,14 @@ from models.ranking import top
 
 
 def draw(
-    state: MomentState, users: Sequence[str], vectors: pl.DataFrame, project: Project, at: datetime
+    state: MomentState, users: Sequence[str], vectors: pl.DataFrame, size: int, at: datetime
 ) -> pl.DataFrame:
-    """A request per user, as `schemas.Impressions`: at most `lists.pool` items known before `at`.
+    """A request per user, as `schemas.Impressions`: at most `size` items known before `at`.
 
     A third each are the newest items, the most clicked, and the most similar in text to the user's recent clicks. Items
     that the user clicked are left out. Positions are arbitrary and must not be read.
     """
-    fresh, popular, similar = ((project.lists.pool + extra) // 3 for extra in (2, 1, 0))
+    fresh, popular, similar = ((size + extra) // 3 for extra in (2, 1, 0))
     items = state.items.select("item_id", born_at=pl.coalesce("published_at", "known_at"))
     clicked_most = most_clicked(state.counts("item"), state.items.select("item_id"))
     shared = pl.concat(

@@ -13,9 +13,8 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from features.config.project import Project
-from features.events.item_versions import see, versions
-from features.events.point_in_time import known_before
+from features.config.sections import BehaviourConfig, Interest, Labels
+from features.events.point_in_time import known_before, see, versions
 from features.state import MomentState, SliceEvents
 from features.state.histories import SKIPPED, exposed
 from features.state.histories import moments as moments_of
@@ -39,38 +38,37 @@ class InterestInput:
     """`item_id, action` of each moment of the histories, in order of the arrays."""
 
 
-def actions(project: Project) -> tuple[str, ...]:
+def actions(labels: Labels) -> tuple[str, ...]:
     """The action vocabulary: the declared interaction kinds, and the skip."""
-    return (*project.labels.gains, SKIPPED)
+    return (*labels.gains, SKIPPED)
 
 
-def interest_config(project: Project) -> "InterestConfig":
-    """The project's `[interest]` section as the configuration of `models/interest`."""
+def interest_config(interest: Interest, behaviour: BehaviourConfig, seed: int) -> "InterestConfig":
+    """The `[interest]` section as the configuration of `models/interest`."""
     from models.interest.config import InterestConfig
 
-    section = project.interest.model_dump()
-    section["numbers"] = project.items.numeric if project.interest.numbers else ()
-    return InterestConfig(**section, actions=actions(project), seed=project.seed)
+    section = interest.model_dump()
+    section["numbers"] = behaviour.items.numeric if interest.numbers else ()
+    return InterestConfig(**section, actions=actions(behaviour.labels), seed=seed)
 
 
-def require_interest(project: Project, *, here: bool) -> None:
+def require_interest(interest: Interest, *, here: bool) -> None:
     """Raise InterestModelError unless this machine has the encoder and, if the model runs `here`, its device."""
-    from models.interest.pretrained import require_encoder
+    from models.interest.pretrained import find_encoder
 
-    config = interest_config(project)
-    require_encoder(config.encoder)
-    if here and config.device == "cuda":
+    find_encoder(interest.encoder)
+    if here and interest.device == "cuda":
         from models.interest.device import find_device
 
-        find_device(config.device)
+        find_device(interest.device)
 
 
-def item_vectors(items: pl.DataFrame, project: Project, cache: Path) -> pl.DataFrame:
+def item_vectors(items: pl.DataFrame, interest: Interest, cache: Path) -> pl.DataFrame:
     """`schemas.ItemVectors` of item versions: the frozen encoder's unit vector of each text."""
     from models.interest.text import frozen_vectors
 
     texts = [text_of(title, body) for title, body in items.select("title", "body").iter_rows()]
-    vectors = frozen_vectors(texts, project.interest.encoder, project.interest.max_tokens, cache)
+    vectors = frozen_vectors(texts, interest.encoder, interest.max_tokens, cache)
     return items.select("item_id", "known_at").with_columns(
         vector=pl.Series(vectors, dtype=pl.Array(pl.Float32, vectors.shape[1])).cast(pl.List(pl.Float32))
     )
@@ -109,7 +107,7 @@ def text_of(title: str | None, body: str | None) -> str:
 
 
 def interest_input(
-    state: MomentState, events: SliceEvents, project: Project, labels: pl.DataFrame | None = None
+    state: MomentState, events: SliceEvents, labels: pl.DataFrame | None = None
 ) -> InterestInput:
     """The slice's impressions, and each user's moments known before them.
 
@@ -128,7 +126,7 @@ def interest_input(
             maintain_order="left",
         )
     users = candidates.select("user_id").unique(maintain_order=True)
-    moments = moments_of(state, events, project).join(
+    moments = moments_of(state, events).join(
         users.with_row_index("user"), on="user_id", maintain_order="left"
     )
     moments = moments.sort("user", "known_at", maintain_order=True)
@@ -141,10 +139,10 @@ def interest_input(
         items.with_row_index("place"), on=["item_id", "version"], nulls_equal=True, maintain_order="left"
     )["place"].to_numpy()
     return InterestInput(
-        items=item_arrays(items, seen, project),
+        items=item_arrays(items, seen, state.config.items.numeric),
         moments=MomentArrays(
             history_item=place[: past.height].astype(np.int64),
-            history_action=_codes(moments["action"], actions(project)),
+            history_action=_codes(moments["action"], actions(state.config.labels)),
             history_at=_seconds(moments["known_at"]),
             user_start=_starts(
                 users.join(
@@ -191,7 +189,7 @@ def _latest(moments: pl.DataFrame, seen: pl.DataFrame, since: datetime) -> pl.Se
     return pl.select(pl.coalesce(at, fallback)).to_series()
 
 
-def item_arrays(items: pl.DataFrame, seen: pl.DataFrame, project: Project) -> "ItemArrays":
+def item_arrays(items: pl.DataFrame, seen: pl.DataFrame, numbers: Sequence[str]) -> "ItemArrays":
     """Items (`item_id`, `version`: a row of `seen`, or null if it had no version yet) as arrays."""
     from models.interest.items import ItemArrays, attribute_code, id_code
 
@@ -213,7 +211,7 @@ def item_arrays(items: pl.DataFrame, seen: pl.DataFrame, project: Project) -> "I
         read,
         attribute_start=_starts(_lengths(values["item"], described.height)),
         attribute=_hashed(values["value"], attribute_code),
-        number=_numbers(described, project.items.numeric),
+        number=_numbers(described, numbers),
         id=_hashed(described["item_id"], id_code),
     )
 

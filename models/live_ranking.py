@@ -10,7 +10,6 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from features.config.project import Project
 from features.errors import ModelError
 from features.live import Answer, Request
 from features.ranking_dataset import INTEREST
@@ -41,10 +40,13 @@ class LiveModels:
     """The models of one champion, loaded once."""
 
     def __init__(
-        self, ranker: Ranker, interest: Path | None, found: pl.DataFrame, project: Project, cache: Path
+        self, ranker: Ranker, interest: Path | None, found: pl.DataFrame, numbers: Sequence[str], cache: Path
     ) -> None:
-        """`interest`: folder of a version; `found`: `LiveMoments.described.found`. Raises ModelError."""
-        self.ranker, self._project, self._found = ranker, project, found
+        """`interest`: folder of a version; `found`: `LiveMoments.described.found`; `numbers`: the declared ones.
+
+        Raises ModelError.
+        """
+        self.ranker, self._numbers, self._found = ranker, numbers, found
         self.scorer = None if interest is None else self._scorer(interest, cache)
 
     def _scorer(self, interest: Path, cache: Path) -> "LiveScorer":
@@ -125,7 +127,7 @@ class LiveModels:
     def _arrays(self, found: pl.DataFrame, *, blank: bool) -> "ItemArrays":
         rows = found.select("item_id").with_row_index("version").select("item_id", "version")
         nothing = pl.DataFrame({"item_id": [""], "version": [None]}, schema=rows.schema)
-        return item_arrays(pl.concat([rows, nothing]) if blank else rows, found, self._project)
+        return item_arrays(pl.concat([rows, nothing]) if blank else rows, found, self._numbers)
 
 
 def _ids(items: Sequence[str]) -> NDArray[np.int64]:
@@ -140,7 +142,7 @@ def _id_code(item: str) -> int:
 
 
 def _z_scores(interest: NDArray[np.float32]) -> NDArray[np.float32]:
-    from features.catalogue.kernels import OPERATIONS, compare
+    from features.catalogue.programs import OPERATIONS, compare
 
     out = np.empty(interest.size)
     compare(OPERATIONS.index("z"), interest.astype(np.float64), out)

@@ -1,13 +1,13 @@
 """Fit the ranker and its ablation, score a slice with every scorer, evaluate the scores."""
 
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import polars as pl
 
-from features.config.project import Project
-from features.config.sections import Labels
+from features.config.sections import Evaluation, Labels, Promotion
 from features.config.sections import Ranker as RankerConfig
-from features.events.item_versions import see, versions
+from features.events.point_in_time import see, versions
 from features.ranking_dataset import INTEREST, feature_columns, text_columns
 from features.state import MomentState, SliceEvents
 from models.evaluation import baselines
@@ -57,7 +57,7 @@ class Background:
     """What evaluation needs to know of a slice's candidates, independent of the ranker."""
 
     measured: pl.DataFrame
-    """Features of the baselines (`baselines.measure`)."""
+    """Features of the baselines (`baselines.lookup`)."""
     versions: pl.DataFrame
     """Item versions that may be visible in the slice."""
     users: pl.Series
@@ -66,9 +66,7 @@ class Background:
     """Ids of items that are not new."""
 
 
-def background(
-    before: MomentState, events: SliceEvents, project: Project, fitted: MomentState | None = None
-) -> Background:
+def background(before: MomentState, events: SliceEvents, fitted: MomentState | None = None) -> Background:
     """Look up the background of a slice's events in the state before the slice.
 
     New users and items are those missing from `fitted`, the state that the models were fitted up to; by default the
@@ -76,7 +74,7 @@ def background(
     """
     known = fitted or before
     return Background(
-        baselines.measure(before, events, project),
+        baselines.lookup(before, events),
         versions(before.items, events.items),
         known.counts("user")["user_id"],
         known.counts("item")["item_id"],
@@ -108,23 +106,29 @@ def score_slice(
     )
 
 
-def evaluate_slice(scored: pl.DataFrame, project: Project) -> EvaluationResult:
+def evaluate_slice(
+    scored: pl.DataFrame, attributes: Sequence[str], config: Evaluation, promotion: Promotion, seed: int
+) -> EvaluationResult:
     """Evaluate every scorer on the same impressions: all, and each segment with `evaluation.min_impressions`."""
-    rule = project.promotion
     return evaluate(
         scored,
         SCORERS,
-        segments(scored, project),
+        segments(scored, attributes, config, promotion.guard),
         probabilities=_PROBABILITIES,
-        min_impressions=project.evaluation.min_impressions,
-        seed=project.seed,
-        resamples=rule.resamples,
-        confidence=rule.confidence,
+        min_impressions=config.min_impressions,
+        seed=seed,
+        resamples=promotion.resamples,
+        confidence=promotion.confidence,
     )
 
 
 def promotion_values(
-    dataset: pl.DataFrame, scored: pl.DataFrame, champion: Ranker | None, project: Project
+    dataset: pl.DataFrame,
+    scored: pl.DataFrame,
+    champion: Ranker | None,
+    attributes: Sequence[str],
+    config: Evaluation,
+    guard: Collection[str],
 ) -> pl.DataFrame:
     """Per-impression values of `challenger` (the scorer `full`), of `champion` if any, and of the baselines.
 
@@ -140,8 +144,8 @@ def promotion_values(
         )["champion"]
         scored = scored.with_columns(champion_probability=champion.probability(columns["champion"]))
         probabilities["champion"] = "champion_probability"
-        available = segments(scored, project)
-        guarded = {name: available[name] for name in project.promotion.guard if name in available}
+        available = segments(scored, attributes, config, guard)
+        guarded = {name: available[name] for name in guard if name in available}
     return impression_values(
         scored.with_columns(**columns), [*columns, *baselines.BASELINES], guarded, probabilities
     )

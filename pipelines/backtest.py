@@ -61,7 +61,7 @@ def backtest(
                 events = hold_out(events, new_items, after, seeds[0])
         earlier, later = slices_around(after, events.impressions["shown_at"], project.slices)
         with stages.timed("item_vectors"):
-            vectors = chain.item_vectors(events.items, project, deployment.cache)
+            vectors = chain.item_vectors(events.items, project.interest, deployment.cache)
         fits = [Fit(project, seed, folder / str(seed), trainers, deployment.watch) for seed in seeds]
         walk = Walk(project, chain.timely(events.interactions, project.source), vectors, fits, stages)
         try:
@@ -77,7 +77,16 @@ def backtest(
         finally:
             shutil.rmtree(folder, ignore_errors=True)
         with stages.timed("evaluation"):
-            results = [chain.evaluate_slice(pl.concat(parts), project) for parts in zip(*scores, strict=True)]
+            results = [
+                chain.evaluate_slice(
+                    pl.concat(parts),
+                    project.items.categorical,
+                    project.evaluation,
+                    project.promotion,
+                    project.seed,
+                )
+                for parts in zip(*scores, strict=True)
+            ]
             figures = _figures(results, project)
     full, _ = rankers[0]
     versions = {
@@ -139,7 +148,7 @@ class Fit:
         self.version: Path | None = None
         self.slice: str | None = None
         """The last slice that `version` was fitted on."""
-        self._config = chain.interest_config(project.model_copy(update={"seed": seed}))
+        self._config = chain.interest_config(project.interest, project.behaviour, seed)
         self._folder, self._trainers, self._watch = folder, trainers, watch
         self._window: deque[pl.DataFrame] = deque(maxlen=project.ranker.window)
 
@@ -178,7 +187,7 @@ class Walk:
         fits: Sequence[Fit],
         stages: Stages,
     ) -> None:
-        self.state = start(project)
+        self.state = start(project.slices.start, project.behaviour)
         self._project, self._vectors, self._fits, self._stages = project, vectors, fits, stages
         self._interactions = interactions
         """All interactions that count for labels, from every slice."""
@@ -207,7 +216,7 @@ class Walk:
         if static:
             self.state, events = fitted, _shown_at(events, fitted.at)
         with self._stages.timed("features"):
-            background = chain.background(self.state, events, self._project, fitted)
+            background = chain.background(self.state, events, fitted)
         datasets, _ = self._datasets(events, until, labels)
         return [
             chain.score_slice(dataset, *pair, background, fit.seed)
@@ -222,11 +231,9 @@ class Walk:
     ) -> tuple[list[pl.DataFrame], chain.InterestInput]:
         before = self.state
         with self._stages.timed("features"):
-            features, self.state = chain.lookup_and_update(
-                before, events, until, self._project, self._vectors
-            )
+            features, self.state = chain.lookup_and_update(before, events, until, self._vectors)
         with self._stages.timed("interest_scores"):
-            inputs = chain.interest_input(before, events, self._project, labels)
+            inputs = chain.interest_input(before, events, labels)
             return [fit.dataset(labels, features, inputs) for fit in self._fits], inputs
 
 

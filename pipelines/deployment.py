@@ -121,7 +121,7 @@ class Deployment:
         """Parse the source's new files; a newsroom's logs are written first. Returns their records."""
         if self.project.source.format == "newsroom":
             folder = self.settings.newsroom(self.project.name)
-            newsroom.write(self.project, folder)
+            newsroom.write(self.project.reader, folder)
             paths = [folder / "events"]
         else:
             folders = [self.project.folder, *self.settings.source_folders()]
@@ -153,15 +153,20 @@ class Deployment:
     def state_before(self, slice: str) -> MomentState:
         """The moment state at the slice's start."""
         previous = self.project.slices.previous(slice)
-        return self.state_after(previous) if previous else start(self.project)
+        return (
+            self.state_after(previous)
+            if previous
+            else start(self.project.slices.start, self.project.behaviour)
+        )
 
     def state_after(self, slice: str) -> MomentState:
         """The moment state at the slice's end."""
         _, end = self.project.slices.window(slice)
         tables = {
-            name: self.lake.read(f"{STATE}/{name}", [slice]).drop("slice") for name in names(self.project)
+            name: self.lake.read(f"{STATE}/{name}", [slice]).drop("slice")
+            for name in names(self.project.behaviour)
         }
-        return restore(end, tables, self.project)
+        return restore(end, tables, self.project.behaviour)
 
     def vectors(self, until: str) -> pl.DataFrame:
         """Text vectors of every item version up to a slice."""
@@ -187,7 +192,7 @@ class Deployment:
     def interest_scores(self, state: MomentState, events: SliceEvents, model: Version | None) -> pl.DataFrame:
         """`schemas.InterestScores` of the impressions in `events` by a version of the interest model."""
         folder = self.registry.interest_folder(model.version) if model else None
-        inputs = interest_input(state, events, self.project)
+        inputs = interest_input(state, events)
         return interest_scores(inputs, folder, model.slice if model else None, self.settings.cache)
 
     def table_versions(self) -> dict[str, object]:

@@ -120,7 +120,7 @@ class EventLog:
             "pseudonyms": self.privacy.pseudonyms and self.privacy.pseudonyms.fingerprint,
         }
         if source.format == "newsroom":
-            settings["world"] = newsroom.marker(project)
+            settings["world"] = newsroom.marker(project.reader)
         if self._draws_lists:
             settings["seed"] = project.seed
         return f"{ROOT}/{hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:12]}"
@@ -209,7 +209,7 @@ class EventLog:
         with file_lock(self.lock):
             known = {(record.path, record.size, record.stamp) for record in self.records()}
             parsed = []
-            for file in log_files(self.project, paths):
+            for file in log_files(self.project.reader, paths):
                 path, size, stamp = _name(file), *_stamp(file)
                 if (path, size, stamp) in known:
                     continue
@@ -236,7 +236,7 @@ class EventLog:
 
     def _files(self, path: Path) -> list[LogFile]:
         try:
-            return log_files(self.project, [path])
+            return log_files(self.project.reader, [path])
         except SourceError as error:
             raise _UnreadableError(error) from error
 
@@ -305,10 +305,10 @@ class EventLog:
         rejects = [SCHEMAS["rejects"].to_frame().drop("at")]
         nearby = _NearbyIds(self)
         try:
-            for read in chunks(self.project, file, self.privacy.hide, self._past()):
+            for read in chunks(self.project.reader, file, self.privacy.hide, self._past()):
                 raw = self.privacy.clean(read)
                 known = nearby.known(raw, now)
-                events = build(raw, self.project, now, known)
+                events = build(raw, self.project.slices, now, known)
                 nearby.add(raw, events, now)
                 rows += raw.height
                 rejects.append(events.rejects.drop("slice"))
@@ -316,7 +316,7 @@ class EventLog:
                     raise SourceError(f"{file.path.name} is a truncated gzip file: send it again")
                 yield raw, events
             if complete:
-                require_rows(rows, pl.concat(rejects), self.project)
+                require_rows(rows, pl.concat(rejects), self.project.source.format)
         except (Exception, pl.exceptions.PanicException) as error:
             raise _UnreadableError(error) from error
 
@@ -335,7 +335,7 @@ class EventLog:
         records = self.records()
         if sum(record.rows for record in records) == sum(record.rejected for record in records):
             rejects = self.events().rejects
-            require_rows(rejects.height, rejects, self.project)
+            require_rows(rejects.height, rejects, self.project.source.format)
 
     def _save(self, records: Sequence[Record]) -> None:
         rows = pl.DataFrame(

@@ -19,13 +19,13 @@ _YEAR = timedelta(days=365)
 def preflight(deployment: Deployment) -> None:
     """Raise early what a run would raise: a missing feature, encoder or device. Warn about too many slices."""
     project = deployment.project
-    columns = catalogue(project)["name"].to_list()
+    columns = catalogue(project.behaviour)["name"].to_list()
     if columns == text_columns(columns):
         raise ProjectError(
             "features.select has only text features, but a ranker without text is fitted, too: select at least one "
             "feature that does not start with text_"
         )
-    require_interest(project, here=deployment.settings.engine == "embedded")
+    require_interest(project.interest, here=deployment.settings.engine == "embedded")
     count = partitions(project, datetime.now(UTC))
     if count > MANY_PARTITIONS:
         span = "in total" if project.slices.end else "in the first year"

@@ -51,7 +51,9 @@ def challenge(deployment: Deployment, slice: str) -> Outcome | str:
         deployment.lake.read("ranking_dataset", [slice]),
         scores,
         registry.load_ranker(champion.version) if champion else None,
-        project,
+        project.items.categorical,
+        project.evaluation,
+        project.promotion.guard,
     )
     decision = decide(
         values,

@@ -15,10 +15,11 @@ from features.drift import drift
 from features.ranking_dataset import feature_columns
 from features.state.histories import SKIPPED
 from models.evaluation.evaluate import ALL, EvaluationResult, calibration, calibration_error, difference
+from models.evaluation.metrics import LISTWISE
 from models.evaluation.seed_variance import gain
 from models.prequential import evaluate_slice
 from models.registry.registry import Registry
-from models.report.tables import RankedList, ReportData
+from models.report.report_data import RankedList, ReportData
 from pipelines.compute.rankers import RankingWindow
 from pipelines.deployment import Deployment
 from pipelines.lake import STATE, Lake
@@ -31,13 +32,17 @@ _DRIFT_ROWS = 200_000  # at most, of the window that the last slice is compared 
 def evaluated(lake: Lake, project: Project, until: str) -> EvaluationResult | None:
     """The evaluation over all slices up to `until`; None if none was evaluated."""
     scores = _until(lake, "evaluation_scores", until)
-    return evaluate_slice(scores, project) if scores.width else None
+    return (
+        evaluate_slice(scores, project.items.categorical, project.evaluation, project.promotion, project.seed)
+        if scores.width
+        else None
+    )
 
 
 def metrics_of(deployment: Deployment, result: EvaluationResult | None) -> dict[str, Any]:
     """The content of metrics.json. It has no times or run ids: equal runs write equal files."""
     champion = deployment.champion()
-    metrics = result.as_json() if result else {"impressions": 0, "headline": "ndcg@10", "scorers": {}}
+    metrics = result.as_json() if result else {"impressions": 0, "headline": LISTWISE.headline, "scorers": {}}
     return {
         "project": deployment.project.name,
         **metrics,
@@ -75,7 +80,7 @@ def report_data(deployment: Deployment, result: EvaluationResult | None, slice: 
         generated_at=datetime.now(UTC),
         slices=(slices[0], slice),
         confidence=project.promotion.confidence,
-        headline=result.headline if result else "ndcg@10",
+        headline=(result.metrics if result else LISTWISE).headline,
         evaluated=result.impressions if result else 0,
         overall=overall,
         gain=_gains(result, project) if result else pl.DataFrame(),
@@ -89,6 +94,7 @@ def report_data(deployment: Deployment, result: EvaluationResult | None, slice: 
         exposure=_exposure(_until(lake, "exposure", slice)),
         attributes=project.items.categorical,
         beyond=_beyond(_until(lake, "beyond_accuracy", slice)),
+        topics=_topics(lake, slice),
         drift=_drift(lake, project, slice),
         volume=volume(lake, slice),
         rejects=_rejects(_until(lake, "rejects", slice)),
@@ -119,7 +125,7 @@ def _segment_gains(result: EvaluationResult, project: Project) -> pl.DataFrame:
                 result.values,
                 "full",
                 "behaviour_only",
-                result.headline,
+                result.metrics.headline,
                 seed=project.seed,
                 resamples=rule.resamples,
                 confidence=rule.confidence,
@@ -135,7 +141,7 @@ def _segment_gains(result: EvaluationResult, project: Project) -> pl.DataFrame:
 
 def with_family(importance: pl.DataFrame, project: Project) -> pl.DataFrame:
     """Adds each feature's `family`."""
-    families = dict(catalogue(project).select("name", "family").iter_rows())
+    families = dict(catalogue(project.behaviour).select("name", "family").iter_rows())
     return importance.with_columns(family=pl.col("feature").replace_strict(families, default="interest"))
 
 
@@ -171,6 +177,21 @@ def _exposure(rows: pl.DataFrame) -> pl.DataFrame:
     )
 
 
+def _topics(lake: Lake, slice: str) -> pl.DataFrame:
+    """The table `topic_shifts`, with titles of typical items instead of ids."""
+    rows = _until(lake, "topic_shifts", slice)
+    return with_titles(rows, lake, slice) if rows.height else rows
+
+
+def with_titles(shifts: pl.DataFrame, lake: Lake, slice: str) -> pl.DataFrame:
+    """`topic_shifts` with the titles of typical items, as of the end of a slice, instead of their ids."""
+    items = lake.scan(f"{STATE}/items", [slice]).select("item_id", "title")
+    ids = shifts["typical"].explode().drop_nulls().unique()
+    titles = dict(items.filter(pl.col("item_id").is_in(ids.implode())).collect().iter_rows())
+    named = pl.element().replace_strict(titles, default=None, return_dtype=pl.String).drop_nulls()
+    return shifts.with_columns(pl.col("typical").list.eval(named))
+
+
 def _beyond(rows: pl.DataFrame) -> pl.DataFrame:
     """Mean over slices, one row per scorer."""
     return rows.group_by("scorer").agg(pl.col(pl.Float64).mean()).sort("scorer") if rows.height else rows
@@ -183,7 +204,7 @@ def _drift(lake: Lake, project: Project, slice: str) -> pl.DataFrame:
         return pl.DataFrame()
     reference, current = lake.read("ranking_dataset", window[:-1]), lake.read("ranking_dataset", [slice])
     columns = feature_columns(current)
-    meanings = dict(catalogue(project).select("name", "meaning").iter_rows())
+    meanings = dict(catalogue(project.behaviour).select("name", "meaning").iter_rows())
     meaning = pl.col("column").replace_strict(meanings, default="what the text says to the user")
     sample = reference.gather_every(max(1, reference.height // _DRIFT_ROWS))
     return drift(sample, current, columns).with_columns(meaning=meaning)

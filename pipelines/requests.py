@@ -56,7 +56,7 @@ def state_at(deployment: Deployment, at: datetime | None) -> MomentState:
     ]
     for key in following:
         end = min(at, project.slices.window(key)[1])
-        state = advance(state, _known_before(deployment.events(key), end), end, project)
+        state = advance(state, _known_before(deployment.events(key), end), end)
     return state
 
 
@@ -128,13 +128,13 @@ def _rank_pool(
     state = state_at(deployment, at)
     last = project.slices.key(state.at - project.slices.every / 2)
     vectors = deployment.vectors(last)
-    requests = draw(state, users, vectors, project, state.at)
+    requests = draw(state, users, vectors, project.lists.pool, state.at)
     no_interactions = Interactions.create_empty()
     events = SliceEvents(Items.create_empty(), requests, no_interactions)
     model = deployment.latest("interest", before=project.slices.key(state.at))
     dataset = assemble(
         attribute(requests, no_interactions, project.labels),
-        read_features(state, events, project, vectors),
+        read_features(state, events, vectors),
         deployment.interest_scores(state, events, model),
     )
     listed = _ordered(dataset, k, ranker)
@@ -166,7 +166,8 @@ def _with_reasons(
     )
     contributions = ranker.contributions(listed)
     return rows.with_columns(
-        pl.col("title").fill_null("(unknown item)"), sentences(rows, contributions, catalogue(project))
+        pl.col("title").fill_null("(unknown item)"),
+        sentences(rows, contributions, catalogue(project.behaviour)),
     ), contributions
 
 
@@ -179,7 +180,8 @@ def _explained(rows: pl.DataFrame, contributions: pl.DataFrame, project: Project
         start=contributions[BIAS],
     )
     return pl.concat(
-        [rows.select(EXPLANATION_COLUMNS), by_family(contributions, catalogue(project))], how="horizontal"
+        [rows.select(EXPLANATION_COLUMNS), by_family(contributions, catalogue(project.behaviour))],
+        how="horizontal",
     )
 
 
@@ -191,7 +193,7 @@ def _past(
     items: pl.DataFrame,
 ) -> pl.DataFrame:
     """`explanation.past_behind` for each candidate of the impressions in `events`; `items` has the titles."""
-    inputs = interest_input(state, events, deployment.project)
+    inputs = interest_input(state, events)
     folder = deployment.registry.interest_folder(model.version) if model else None
     return past_behind(inputs, folder, items, deployment.settings.cache)
 

@@ -6,9 +6,7 @@ import dagster as dg
 import dataframely as dy
 import polars as pl
 
-from features.catalogue import catalogue
-from features.catalogue.relative import FORMS
-from features.column_descriptions import column_descriptions
+from features.catalogue import FORMS, catalogue
 from features.config.project import Project
 from features.ranking_dataset import INTEREST
 from features.schemas import (
@@ -21,6 +19,8 @@ from features.schemas import (
     ItemVectors,
     RankedLists,
     Rejects,
+    TopicShifts,
+    column_descriptions,
 )
 
 DECLARED: Mapping[str, type[dy.Schema]] = {
@@ -32,6 +32,7 @@ DECLARED: Mapping[str, type[dy.Schema]] = {
     "item_vectors": ItemVectors,
     "interest_scores": InterestScores,
     "exposure": Exposure,
+    "topic_shifts": TopicShifts,
     "ranked_lists": RankedLists,
 }
 """Tables whose columns are the same in every project."""
@@ -55,7 +56,7 @@ def described(table: str, columns: Mapping[str, pl.DataType], project: Project) 
             **column_descriptions(Candidates),
             **scores,
             form: f"{scores[INTEREST]} {FORMS['z'].capitalize()}.",
-            **dict(catalogue(project).select("name", "meaning").iter_rows()),
+            **dict(catalogue(project.behaviour).select("name", "meaning").iter_rows()),
         }
     return _schema(columns, meanings)
 

@@ -19,7 +19,7 @@ def tune(
             f"there is no ranking dataset to tune on yet: momentrank run {deployment.settings.project}"
         )
     dataset = lake.read("ranking_dataset", slices)
-    metric, best = tuning_metric(dataset, project), float("-inf")
+    metric, best = tuning_metric(dataset, project.promotion), float("-inf")
     parameters = {"trials": trials, "folds": folds, "slices": f"{slices[0]} … {slices[-1]}"}
     with deployment.registry.track("tuning", slices[-1], (), parameters):
 
@@ -39,7 +39,9 @@ def tune(
             )
             out.print(line, soft_wrap=True)
 
-        tuning = search(dataset, project, trials, folds, seconds, report)
+        tuning = search(
+            dataset, project.ranker, project.labels, metric, project.seed, trials, folds, seconds, report
+        )
     _print_best(out, tuning)
     return tuning
 

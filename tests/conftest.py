@@ -170,10 +170,10 @@ def walk(
     events: SliceEvents, project: Project, cuts: Iterable[datetime] = ()
 ) -> tuple[pl.DataFrame, MomentState]:
     """Return features of every candidate and the state at END, in slices that end at `cuts`."""
-    state, tables = start(project), []
+    state, tables = start(project.slices.start, project.behaviour), []
     for until in (*sorted(cuts), END):
         part = between(events, state.at, until)
-        features, state = lookup_and_update(state, part, until, project, vectors(events.items))
+        features, state = lookup_and_update(state, part, until, vectors(events.items))
         tables.append(features)
     return pl.concat(tables).sort("impression_id", "item_id"), state
 

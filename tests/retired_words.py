@@ -19,7 +19,7 @@ EXEMPT = {
     ROOT / "CHANGELOG.md",
     ROOT / "docs" / "log.md",
     ROOT / "features" / "draft" / "names.py",
-    ROOT / "features" / "sources" / "simulation" / "topics.py",
+    ROOT / "features" / "sources" / "simulation" / "vocabulary.py",
     ROOT / "features" / "sources" / "simulation" / "prose.py",
 }
 

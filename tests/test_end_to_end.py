@@ -58,7 +58,7 @@ def metrics(of: Deployment) -> dict[str, object]:
 
 
 def test_every_row_of_the_logs_is_kept_or_rejected(ran: Deployment) -> None:
-    raw = read_source(ran.project, [ran.settings.newsroom("newsroom") / "events"])
+    raw = read_source(ran.project.reader, [ran.settings.newsroom("newsroom") / "events"])
     lines = sum(
         gzip.decompress(path.read_bytes()).count(b"\n")
         for path in (ran.settings.newsroom("newsroom") / "events").iterdir()
@@ -355,12 +355,14 @@ def test_a_slice_served_over_http_reads_what_its_batch_read_and_a_restart_knows_
     assert worst["texts"] < 1e-5
     assert worst["interest"] < 1e-4
 
-    found = build(read_source(ran.project, service.journal.files()), ran.project, datetime.now(UTC))
+    found = build(
+        read_source(ran.project.reader, service.journal.files()), ran.project.slices, datetime.now(UTC)
+    )
     events = SliceEvents(
         *(table.drop("slice") for table in (found.items, found.impressions, found.interactions))
     )
     at = datetime.fromtimestamp(0, UTC) + timedelta(microseconds=live.at)
-    nightly = advance(ran.state_after(SLICES[2]), events, at, ran.project)
+    nightly = advance(ran.state_after(SLICES[2]), events, at)
     for grain in ("item", "user", "user_item", "attribute"):
         assert live.counts(grain).equals(nightly.counts(grain)), grain
 

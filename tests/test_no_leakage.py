@@ -39,7 +39,7 @@ def assert_same_state(actual: MomentState, expected: MomentState, project: Proje
     assert actual.at == expected.at
     for name in ("items", "open", "moments"):
         assert getattr(actual, name).equals(getattr(expected, name)), name
-    keys = {grain: list(counter.keys) for grain, counter in counters(project).items()}
+    keys = {grain: list(counter.keys) for grain, counter in counters(project.behaviour).items()}
     keys |= {"sessions": ["user_id", "session_id"], "shown": ["user_id", "item_id", "shown_at", "position"]}
     for name, of in keys.items():
         one, other = (state.tables()[name].sort(of) for state in (actual, expected))
@@ -92,14 +92,14 @@ def test_the_future_never_changes_the_past(toy: SimpleNamespace, data: st.DataOb
     project: Project = data.draw(toy.projects())
     instant: datetime = data.draw(st.sampled_from(sorted(world.impressions["shown_at"])))
     cut = data.draw(st.sampled_from([toy.START, toy.START + 5 * toy.STEP]).filter(lambda c: c <= instant))
-    state = advance(start(project), toy.between(world, toy.START, cut), cut, project)
+    state = advance(start(project.slices.start, project.behaviour), toy.between(world, toy.START, cut), cut)
     everything = toy.between(world, cut, toy.END)
     past = known_at_most(everything, instant)
     variants = [past, everything]
 
-    features = [read_features(state, events, project, toy.vectors(world.items)) for events in variants]
-    moments = [moments_of(state, events, project) for events in variants]
-    inputs = [visible(interest_input(state, events, project)) for events in variants]
+    features = [read_features(state, events, toy.vectors(world.items)) for events in variants]
+    moments = [moments_of(state, events) for events in variants]
+    inputs = [visible(interest_input(state, events)) for events in variants]
 
     names = past.impressions["impression_id"].to_list()
     assert_same_features(features[1].filter(pl.col("impression_id").is_in(names)), features[0])
@@ -183,10 +183,10 @@ def test_events_known_at_the_same_instant_are_not_used(toy: SimpleNamespace, kin
 def test_an_impression_reads_only_moments_known_before_it(toy: SimpleNamespace, data: st.DataObject) -> None:
     world: SliceEvents = data.draw(toy.worlds())
     project: Project = toy.project()
-    state = start(project)
-    moments = moments_of(state, world, project)
+    state = start(project.slices.start, project.behaviour)
+    moments = moments_of(state, world)
 
-    inputs = visible(interest_input(state, world, project))
+    inputs = visible(interest_input(state, world))
 
     for name, user, shown_at in world.impressions.select("impression_id", "user_id", "shown_at").iter_rows():
         known = moments.filter((pl.col("user_id") == user) & (pl.col("known_at") < shown_at))

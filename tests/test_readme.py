@@ -21,7 +21,7 @@ def test_the_readmes_project_file_is_valid() -> None:
     project = Project.model_validate(tomllib.loads("\n".join(examples)))
     assert project.source.tables is not None
     assert project.labels.gains["purchase"] == 10.0
-    columns = catalogue(project)["name"]
+    columns = catalogue(project.behaviour)["name"]
     assert "item_surface_ctr_1h_rank" in columns
     assert "hour" not in columns
 

@@ -1,51 +1,54 @@
-"""The catalogue: every feature, its meaning and source, and which of them a project selects.
+"""The catalogue: every feature, its meaning and source, and which of them are selected.
 
 Training tables, slices, live requests and docs/features.md all use this one catalogue.
 """
 
 import difflib
+from collections.abc import Mapping
 from fnmatch import fnmatchcase
 
 import polars as pl
 
-from features.catalogue.families.affinity import affinity_features
-from features.catalogue.families.attribute import attribute_features
-from features.catalogue.families.context import context_features
-from features.catalogue.families.feature import Feature
-from features.catalogue.families.item import item_features
-from features.catalogue.families.list import list_features
-from features.catalogue.families.pair import pair_features
-from features.catalogue.families.session import session_features
-from features.catalogue.families.text import text_features
-from features.catalogue.families.user import user_features
-from features.catalogue.relative import FORMS
-from features.config.project import Project
+from features.catalogue.families.impression import context_features, list_features
+from features.catalogue.families.item import attribute_features, item_features
+from features.catalogue.families.user import session_features, user_features
+from features.catalogue.families.user_item import affinity_features, pair_features, text_features
+from features.catalogue.term import Feature
+from features.config.sections import BehaviourConfig
 from features.errors import ProjectError
 
+FORMS: Mapping[str, str] = {
+    "z": "standard deviations above the impression's mean",
+    "rank": "rank within the impression, 1 for the greatest",
+    "share": "share of the impression's sum",
+    "best": "difference from the impression's greatest",
+}
+"""Suffix of a relative form → its meaning."""
 
-def features(project: Project) -> list[Feature]:
-    """Every feature that this project can compute, without list-relative forms."""
+
+def features(config: BehaviourConfig) -> list[Feature]:
+    """Every feature that can be computed, without list-relative forms."""
     return [
-        *item_features(project),
-        *attribute_features(project),
-        *user_features(project),
-        *session_features(project),
-        *affinity_features(project),
-        *pair_features(project),
+        *item_features(config),
+        *attribute_features(config),
+        *user_features(config),
+        *session_features(config),
+        *affinity_features(config),
+        *pair_features(config),
         *text_features(),
-        *context_features(project),
-        *list_features(project),
+        *context_features(config),
+        *list_features(config),
     ]
 
 
-def catalogue(project: Project) -> pl.DataFrame:
+def catalogue(config: BehaviourConfig) -> pl.DataFrame:
     """`name, family, meaning, source` of every selected column, list-relative forms included.
 
     Raises ProjectError if two columns would share a name, or a pattern of `features.select` matches nothing.
     """
-    declared = features(project)
+    declared = features(config)
     rows = [(f.name, f.family, f.meaning, f.source) for f in declared]
-    for form in project.features.relative:
+    for form in config.features.relative:
         rows += [
             (f"{f.name}_{form}", f.family, f"{f.meaning}: {FORMS[form]}", f.source)
             for f in declared
@@ -59,7 +62,7 @@ def catalogue(project: Project) -> pl.DataFrame:
             "context field or interaction kind that one of them comes from"
         )
     table = pl.DataFrame(rows, schema=["name", "family", "meaning", "source"], orient="row")
-    selected = _select(names, project.features.select)
+    selected = _select(names, config.features.select)
     return table.filter(pl.col("name").is_in(selected))
 
 
@@ -79,14 +82,14 @@ def _select(names: list[str], patterns: tuple[str, ...]) -> list[str]:
     return [name for name in names if selected.get(name, False)]
 
 
-def as_markdown(project: Project) -> str:
+def as_markdown(name: str, config: BehaviourConfig) -> str:
     """The catalogue as a Markdown page, one table a family."""
-    rows = catalogue(project)
+    rows = catalogue(config)
     lines = [
-        f"# Features of `{project.name}`",
+        f"# Features of `{name}`",
         "",
         f"{rows.height} columns, computed from what was known strictly before each impression. "
-        f"Written by `python -m features projects/{project.name}.toml`.",
+        f"Written by `python -m features projects/{name}.toml`.",
     ]
     for (family,), members in rows.group_by("family", maintain_order=True):
         lines += ["", f"## {family}", "", "| column | meaning | source |", "|---|---|---|"]

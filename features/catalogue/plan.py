@@ -12,14 +12,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from features.catalogue.families.feature import Feature
-from features.catalogue.kernels import OPERATIONS, Program, evaluate, sharing
-from features.catalogue.term import Term
+from features.catalogue.programs import OPERATIONS, Program, evaluate, sharing
+from features.catalogue.term import Feature, Term
 from features.state.counters import LISTWISE, SESSION_READS, Read
 from features.state.descriptions import Descriptions
 from features.state.layout import Layout
 from features.state.passing import Chunk
-from features.state.threads import each
+from features.threads import each
 
 Floats = NDArray[np.float64]
 _BY_LIST = (*LISTWISE, "session", "list")

@@ -1,6 +1,7 @@
-"""Terms: a feature's value as arithmetic over numbers looked up in the state, items and impressions."""
+"""Features, and their values as terms: arithmetic over numbers looked up in the state, items and impressions."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 from features.state.counters import Read
 
@@ -62,3 +63,20 @@ def term(value: Term | float) -> Term:
 def read(grain: str, name: str, part: str = "") -> Term:
     """Look up a column of a grain; `part` names an attribute or context field where the grain has several."""
     return Term("read", leaf=Read(grain, part, name))
+
+
+Family = Literal["item", "attribute", "user", "session", "affinity", "pair", "text", "context", "list"]
+
+
+@dataclass(frozen=True)
+class Feature:
+    """One column of the features table."""
+
+    name: str
+    family: Family
+    meaning: str
+    value: Term
+    source: str = ""
+    """Paper or system that the idea comes from; empty for common knowledge."""
+    compared: bool = False
+    """Whether its list-relative forms are features too. False where all candidates of an impression share the value."""

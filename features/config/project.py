@@ -13,6 +13,7 @@ from typing import Any
 from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from features.config.sections import (
+    BehaviourConfig,
     Checks,
     Context,
     Evaluation,
@@ -23,6 +24,7 @@ from features.config.sections import (
     Lists,
     Promotion,
     Ranker,
+    ReaderConfig,
     Retention,
     Scale,
     Source,
@@ -53,6 +55,25 @@ class Project(Section):
     scale: Scale = Scale()
     folder: Path = Path()
     """Folder of the project file; relative source paths start here."""
+
+    @property
+    def behaviour(self) -> BehaviourConfig:
+        """The sections that the moment state and the catalogue depend on."""
+        return BehaviourConfig(
+            labels=self.labels, items=self.items, context=self.context, features=self.features
+        )
+
+    @property
+    def reader(self) -> ReaderConfig:
+        """The sections that log readers depend on."""
+        return ReaderConfig(
+            source=self.source,
+            items=self.items,
+            context=self.context,
+            start=self.slices.start,
+            seed=self.seed,
+            folder=self.folder,
+        )
 
     @model_validator(mode="after")
     def _source_is_complete(self) -> "Project":

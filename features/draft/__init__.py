@@ -9,12 +9,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from features.draft.guesses import Confidence, Guess
+from features.draft.guesses import Confidence, Guess, write_toml
 from features.draft.metarank import guess_metarank, holds_events
-from features.draft.mind import BEHAVIORS, guess_mind
+from features.draft.mind_logs import BEHAVIORS, guess_mind
 from features.draft.sample import ITEMS_FACTOR, find_files, read_head, read_samples
-from features.draft.tables import guess_tables
-from features.draft.toml_text import write_toml
+from features.draft.table_logs import guess_tables
 from features.errors import SourceError
 
 __all__ = ["Confidence", "Draft", "Guess", "as_name", "draft_project", "name_of"]

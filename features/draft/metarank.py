@@ -8,9 +8,9 @@ from typing import Any
 import polars as pl
 
 from features.config.slices import parse_duration
-from features.draft.columns import Column, repeated
+from features.draft.column_content import Column, repeated
 from features.draft.guesses import Guess, join_names
-from features.draft.items import guess_items
+from features.draft.item_columns import guess_items
 from features.draft.sample import evenly_spaced, read_json_lines, read_tail
 from features.draft.times import (
     guess_attribution,
@@ -22,7 +22,7 @@ from features.draft.times import (
 from features.errors import SourceError
 from features.sources.files import cut
 from features.sources.instants import read_instants
-from features.sources.items import text_of, texts_of
+from features.sources.item_rows import text_of, texts_of
 
 _EVENTS = ("item", "ranking", "interaction")
 _BLOCKS = 4

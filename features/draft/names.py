@@ -1,6 +1,6 @@
 """What a column's name suggests about its content, in several naming styles and languages.
 
-Names only break ties between columns whose content fits (`columns.py`).
+Names only break ties between columns whose content fits (`column_content.py`).
 """
 
 import re

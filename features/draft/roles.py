@@ -6,7 +6,7 @@ from typing import cast
 
 import polars as pl
 
-from features.draft.columns import NEARLY_ALL, Column, mean, overlap
+from features.draft.column_content import NEARLY_ALL, Column, mean, overlap
 from features.draft.names import begins_with, suggests
 
 MIN_KNOWN = 0.5

@@ -14,7 +14,7 @@ import polars as pl
 
 from features.errors import SourceError
 from features.sources.files import cut, find
-from features.sources.items import text_of
+from features.sources.item_rows import text_of
 
 ROWS = 50_000
 """Rows read per file."""

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from features.draft.columns import Column, describe, overlap
+from features.draft.column_content import Column, describe, overlap
 from features.draft.guesses import join_names
 from features.draft.names import suggests
 from features.draft.roles import MIN_KNOWN, MIN_KNOWN_IN_SAMPLE, find_key, find_roles

@@ -5,7 +5,7 @@ from datetime import datetime
 
 import polars as pl
 
-from features.config.project import Project
+from features.config.sections import Labels, TableMapping
 from features.config.slices import Slices
 from features.events.labels import attribute
 from features.events.validation import Events
@@ -59,34 +59,35 @@ class Read:
         )
 
 
-def find_problems(read: Read, events: Events, project: Project) -> list[Problem]:
-    """Problems of a log, fatal ones first; empty if it is ready for a run."""
+def find_problems(
+    read: Read, events: Events, mapping: TableMapping | None, slices: Slices, labels: Labels
+) -> list[Problem]:
+    """Problems of a log, fatal ones first; empty if it is ready for a run. `mapping`: `[source.tables]`, if any."""
     problems = [
-        *_empty_tables(read, events, project),
-        *_outside_slices(read, project),
+        *_empty_tables(read, events, mapping),
+        *_outside_slices(read, slices),
         *_many_refused(events),
-        *_single_candidates(events, project),
-        *_few_labels(events, project),
-        *_unknown_items(events, project),
+        *_single_candidates(events, mapping),
+        *_few_labels(events, labels),
+        *_unknown_items(events, mapping),
     ]
     return sorted(problems, key=lambda problem: not problem.fatal)
 
 
-def _empty_tables(read: Read, events: Events, project: Project) -> list[Problem]:
+def _empty_tables(read: Read, events: Events, mapping: TableMapping | None) -> list[Problem]:
     if not _rows(events):
         return [Problem("The log is empty.", fatal=True)]
     problems = []
     if events.impressions.is_empty():
         problems.append(Problem(f"No impression was kept; {_refused(events)}.", fatal=True))
     if events.interactions.is_empty():
-        mapping = project.source.tables
         reason = ""
         if read.interactions:
             reason = f" {_refused(events)}."
         elif mapping and mapping.clicked is not None and mapping.shape != "lists":
             reason = f" No row has a {mapping.clicked!r} above source.tables.threshold."
         problems.append(Problem(f"No interaction was kept.{reason}", fatal=True))
-    if events.items.is_empty() and project.source.tables and project.source.tables.items_path:
+    if events.items.is_empty() and mapping and mapping.items_path:
         problems.append(Problem("No item of source.tables.items_path was kept.", fatal=False))
     return problems
 
@@ -101,9 +102,9 @@ def _refused(events: Events) -> str:
     return f"{events.rejects.height:,} of {_rows(events):,} rows were refused"
 
 
-def _outside_slices(read: Read, project: Project) -> list[Problem]:
+def _outside_slices(read: Read, slices: Slices) -> list[Problem]:
     """Report impressions before the first slice or after the last."""
-    start, end = project.slices.start, project.slices.end
+    start, end = slices.start, slices.end
     if not read.outside:
         return []
     until = f"{end:{_MINUTE}}" if end else "now"
@@ -121,8 +122,7 @@ def _many_refused(events: Events) -> list[Problem]:
     return [Problem(f"{_refused(events)}.".capitalize(), fatal=False)]
 
 
-def _single_candidates(events: Events, project: Project) -> list[Problem]:
-    mapping = project.source.tables
+def _single_candidates(events: Events, mapping: TableMapping | None) -> list[Problem]:
     if events.impressions.is_empty() or (mapping and mapping.shape in ("ratings", "interactions")):
         return []
     if (events.impressions["candidates"].list.len() > 1).any():
@@ -135,11 +135,11 @@ def _single_candidates(events: Events, project: Project) -> list[Problem]:
     return [Problem(f"Every impression has one candidate, for example {item!r}. {setting}", fatal=False)]
 
 
-def _few_labels(events: Events, project: Project) -> list[Problem]:
+def _few_labels(events: Events, labels: Labels) -> list[Problem]:
     """Report interactions that label no candidate."""
     if events.interactions.is_empty() or events.impressions.is_empty():
         return []
-    gains = {kind for kind, gain in project.labels.gains.items() if gain > 0}
+    gains = {kind for kind, gain in labels.gains.items() if gain > 0}
     positive = events.interactions.filter(pl.col("kind").is_in(gains))
     if positive.is_empty():
         kinds = ", ".join(events.interactions["kind"].unique().sort().head(10))
@@ -152,7 +152,7 @@ def _few_labels(events: Events, project: Project) -> list[Problem]:
         ]
     named = positive.filter(positive["impression_id"].is_not_null())
     expected = named if named.height else positive
-    labelled = attribute(events.impressions, expected, project.labels)["clicked"].sum()
+    labelled = attribute(events.impressions, expected, labels)["clicked"].sum()
     if labelled >= MIN_MATCHED * expected.height:
         return []
     unmatched = named.filter(~named["impression_id"].is_in(events.impressions["impression_id"].implode()))
@@ -171,7 +171,7 @@ def _few_labels(events: Events, project: Project) -> list[Problem]:
     ]
 
 
-def _unknown_items(events: Events, project: Project) -> list[Problem]:
+def _unknown_items(events: Events, mapping: TableMapping | None) -> list[Problem]:
     """Report candidate and clicked ids that no item describes."""
     if events.items.is_empty():
         return []
@@ -182,13 +182,13 @@ def _unknown_items(events: Events, project: Project) -> list[Problem]:
         if len(ids) and len(ids) - len(unknown) < MIN_MATCHED * len(ids):
             text = (
                 f"{len(ids) - len(unknown):,} of {len(ids):,} {kind} ids are described by an item: these ids look like "
-                f"{unknown[0]!r}, the items' like {described.sort()[0]!r}. {_id_setting(project)}"
+                f"{unknown[0]!r}, the items' like {described.sort()[0]!r}. {_id_setting(mapping)}"
             )
             return [Problem(text, fatal=len(unknown) == len(ids))]
     return []
 
 
-def _id_setting(project: Project) -> str:
-    if project.source.tables is None:
+def _id_setting(mapping: TableMapping | None) -> str:
+    if mapping is None:
         return "Use the same ids in item events and rankings."
     return "Check that source.tables.item and source.tables.item_key match, or set source.tables.separator."

@@ -16,11 +16,10 @@ import dataframely as dy
 import polars as pl
 
 from features import schemas
-from features.config.project import Project
 from features.config.slices import Slices
 from features.errors import TableError
-from features.sources.ahead import work_ahead
 from features.sources.raw import INSTANT, SCHEMAS, RawEvents, Rule, absent, refuse
+from features.threads import work_ahead
 
 MOMENT = timedelta(microseconds=1)
 AHEAD = timedelta(days=30)
@@ -61,12 +60,12 @@ class Known:
     """`source, line, at` of each file's last row with a time; rejects without a time get its slice."""
 
 
-def build(raw: RawEvents, project: Project, now: datetime, known: Known | None = None) -> Events:
+def build(raw: RawEvents, slices: Slices, now: datetime, known: Known | None = None) -> Events:
     """Validate rows. Kept rows satisfy their schema, in slice, time and id order; the others are rejects.
 
     Rows more than `AHEAD` after `now` are refused as `in_future`. Raises TableError unless rows in = kept + rejected.
     """
-    slices, known = project.slices, known or Known()
+    known = known or Known()
     items, bad_items = _items(raw.items, slices, now, known)
     impressions, bad_impressions = _impressions(raw.impressions, slices, now, known)
     interactions, bad_interactions = _interactions(raw.interactions, impressions, slices, now, known)

@@ -14,12 +14,11 @@ import polars as pl
 from numpy.typing import NDArray
 
 from features.behaviour import plan_of
-from features.config.project import Project
-from features.config.slices import microseconds
-from features.events.item_versions import latest, versions
+from features.config.slices import Slices, microseconds
+from features.events.point_in_time import latest, versions
 from features.live.texts import LiveTexts
 from features.live.user_histories import Context, Done, Exposure, Histories, Past, Shown
-from features.state import MomentState, SliceEvents, counters
+from features.state import MomentState, SliceEvents
 from features.state.counters import SESSION_READS, kinds_counted
 from features.state.descriptions import Descriptions, Values, starts
 from features.state.entities import Entities
@@ -69,10 +68,9 @@ class Answer:
 class LiveMoments:
     """The state in memory. It updates the counters of `state` in place: nothing else may use them."""
 
-    def __init__(self, state: MomentState, project: Project, vectors: pl.DataFrame) -> None:
+    def __init__(self, state: MomentState, slices: Slices, vectors: pl.DataFrame) -> None:
         """`vectors`: `schemas.ItemVectors` of the state's items."""
-        self._project, self.plan = project, plan_of(project)
-        self._tables = state.counted
+        self._config, self.plan, self._tables = state.config, plan_of(state.config), state.counted
         for grain in self._tables.declared:
             for part in self._tables.of(grain):
                 self._tables.own(part)
@@ -80,11 +78,11 @@ class LiveMoments:
         self.at = microseconds(state.at)
         """Instant of the newest event."""
         self.slice_at = self.at
-        self._every = project.slices.every // _MICROSECOND
-        self._counted = frozenset(kinds_counted(project))
+        self._first, self._every = microseconds(slices.start), slices.every // _MICROSECOND
+        self._counted = frozenset(kinds_counted(state.config))
         self.described = state.described
         self.texts = LiveTexts(self.described, state.exposed, vectors)
-        self._grains = self.plan.grains & counters(project).keys()
+        self._grains = self.plan.grains & self._tables.declared.keys()
 
     def counts(self, grain: str) -> pl.DataFrame:
         """A grain's counters, decayed to the newest event."""
@@ -106,7 +104,7 @@ class LiveMoments:
 
     def update(self, events: SliceEvents, vectors: pl.DataFrame, rows: Sequence[Shown | Done] = ()) -> None:
         """Add `events` and `rows`, none older than the newest one so far. `vectors`: of the new item versions."""
-        every, start = self._every, microseconds(self._project.slices.start)
+        every, start = self._every, self._first
         by_slice: dict[int, list[Shown | Done]] = {}
         # At one instant, impressions come first: an interaction may belong to one of them.
         for row in sorted([*rows, *rows_of(events)], key=_order):
@@ -130,7 +128,7 @@ class LiveMoments:
                 self._update(own)
 
     def _update(self, rows: Sequence[Shown | Done]) -> None:
-        project, tables, histories = self._project, self._tables, self.histories
+        tables, histories = self._tables, self.histories
         shown: list[Shown] = []
         placed: list[tuple[Done, Exposure | None]] = []
         for row in rows:
@@ -144,14 +142,14 @@ class LiveMoments:
         lists = [(row.user, row.session) for row in shown]
         layout = self._layout(shown, placed)
         sessions = histories.sessions(lists, layout.at)
-        for _ in run(tables, layout, sessions, project, _READS, (), counters(project)):
+        for _ in run(tables, layout, sessions, _READS, (), tables.declared):
             pass
         histories.set_sessions(lists, sessions)
         self.texts.show(layout.version)
 
     def _layout(self, shown: Sequence[Shown], placed: Sequence[tuple[Done, Exposure | None]]) -> Layout:
         """Impressions and interactions, each in order of (instant, id), as arrays."""
-        tables, names, seen = self._tables, self._project.context.categorical, self.described.seen
+        tables, names, seen = self._tables, self._config.context.categorical, self.described.seen
         at, item = (
             _ints([row.at for row in shown]),
             _codes(tables.items, [i for row in shown for i in row.items]),
@@ -196,7 +194,6 @@ class LiveMoments:
             self._tables,
             layout,
             sessions,
-            self._project,
             plan.by_list,
             plan.by_candidate,
             self._grains,
@@ -211,7 +208,7 @@ class LiveMoments:
 
     def _texts(self, at: int, shown: Ints, past: Past, codes: Ints) -> NDArray[np.float64]:
         """`similarity.COLUMNS` of the candidates, [column, candidate]."""
-        settings = self._project.features
+        settings = self._config.features
         skipped = np.array([action == SKIPPED for action in past.actions], bool)
         forget = settings.ttl // _MICROSECOND
         return self.texts.similarity(at, shown, codes, past.at, skipped, settings.text_history, forget)
@@ -240,7 +237,7 @@ class LiveMoments:
         self.at = max(self.at, at)
 
     def _set_versions(self, found: pl.DataFrame, vectors: pl.DataFrame | None) -> None:
-        attributes = self._project.items.categorical
+        attributes = self._config.items.categorical
         self.described = Descriptions(
             found, self._tables.items, {name: self._tables.values["attribute", name] for name in attributes}
         )

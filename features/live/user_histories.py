@@ -122,7 +122,7 @@ class Histories:
     """The histories of all users. `at`: the start of the slice."""
 
     def __init__(self, state: MomentState) -> None:
-        features, labels = state.project.features, state.project.labels
+        features, labels = state.config.features, state.config.labels
         self.at = self._stored_at = microseconds(state.at)
         self._features, self._kinds = features, frozenset(labels.gains)
         self._window = labels.attribution // _MICROSECOND

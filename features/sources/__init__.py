@@ -5,9 +5,9 @@ from pathlib import Path
 
 import polars as pl
 
-from features.config.project import Project
+from features.config.sections import ReaderConfig
 from features.errors import SourceError
-from features.sources import jsonl_events, mind, tables
+from features.sources import jsonl_events, mapped_tables, mind
 from features.sources.files import LogFile, find, resolve
 from features.sources.raw import FORGOTTEN, Hide, RawEvents, as_logged, concat_events, gather
 from features.sources.reject_hints import hint
@@ -16,47 +16,47 @@ from features.sources.sampling import Past
 __all__ = ["LogFile", "Past", "RawEvents", "chunks", "log_files", "read", "require_rows", "resolve"]
 
 
-def log_files(project: Project, paths: Sequence[Path]) -> list[LogFile]:
+def log_files(config: ReaderConfig, paths: Sequence[Path]) -> list[LogFile]:
     """List the files to parse, in order: items tables first. Raises SourceError if a path holds no log."""
-    if project.source.format == "mind":
+    if config.source.format == "mind":
         return [mind.files(paths)]
-    if project.source.format == "tables":
-        return tables.files(project, paths)
+    if config.source.format == "tables":
+        return mapped_tables.files(config, paths)
     return [LogFile((file,)) for file in find(paths, jsonl_events.SUFFIXES)]
 
 
 def chunks(
-    project: Project, file: LogFile, hide: Hide = as_logged, past: Past | None = None
+    config: ReaderConfig, file: LogFile, hide: Hide = as_logged, past: Past | None = None
 ) -> Iterator[RawEvents]:
     """Parse a file in chunks of about `source.chunk_rows` rows and candidates, to bound memory.
 
     `hide` maps user ids before any other id is built from them. `past` is the pool from which the
     candidates of shape `interactions` are sampled.
     """
-    if project.source.format == "mind":
-        pieces = mind.chunks(project, file, hide)
-    elif project.source.format == "tables":
-        pieces = tables.chunks(project, file, hide, past)
+    if config.source.format == "mind":
+        pieces = mind.chunks(config, file, hide)
+    elif config.source.format == "tables":
+        pieces = mapped_tables.chunks(config, file, hide, past)
     else:
-        pieces = jsonl_events.chunks(project, file, hide)
+        pieces = jsonl_events.chunks(config, file, hide)
     buffered: list[RawEvents] = []
     for piece in pieces:
         buffered.append(piece)
-        if sum(part.size for part in buffered) >= project.source.chunk_rows:
+        if sum(part.size for part in buffered) >= config.source.chunk_rows:
             yield concat_events(buffered)
             buffered = []
     if buffered:
         yield concat_events(buffered)
 
 
-def read(project: Project, paths: Sequence[Path], hide: Hide = as_logged) -> RawEvents:
+def read(config: ReaderConfig, paths: Sequence[Path], hide: Hide = as_logged) -> RawEvents:
     """Read small logs at once. Raises what `log_files` and `chunks` raise."""
     past = Past()
-    pieces = [chunk for file in log_files(project, paths) for chunk in chunks(project, file, hide, past)]
+    pieces = [chunk for file in log_files(config, paths) for chunk in chunks(config, file, hide, past)]
     return concat_events(pieces) if pieces else gather()
 
 
-def require_rows(rows: int, rejects: pl.DataFrame, project: Project) -> None:
+def require_rows(rows: int, rejects: pl.DataFrame, log_format: str) -> None:
     """Raise SourceError if every row was rejected. The message quotes no row, because it may be stored."""
     if rows > rejects.height or FORGOTTEN in rejects["reason"]:
         return
@@ -64,9 +64,8 @@ def require_rows(rows: int, rejects: pl.DataFrame, project: Project) -> None:
     if rows:
         reason, count = rejects["reason"].value_counts(sort=True).row(0)
         source, line = rejects.filter(reason=reason).select("source", "line").row(0)
-        advice = hint(reason, tables=project.source.format == "tables")
+        advice = hint(reason, tables=log_format == "tables")
         problem = f"{count:,} × {reason}, the first in {source} line {line}. {advice}".rstrip()
     raise SourceError(
-        f'no readable row in the log of format "{project.source.format}" (source.format in the project file): '
-        f"{problem}"
+        f'no readable row in the log of format "{log_format}" (source.format in the project file): {problem}'
     )

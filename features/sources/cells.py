@@ -8,7 +8,7 @@ import polars as pl
 from polars.datatypes import DataTypeClass
 
 from features.errors import SourceError
-from features.sources.items import TEXTS, text_of
+from features.sources.item_rows import TEXTS, text_of
 from features.sources.json_texts import decode_each
 
 SPACES = r"\s"

@@ -6,16 +6,16 @@ result.
 
 import json
 from collections.abc import Iterator, Sequence
+from datetime import timedelta
 from functools import partial
 from typing import Any, NoReturn
 
 import polars as pl
 
-from features.config.project import Project
-from features.sources.ahead import work_ahead
+from features.config.sections import ReaderConfig
 from features.sources.files import Block, LogFile, cut_json_lines, quote_lines, split
 from features.sources.instants import read_instants
-from features.sources.items import (
+from features.sources.item_rows import (
     FIELD,
     TEXTS,
     item_rows,
@@ -28,6 +28,7 @@ from features.sources.items import (
 )
 from features.sources.json_texts import decode
 from features.sources.raw import Hide, RawEvents, absent, as_logged, gather, refuse, with_positions
+from features.threads import work_ahead
 
 SUFFIXES = (".jsonl", ".jsonl.gz", ".ndjson", ".ndjson.gz", ".json", ".json.gz")
 
@@ -47,7 +48,7 @@ _QUOTED = pl.lit(None, pl.String)
 _ROW = pl.Schema({**_PLACE, **_WIRE.to_schema(), "problem": pl.String})
 
 
-def chunks(project: Project, file: LogFile, hide: Hide = as_logged) -> Iterator[RawEvents]:
+def chunks(config: ReaderConfig, file: LogFile, hide: Hide = as_logged) -> Iterator[RawEvents]:
     """Read events one block at a time. Each line becomes one item, impression, interaction or reject.
 
     An interaction's value is null unless it is a finite number. It is known at its `known_at` (a key or a field),
@@ -55,12 +56,12 @@ def chunks(project: Project, file: LogFile, hide: Hide = as_logged) -> Iterator[
     Raises SourceError for a JSON array.
     """
     blocks = cut_json_lines(file.path, file.source, file.after, file.first)
-    return work_ahead(partial(_parse_block, project, hide), blocks)
+    return work_ahead(partial(_parse_block, config, hide), blocks)
 
 
-def read_lines(project: Project, content: bytes, source: str, hide: Hide = as_logged) -> RawEvents:
+def read_lines(config: ReaderConfig, content: bytes, source: str, hide: Hide = as_logged) -> RawEvents:
     """Read lines in memory, as `chunks` reads those of a file."""
-    return _parse_block(project, hide, Block(source, 1, content))
+    return _parse_block(config, hide, Block(source, 1, content))
 
 
 def _read_rows(lines: pl.DataFrame) -> pl.DataFrame:
@@ -125,22 +126,22 @@ def _items(event: dict[str, Any], problem: str | None) -> tuple[list[dict[str, A
     return [{"id": text_of(item_id)} for item_id in ids], None
 
 
-def _parse_block(project: Project, hide: Hide, block: Block) -> RawEvents:
+def _parse_block(config: ReaderConfig, hide: Hide, block: Block) -> RawEvents:
     """A block's lines → items, impressions, interactions and rejects."""
     lines = split(block)
     rows, invalid = _split_rejects(_read_rows(lines.rows))
     rows = rows.with_columns(hide(rows["user"]))
-    interactions, ambiguous = _interactions(_of(rows, "interaction"), project)
-    impressions = _impressions(_of(rows, "ranking"), project.context.categorical)
+    interactions, ambiguous = _interactions(_of(rows, "interaction"), config.source.known_after)
+    impressions = _impressions(_of(rows, "ranking"), config.context.categorical)
     items = (
         _of(rows, "item")
         .select("source", "line", "fields", raw=_QUOTED, item_id="item", known_at="at")
         .collect()
     )
-    described = items.hstack(pick_fields(items["fields"], names_of(project.items)))
+    described = items.hstack(pick_fields(items["fields"], names_of(config.items)))
     rejects = [lines.rejects, invalid, ambiguous]
     quotes = [(block.source, partial(quote_lines, block))]
-    return gather([item_rows(described, project.items)], [impressions], [interactions], rejects, quotes)
+    return gather([item_rows(described, config.items)], [impressions], [interactions], rejects, quotes)
 
 
 def _split_rejects(rows: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
@@ -177,7 +178,7 @@ def _impressions(rankings: pl.LazyFrame, context: Sequence[str]) -> pl.DataFrame
     return rows.hstack(pick_fields(rows["fields"], context)).with_columns(context=named_values(context))
 
 
-def _interactions(rows: pl.LazyFrame, project: Project) -> tuple[pl.DataFrame, pl.DataFrame]:
+def _interactions(rows: pl.LazyFrame, known_after: timedelta) -> tuple[pl.DataFrame, pl.DataFrame]:
     """Interactions, and rejects whose value or `known_at` is invalid. Each may be a key or a field."""
     events = rows.select(*_PLACE, *_TEXTS, "fields", "at").collect()
     events = events.hstack(pick_fields(events["fields"], _EITHER))
@@ -204,6 +205,6 @@ def _interactions(rows: pl.LazyFrame, project: Project) -> tuple[pl.DataFrame, p
         kind="type",
         value=pl.when(value.is_finite()).then(value),
         happened_at="at",
-        known_at=pl.coalesce("known", pl.col("at") + project.source.known_after),
+        known_at=pl.coalesce("known", pl.col("at") + known_after),
     )
     return interactions, rejects

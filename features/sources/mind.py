@@ -9,18 +9,17 @@ known before the first slice.
 
 import json
 from collections.abc import Iterator, Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 
-from features.config.project import Project
+from features.config.sections import ReaderConfig
 from features.errors import SourceError
-from features.sources.ahead import work_ahead
 from features.sources.files import Block, LogFile, cut, find, split
-from features.sources.items import FIELD, TEXTS, before_first_slice, item_rows, text_of
+from features.sources.item_rows import FIELD, TEXTS, before_first_slice, item_rows, text_of
 from features.sources.json_texts import decode_each
 from features.sources.raw import (
     INSTANT,
@@ -33,6 +32,7 @@ from features.sources.raw import (
     refuse,
     with_positions,
 )
+from features.threads import work_ahead
 
 CLICK_DELAY = timedelta(seconds=1)
 """Time from an impression to its clicks, which MIND does not date."""
@@ -60,7 +60,7 @@ def files(paths: Sequence[Path]) -> LogFile:
     return LogFile(tuple(sorted(parts, key=lambda file: file[1].name == _BEHAVIORS)))
 
 
-def chunks(project: Project, parts: LogFile, hide: Hide = as_logged) -> Iterator[RawEvents]:
+def chunks(config: ReaderConfig, parts: LogFile, hide: Hide = as_logged) -> Iterator[RawEvents]:
     """Read the parts one block at a time. Click histories come last, once all impressions are read.
 
     Impression ids repeat between parts: with several parts, the folder's name is their prefix.
@@ -71,7 +71,7 @@ def chunks(project: Project, parts: LogFile, hide: Hide = as_logged) -> Iterator
     first: pl.DataFrame | None = None
     for source, path in parts.files:
         if path.name == _NEWS:
-            yield from work_ahead(partial(_news, project), cut(path, source))
+            yield from work_ahead(partial(_news, config), cut(path, source))
             continue
         name = path.resolve().parent.name
         part = str(Path(source).parent) if names.count(name) > 1 else name
@@ -80,10 +80,10 @@ def chunks(project: Project, parts: LogFile, hide: Hide = as_logged) -> Iterator
             impressions = shown.with_columns(
                 empty_context(), session_id=pl.lit(None), candidates=with_positions(pl.col("items"))
             )
-            yield gather([], [impressions], [_clicks(shown, project)], rejects)
+            yield gather([], [impressions], [_clicks(shown, config.source.known_after)], rejects)
             first = _first_impressions(shown if first is None else pl.concat([first, shown]))
     if first is not None:
-        yield gather(interactions=[_histories(first, project)])
+        yield gather(interactions=[_histories(first, config.start)])
 
 
 def _columns(block: Block, count: int) -> tuple[pl.DataFrame, list[pl.DataFrame]]:
@@ -139,7 +139,7 @@ def _read_impressions(prefix: str, hide: Hide, block: Block) -> tuple[pl.DataFra
     return impressions, [*rejects, broken]
 
 
-def _clicks(shown: pl.DataFrame, project: Project) -> pl.DataFrame:
+def _clicks(shown: pl.DataFrame, known_after: timedelta) -> pl.DataFrame:
     clicks = shown.filter(pl.col("clicked").list.len() > 0).explode("clicked")
     happened_at = pl.col("shown_at") + CLICK_DELAY
     return clicks.select(
@@ -153,7 +153,7 @@ def _clicks(shown: pl.DataFrame, project: Project) -> pl.DataFrame:
         kind=pl.lit("click"),
         value=pl.lit(None),
         happened_at=happened_at,
-        known_at=happened_at + project.source.known_after,
+        known_at=happened_at + known_after,
     )
 
 
@@ -162,11 +162,11 @@ def _first_impressions(shown: pl.DataFrame) -> pl.DataFrame:
     return shown.sort("shown_at", "source", "line").unique("user_id", keep="first", maintain_order=True)
 
 
-def _histories(first: pl.DataFrame, project: Project) -> pl.DataFrame:
+def _histories(first: pl.DataFrame, start: datetime) -> pl.DataFrame:
     """Clicks of the history beside each user's first impression: the k-th of n is n − k + 1 steps before it."""
     first = first.filter(pl.col("history").list.len() > 0).with_columns(
         n=pl.col("history").list.len().cast(pl.Int64),
-        room=(pl.col("shown_at") - project.slices.start).dt.total_microseconds(),
+        room=(pl.col("shown_at") - start).dt.total_microseconds(),
     )
     second = 1_000_000
     squeezed = pl.min_horizontal(pl.lit(second), pl.col("room") // (pl.col("n") + 1)).clip(lower_bound=1)
@@ -189,7 +189,7 @@ def _histories(first: pl.DataFrame, project: Project) -> pl.DataFrame:
     )
 
 
-def _news(project: Project, block: Block) -> RawEvents:
+def _news(config: ReaderConfig, block: Block) -> RawEvents:
     rows, rejects = _columns(block, len(_NEWS_COLUMNS))
     cells = {name: pl.col("cells").list.get(n) for n, name in enumerate(_NEWS_COLUMNS)}
     fields = {name: pl.concat_list(cell) for name, cell in cells.items()}
@@ -203,9 +203,9 @@ def _news(project: Project, block: Block) -> RawEvents:
         labels.alias(FIELD + "entities"),
         *(values.alias(FIELD + name) for name, values in fields.items()),
         item_id=cells["item_id"],
-        known_at=pl.lit(before_first_slice(project)).cast(INSTANT),
+        known_at=pl.lit(before_first_slice(config.start)).cast(INSTANT),
     )
-    return gather([item_rows(rows, project.items)], rejects=rejects)
+    return gather([item_rows(rows, config.items)], rejects=rejects)
 
 
 def _labels(cells: pl.Series) -> pl.Series:

@@ -15,7 +15,7 @@ import polars as pl
 from features.errors import SourceError
 from features.sources.cells import texts_of_bytes
 from features.sources.files import MAX_LINE, LogFile, cut, cut_json_lines, quote_lines, split
-from features.sources.items import text_of
+from features.sources.item_rows import text_of
 from features.sources.raw import SCHEMAS, Quote
 
 SUFFIXES = (

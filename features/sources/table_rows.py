@@ -5,16 +5,15 @@ from functools import partial
 
 import polars as pl
 
-from features.config.project import Project
-from features.config.sections import TableMapping
+from features.config.sections import ReaderConfig, TableMapping
 from features.sources.cells import read_grades, read_id_lists, read_ids, read_values
 from features.sources.instants import read_instants
-from features.sources.items import FIELD, TEXTS
+from features.sources.item_rows import FIELD, TEXTS
 from features.sources.raw import INSTANT, Hide, absent, refuse
 
 
 def split_rejects(
-    frame: pl.DataFrame, project: Project, mapping: TableMapping, separator: str, hide: Hide
+    frame: pl.DataFrame, config: ReaderConfig, mapping: TableMapping, separator: str, hide: Hide
 ) -> tuple[pl.DataFrame, pl.DataFrame]:
     """Split a table into converted rows and rejects.
 
@@ -33,7 +32,7 @@ def split_rejects(
     columns.append(_read(frame, "session", read_ids, pl.String()).alias("session_id"))
     columns += [
         _read(frame, name, partial(read_values, split=True), TEXTS).alias(name)
-        for name in (FIELD + name for name in project.context.categorical)
+        for name in (FIELD + name for name in config.context.categorical)
     ]
     rules = [
         ("missing_field:user", absent("user_id")),
@@ -70,7 +69,7 @@ def split_rejects(
     cells = frame.with_columns(columns)
     kept, rejects = refuse(cells, rules, at="at")
     impression_id = pl.col("impression_id") if mapping.impression is not None else moment
-    known_at = pl.coalesce("known", pl.col("at") + project.source.known_after)
+    known_at = pl.coalesce("known", pl.col("at") + config.source.known_after)
     used = [name for name in frame.columns if name not in ("source", "line", "raw") and FIELD not in name]
     rows = kept.lazy().with_columns(impression_id.alias("impression_id"), known_at.alias("known"))
     return rows.drop(used).collect(), rejects

@@ -3,11 +3,10 @@
 counters.py       the counters: keys, quantities, half-lives, TTL
 kernels.py        the compiled loops: decay, lookup, update, expiry
 table.py          one counter's entries: arrays, and a hash table from keys
-tables.py         all counters of a state; entities.py numbers their ids
+counter_tables.py all counters of a state; entities.py numbers their ids
 descriptions.py   item versions as arrays
 layout.py         a slice's events as arrays, in order of time
 passing.py        lookups and updates of a slice, counter by counter
-threads.py        parallel work
 histories.py      open impressions, recent moments; sessions.py
 snapshot.py       counters as stored tables, and back
 moment.py         the state: counters, items and histories

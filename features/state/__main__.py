@@ -3,9 +3,9 @@
 from datetime import timedelta
 
 from features.behaviour import lookup_and_update
-from features.catalogue.relative import relative
-from features.config.project import Project
+from features.config.sections import BehaviourConfig, Context, ItemFields
 from features.config.slices import parse_instant
+from features.ranking_dataset import relative
 from features.schemas import Impressions, Interactions, Items, ItemVectors
 from features.state import SliceEvents, start
 
@@ -14,18 +14,13 @@ _START = parse_instant("2026-01-05T00:00:00Z")
 
 def main() -> None:
     """Process a slice without events: compilation depends on types only."""
-    project = Project.model_validate(
-        {
-            "name": "compile",
-            "source": {"format": "newsroom"},
-            "slices": {"start": _START},
-            "items": {"categorical": ["category"], "numeric": ["length"]},
-            "context": {"categorical": ["surface"]},
-        }
+    config = BehaviourConfig(
+        items=ItemFields(categorical=("category",), numeric=("length",)),
+        context=Context(categorical=("surface",)),
     )
     nothing = SliceEvents(Items.create_empty(), Impressions.create_empty(), Interactions.create_empty())
     vectors = ItemVectors.create_empty()
-    table, _ = lookup_and_update(start(project), nothing, _START + timedelta(days=1), project, vectors)
+    table, _ = lookup_and_update(start(_START, config), nothing, _START + timedelta(days=1), vectors)
     relative(table, {"z": ["item_length"]})
 
 

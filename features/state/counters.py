@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import NamedTuple
 
-from features.config.project import Project
+from features.config.sections import BehaviourConfig
 
 INSTANTS = ("last_at", "clicked_at")
 """Columns after the numbers: an entry's last update and last click."""
@@ -37,20 +37,20 @@ def column(quantity: str, half_life: str) -> str:
     return f"{quantity}_{'all' if half_life == 'none' else half_life}"
 
 
-def counters(project: Project) -> dict[str, Counter]:
+def counters(config: BehaviourConfig) -> dict[str, Counter]:
     """The counters, by grain.
 
     `clicks` counts the kind `click`, or else the first declared kind. `expected` sums the clicks of an average item at
     the positions shown, `depth` these positions. `{number}_known` counts clicked items with a declared number,
     `{number}_sum` sums the numbers. `spread` is Σ n·ln n over the clicks n on each value.
     """
-    declared = project.features
+    declared = config.features
     decaying = tuple((name, declared.seconds(name)) for name in declared.half_lives)
     undecayed = (("none", None),)
-    kinds = tuple(kinds_counted(project).values())
-    values = tuple(f"{kinds_counted(project)[kind]}_value" for kind in declared.valued)
+    kinds = tuple(kinds_counted(config).values())
+    values = tuple(f"{kinds_counted(config)[kind]}_value" for kind in declared.valued)
     every, basic = ("exposures", *kinds, *values), ("exposures", "clicks")
-    numbers = tuple(f"{name}_{part}" for name in project.items.numeric for part in ("known", "sum"))
+    numbers = tuple(f"{name}_{part}" for name in config.items.numeric for part in ("known", "sum"))
     ttl = declared.ttl
     declared_counters = {
         "everything": Counter(("everything",), (*every, *numbers), decaying),
@@ -63,17 +63,17 @@ def counters(project: Project) -> dict[str, Counter]:
         # For one user and one item, whether something happened matters more than when: no decay.
         "user_item": Counter(("user_id", "item_id"), ("exposures", *kinds), undecayed, ttl),
     }
-    if project.context.categorical:
+    if config.context.categorical:
         declared_counters["context"] = Counter(("context", "value"), basic, decaying, ttl)
         declared_counters["item_context"] = Counter(("item_id", "context", "value"), basic, decaying, ttl)
     return declared_counters
 
 
-def parts(counter: Counter, project: Project) -> tuple[str, ...]:
+def parts(counter: Counter, config: BehaviourConfig) -> tuple[str, ...]:
     """The item attributes or context fields that a counter has a table for; `("",)` for a single table."""
     if "attribute" in counter.keys:
-        return project.items.categorical
-    return project.context.categorical if "context" in counter.keys else ("",)
+        return config.items.categorical
+    return config.context.categorical if "context" in counter.keys else ("",)
 
 
 def is_global(counter: Counter) -> bool:
@@ -81,11 +81,11 @@ def is_global(counter: Counter) -> bool:
     return "user_id" not in counter.keys
 
 
-def kinds_counted(project: Project) -> dict[str, str]:
+def kinds_counted(config: BehaviourConfig) -> dict[str, str]:
     """Interaction kind → its quantity. The first is the click: `click`, or else the first declared kind."""
-    gains = project.labels.gains
+    gains = config.labels.gains
     first = "click" if "click" in gains else next(iter(gains))
-    others = dict.fromkeys([*gains, *project.features.valued])
+    others = dict.fromkeys([*gains, *config.features.valued])
     return {first: "clicks"} | {kind: f"{kind}s" for kind in others if kind != first}
 
 

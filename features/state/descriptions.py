@@ -22,7 +22,7 @@ class Values(NamedTuple):
 
 
 class Descriptions:
-    """Item versions (`features.events.item_versions.versions`) and their declared attributes."""
+    """Item versions (`features.events.point_in_time.versions`) and their declared attributes."""
 
     def __init__(self, versions: pl.DataFrame, items: Entities, attributes: Mapping[str, Entities]) -> None:
         numbers = items.encode(versions["item_id"])

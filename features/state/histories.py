@@ -1,5 +1,6 @@
 """Each user's histories: open impressions, and recent moments (interactions and skips)."""
 
+from collections.abc import Iterable
 from datetime import datetime, timedelta
 from functools import cached_property
 
@@ -7,7 +8,6 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from features.config.project import Project
 from features.state.moment import MomentState, SliceEvents
 
 SKIPPED = "skipped"
@@ -32,9 +32,9 @@ class Skips:
         """
         from features.state.kernels import NEVER, next_lists
 
-        project, events = self._state.project, self._events
+        config, events = self._state.config, self._events
         opened = exposed(events.impressions).filter(
-            pl.col("position") <= project.features.skips_per_impression
+            pl.col("position") <= config.features.skips_per_impression
         )
         rows = pl.concat([self._state.open, opened])
         lists = rows.select("impression_id", "user_id", "shown_at").unique(maintain_order=True)
@@ -48,7 +48,7 @@ class Skips:
         )
         next_at = pl.Series(upcoming).replace(NEVER, None).cast(_INSTANT) - timedelta(microseconds=1)
         known = known.select("impression_id", "user_id", next_at=next_at)
-        closed_at = pl.min_horizontal("next_at", pl.col("shown_at") + project.labels.attribution)
+        closed_at = pl.min_horizontal("next_at", pl.col("shown_at") + config.labels.attribution)
         rows = rows.join(known, on=["impression_id", "user_id"], how="left", maintain_order="left")
         rows = rows.with_columns(closed_at=closed_at).drop("next_at")
         done = events.interactions.select("user_id", "item_id", "known_at")
@@ -74,16 +74,18 @@ def exposed(impressions: pl.DataFrame) -> pl.DataFrame:
     )  # fmt: skip
 
 
-def moments(state: MomentState, events: SliceEvents, project: Project) -> pl.DataFrame:
+def moments(state: MomentState, events: SliceEvents) -> pl.DataFrame:
     """`schemas.Moments` of the state and of the slice's events, by user, time, item and action."""
-    return pl.concat([state.moments, _new(Skips(state, events), events, project)]).sort(_ORDER)
+    return pl.concat([state.moments, _new(Skips(state, events), events, state.config.labels.gains)]).sort(
+        _ORDER
+    )
 
 
 _ORDER = ("user_id", "known_at", "item_id", "action")
 
 
-def _new(skips: Skips, events: SliceEvents, project: Project) -> pl.DataFrame:
-    done = events.interactions.filter(pl.col("kind").is_in(list(project.labels.gains))).select(
+def _new(skips: Skips, events: SliceEvents, gains: Iterable[str]) -> pl.DataFrame:
+    done = events.interactions.filter(pl.col("kind").is_in(list(gains))).select(
         "user_id", "item_id", action="kind", known_at="known_at"
     )
     skipped = skips.closed.select("user_id", "item_id", action=pl.lit(SKIPPED), known_at="closed_at")
@@ -97,13 +99,15 @@ def remembered(state: MomentState, skips: Skips, events: SliceEvents, until: dat
     """
     from features.state.kernels import newest
 
-    config = state.project.features
+    config = state.config.features
     recent = pl.col("known_at").is_between(until - config.ttl, until, closed="left")
     old = state.moments.filter(recent)
     # A new skip may be known one microsecond before the slice: sort it among the old moments of that microsecond.
     # Earlier moments are sorted and precede all new ones.
     close = pl.col("known_at") >= state.at - timedelta(microseconds=1)
-    new = pl.concat([old.filter(close), _new(skips, events, state.project).filter(recent)]).sort(_ORDER)
+    new = pl.concat([old.filter(close), _new(skips, events, state.config.labels.gains).filter(recent)]).sort(
+        _ORDER
+    )
     old = old.filter(~close)
     users = pl.concat([rows["user_id"].rle().struct.field("value") for rows in (old, new)]).unique().sort()
     old_users, new_users = (_ranks(rows["user_id"], users) for rows in (old, new))
@@ -120,7 +124,7 @@ def _ranks(ids: pl.Series, all_ids: pl.Series) -> NDArray[np.int64]:
 
 def still_answerable(state: MomentState, events: SliceEvents, until: datetime) -> pl.DataFrame:
     """`state.shown` as of `until`: candidates shown within the attribution window, in order of time."""
-    recent = pl.col("shown_at") >= until - state.project.labels.attribution
+    recent = pl.col("shown_at") >= until - state.config.labels.attribution
     return exposures_of(state.shown.filter(recent), events.impressions.filter(recent))
 
 

@@ -8,14 +8,13 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from features.config.project import Project
+from features.state.counter_tables import Tables
 from features.state.counters import kinds_counted
 from features.state.descriptions import Descriptions, Values, pairs_of, starts
 from features.state.histories import DEEPEST, explode
 from features.state.kernels import latest_exposures
 from features.state.moment import MomentState, SliceEvents
 from features.state.table import Index
-from features.state.tables import Tables
 
 Ints = NDArray[np.int64]
 
@@ -86,13 +85,12 @@ def code(impressions: pl.DataFrame, tables: Tables) -> Shown:
 
 
 def lay_out(
-    events: SliceEvents, shown: Shown, interactions: pl.DataFrame, described: Descriptions, tables: Tables,
-    project: Project,
+    events: SliceEvents, shown: Shown, interactions: pl.DataFrame, described: Descriptions, tables: Tables
 ) -> Layout:  # fmt: skip
     """Arrays of events that are `in_order`; `interactions` from `place`."""
     has_users = "user_id" in interactions.columns
     at, item = _instants(events.impressions["shown_at"]), tables.items.encode(interactions["item_id"])
-    done_at, names = _instants(interactions["known_at"]), project.context.categorical
+    done_at, names = _instants(interactions["known_at"]), tables.config.context.categorical
     return Layout(
         impressions=events.impressions,
         candidates=shown.candidates,
@@ -120,13 +118,13 @@ def lay_out(
     )
 
 
-def place(state: MomentState, events: SliceEvents, shown: Shown, project: Project) -> pl.DataFrame:
+def place(state: MomentState, events: SliceEvents, shown: Shown) -> pl.DataFrame:
     """The interactions of counted kinds, each with `position` and `context` of the exposure it is attributed to.
 
     That is the user's latest exposure to the item within the attribution window; null if there is none. `events` are
     `in_order`, and so is the result: `user_id, item_id, kind, value, known_at, interaction_id, position, context`.
     """
-    done = events.interactions.filter(pl.col("kind").is_in([*kinds_counted(project)])).select(
+    done = events.interactions.filter(pl.col("kind").is_in([*kinds_counted(state.config)])).select(
         "user_id", "item_id", "kind", "value", "known_at", "interaction_id"
     )
     if done.is_empty():
@@ -140,7 +138,7 @@ def place(state: MomentState, events: SliceEvents, shown: Shown, project: Projec
     at = np.concatenate(
         [_instants(earlier["shown_at"]), np.repeat(_instants(events.impressions["shown_at"]), sizes)]
     )
-    window = project.labels.attribution // timedelta(microseconds=1)
+    window = state.config.labels.attribution // timedelta(microseconds=1)
     latest = latest_exposures(
         pairs, _instants(done["known_at"]), index.locate(exposures, insert=False), at, window, len(index)
     )

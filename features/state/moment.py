@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
-from features.config.project import Project
+from features.config.sections import BehaviourConfig
 from features.config.slices import microseconds
 from features.schemas import Items, Moments
 from features.state.counters import counters
 
 if TYPE_CHECKING:
+    from features.state.counter_tables import Tables
     from features.state.descriptions import Descriptions
-    from features.state.tables import Tables
 
 _INSTANT = pl.Datetime("us", "UTC")
 _CONTEXT = pl.List(pl.Struct({"name": pl.String, "value": pl.String}))
@@ -63,7 +63,6 @@ class MomentState:
     """Everything known strictly before `at`."""
 
     at: datetime
-    project: Project = field(repr=False)
     items: pl.DataFrame
     """The latest version of each item (`schemas.Items`)."""
     open: pl.DataFrame
@@ -92,6 +91,11 @@ class MomentState:
         """As `counts`, with numbers as of each entry's last update."""
         return self.counted.frame(grain, microseconds(self.at))
 
+    @property
+    def config(self) -> BehaviourConfig:
+        """What the state counts."""
+        return self.counted.config
+
     @cached_property
     def described(self) -> "Descriptions":
         """`items` as arrays, cached for live requests."""
@@ -101,26 +105,26 @@ class MomentState:
         """Item versions as arrays, numbered by this state's entities."""
         from features.state.descriptions import Descriptions
 
-        names = self.project.items.categorical
+        names = self.config.items.categorical
         return Descriptions(
             versions, self.counted.items, {name: self.counted.values["attribute", name] for name in names}
         )
 
 
-def names(project: Project) -> list[str]:
+def names(config: BehaviourConfig) -> list[str]:
     """Names of a state's tables."""
-    return [*counters(project), *SHARED, *OWN]
+    return [*counters(config), *SHARED, *OWN]
 
 
-def start(project: Project) -> MomentState:
-    """The empty state at the start of the first slice."""
-    return restore(project.slices.start, {}, project)
+def start(at: datetime, config: BehaviourConfig) -> MomentState:
+    """The empty state at an instant: the start of the first slice."""
+    return restore(at, {}, config)
 
 
-def restore(at: datetime, tables: Mapping[str, pl.DataFrame], project: Project) -> MomentState:
+def restore(at: datetime, tables: Mapping[str, pl.DataFrame], config: BehaviourConfig) -> MomentState:
     """The state from the tables of `MomentState.tables`; missing tables are empty."""
+    from features.state.counter_tables import Tables
     from features.state.snapshot import empty
-    from features.state.tables import Tables
 
     empty_tables = {"items": Items.create_empty(), "moments": Moments.create_empty()} | {
         name: pl.DataFrame(schema=schema)
@@ -131,10 +135,10 @@ def restore(at: datetime, tables: Mapping[str, pl.DataFrame], project: Project) 
             ("exposed", _EXPOSED),
         )
     }
-    stored = {grain: tables.get(grain, empty(counter)) for grain, counter in counters(project).items()}
+    stored = {grain: tables.get(grain, empty(counter)) for grain, counter in counters(config).items()}
     others = {name: tables.get(name, table) for name, table in empty_tables.items()}
     # Several files hold one bucket of users each.
     others["shown"] = others["shown"].sort("shown_at", maintain_order=True)
     if not others["moments"]["user_id"].is_sorted():
         others["moments"] = others["moments"].sort("user_id", "known_at", "item_id", "action")
-    return MomentState(at, project, counted=Tables(stored, project), **others)
+    return MomentState(at, counted=Tables(stored, config), **others)

@@ -13,14 +13,14 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from features.config.project import Project
+from features.config.sections import BehaviourConfig
+from features.state.counter_tables import Part, Tables
 from features.state.counters import FIRST_RATE, LISTWISE, SESSION, SESSION_READS, Read, kinds_counted
 from features.state.descriptions import Values
 from features.state.kernels import Rows, codes_of, slots_of
 from features.state.layout import Layout
 from features.state.sessions import RunningSessions
-from features.state.tables import Part, Tables
-from features.state.threads import each
+from features.threads import each
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
@@ -51,7 +51,6 @@ def run(
     tables: Tables,
     layout: Layout,
     sessions: RunningSessions | None,
-    project: Project,
     by_list: Sequence[Read],
     by_candidate: Sequence[Read],
     grains: Collection[str],
@@ -72,8 +71,8 @@ def run(
         for part in tables.of(grain)
     ]
     positions, groups = _groups(steps)
-    amounts = _Amounts(layout, project)
-    strength = project.features.prior_strength
+    amounts = _Amounts(layout, tables.config)
+    strength = tables.config.features.prior_strength
     for lists, interactions in chunks(layout.at, layout.start, layout.done_at, CHUNK):
         rows = slice(int(layout.start[lists.start]), int(layout.start[lists.stop]))
         chunk = Chunk(
@@ -140,15 +139,15 @@ def chunks(at: Ints, start: Ints, done_at: Ints, size: int) -> Iterator[tuple[sl
 class _Amounts:
     """How much each interaction of a slice adds to each quantity."""
 
-    def __init__(self, layout: Layout, project: Project) -> None:
-        kinds, kind = kinds_counted(project), layout.interactions["kind"]
+    def __init__(self, layout: Layout, config: BehaviourConfig) -> None:
+        kinds, kind = kinds_counted(config), layout.interactions["kind"]
         columns = {quantity: (kind == name).to_numpy().astype(float) for name, quantity in kinds.items()}
         self.clicked = columns["clicks"] > 0
         self.position = layout.interactions["position"].fill_null(-1).to_numpy().astype(np.int64)
         value = layout.interactions["value"].fill_null(0.0).to_numpy()
-        for name in project.features.valued:
+        for name in config.features.valued:
             columns[f"{kinds[name]}_value"] = columns[kinds[name]] * value
-        for name in project.items.numeric:
+        for name in config.items.numeric:
             # Version -1 reads the NaN at the end.
             numbers = np.append(layout.described.numbers(name), np.nan)[layout.done_version]
             known = self.clicked & ~np.isnan(numbers)

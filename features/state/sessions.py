@@ -8,12 +8,12 @@ import polars as pl
 from numpy.typing import NDArray
 
 from features.config.slices import microseconds
+from features.state.counter_tables import Tables
 from features.state.entities import Entities
 from features.state.kernels import NEVER, run_sessions
 from features.state.layout import Layout
 from features.state.moment import MomentState
 from features.state.table import Index
-from features.state.tables import Tables
 
 _INSTANT = pl.Datetime("us", "UTC")
 
@@ -43,7 +43,7 @@ class Sessions(RunningSessions):
     """The sessions of a state."""
 
     def __init__(self, state: MomentState, layout: Layout, tables: Tables) -> None:
-        declared, stored = state.project.features, state.sessions
+        declared, stored = state.config.features, state.sessions
         self._users, self._ids, self._index = tables.users, Entities([""]), Index(np.empty(0, np.int64))
         self._schema = stored.schema
         known = self._index.locate(self._codes(stored["user_id"], stored["session_id"]))

@@ -3,8 +3,7 @@
 import numpy as np
 import polars as pl
 
-from features.behaviour import read_features
-from features.config.project import Project
+from features.behaviour import measure, plan_of
 from features.ranking_dataset import KEYS
 from features.schemas import ItemVectors
 from features.state import MomentState, SliceEvents
@@ -21,20 +20,20 @@ _OLDEST_HOURS = 1e9
 """Age of an item of unknown age: older than any other."""
 
 
-def measure(state: MomentState, events: SliceEvents, project: Project) -> pl.DataFrame:
+def lookup(state: MomentState, events: SliceEvents) -> pl.DataFrame:
     """One row per candidate: `impression_id`, `item_id` and the features that baselines read.
 
     They are computed as the project's own features, whether or not `features.select` includes them.
     """
-    features = project.features.model_copy(update={"select": (POPULARITY, AGE), "relative": ()})
-    config = project.model_copy(update={"features": features})
-    return read_features(state, events, config, ItemVectors.create_empty())
+    features = state.config.features.model_copy(update={"select": (POPULARITY, AGE), "relative": ()})
+    plan = plan_of(state.config.model_copy(update={"features": features}))
+    return measure(state, events, ItemVectors.create_empty(), plan)
 
 
 def scores(dataset: pl.DataFrame, measured: pl.DataFrame, seed: int) -> pl.DataFrame:
     """`impression_id`, `item_id` and one Float64 column per baseline, higher is better, rows as in `dataset`.
 
-    `as_shown` prefers the first `position` of `dataset`, a ranking dataset. `measured` is the result of `measure`:
+    `as_shown` prefers the first `position` of `dataset`, a ranking dataset. `measured` is the result of `lookup`:
     `popularity` prefers the largest `item_clicks_all`, `recency` the smallest `item_age_hours` (null is oldest).
     `random` is a seeded hash of impression and item, in [0, 1). Raises TableError if a column is missing.
     """

@@ -4,9 +4,11 @@ An expression that is constant within an impression (new users, length, hour) se
 items, an attribute value) reduces each impression to the selected candidates, ranked among themselves.
 """
 
+from collections.abc import Collection, Sequence
+
 import polars as pl
 
-from features.config.project import Project
+from features.config.sections import Evaluation
 from models.ranking import require
 
 NEW = {"new_users": pl.col("new_user"), "new_items": pl.col("new_item")}
@@ -17,29 +19,38 @@ _LENGTHS = (1, 6, 11, 21, 51)
 _COLUMNS = ("impression_id", "as_of", "attributes", "new_user", "new_item")
 
 
-def segments(scored: pl.DataFrame, project: Project) -> dict[str, pl.Expr]:
+def segments(
+    scored: pl.DataFrame, attributes: Sequence[str], config: Evaluation, guard: Collection[str]
+) -> dict[str, pl.Expr]:
     """Segments of `scored`: new users, new items, top attribute values, bands of length and of hours (UTC).
 
-    `scored`: `impression_id, as_of, new_user, new_item`, and each item's `attributes` when it was shown. A value in
-    `promotion.guard` is always a segment. A band that contains every impression is left out. Raises TableError if a
-    column is missing.
+    `scored`: `impression_id, as_of, new_user, new_item`, and each item's `attributes` when it was shown.
+    `attributes` are the declared names. A value in `guard` is always a segment. A band that contains every impression
+    is left out. Raises TableError if a column is missing.
     """
     require(scored, _COLUMNS, "segments")
-    return {**NEW, **_values(scored, project), **_lengths(scored), **_hours(scored, project.evaluation.hours)}
+    return {
+        **NEW,
+        **_values(scored, attributes, config.top_values, guard),
+        **_lengths(scored),
+        **_hours(scored, config.hours),
+    }
 
 
-def _values(scored: pl.DataFrame, project: Project) -> dict[str, pl.Expr]:
+def _values(
+    scored: pl.DataFrame, attributes: Sequence[str], top: int, guard: Collection[str]
+) -> dict[str, pl.Expr]:
     """The most frequent values of each declared attribute among candidates, and the guarded values."""
     values = attribute_values(scored).group_by("name", "value").agg(pl.col("row").n_unique().alias("rows"))
-    guarded = pl.format("{}: {}", "name", "value").is_in([*project.promotion.guard])
+    guarded = pl.format("{}: {}", "name", "value").is_in([*guard])
     selected = (
         values.sort("rows", "value", descending=[True, False])
         .with_columns(rank=pl.int_range(pl.len()).over("name"))
-        .filter((pl.col("rank") < project.evaluation.top_values) | guarded)
+        .filter((pl.col("rank") < top) | guarded)
     )
     return {
         f"{name}: {value}": _has(name, value)
-        for name in project.items.categorical
+        for name in attributes
         for value in selected.filter(pl.col("name") == name)["value"]
     }
 

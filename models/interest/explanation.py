@@ -81,7 +81,6 @@ def _slopes(decoder: MomentDecoder, batch: Batch, read: Reading) -> Tensor:
     seen = Visible.between(
         torch.stack([newest, visible], dim=1),
         batch.at[row[:, None], both],
-        torch.arange(length, device=x.device),
         batch.at[row, :length],
         decoder.config.window,
     )
@@ -97,8 +96,9 @@ def _slopes(decoder: MomentDecoder, batch: Batch, read: Reading) -> Tensor:
         read.place[chosen][:, None],
         read.place[item],
         batch.action[row, :length],
-        seen.allowed[:, 1:] * presence[:, None],
+        seen.allowed[:, 1:],
         seen.elapsed[:, 1:],
+        presence,
     )[:, 0]
     logit = decoder.head(x[:, 1], state, read.item_embedding[chosen], read.item_bias[chosen], taste)
     (slope,) = torch.autograd.grad(logit.sum(), presence)
@@ -115,9 +115,8 @@ def _remember(
     """
     length = batch.history
     tokens = decoder.tokens(read.token[batch.item], batch.action, batch.gap)
-    order = torch.arange(length, device=tokens.device)
     at = batch.at[:, :length]
-    seen = Visible.between(batch.prefix[:, :length], at, order, at, decoder.config.window)
+    seen = Visible.between(batch.prefix[:, :length], at, at, decoder.config.window)
     x, past = tokens[:, :length], []
     for layer in decoder.layers:
         x, key, value = layer(x, seen)

@@ -192,10 +192,14 @@ class Batch:
     """[S, T] history tokens of this segment that come before."""
     history: int
     """J"""
+    newest: Tensor
+    """[S, K] place of the newest history token that each of a segment's impressions sees; 0 where there is none."""
     row: Tensor
     """[N] segment of each real candidate."""
     column: Tensor
     """[N] its place in 0…M-1."""
+    impression: Tensor
+    """[N] its impression's place in 0…K-1."""
     candidate: npt.NDArray[np.int64]
     """[N] its index in the moment arrays; ordered by impression."""
     sizes: npt.NDArray[np.int64]
@@ -228,7 +232,8 @@ def collate(
     elapsed = np.full(shape, -1.0, dtype=np.float32)
     at = np.zeros(shape, dtype=np.float64)
     prefix = np.zeros(shape, dtype=np.int64)
-    rows, columns, members, sizes = [], [], [], []
+    newest = np.zeros((len(chosen), max(len(s.impressions) for s in chosen)), dtype=np.int64)
+    rows, columns, turns, members, sizes = [], [], [], [], []
     for number, segment in enumerate(chosen):
         span = slice(segment.start, segment.stop)
         length = segment.stop - segment.start
@@ -238,7 +243,7 @@ def collate(
         at[number, :length] = moments.history_at[span]
         prefix[number, :length] = np.arange(length)
         place = history
-        for impression in segment.impressions:
+        for turn, impression in enumerate(segment.impressions):
             low, high = moments.impression_start[impression : impression + 2]
             origin = moments.user_start[moments.impression_user[impression]]
             visible = int(origin + moments.impression_prefix[impression])
@@ -248,10 +253,12 @@ def collate(
             at[number, where] = moments.impression_at[impression]
             prefix[number, where] = visible - segment.start
             if visible > origin:
+                newest[number, turn] = visible - 1 - segment.start
                 since = moments.impression_at[impression] - moments.history_at[visible - 1]
                 elapsed[number, where] = max(since, 0.0)
             rows.append(np.full(high - low, number))
             columns.append(np.arange(where.start, where.stop) - history)
+            turns.append(np.full(high - low, turn))
             members.append(np.arange(low, high))
             sizes.append(int(high - low))
             place = where.stop
@@ -262,8 +269,10 @@ def collate(
         at=torch.from_numpy(at),
         prefix=torch.from_numpy(prefix),
         history=history,
+        newest=torch.from_numpy(newest),
         row=torch.from_numpy(np.concatenate(rows)),
         column=torch.from_numpy(np.concatenate(columns)),
+        impression=torch.from_numpy(np.concatenate(turns)),
         candidate=np.concatenate(members),
         sizes=np.array(sizes, dtype=np.int64),
     )

@@ -13,10 +13,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .config import InterestConfig
+from .items import Embedded
 from .moments import Batch
 from .reader import ItemReader, Reading
 
 _DROPOUT = 0.1
+_HIDDEN = -1e9
+"""Bias of a key that a query may not see; not -inf, whose product with a gradient of 0 is no number."""
+_LOWEST_RATE = 1e-4
 _GAP_BUCKETS = 26
 """Powers of two of a second: up to about a year."""
 
@@ -35,9 +39,9 @@ class Visible:
     """[S, J] how much of each key is there, where an explanation asks what it brings; else all of it."""
 
     @classmethod
-    def between(cls, prefix: Tensor, at: Tensor, order: Tensor, key_at: Tensor, window: int) -> "Visible":
-        """Keys at places `order` [J], seen by queries with `prefix` [S, T] history tokens before them."""
-        back = prefix[..., None] - order
+    def between(cls, prefix: Tensor, at: Tensor, key_at: Tensor, window: int) -> "Visible":
+        """Keys of instants `key_at` [S, J], for queries at `at` [S, T] with `prefix` [S, T] keys before them."""
+        back = prefix[..., None] - torch.arange(key_at.shape[-1], device=prefix.device)
         return cls(
             allowed=(back > 0) & (back <= window),
             distance=back.clamp(1, window).float().log(),
@@ -70,16 +74,16 @@ class Attention(nn.Module):
         """[S, T, width]; `keys` and `values` are those of the history, [S, heads, J, width / heads]."""
         query, key, value = own
         query = query * query.shape[-1] ** -0.5
-        bias = (
-            self.by_distance[:, None, None] * seen.distance[:, None]
-            + self.by_time[:, None, None] * seen.elapsed[:, None]
-        )
+        # One product makes the biases of all heads: each pass over [S, heads, T, J] counts.
+        terms = torch.stack([seen.distance, seen.elapsed, _HIDDEN * ~seen.allowed], dim=1)
+        by = torch.stack([self.by_distance, self.by_time, torch.ones_like(self.by_time)], dim=1)
+        bias = (by @ terms.flatten(2)).view(len(terms) * self.heads, *terms.shape[2:])
         if seen.presence is not None:
-            bias = bias + seen.presence.log()[:, None, None]
-        past = (query @ keys.transpose(-1, -2) + bias).masked_fill(~seen.allowed[:, None], float("-inf"))
+            bias = bias + seen.presence.log().repeat_interleave(self.heads, 0)[:, None]
+        past = torch.baddbmm(bias, query.flatten(0, 1), keys.flatten(0, 1).transpose(-1, -2))
         rest = torch.einsum("shtd,hd->sht", query, self.rest_key)[..., None]
         itself = (query * key).sum(-1, keepdim=True)
-        weight = torch.cat([past, rest, itself], dim=-1).softmax(dim=-1)
+        weight = torch.cat([past.view(*query.shape[:3], keys.shape[2]), rest, itself], dim=-1).softmax(dim=-1)
         length = keys.shape[2]
         mixed = (
             weight[..., :length] @ values
@@ -101,6 +105,11 @@ class Layer(nn.Module):
         self.mix = nn.Sequential(
             nn.Linear(width, 2 * width), nn.GELU(), nn.Linear(2 * width, width), nn.Dropout(dropout)
         )
+
+    def remember(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Keys and values of history tokens [S, J, width], as `forward` takes them for `past`."""
+        _, key, value = self.attention.split(self.before_attention(x))
+        return key, value
 
     def forward(
         self, x: Tensor, seen: Visible, past: tuple[Tensor, Tensor] | None = None
@@ -138,7 +147,16 @@ class MomentDecoder(nn.Module):
         )
         nn.init.normal_(self.action.weight, std=0.5)
         nn.init.normal_(self.gap.weight, std=0.1)
-        nn.init.zeros_(self.user.weight)
+        # A fresh decoder scores by taste alone.
+        for parameter in (*self.user.parameters(), *self.match[-1].parameters()):
+            nn.init.zeros_(parameter)
+
+    def setup(self, items: Embedded, click_rate: float) -> None:
+        """Before a first fit: start from the click rate, and read `items` on a common scale. Later, do nothing."""
+        if self.items.standardised or not len(items):
+            return
+        nn.init.constant_(self.match[-1].bias, float(torch.tensor(click_rate).logit(eps=_LOWEST_RATE)))
+        self.items.standardise(items)
 
     def tokens(self, item: Tensor, action: Tensor, gap: Tensor) -> Tensor:
         """[…, width] from read items […, width], actions […] and seconds since the token before […]."""
@@ -149,29 +167,42 @@ class MomentDecoder(nn.Module):
 
     def forward(self, batch: Batch, items: Reading) -> Tensor:
         """Logits [N] of the batch's candidates; `batch.item` indexes `items`."""
-        history = batch.history
+        history, window = batch.history, self.config.window
+        past, shown = batch.item[:, :history], batch.item[:, history:]
         x = self.tokens(items.token[batch.item], batch.action, batch.gap)
-        order = torch.arange(history, device=x.device)
-        seen = Visible.between(batch.prefix, batch.at, order, batch.at[:, :history], self.config.window)
-        for layer in self.layers:
-            x, _, _ = layer(x, seen)
-        x = self.last(x)
-        place = history + batch.column
-        states = torch.cat([self.no_history.expand(len(x), 1, -1), x[:, :history]], dim=1)
-        state = states[batch.row, batch.prefix[batch.row, place]]
-        chosen = batch.item[batch.row, place]
-        likely = self._taste(batch, items.place, seen)[batch.row, batch.column]
-        return self.head(
-            x[batch.row, place], state, items.item_embedding[chosen], items.item_bias[chosen], likely
+        key_at = batch.at[:, :history]
+        *lower, top = self.layers
+        if lower:
+            seen = Visible.between(batch.prefix, batch.at, key_at, window)
+            for layer in lower:
+                x, _, _ = layer(x, seen)
+        # Of the last layer's outputs only these are used: the candidates' and those of each impression's newest token.
+        candidates = torch.arange(history, x.shape[1], device=x.device).expand(len(x), -1)
+        used = torch.cat([candidates, batch.newest], dim=1)
+        seen = Visible.between(batch.prefix.gather(1, used), batch.at.gather(1, used), key_at, window)
+        queries = x.gather(1, used[..., None].expand(-1, -1, x.shape[-1]))
+        x = self.last(top(queries, seen, top.remember(x[:, :history]))[0])
+        count = shown.shape[1]
+        state = torch.where(
+            batch.prefix[batch.row, history + batch.column, None] > 0,
+            x[batch.row, count + batch.impression],
+            self.no_history,
         )
-
-    def _taste(self, batch: Batch, places: Tensor, seen: Visible) -> Tensor:
-        """Logits [S, M] of what each user clicked and skipped of the candidate's kind."""
-        past, shown = batch.item[:, : batch.history], batch.item[:, batch.history :]
-        action = batch.action[:, : batch.history]
-        allowed, elapsed = seen.allowed[:, batch.history :], seen.elapsed[:, batch.history :]
-        taste: Tensor = self.items.taste(places[shown], places[past], action, allowed, elapsed)
-        return taste
+        taste = self.items.taste(
+            items.place[shown],
+            items.place[past],
+            batch.action[:, :history],
+            seen.allowed[:, :count],
+            seen.elapsed[:, :count],
+        )
+        chosen = shown[batch.row, batch.column]
+        return self.head(
+            x[batch.row, batch.column],
+            state,
+            items.item_embedding[chosen],
+            items.item_bias[chosen],
+            taste[batch.row, batch.column],
+        )
 
     def head(
         self, output: Tensor, state: Tensor, item_embedding: Tensor, item_bias: Tensor, taste: Tensor

@@ -65,8 +65,11 @@ class Pack:
     def _place(self) -> Tensor:
         return self.owner * self.width + self.position
 
-    def mean(self, hidden: Tensor) -> Tensor:
-        """Unit vectors [n, d]: the mean over each text's tokens of `hidden` [T, d], in float32."""
+    def pool(self, hidden: Tensor, pooling: str) -> Tensor:
+        """Unit vectors [n, d] of `hidden` [T, d], in float32: the `mean` of a text's tokens, its first or its last."""
+        if pooling != "mean":
+            chosen = self.ends[:-1] if pooling == "cls" else self.ends[1:] - 1
+            return F.normalize(hidden[chosen.long()].float(), dim=-1)
         sums = hidden.new_zeros(len(self.real), hidden.shape[-1], dtype=torch.float32)
         sums = sums.index_add(0, self.owner, hidden.float())
         return F.normalize(sums / self.ends.diff()[:, None], dim=-1)

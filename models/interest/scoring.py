@@ -160,8 +160,7 @@ def _decode(
     """
     decoder = model.decoder
     x = decoder.tokens(read.token, actions, gap)[None]
-    order = torch.arange(len(known), device=model.device)
-    seen = Visible.between(prefix[None], at[None], order, known[None], model.config.window)
+    seen = Visible.between(prefix[None], at[None], known[None], model.config.window)
     keys, values = [], []
     for number, layer in enumerate(decoder.layers):
         x, key, value = layer(x, seen, (state.keys[number][None], state.values[number][None]))

@@ -52,21 +52,33 @@ class Taste(nn.Module):
         return F.normalize(places, dim=-1)
 
     def forward(
-        self, candidate: Tensor, past: Tensor, action: Tensor, allowed: Tensor, elapsed: Tensor
+        self,
+        candidate: Tensor,
+        past: Tensor,
+        action: Tensor,
+        allowed: Tensor,
+        elapsed: Tensor,
+        presence: Tensor | None = None,
     ) -> Tensor:
         """Logits [S, M] of candidates [S, M, views, p], given past items [S, J, views, p] and actions [S, J].
 
-        `allowed` and `elapsed` [S, M, J] as in `Visible`.
+        `allowed` and `elapsed` [S, M, J], `presence` [S, J] as in `Visible`.
         """
-        faded = F.softplus(_PACE * self.fading) * elapsed
-        worth = (_PACE * self.worth).sigmoid()[action][:, None, :]
+        kept = (-F.softplus(_PACE * self.fading) * elapsed).masked_fill(~allowed, float("-inf"))
+        clicked = (_PACE * self.worth).sigmoid()[action]
+        counts = torch.stack([clicked, torch.ones_like(clicked)], dim=-1)
+        if presence is not None:
+            counts = counts * presence[..., None]
         prior = (_PACE * self.prior).sigmoid()
         logit = candidate.new_zeros(candidate.shape[:2])
+        # With a 1 and a -1 behind them, the product of two unit vectors is their cosine - 1.
+        candidate, past = F.pad(candidate, (0, 1), value=-1.0), F.pad(past, (0, 1), value=1.0)
         for view in range(self.views):
-            near = candidate[:, :, view] @ past[:, :, view].transpose(-1, -2) - 1.0
-            mass = ((_PACE * self.sharpness[view]).exp() * near - faded).exp() * allowed
+            sharp = (_PACE * self.sharpness[view]).exp() * candidate[:, :, view]
+            mass = torch.baddbmm(kept, sharp, past[:, :, view].transpose(-1, -2)).exp_()
+            shown, seen = (mass @ counts).unbind(-1)
             strength = F.softplus(_PACE * self.strength[view])
-            share = ((mass * worth).sum(-1) + strength * prior) / (mass.sum(-1) + strength)
+            share = (shown + strength * prior) / (seen + strength)
             logit = logit + _PACE * self.weight[view] * (share / prior).log()
         return logit
 

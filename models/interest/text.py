@@ -20,8 +20,9 @@ from torch import Tensor, nn
 from .adapters import Allocation, add_lora
 from .config import InterestModelError
 from .device import find_device
+from .layers import LayerStack
 from .packing import ATTENTION, Pack, packs
-from .pretrained import load_encoder, weights_hash
+from .pretrained import load_encoder
 from .store import RowStore, key
 
 _PACK_TOKENS = {"cpu": 1024, "cuda": 32_768}
@@ -42,7 +43,7 @@ def fast_bf16(device: torch.device) -> bool:
 
 
 class TextEncoder(nn.Module):
-    """A Hugging Face text encoder with mean pooling, of which some layers or adapters may be tuned."""
+    """A Hugging Face text encoder, pooled and prompted as its authors do, with layers or adapters that may be tuned."""
 
     def __init__(
         self,
@@ -57,20 +58,26 @@ class TextEncoder(nn.Module):
     ) -> None:
         """`rank` and `seed` are those of `lora` and `adalora`, `device` a name as in the configuration.
 
-        Raises InterestModelError if there is no such encoder, or it has not the layers to tune.
+        `max_tokens` is lowered to what the encoder reads at most.
+
+        Raises InterestModelError if this machine has no such encoder, or it has not the layers to tune.
         """
         super().__init__()
-        self.name, self.tune, self.max_tokens = name, tune, max_tokens
+        self.name, self.tune = name, tune
         self.device = find_device(device) if isinstance(device, str) else device
-        self.tokenizer, self.base = load_encoder(name)
+        loaded = load_encoder(name)
+        self.tokenizer, self.base, self.hash = loaded.tokenizer, loaded.model, loaded.hash
+        self.max_tokens = min(max_tokens, loaded.max_tokens or max_tokens)
+        self._pooling, self._prompt = loaded.pooling, loaded.prompt
         self.base.eval().requires_grad_(False)
-        self.hash = weights_hash(self.base)
         self.width = int(self.base.config.hidden_size)
         self.base.to(self.device)
         self._bf16, self._first_position = False, 0
-        self._stack: list[nn.Module] = []
-        self._find_stack()
-        self._below = len(self._stack)
+        self._padded = LayerStack(self.base)
+        self._below = len(self._padded.layers)
+        self._packed: list[nn.Module] = []
+        """The layers, where they can be run one by one on packs."""
+        self._find_packed()
         self._allocation: Allocation | None = None
         self._prepare_tuning(rank, seed)
         self._bf16 = bf16 and fast_bf16(self.device)
@@ -79,7 +86,7 @@ class TextEncoder(nn.Module):
         if self.device.type == "cuda":
             self._compile()
 
-    def _find_stack(self) -> None:
+    def _find_packed(self) -> None:
         """Find the layers that can be run one by one on packs; none where that is not what the encoder does."""
         layers = getattr(getattr(self.base, "encoder", None), "layer", None)
         if layers is None:
@@ -91,26 +98,26 @@ class TextEncoder(nn.Module):
                 self.base.set_attn_implementation(ATTENTION)
                 # RoBERTa and its kin number positions from the one after the padding's.
                 self._first_position = getattr(self.base.embeddings, "padding_idx", -1) + 1
-                self._stack, self._below = list(layers), len(layers)
+                self._packed = list(layers)
                 found, _ = self._embed(_PROBE)
                 same = bool((found - expected).abs().max() < _NEAR)
             except Exception:  # a foreign architecture may refuse in any way
                 same = False
         if not same:
-            self._stack = []
+            self._packed = []
             self.base.set_attn_implementation(before)
 
     def _compile(self) -> None:
         """Compile the layers; where that fails, they run as they are."""
-        plain = self._stack
-        self._stack = [torch.compile(layer, dynamic=True) for layer in plain]  # type: ignore[misc]
+        plain = self._packed
+        self._packed = [torch.compile(layer, dynamic=True) for layer in plain]  # type: ignore[misc]
         try:
             self._through(
-                torch.zeros(8, self.width, device=self.device), Pack.of([3, 5], self.device), self._stack
+                torch.zeros(8, self.width, device=self.device), Pack.of([3, 5], self.device), self._packed
             )
         except Exception as error:  # missing compilers and unknown operators fail in many ways
             _log.warning("the text encoder runs without torch.compile: %s", error)
-            self._stack = plain
+            self._packed = plain
 
     def _prepare_tuning(self, rank: int, seed: int) -> None:
         if self.tune == "full":
@@ -121,13 +128,13 @@ class TextEncoder(nn.Module):
             self._allocation = Allocation(self.base, rank, seed)
         elif self.tune.startswith("top:"):
             count = int(self.tune.removeprefix("top:"))
-            if not 1 <= count <= len(self._stack):
+            if count > self._below:
                 raise InterestModelError(
-                    f'tune = "{self.tune}" needs a BERT-like encoder with at least {count} layers; {self.name} '
-                    f"has {len(self._stack)} such layers: choose fewer, frozen, lora or full"
+                    f'tune = "{self.tune}", but {self.name} has {self._below} layers that can be tuned alone: choose '
+                    "fewer, frozen, lora or full"
                 )
             self._below -= count
-            for layer in self._stack[self._below :]:
+            for layer in self._padded.layers[self._below :]:
                 layer.requires_grad_(True)
 
     def tuned_parameters(self) -> dict[str, nn.Parameter]:
@@ -157,10 +164,11 @@ class TextEncoder(nn.Module):
         ids = self.tokenise(texts)
         if self._from_ids:
             return ids
-        kind = "vector" if self.tune == "frozen" else f"layer{self._below}"
-        label = f"{self.hash[:16]}-{self.max_tokens}-{kind}-{'bf16' if self._bf16 else 'fp32'}"
+        kind = self._pooling if self.tune == "frozen" else f"layer{self._below}"
+        precision = f"{self.device.type}-{'bf16' if self._bf16 else 'fp32'}"
+        label = f"{self.hash[:16]}-{self.max_tokens}-{kind}-{precision}"
         store = RowStore(cache / label if cache is not None else None)
-        keys = [key(text) for text in texts]
+        keys = [key(self._prompt + text) for text in texts]
         fresh = list({keys[n]: n for n in store.missing(keys)}.values())
         rows: list[Row] = [np.empty(0)] * len(fresh)
         with torch.inference_mode():
@@ -176,10 +184,16 @@ class TextEncoder(nn.Module):
             return torch.from_numpy(np.concatenate(rows)).to(self.device)
         if self._from_ids:
             hidden, pack = self._embed(rows)
-            return pack.mean(hidden)
+            return pack.pool(hidden, self._pooling)
         pack = Pack.of([len(row) for row in rows], self.device)
         states = torch.from_numpy(np.concatenate(rows)).to(self.device).float()
-        return pack.mean(self._through(states, pack, self._stack[self._below :]))
+        if self._packed:
+            states = self._through(states, pack, self._packed[self._below :])
+        else:
+            with self._autocast():
+                states = self._padded.above(self._below, pack.spread(states), pack.real.long())
+            states = pack.gather(states)
+        return pack.pool(states, self._pooling)
 
     def vectors(self, rows: Sequence[Row]) -> Tensor:
         """`forward` without gradient, over any number of rows. [n, width] float32."""
@@ -197,18 +211,18 @@ class TextEncoder(nn.Module):
         return self.tune in ("lora", "adalora", "full")
 
     def tokenise(self, texts: Sequence[str]) -> list[Row]:
-        """Token ids of each text, cut at `max_tokens`; at least one."""
+        """Token ids of each text after the prompt, cut at `max_tokens`; at least one."""
         if not texts:
             return []
         # Lone surrogates come from broken logs; the tokeniser refuses them.
-        clean = [text.encode("utf-8", "replace").decode("utf-8") for text in texts]
+        clean = [(self._prompt + text).encode("utf-8", "replace").decode("utf-8") for text in texts]
         encoded = self.tokenizer(clean, truncation=True, max_length=self.max_tokens)["input_ids"]
         return [np.array(row or [self.tokenizer.pad_token_id or 0], dtype=np.int32) for row in encoded]
 
     def _packs(self, rows: Sequence[Row]) -> Iterator[tuple[list[int], list[Row]]]:
         """Positions of rows that pass together, and those rows with filler behind them."""
         lengths = [len(row) for row in rows]
-        for chosen, filler in packs(lengths, _PACK_TOKENS[self.device.type], padding=not self._stack):
+        for chosen, filler in packs(lengths, _PACK_TOKENS[self.device.type], padding=not self._packed):
             own = [rows[n] for n in chosen]
             yield chosen, own + [np.zeros((length, *own[0].shape[1:]), own[0].dtype) for length in filler]
 
@@ -216,14 +230,13 @@ class TextEncoder(nn.Module):
         """Hidden states [T, width] under the tuned layers (of the last layer if there are none)."""
         pack = Pack.of([len(row) for row in ids], self.device)
         tokens = torch.from_numpy(np.concatenate(ids).astype(np.int64)).to(self.device)
-        if self._stack:
+        if self._packed:
             place = pack.position[None] + self._first_position
             with self._autocast():
                 hidden = self.base.embeddings(input_ids=tokens[None], position_ids=place)[0]
-            return self._through(hidden, pack, self._stack[: self._below]), pack
+            return self._through(hidden, pack, self._packed[: self._below]), pack
         with self._autocast():
-            whole = self.base(input_ids=pack.spread(tokens), attention_mask=pack.real.long())
-        states: Tensor = whole.last_hidden_state
+            states = self._padded.below(self._below, pack.spread(tokens), pack.real.long())
         return pack.gather(states).float(), pack
 
     def _through(self, hidden: Tensor, pack: Pack, layers: Sequence[nn.Module]) -> Tensor:
@@ -239,7 +252,7 @@ class TextEncoder(nn.Module):
     def _kept(self, hidden: Tensor, pack: Pack) -> list[Row]:
         """Rows of `prepare`, on the CPU."""
         if self.tune == "frozen":
-            return list(pack.mean(hidden).cpu().numpy()[:, None])
+            return list(pack.pool(hidden, self._pooling).cpu().numpy()[:, None])
         states = hidden.clamp(-6e4, 6e4).half().cpu().numpy()
         return [row.copy() for row in np.split(states, pack.ends[1:-1].cpu().numpy())]
 

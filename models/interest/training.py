@@ -162,7 +162,7 @@ class Fit:
             )
         if state is None:
             self._refresh()
-            self._model.decoder.items.standardise(self._embedded())
+            self._model.decoder.setup(self._embedded(), float((self._moments.label > 0).mean()))
             return 0, []
         self._vectors = state.vectors
         self._watch.best = state.best

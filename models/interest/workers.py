@@ -105,6 +105,11 @@ class Workers:
         return rows.to(row.device)
 
 
+def has_group() -> bool:
+    """Whether this process belongs to a process group that has not ended."""
+    return dist.is_initialized()
+
+
 def _reachable(tensor: Tensor) -> Tensor:
     """Where the group can send it from: a group that Ray Train made knows one kind of memory only."""
     backend = dist.get_backend()

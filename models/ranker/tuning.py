@@ -11,10 +11,11 @@ from typing import Any, NamedTuple
 import numpy as np
 import polars as pl
 
-from features.config.project import Project
+from features.config.sections import Labels, Promotion
+from features.config.sections import Ranker as RankerConfig
 from features.errors import ModelError
 from features.ranking_dataset import feature_columns
-from models.evaluation.metrics import POOLED_AUC, has_lists, per_impression, pooled_auc
+from models.evaluation.metrics import LISTWISE, POOLED_AUC, MetricSet, per_impression, pooled_auc
 from models.ranker import fit
 from models.ranker.folds import Fold, folds
 
@@ -57,7 +58,10 @@ class Tuning(NamedTuple):
 
 def tune(
     dataset: pl.DataFrame,
-    project: Project,
+    config: RankerConfig,
+    labels: Labels,
+    metric: str,
+    seed: int,
     trials: int,
     count: int,
     seconds: float | None = None,
@@ -65,8 +69,8 @@ def tune(
 ) -> Tuning:
     """Evaluate the current settings and `trials` others on `count` folds of a ranking dataset.
 
-    Starts no trial after `seconds`. The same dataset and seed give the same trials. Raises ModelError for fewer than
-    two slices, and the errors of `ranker.fit`.
+    `metric`: from `tuning_metric`. Starts no trial after `seconds`. The same dataset and seed give the same trials.
+    Raises ModelError for fewer than two slices, and the errors of `ranker.fit`.
     """
     import optuna
 
@@ -82,23 +86,25 @@ def tune(
     def objective(trial: Any) -> float:
         started = monotonic()
         settings = _suggest(trial)
-        values = tuple(_value_of_fold(dataset, fold, project, settings) for fold in held_out)
+        values = tuple(
+            _value_of_fold(dataset, fold, config.model_copy(update=settings), labels, metric, seed)
+            for fold in held_out
+        )
         completed.append(Trial(trial.number, settings, values, monotonic() - started))
         on_trial(completed[-1])
         return completed[-1].value
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    study = optuna.create_study(
-        direction="maximize", sampler=optuna.samplers.TPESampler(seed=abs(project.seed))
-    )
-    study.enqueue_trial({name: getattr(project.ranker, name) for name in SETTINGS})
+    study = optuna.create_study(direction="maximize", sampler=optuna.samplers.TPESampler(seed=abs(seed)))
+    study.enqueue_trial({name: getattr(config, name) for name in SETTINGS})
     study.optimize(objective, n_trials=trials + 1, timeout=seconds)
-    return Tuning(tuning_metric(dataset, project), tuple(completed))
+    return Tuning(metric, tuple(completed))
 
 
-def tuning_metric(dataset: pl.DataFrame, project: Project) -> str:
+def tuning_metric(dataset: pl.DataFrame, promotion: Promotion) -> str:
     """`promotion.metric`, or pooled AUC if impressions have one candidate each."""
-    return project.promotion.metric if has_lists(dataset) else POOLED_AUC
+    metrics = MetricSet.of(dataset)
+    return promotion.metric if metrics == LISTWISE else metrics.headline
 
 
 def _suggest(trial: Any) -> dict[str, Any]:
@@ -111,19 +117,19 @@ def _suggest(trial: Any) -> dict[str, Any]:
     }
 
 
-def _value_of_fold(dataset: pl.DataFrame, fold: Fold, project: Project, settings: Mapping[str, Any]) -> float:
+def _value_of_fold(
+    dataset: pl.DataFrame, fold: Fold, config: RankerConfig, labels: Labels, metric: str, seed: int
+) -> float:
     earlier, later = dataset.filter(fold.fit), dataset.filter(fold.held_out)
-    window = earlier["slice"].unique().sort().tail(project.ranker.window)
-    config = project.ranker.model_copy(update=dict(settings))
+    window = earlier["slice"].unique().sort().tail(config.window)
     ranker = fit(
         earlier.filter(pl.col("slice").is_in(window.implode())),
         feature_columns(dataset),
         config,
-        project.labels,
-        project.seed,
+        labels,
+        seed,
     )
     scored = later.with_columns(score=ranker.score(later))
-    metric = tuning_metric(dataset, project)
     mean = pooled_auc(scored) if metric == POOLED_AUC else per_impression(scored)[metric].mean()
     if not isinstance(mean, float):
         raise ModelError(

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 
 import polars as pl
 
-from features.config.project import Project
+from features.config.sections import Labels
 from models.evaluation.evaluate import ALL, EvaluationResult
 from models.markdown import table
 from models.ranker import Ranker
@@ -17,8 +17,6 @@ from models.ranker import Ranker
 EVALUATED = "Quality on unseen impressions"
 """Heading of the section that an evaluation fills."""
 
-_METRICS = {"ndcg@10": ("ndcg@10", "mrr", "auc"), "pooled_auc": ("pooled_auc", "log_loss")}
-"""Headline metric → the metrics in the table."""
 _MAX_DESCRIPTION = 5000
 """Characters: MLflow's limit."""
 _SEE_CARD = "\n\n… continued in `card.md` in the run's artifacts.\n"
@@ -27,7 +25,7 @@ _MAX_FEATURES = 3
 
 
 def ranker_card(
-    name: str, ranker: Ranker, project: Project, importance: pl.DataFrame, tags: Mapping[str, object]
+    name: str, ranker: Ranker, labels: Labels, importance: pl.DataFrame, tags: Mapping[str, object]
 ) -> str:
     """The card of a newly fitted ranker.
 
@@ -35,7 +33,7 @@ def ranker_card(
     `interest_version`, `tables`).
     """
     sections = {
-        "Data": _data(ranker, project, tags),
+        "Data": _data(ranker, labels, tags),
         "Features": _features(importance),
         EVALUATED: "Not evaluated yet: a version is evaluated on the slice after its training window.",
         "Limits": _LIMITS,
@@ -61,7 +59,7 @@ def card(title: str, summary: str, sections: Mapping[str, str]) -> str:
 def evaluated(result: EvaluationResult, slice: str, version: str) -> str:
     """The quality section of a version that was evaluated on a slice: all scorers, and segments."""
     overall = result.table.filter(segment=ALL)
-    metrics = _METRICS[result.headline]
+    metrics = result.metrics.shown
     rows = [
         [scorer, *(_figure(overall, scorer, metric) for metric in metrics)]
         for scorer in overall["scorer"].unique(maintain_order=True)
@@ -99,18 +97,18 @@ def shortened(card: str) -> str:
     return card[: _MAX_DESCRIPTION - len(_SEE_CARD)].rpartition("\n")[0].rstrip() + _SEE_CARD
 
 
-def _data(ranker: Ranker, project: Project, tags: Mapping[str, object]) -> str:
-    gains = ", ".join(f"{kind} {gain:g}" for kind, gain in project.labels.gains.items())
+def _data(ranker: Ranker, labels: Labels, tags: Mapping[str, object]) -> str:
+    gains = ", ".join(f"{kind} {gain:g}" for kind, gain in labels.gains.items())
     entries = {
         "window": tags.get("window", ""),
         "fitted on": f"{ranker.info['impressions']:,} impressions, {ranker.info['rows']:,} candidates",
         **({"sampled": tags["drawn"]} if "drawn" in tags else {}),
         **({"workers": tags["workers"]} if "workers" in tags else {}),
-        "label": f"{gains}; within {project.labels.attribution} of the impression",
+        "label": f"{gains}; within {labels.attribution} of the impression",
         "iterations": f"{ranker.info['best_iteration']}, by {ranker.info['validation_metric']} on held-out "
         f"impressions: {ranker.info['validation']:.3f}",
         "tables": tags.get("tables", ""),
-        "interest scores": f"up to version {tags.get('interest_version', 'none')} of {project.name}-interest",
+        "interest scores": f"up to version {tags.get('interest_version', 'none')} of the interest model",
     }
     return table(["", ""], [[name, str(value)] for name, value in entries.items()])
 

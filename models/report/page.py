@@ -6,10 +6,10 @@ Every figure comes from the tables in `ReportData`. A section whose table is emp
 import os
 from pathlib import Path
 
-from models.report import audit, sections
-from models.report.parts import text
+from models.report import audit, quality_sections
+from models.report.html_parts import text
+from models.report.report_data import ReportData
 from models.report.style import STYLE
-from models.report.tables import ReportData
 
 _CONTENTS = {
     "time": "Over time",
@@ -19,6 +19,7 @@ _CONTENTS = {
     "calibration": "Calibration",
     "exposure": "Exposure",
     "beyond": "Beyond accuracy",
+    "topics": "Topics",
     "lists": "Example lists",
     "drift": "Drift",
     "inputs": "Inputs",
@@ -39,15 +40,16 @@ def page(report: ReportData) -> str:
     first, last = report.slices
     generated = f"{report.generated_at:%d %B %Y, %H:%M} UTC"
     parts = (
-        sections.over_time(report),
-        sections.ablations(report),
-        sections.by_segment(report),
+        quality_sections.over_time(report),
+        quality_sections.ablations(report),
+        quality_sections.by_segment(report),
         '<div class="pair">',
         audit.feature_importance(report),
         audit.calibration(report),
         "</div>",
         audit.exposure(report),
         audit.beyond_accuracy(report),
+        audit.topics(report),
         audit.example_lists(report),
         audit.drift(report),
         audit.inputs(report),
@@ -61,7 +63,7 @@ def page(report: ReportData) -> str:
         '<a class="skip" href="#time">Skip to the figures</a><main>'
         f'<header><p class="eyebrow">MomentRank report</p><h1>{text(report.project)}</h1>'
         f'<p class="when">Slices {text(first)} to {text(last)} · generated {generated}</p>'
-        f'{sections.headline(report)}<nav aria-label="Sections">{contents}</nav></header>'
+        f'{quality_sections.headline(report)}<nav aria-label="Sections">{contents}</nav></header>'
         f"{''.join(parts)}"
         f"<footer>Made by MomentRank. Intervals: {report.confidence:.0%}, bootstrap over impressions.</footer>"
         "</main></body></html>\n"

@@ -31,7 +31,7 @@ def item_vectors(context: dg.AssetExecutionContext, deployment: dg.ResourceParam
     """Text vectors of the items from the frozen encoder, for similarity to what a user clicked before."""
     for slice in deployment.progress.track(context.partition_keys):
         items = deployment.lake.read("items", [slice])
-        table = chain.item_vectors(items, deployment.project, deployment.settings.cache)
+        table = chain.item_vectors(items, deployment.project.interest, deployment.settings.cache)
         publish(context, deployment, "item_vectors", slice, ItemVectors.validate(table))
 
 
@@ -51,7 +51,7 @@ def interest_model(context: dg.AssetExecutionContext, deployment: dg.ResourcePar
         if not labels["clicked"].any():
             context.add_asset_metadata({"skipped": "nothing was clicked in this slice"}, partition_key=slice)
             continue
-        data = chain.interest_input(deployment.state_before(slice), deployment.events(slice), project, labels)
+        data = chain.interest_input(deployment.state_before(slice), deployment.events(slice), labels)
         # Two runs of a slice would write to the same checkpoint.
         with file_lock(deployment.settings.checkpoints / project.name / f"{slice}.lock"):
             version, last = _fit(deployment, slice, context.run.run_id, data)
@@ -78,7 +78,8 @@ def _fit(
 
     registry, previous = deployment.registry, deployment.latest("interest", slice, run)
     start_from = registry.interest_folder(previous.version) if previous else None
-    config, scale = chain.interest_config(deployment.project), deployment.project.scale
+    project = deployment.project
+    config, scale = chain.interest_config(project.interest, project.behaviour, project.seed), project.scale
     folder, history = chain.fine_tune(
         data,
         config,
@@ -130,7 +131,11 @@ def interest_scores(context: dg.AssetExecutionContext, deployment: dg.ResourcePa
             )  # fmt: skip
             continue
         # Without a model no history is needed.
-        state = deployment.state_before(slice) if model else start(deployment.project)
+        state = (
+            deployment.state_before(slice)
+            if model
+            else start(deployment.project.slices.start, deployment.project.behaviour)
+        )
         scores = deployment.interest_scores(state, deployment.events(slice), model)
         table = InterestScores.validate(scores)
         mean = table["interest_score"].mean() if model else None

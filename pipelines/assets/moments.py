@@ -63,18 +63,16 @@ def moments(
         state_before, events = deployment.state_before(slice), deployment.events(slice)
         _, end = project.slices.window(slice)
         if outputs == {"moment_state"}:
-            _write_state(context, deployment, slice, chain.advance(state_before, events, end, project))
+            _write_state(context, deployment, slice, chain.advance(state_before, events, end))
         elif outputs == {"features"}:
             _publish_features(
                 context,
                 deployment,
                 slice,
-                chain.read_features(state_before, events, project, deployment.vectors(slice)),
+                chain.read_features(state_before, events, deployment.vectors(slice)),
             )
         else:
-            table, state = chain.lookup_and_update(
-                state_before, events, end, project, deployment.vectors(slice)
-            )
+            table, state = chain.lookup_and_update(state_before, events, end, deployment.vectors(slice))
             _publish_features(context, deployment, slice, table)
             _write_state(context, deployment, slice, state)
     for name in ("moment_state", "features"):  # in this order: for Dagster, features depend on the state

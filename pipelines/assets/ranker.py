@@ -83,7 +83,7 @@ def ranker(context: dg.AssetExecutionContext, deployment: dg.ResourceParam[Deplo
             examples,
             figures={"importance": figure},
             ablations={"behaviour_only": behaviour_only},
-            card=ranker_card(registry.name("ranker"), full, project, importance, tags),
+            card=ranker_card(registry.name("ranker"), full, project.labels, importance, tags),
             trained_on=[deployment.table("ranking_dataset")],
         )
         context.add_asset_metadata(
@@ -127,11 +127,13 @@ def evaluation(context: dg.AssetExecutionContext, deployment: dg.ResourceParam[D
             deployment.lake.read("ranking_dataset", [slice]).drop("slice"),
             deployment.registry.load_ranker(version.version),
             deployment.registry.load_ranker(version.version, "behaviour_only"),
-            chain.background(state, events, project),
+            chain.background(state, events),
             project.seed,
         ).with_columns(ranker_version=pl.lit(version.version), ranker_slice=pl.lit(version.slice))
         deployment.lake.write("evaluation_scores", slice, scored)
-        result = chain.evaluate_slice(scored, project)
+        result = chain.evaluate_slice(
+            scored, project.items.categorical, project.evaluation, project.promotion, project.seed
+        )
         deployment.registry.amend_card(version.version, EVALUATED, evaluated(result, slice, version.version))
         deployment.registry.log_quality(
             version.version,
@@ -139,11 +141,9 @@ def evaluation(context: dg.AssetExecutionContext, deployment: dg.ResourceParam[D
             points(result.table),
             deployment.table("ranking_dataset"),
         )
-        means = result.as_json()["scorers"]
-        quality, without_text = (
-            means[name][result.headline]["mean"] or 0.0 for name in ("full", "behaviour_only")
-        )
-        deployment.progress.made(slice, f"{result.headline} {quality:.3f}, without text {without_text:.3f}")
+        means, headline = result.as_json()["scorers"], result.metrics.headline
+        quality, without_text = (means[name][headline]["mean"] or 0.0 for name in ("full", "behaviour_only"))
+        deployment.progress.made(slice, f"{headline} {quality:.3f}, without text {without_text:.3f}")
         publish(
             context, deployment, "evaluation", slice, result.table,
             {
@@ -151,11 +151,11 @@ def evaluation(context: dg.AssetExecutionContext, deployment: dg.ResourceParam[D
                 "ranker_version": version.version,
                 "left_out": ", ".join(f"{name} ({count})" for name, count in result.left_out.items()),
                 **{
-                    f"{result.headline.replace('@', '_at_')}_{name}": means[name][result.headline]["mean"] or 0.0
+                    f"{headline.replace('@', '_at_')}_{name}": means[name][headline]["mean"] or 0.0
                     for name in chain.SCORERS
                 },
                 "quality": picture(
-                    figures.intervals_figure(result.table.filter(segment="all"), result.headline, WIDTH)
+                    figures.intervals_figure(result.table.filter(segment="all"), headline, WIDTH)
                 ),
             },
         )  # fmt: skip

@@ -110,7 +110,8 @@ def check(project: ProjectFile, overrides: Overrides = None) -> None:
     deployment.take_in()
     events = deployment.log.events()
     read = sum((record.read for record in deployment.log.records()), Read())
-    problems = find_problems(read, events, deployment.project)
+    config = deployment.project
+    problems = find_problems(read, events, config.source.tables, config.slices, config.labels)
     if empty := gap(deployment.held(), deployment.project):
         deployment.tell(empty)
     show.inputs(out, deployment, events, problems)

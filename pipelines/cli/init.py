@@ -7,7 +7,7 @@ from pathlib import Path
 from rich.table import Table
 
 from features.draft import Draft, as_name, draft_project, name_of
-from features.draft.toml_text import literal
+from features.draft.guesses import literal
 from features.errors import ProjectError
 from pipelines.terminal import Terminal, styled
 

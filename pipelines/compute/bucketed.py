@@ -57,20 +57,23 @@ class Work:
 
     def state(self, tables: Mapping[str, pl.DataFrame]) -> MomentState:
         """The state at the slice's start from these tables; the others are empty."""
-        return restore(self.project.slices.window(self.slice)[0], tables, self.project)
+        return restore(self.project.slices.window(self.slice)[0], tables, self.project.behaviour)
 
     def before(self, name: str, bucket: int | None = None) -> pl.DataFrame:
         """A table of the state at the slice's start, or one bucket of its users."""
         previous, table = self.project.slices.previous(self.slice), f"{STATE}/{name}"
         if previous is None:
-            return start(self.project).tables()[name]
+            return start(self.project.slices.start, self.project.behaviour).tables()[name]
         if bucket is None:
             return self.lake.read(table, [previous]).drop(SLICE)
         return self.lake.read_bucket(table, [previous], "user_id", bucket, self.buckets).drop(SLICE)
 
     def items(self, ids: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
         """Versions of the items in `ids` (column `item_id`): those known before the slice, and the slice's own."""
-        previous, empty = self.project.slices.previous(self.slice), start(self.project).items.lazy()
+        previous, empty = (
+            self.project.slices.previous(self.slice),
+            start(self.project.slices.start, self.project.behaviour).items.lazy(),
+        )
         known = empty if previous is None else self.lake.scan_slice(f"{STATE}/items", previous)
         added = self.lake.scan_slice("items", self.slice)
         versions = [rows.join(ids.lazy(), on="item_id", how="semi").collect() for rows in (known, added)]
@@ -151,9 +154,9 @@ def attribute(work: Work, bucket: int) -> None:
     """A bucket's impressions, and its interactions attributed to impressions, both without user ids."""
     from features.state.layout import code, place
 
-    events = _events(work, bucket, start(work.project).items)
+    events = _events(work, bucket, start(work.project.slices.start, work.project.behaviour).items)
     state = work.state({"shown": work.before("shown", bucket)})
-    interactions = place(state, events, code(events.impressions, state.counted), work.project)
+    interactions = place(state, events, code(events.impressions, state.counted))
     impressions = events.impressions.select("impression_id", "shown_at", "context", "candidates")
     frames = {"impressions": impressions, "interactions": interactions.drop("user_id")}
     work.scratch.write(f"attributed/{bucket}", frames)
@@ -161,7 +164,7 @@ def attribute(work: Work, bucket: int) -> None:
 
 def count_global(work: Work, _: int) -> list[Part]:
     """Global counters: write each bucket's lookups to scratch, and draft the counters at the slice's end."""
-    names = [grain for grain, counter in counters(work.project).items() if is_global(counter)]
+    names = [grain for grain, counter in counters(work.project.behaviour).items() if is_global(counter)]
     state = work.state({name: work.before(name) for name in (*names, *SHARED)})
     impressions, interactions = (
         pl.concat(
@@ -174,7 +177,7 @@ def count_global(work: Work, _: int) -> list[Part]:
     items = work.lake.read("items", [work.slice]).drop(SLICE)
     until = work.project.slices.window(work.slice)[1]
     events = SliceEvents(items, impressions.drop("bucket"), pl.DataFrame())
-    answers, after = lookup_globals(state, events, interactions, until, work.project, work.vectors())
+    answers, after = lookup_globals(state, events, interactions, until, work.vectors())
     candidate_bucket = impressions["bucket"].gather(
         pl.int_range(impressions.height, eager=True)
         .repeat_by(impressions["candidates"].list.len())
@@ -198,19 +201,19 @@ def advance_bucket(work: Work, bucket: int) -> list[Part]:
         work.scratch.read(f"lookups/{bucket}", name) for name in ("impressions", "candidates", "expected")
     )
     answers = Answers(impressions, candidates, expected["expected"])
-    own = [grain for grain, counter in counters(work.project).items() if not is_global(counter)]
+    own = [grain for grain, counter in counters(work.project.behaviour).items() if not is_global(counter)]
     tables = {name: work.before(name, bucket) for name in (*own, *OWN)}
-    events = _events(work, bucket, start(work.project).items)
+    events = _events(work, bucket, start(work.project.slices.start, work.project.behaviour).items)
     with_items = [explode(events.impressions), events.interactions, tables["open"], tables["moments"]]
     ids = pl.concat(rows.select("item_id") for rows in with_items).unique()
     known, added = work.items(ids)
     state, events = work.state(tables | {"items": known}), replace(events, items=added)
     until, drafted = work.project.slices.window(work.slice)[1], list[Part]()
     if FEATURES in work.outputs:
-        features, after = lookup_and_update(state, events, until, work.project, work.vectors(ids), answers)
+        features, after = lookup_and_update(state, events, until, work.vectors(ids), answers)
         drafted += work.draft(FEATURES, features, bucket, work.buckets)
     else:
-        after = advance(state, events, until, work.project, answers.expected)
+        after = advance(state, events, until, answers.expected)
     for name in own:
         drafted += work.draft(name, after.stored(name), bucket, work.buckets)
     for name in OWN:

@@ -283,6 +283,8 @@ def _run_worker(config: dict[str, Any]) -> None:
     """Run one training worker. An exception that a restart would not fix is recorded and stops the group."""
     import ray
 
+    from models.interest.workers import has_group
+
     fatal = config["fatal"]
     if ray.get(fatal.get.remote()):
         return
@@ -291,5 +293,7 @@ def _run_worker(config: dict[str, Any]) -> None:
     except _RETRYABLE:
         raise
     except Exception as error:
-        ray.get(fatal.set.remote(error))
+        # Ray ends the group when a worker is lost; whatever the others raise after that is a consequence.
+        if has_group():
+            ray.get(fatal.set.remote(error))
         raise

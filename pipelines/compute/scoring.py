@@ -64,7 +64,7 @@ class Scorer:
 
     def state(self, bucket: int) -> MomentState:
         """What scoring needs of the state before the slice: the bucket's users and every item."""
-        empty = start(self.project)
+        empty = start(self.project.slices.start, self.project.behaviour)
         previous = self.project.slices.previous(self.slice)
         if previous is None:
             return empty
@@ -101,7 +101,7 @@ def score_with_actors(scorer: Scorer, engine: Engine, shared: Path | None) -> Sc
 
 
 def _score(scorer: Scorer, model: "InterestModel", bucket: int) -> Part:
-    data = interest_input(scorer.state(bucket), scorer.events(bucket), scorer.project)
+    data = interest_input(scorer.state(bucket), scorer.events(bucket))
     scores = interest_scores_by(model, data, scorer.fitted_until, scorer.cache)
     table = InterestScores.validate(scores)
     draft = scorer.lake.draft(_TABLE, scorer.slice, table, bucket, scorer.buckets)

@@ -2,11 +2,10 @@
 
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from features.config.project import Project
 from features.live import LiveMoments
 from models.live_ranking import LiveModels
 from models.registry.registry import Registry
@@ -28,16 +27,19 @@ def load(
     registry: Registry,
     versions: tuple[Version, Version | None],
     live: LiveMoments,
-    project: Project,
+    numbers: Sequence[str],
     cache: Path,
 ) -> Champion:
-    """Load both models. Raises ModelError if one cannot be read or does not fit the state."""
+    """Load both models. `numbers`: names of the declared ones.
+
+    Raises ModelError if one cannot be read or does not fit the state.
+    """
     ranker, interest = versions
     models = LiveModels(
         registry.load_ranker(ranker.version),
         registry.interest_folder(interest.version) if interest else None,
         live.described.found,
-        project,
+        numbers,
         cache,
     )
     models.require(live.plan.columns)

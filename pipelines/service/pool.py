@@ -6,7 +6,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from features.events.item_versions import latest
+from features.events.point_in_time import latest
 from features.live import LiveMoments, Past
 from features.state.histories import SKIPPED
 from models.candidate_pool import most_clicked, newest

@@ -9,6 +9,7 @@ from pathlib import Path
 import polars as pl
 
 from features.config.project import Project
+from features.config.sections import ReaderConfig
 from features.events.pseudonyms import Forgotten
 from features.live import Answer, Done, LiveMoments, Request, Shown
 from features.schemas import Impressions, Interactions, Items, ItemVectors
@@ -42,7 +43,7 @@ class Resident:
         self._clicks = clicks.select("user_id", "item_id").unique()
         self.users = clicks["user_id"].value_counts(sort=True)["user_id"].head(50).to_list()
         """Users with the most clicks, for the page."""
-        self.live = LiveMoments(state, project, vectors)
+        self.live = LiveMoments(state, project.slices, vectors)
         self.since = self.live.at
         self.pool = Pool(self.live, project.lists.pool)
         self.champion: Champion | None = None
@@ -108,10 +109,10 @@ class Resident:
         self.users = [user for user in self.users if user != stored]
 
     def _decode(self, lines: bytes) -> SliceEvents:
-        return decode(lines, self.project, self._privacy.hide, self._forgotten)
+        return decode(lines, self.project.reader, self._privacy.hide, self._forgotten)
 
     def _update(self, events: SliceEvents, rows: Sequence[Shown | Done] = ()) -> None:
-        # What is slow about a new item, its text's encoding, is done before the lock is taken.
+        # Encoding the text of a new item is slow, so it needs no lock.
         items, champion = events.items, self.champion
         vectors: pl.DataFrame = ItemVectors.create_empty()
         embedded = None
@@ -120,7 +121,7 @@ class Resident:
             items = items.join(self.live.described.found, on=_VERSION, how="anti", maintain_order="left")
             events = replace(events, items=items)
         if items.height:
-            vectors = item_vectors(items, self.project, self._cache)
+            vectors = item_vectors(items, self.project.interest, self._cache)
             embedded = champion and champion.models.embed(items)
         with self.lock:
             self.live.update(events, vectors, rows)
@@ -163,9 +164,9 @@ def row_of(stamped: Stamped, privacy: Privacy) -> Shown | Done | None:
     return Done(at, stamped.id, user, event.item, event.type, value)
 
 
-def decode(lines: bytes, project: Project, hide: Hide, forgotten: Forgotten) -> SliceEvents:
+def decode(lines: bytes, config: ReaderConfig, hide: Hide, forgotten: Forgotten) -> SliceEvents:
     """The events in lines of the journal, with user ids as stored and without forgotten users."""
-    raw = forgotten.drop(read_lines(project, lines, "journal", hide))
+    raw = forgotten.drop(read_lines(config, lines, "journal", hide))
     return SliceEvents(
         raw.items.filter(pl.col("title").is_not_null()).select(Items.column_names()),
         raw.impressions.select(Impressions.column_names()),

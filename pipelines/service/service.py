@@ -85,7 +85,7 @@ class Service:
         replayed = resident.replay(self.journal.blocks())
         self._prune()
         self.clock = self._clock or clock_from(project.slices, resident.live.at)
-        self._catalogue = catalogue(project)
+        self._catalogue = catalogue(project.behaviour)
         versions = self._look(resident)
         if versions is None:
             raise TableError(
@@ -284,7 +284,9 @@ class Service:
         assert self._resident is not None
         resident = self._resident
         settings = self.deployment.settings
-        champion = load(self.deployment.registry, versions, resident.live, self.project, settings.cache)
+        champion = load(
+            self.deployment.registry, versions, resident.live, self.project.items.numeric, settings.cache
+        )
         with resident.lock:
             self._catch_up(champion)
             at = max(self.clock(), resident.live.at + 1)

@@ -24,7 +24,7 @@ INTEREST = "interest"
 
 def families(columns: list[str], project: Project) -> dict[str, str]:
     """Return the family of each column of a ranking dataset."""
-    declared = dict(catalogue(project).select("name", "family").iter_rows())
+    declared = dict(catalogue(project.behaviour).select("name", "family").iter_rows())
     return {name: declared.get(name, INTEREST) for name in columns}
 
 

@@ -55,9 +55,10 @@ def project(ttl: str = "10d") -> Project:
 
 def main(options: argparse.Namespace) -> int:
     """Run all, print the tables; return the number of columns or sums that differ."""
-    families = catalogue(project()).group_by("family", maintain_order=True).len().iter_rows()
+    families = catalogue(project().behaviour).group_by("family", maintain_order=True).len().iter_rows()
     print(
-        f"{catalogue(project()).height} columns: " + ", ".join(f"{count} {name}" for name, count in families)
+        f"{catalogue(project().behaviour).height} columns: "
+        + ", ".join(f"{count} {name}" for name, count in families)
     )
     with tempfile.TemporaryDirectory() as name:
         differing = _check(Path(name), options) if options.rows else 0
@@ -168,7 +169,7 @@ def _step(options: argparse.Namespace) -> dict[str, Any]:
         return {}
     if options.step == "slices":
         return _slices(options)
-    began, names = time.perf_counter(), catalogue(project())["name"].to_list()
+    began, names = time.perf_counter(), catalogue(project().behaviour)["name"].to_list()
     sums = _WAYS[options.step](options, names)
     used = resource.getrusage(resource.RUSAGE_SELF)
     return {
@@ -192,11 +193,11 @@ def _ours(options: argparse.Namespace, names: list[str]) -> list[float]:
 
 def _days(folder: Path, declared: Project) -> Iterator[tuple[pl.DataFrame, MomentState]]:
     """Yield the features of each day and the state after it."""
-    state = start(declared)
+    state = start(declared.slices.start, declared.behaviour)
     for day in range(len(list(folder.glob("impressions-*.parquet")))):
         part = SliceEvents(*(pl.read_parquet(folder / f"{name}-{day:03d}.parquet") for name in PRODUCT))
         until, no_vectors = START + (day + 1) * DAY, ItemVectors.create_empty()
-        frame, state = lookup_and_update(state, part, until, declared, no_vectors, keep=False)
+        frame, state = lookup_and_update(state, part, until, no_vectors, keep=False)
         yield frame, state
         del frame, part
 

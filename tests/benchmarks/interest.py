@@ -93,10 +93,16 @@ def read_lists(home: Path) -> Lists:
         *(t.drop("slice") for t in (ingested.items, ingested.impressions, ingested.interactions))
     )
     labels = attribute(events.impressions, events.interactions, project.labels)
-    inputs = interest_input(start(project), events, project, labels)
+    inputs = interest_input(start(project.slices.start, project.behaviour), events, labels)
     # Texts only, so that all fits read the same.
     items = ItemArrays.of_texts([inputs.items.texts[number] for number in inputs.items.text])
-    config = replace(interest_config(project), numbers=(), attributes=False, ids=False, epochs=1)
+    config = replace(
+        interest_config(project.interest, project.behaviour, project.seed),
+        numbers=(),
+        attributes=False,
+        ids=False,
+        epochs=1,
+    )
     moments = inputs.moments
     clicks = np.add.reduceat(moments.label > 0, moments.impression_start[:-1])
     usable = np.flatnonzero((clicks > 0) & (moments.impression_prefix > 0))

@@ -139,7 +139,7 @@ def _slice(options: argparse.Namespace) -> dict[str, Any]:
 
 def _cut_state(lake: Lake, declared: Project) -> None:
     """Split the state before the slice into buckets, as the previous slice would have written it."""
-    own = [grain for grain, counter in counters(declared).items() if not is_global(counter)]
+    own = [grain for grain, counter in counters(declared.behaviour).items() if not is_global(counter)]
     for name in (*own, *OWN):
         table, buckets = f"{STATE}/{name}", declared.scale.buckets
         parts = enumerate(in_buckets(lake.read(table, [FIRST]), "user_id", buckets))
@@ -149,9 +149,9 @@ def _cut_state(lake: Lake, declared: Project) -> None:
 def _single_pass(lake: Lake, declared: Project) -> None:
     """Do what the asset does with one bucket."""
     events = SliceEvents(**{name: lake.read(name, [SECOND]).drop(SLICE) for name in PRODUCT})
-    before = {name: lake.read(f"{STATE}/{name}", [FIRST]).drop(SLICE) for name in names(declared)}
-    state, vectors = restore(START + DAY, before, declared), lake.read("item_vectors").drop(SLICE)
-    features, after = lookup_and_update(state, events, START + 2 * DAY, declared, vectors)
+    before = {name: lake.read(f"{STATE}/{name}", [FIRST]).drop(SLICE) for name in names(declared.behaviour)}
+    state, vectors = restore(START + DAY, before, declared.behaviour), lake.read("item_vectors").drop(SLICE)
+    features, after = lookup_and_update(state, events, START + 2 * DAY, vectors)
     lake.write("features", SECOND, features)
     for name, table in after.tables().items():
         lake.write(f"{STATE}/{name}", SECOND, table)

@@ -64,7 +64,9 @@ def broken_logs(deployment: Deployment, folder: Path, count: int, draw: random.R
 
 
 def _read(deployment: Deployment, logs: Path) -> Events:
-    return build(sources.read(deployment.project, [logs]), deployment.project, datetime.now(UTC))
+    return build(
+        sources.read(deployment.project.reader, [logs]), deployment.project.slices, datetime.now(UTC)
+    )
 
 
 def _blank(line: bytes) -> bool:

@@ -117,7 +117,7 @@ def files(
     deployment: Deployment, folder: Path, every: timedelta, last: timedelta, draw: random.Random
 ) -> dict[int, bytes]:
     """Write the newsroom's logs as one file per interval, by when events became known; delay 5 % of the clicks."""
-    newsroom.write(deployment.project, folder)
+    newsroom.write(deployment.project.reader, folder)
     events: dict[int, list[str]] = defaultdict(list)
     for path in sorted((folder / "events").iterdir()):
         for line in gzip.decompress(path.read_bytes()).decode(errors="ignore").splitlines():

@@ -77,7 +77,9 @@ def test_labels_are_of_what_happened_inside_the_window(project: Project, events:
 def test_an_item_is_skipped_when_its_impression_closes(
     toy: SimpleNamespace, project: Project, events: SliceEvents
 ) -> None:
-    of_ann = moments(start(project), events, project).filter(pl.col("user_id") == "ann")
+    of_ann = moments(start(project.slices.start, project.behaviour), events).filter(
+        pl.col("user_id") == "ann"
+    )
     before_r2, before_r4 = (toy.at(minute) - timedelta(microseconds=1) for minute in (605, 610))
     closed, ended = toy.at(640), toy.at(690)
     assert of_ann.select("item_id", "action", "known_at").rows() == [

@@ -25,7 +25,7 @@ drawn = settings(
 
 
 def every_feature(project: Project) -> FeaturePlan:
-    declared = features(project)
+    declared = features(project.behaviour)
     return compile_plan(declared, (), [f.name for f in declared])
 
 
@@ -35,15 +35,15 @@ def test_a_live_request_reads_what_the_batch_read(toy: SimpleNamespace, data: st
     world: SliceEvents = data.draw(toy.worlds(lists=6))
     project: Project = data.draw(toy.projects())
     vectors = toy.vectors(world.items)
-    plan, state = every_feature(project), start(project)
-    batch = measure(state, toy.between(world, toy.START, toy.END), project, vectors, plan, np.float64)
+    plan, state = every_feature(project), start(project.slices.start, project.behaviour)
+    batch = measure(state, toy.between(world, toy.START, toy.END), vectors, plan, np.float64)
 
     live = []
     for now in toy.instants(world):
-        state = advance(state, toy.between(world, state.at, now), now, project)
+        state = advance(state, toy.between(world, state.at, now), now)
         for request in world.impressions.filter(pl.col("shown_at") == now).iter_slices(1):
             lookup = SliceEvents(toy.items(), request, toy.interactions())
-            live.append(measure(state, lookup, project, vectors, plan, np.float64))
+            live.append(measure(state, lookup, vectors, plan, np.float64))
 
     found, expected = pl.concat(live).sort(KEYS), batch.sort(KEYS)
     assert found.select(KEYS).equals(expected.select(KEYS))
@@ -62,12 +62,14 @@ def test_a_slice_in_small_chunks_and_threads_is_the_same_to_the_bit(
     world: SliceEvents = data.draw(toy.worlds())
     project: Project = data.draw(toy.projects())
     events, vectors = toy.between(world, toy.START, toy.END), toy.vectors(world.items)
-    whole, state = lookup_and_update(start(project), events, toy.END, project, vectors)
+    whole, state = lookup_and_update(start(project.slices.start, project.behaviour), events, toy.END, vectors)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(passing, "CHUNK", rows)
         patch.setattr(threads, "_parallel", lambda _: shared)
-        cut, cut_state = lookup_and_update(start(project), events, toy.END, project, vectors)
+        cut, cut_state = lookup_and_update(
+            start(project.slices.start, project.behaviour), events, toy.END, vectors
+        )
 
     assert cut.equals(whole)
     assert all(cut_state.tables()[name].equals(found) for name, found in state.tables().items())
@@ -144,9 +146,9 @@ def test_only_what_is_selected_is_computed(
     monkeypatch.setattr(passing, "run", recorded)
     monkeypatch.setattr("features.behaviour.text_similarity", None)
 
-    found = read_features(start(project), events, project, toy.vectors(toy.items()))
+    found = read_features(start(project.slices.start, project.behaviour), events, toy.vectors(toy.items()))
 
-    assert found.columns[2:] == catalogue(project)["name"].to_list()
+    assert found.columns[2:] == catalogue(project.behaviour)["name"].to_list()
     assert computed
     assert untouched.isdisjoint(computed)
 
@@ -156,7 +158,7 @@ def test_a_relative_form_is_computed_without_what_it_is_of(toy: SimpleNamespace)
     items = toy.items(toy.item("a", toy.START, length=1.0), toy.item("b", toy.START, length=3.0))
     events = SliceEvents(items, toy.impressions(("r", "u", toy.at(5), ["a", "b"])), toy.interactions())
 
-    found = read_features(start(project), events, project, toy.vectors(items))
+    found = read_features(start(project.slices.start, project.behaviour), events, toy.vectors(items))
 
     assert found.columns == [*KEYS, "item_length_best"]
     assert found["item_length_best"].to_list() == [-2.0, 0.0]
@@ -167,9 +169,9 @@ def test_features_are_the_catalogue_in_float32(toy: SimpleNamespace) -> None:
     shown = toy.impressions(("r", "u", toy.at(5), ["b", "a"]))
     events = SliceEvents(toy.items(), shown, toy.interactions())
 
-    found = read_features(start(project), events, project, toy.vectors(toy.items()))
+    found = read_features(start(project.slices.start, project.behaviour), events, toy.vectors(toy.items()))
 
-    assert found.columns == ["impression_id", "item_id", *catalogue(project)["name"]]
+    assert found.columns == ["impression_id", "item_id", *catalogue(project.behaviour)["name"]]
     assert set(found.dtypes[2:]) == {pl.Float32}
     assert found["item_id"].to_list() == ["b", "a"]
 
@@ -178,10 +180,10 @@ def test_a_slice_without_impressions_has_no_features_but_their_columns(toy: Simp
     project = toy.project()
     events = SliceEvents(toy.items(), toy.impressions(), toy.interactions())
 
-    found = read_features(start(project), events, project, toy.vectors(toy.items()))
+    found = read_features(start(project.slices.start, project.behaviour), events, toy.vectors(toy.items()))
 
     assert found.height == 0
-    assert found.columns[2:] == catalogue(project)["name"].to_list()
+    assert found.columns[2:] == catalogue(project.behaviour)["name"].to_list()
 
 
 def test_a_candidate_without_a_value_of_an_attribute_has_everybodys_rate(toy: SimpleNamespace) -> None:
@@ -192,7 +194,7 @@ def test_a_candidate_without_a_value_of_an_attribute_has_everybodys_rate(toy: Si
         toy.interactions(),
     )
 
-    found = read_features(start(project), events, project, toy.vectors(toy.items()))
+    found = read_features(start(project.slices.start, project.behaviour), events, toy.vectors(toy.items()))
 
     np.testing.assert_allclose(found["item_category_ctr_all"].to_list(), [0.05] * 3, rtol=1e-6)
 
@@ -201,7 +203,7 @@ def test_a_project_without_attributes_and_numbers_has_features(toy: SimpleNamesp
     project = toy.project(items={"numeric": (), "categorical": ()})
     events = SliceEvents(toy.items(), toy.impressions(("r", "u", toy.at(5), ["a"])), toy.interactions())
 
-    found = read_features(start(project), events, project, toy.vectors(toy.items()))
+    found = read_features(start(project.slices.start, project.behaviour), events, toy.vectors(toy.items()))
 
     assert found["item_ctr_all"].to_list() == pytest.approx([0.05])
     assert not [name for name in found.columns if "category" in name]
@@ -216,10 +218,12 @@ def test_reading_and_advancing_at_once_is_reading_and_advancing(
     project: Project = data.draw(toy.projects())
     events, vectors = toy.between(world, toy.START, toy.END), toy.vectors(world.items)
 
-    features, state = lookup_and_update(start(project), events, toy.END, project, vectors)
+    features, state = lookup_and_update(
+        start(project.slices.start, project.behaviour), events, toy.END, vectors
+    )
 
-    assert features.equals(read_features(start(project), events, project, vectors))
-    apart = advance(start(project), events, toy.END, project)
+    assert features.equals(read_features(start(project.slices.start, project.behaviour), events, vectors))
+    apart = advance(start(project.slices.start, project.behaviour), events, toy.END)
     assert all(state.tables()[name].equals(table) for name, table in apart.tables().items())
 
 
@@ -240,22 +244,30 @@ def test_ten_slices_and_one_give_equal_bytes(toy: SimpleNamespace, data: st.Data
 
 def test_a_request_leaves_the_state_as_it_is(toy: SimpleNamespace) -> None:
     project, world = toy.project(), toy.busy()
-    state = advance(start(project), toy.between(world, toy.START, toy.at(300)), toy.at(300), project)
+    state = advance(
+        start(project.slices.start, project.behaviour),
+        toy.between(world, toy.START, toy.at(300)),
+        toy.at(300),
+    )
     before = state.tables()
     request = SliceEvents(
         toy.items(), toy.impressions(("r", "new", toy.at(300), ["hot", "unheard"])), toy.interactions()
     )
 
-    read_features(state, request, project, toy.vectors(toy.items()))
+    read_features(state, request, toy.vectors(toy.items()))
 
     assert all(state.tables()[name].equals(found) for name, found in before.items())
 
 
 def test_a_state_is_not_changed_by_those_that_follow_it(toy: SimpleNamespace) -> None:
     project, world = toy.project(), toy.busy()
-    state = advance(start(project), toy.between(world, toy.START, toy.at(300)), toy.at(300), project)
+    state = advance(
+        start(project.slices.start, project.behaviour),
+        toy.between(world, toy.START, toy.at(300)),
+        toy.at(300),
+    )
     before = state.tables()
 
-    advance(state, toy.between(world, toy.at(300), toy.END), toy.END, project)
+    advance(state, toy.between(world, toy.at(300), toy.END), toy.END)
 
     assert all(state.tables()[name].equals(found) for name, found in before.items())

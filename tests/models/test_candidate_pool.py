@@ -5,7 +5,6 @@ import polars as pl
 import pytest
 
 from features.behaviour import advance
-from features.config.project import Project
 from features.schemas import Impressions
 from features.state import MomentState, SliceEvents, start
 from models.candidate_pool import draw
@@ -35,14 +34,13 @@ def state(toy: SimpleNamespace) -> MomentState:
             *((f"v{n}", "old", "click", toy.at(62 + n)) for n in range(3)),
         ),
     )
-    return advance(start(project), events, toy.at(90), project)
+    return advance(start(project.slices.start, project.behaviour), events, toy.at(90))
 
 
 def drawn(
     state: MomentState, toy: SimpleNamespace, pool: int, users: tuple[str, ...] = ("u", "w")
 ) -> dict[str, list[str]]:
-    project: Project = toy.project(lists={"pool": pool})
-    frame = draw(state, users, toy.vectors(state.items), project, state.at)
+    frame = draw(state, users, toy.vectors(state.items), pool, state.at)
     Impressions.validate(frame)
     return {row["user_id"]: [c["item_id"] for c in row["candidates"]] for row in frame.iter_rows(named=True)}
 
@@ -71,7 +69,7 @@ def test_items_that_a_user_clicked_are_left_out_for_that_user(
 
 
 def test_a_request_is_an_impression_at_the_given_instant(toy: SimpleNamespace, state: MomentState) -> None:
-    frame = draw(state, ["w"], toy.vectors(state.items), toy.project(), toy.at(100))
+    frame = draw(state, ["w"], toy.vectors(state.items), 10, toy.at(100))
 
     assert frame.select("impression_id", "user_id", "shown_at").rows() == [("request:w", "w", toy.at(100))]
     assert [c["position"] for c in frame["candidates"][0]] == list(range(1, 9))
@@ -83,7 +81,7 @@ def test_no_users_give_no_requests(toy: SimpleNamespace, state: MomentState) -> 
 
 def test_the_order_of_users_and_vectors_does_not_matter(toy: SimpleNamespace, state: MomentState) -> None:
     def pools(users: list[str], vectors: pl.DataFrame) -> pl.DataFrame:
-        return draw(state, users, vectors, toy.project(lists={"pool": 5}), state.at)
+        return draw(state, users, vectors, 5, state.at)
 
     vectors = toy.vectors(state.items)
 
@@ -93,5 +91,6 @@ def test_the_order_of_users_and_vectors_does_not_matter(toy: SimpleNamespace, st
 def test_missing_vectors_or_items_reduce_the_pool(toy: SimpleNamespace, state: MomentState) -> None:
     nothing: Any = toy.vectors(toy.items())
 
-    assert draw(state, ["u"], nothing, toy.project(), state.at).height == 1
-    assert draw(start(toy.project()), ["u"], nothing, toy.project(), toy.START).is_empty()
+    assert draw(state, ["u"], nothing, 10, state.at).height == 1
+    nobody = start(toy.START, toy.project().behaviour)
+    assert draw(nobody, ["u"], nothing, 10, toy.START).is_empty()

@@ -63,13 +63,13 @@ def read(inputs: InterestInput) -> dict[str, Any]:
 
 
 def test_the_vocabulary_is_the_declared_kinds_and_the_skip(project: Project) -> None:
-    assert actions(project) == ("click", "comment", SKIPPED)
+    assert actions(project.labels) == ("click", "comment", SKIPPED)
 
 
 def test_the_project_section_is_the_configuration(project: Project) -> None:
-    config = interest_config(project)
+    config = interest_config(project.interest, project.behaviour, project.seed)
 
-    assert config.actions == actions(project)
+    assert config.actions == actions(project.labels)
     assert config.seed == project.seed
     section = project.interest.model_dump(exclude={"numbers"})
     assert {name: getattr(config, name) for name in section} == section
@@ -86,7 +86,7 @@ def test_the_text_of_an_item_is_title_then_body(title: str | None, body: str | N
 def test_candidates_and_past_items_have_their_texts_of_that_time(
     project: Project, events: SliceEvents
 ) -> None:
-    found = read(interest_input(start(project), events, project))
+    found = read(interest_input(start(project.slices.start, project.behaviour), events))
 
     click, passed = 0, 2
     assert found == {
@@ -97,10 +97,10 @@ def test_candidates_and_past_items_have_their_texts_of_that_time(
 
 
 def test_the_arrays_are_consistent_and_keys_name_their_rows(project: Project, events: SliceEvents) -> None:
-    inputs = interest_input(start(project), events, project)
+    inputs = interest_input(start(project.slices.start, project.behaviour), events)
 
-    inputs.items.check(interest_config(project))
-    inputs.moments.check(len(inputs.items), len(actions(project)))
+    inputs.items.check(interest_config(project.interest, project.behaviour, project.seed))
+    inputs.moments.check(len(inputs.items), len(actions(project.labels)))
     assert inputs.keys.rows() == [
         ("r1", "a"),
         ("r1", "b"),
@@ -118,10 +118,10 @@ def test_the_arrays_are_consistent_and_keys_name_their_rows(project: Project, ev
 def test_labels_follow_their_candidates(toy: SimpleNamespace, project: Project, events: SliceEvents) -> None:
     labels = pl.DataFrame({"impression_id": ["r3", "r1"], "item_id": ["a", "b"], "label": [2.0, 1.0]})
 
-    inputs = interest_input(start(project), events, project, labels)
+    inputs = interest_input(start(project.slices.start, project.behaviour), events, labels)
 
     assert inputs.moments.label.tolist() == [0.0, 1.0, 0.0, 0.0, 2.0, 0.0]
-    assert not interest_input(start(project), events, project).moments.label.any()
+    assert not interest_input(start(project.slices.start, project.behaviour), events).moments.label.any()
 
 
 def test_a_past_item_with_a_replaced_version_has_its_text_before_the_slice(
@@ -129,14 +129,14 @@ def test_a_past_item_with_a_replaced_version_has_its_text_before_the_slice(
 ) -> None:
     rewritten = pl.concat([events.items, toy.items(toy.item("b", toy.at(72), "rewritten"))])
     earlier = SliceEvents(rewritten, events.impressions, events.interactions)
-    state = advance(start(project), earlier, toy.at(75), project)
+    state = advance(start(project.slices.start, project.behaviour), earlier, toy.at(75))
     later = SliceEvents(
         toy.items(toy.item("b", toy.at(80), "newest"), toy.item("unknown", toy.at(80), "known too late")),
         toy.impressions(("r4", "u", toy.at(78), ["b"])),
         toy.interactions(("u", "unknown", "click", toy.at(76))),
     )
 
-    past, shown = read(interest_input(state, later, project))["r4"]
+    past, shown = read(interest_input(state, later))["r4"]
 
     click, comment, passed = 0, 1, 2
     assert shown == ["rewritten"]
@@ -152,9 +152,9 @@ def test_a_past_item_with_a_replaced_version_has_its_text_before_the_slice(
 def test_a_slice_without_impressions_is_empty(toy: SimpleNamespace, project: Project) -> None:
     nothing = SliceEvents(toy.items(), toy.impressions(), toy.interactions())
 
-    inputs = interest_input(start(project), nothing, project)
+    inputs = interest_input(start(project.slices.start, project.behaviour), nothing)
 
-    inputs.moments.check(0, len(actions(project)))
+    inputs.moments.check(0, len(actions(project.labels)))
     assert len(inputs.items) == 0
     assert inputs.keys.is_empty()
 
@@ -162,7 +162,7 @@ def test_a_slice_without_impressions_is_empty(toy: SimpleNamespace, project: Pro
 def test_without_a_version_every_candidate_has_a_null_score(
     project: Project, events: SliceEvents, tmp_path: Path
 ) -> None:
-    inputs = interest_input(start(project), events, project)
+    inputs = interest_input(start(project.slices.start, project.behaviour), events)
 
     found = interest_scores(inputs, None, None, tmp_path)
 
@@ -180,7 +180,7 @@ def test_items_carry_their_declared_attributes_and_numbers(toy: SimpleNamespace,
         toy.interactions(),
     )
 
-    items = interest_input(start(project), events, project).items
+    items = interest_input(start(project.slices.start, project.behaviour), events).items
 
     assert items.id.tolist() == [id_code("b"), id_code("unknown"), id_code("a")]
     assert np.diff(items.attribute_start).tolist() == [0, 0, 3]

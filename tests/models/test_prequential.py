@@ -6,7 +6,8 @@ import polars as pl
 import pytest
 
 from features.behaviour import advance
-from features.events.item_versions import versions
+from features.config.sections import Evaluation, Promotion
+from features.events.point_in_time import versions
 from features.state import SliceEvents, start
 from models.prequential import SCORERS, Background, evaluate_slice, promotion_values, score_slice
 from models.ranker import Ranker
@@ -41,7 +42,7 @@ def scored(toy: SimpleNamespace) -> pl.DataFrame:
     before = toy.items(toy.item("x", toy.at(-5), category="a"), toy.item("z", toy.at(-5)))
     later = toy.items(toy.item("x", toy.at(10), category="b"))
     earlier = SliceEvents(toy.items(), toy.impressions(("q", "u1", toy.at(-9), ["w"])), toy.interactions())
-    state = advance(start(toy.project()), earlier, toy.at(-5), toy.project())
+    state = advance(start(toy.project().slices.start, toy.project().behaviour), earlier, toy.at(-5))
     # The baselines' columns need not be among the ranker's.
     measured = dataset.select(
         "impression_id", "item_id", item_clicks_all=pl.lit(1.0), item_age_hours=pl.lit(2.0)
@@ -73,7 +74,9 @@ def test_scores_come_with_probabilities_and_new_users_and_items(scored: pl.DataF
 def test_every_evaluation_includes_the_ranker_and_its_two_ablations(
     scored: pl.DataFrame, toy: SimpleNamespace
 ) -> None:
-    result = evaluate_slice(scored, toy.project(evaluation={"min_impressions": 15}))
+    result = evaluate_slice(
+        scored, toy.project().items.categorical, Evaluation(min_impressions=15), Promotion(), seed=1
+    )
     assert {"full", "behaviour_only", "text_only"} <= set(result.as_json()["scorers"])
     assert result.as_json("new_users")["scorers"]["full"]["mrr"]["mean"] == 1.0
     # An impression reduced to the only item with a category has nothing to rank it above.
@@ -83,13 +86,13 @@ def test_every_evaluation_includes_the_ranker_and_its_two_ablations(
 def test_a_champion_is_scored_on_the_same_impressions_and_guarded_segments(
     scored: pl.DataFrame, toy: SimpleNamespace
 ) -> None:
-    project = toy.project(promotion={"guard": {"new_users": 0.1, "category: absent": 0.1}})
+    guard = ("new_users", "category: absent")
     dataset = scored.with_columns(worst=pl.col("behaviour_only")).reverse()
-    values = promotion_values(dataset, scored, _ranker("worst"), project)
+    values = promotion_values(dataset, scored, _ranker("worst"), ("category",), Evaluation(), guard)
     means = values.group_by("segment", "scorer").agg(pl.col("mrr").mean(), lists=pl.len())
     mrr_of = {(segment, scorer): (mrr, lists) for segment, scorer, mrr, lists in means.iter_rows()}
     assert mrr_of["all", "challenger"] == (1.0, 40)
     assert mrr_of["all", "champion"] == (pytest.approx(1 / 3), 40)
     assert mrr_of["new_users", "champion"] == (pytest.approx(1 / 3), 20)
     assert set(values["segment"]) == {"all", "new_users"}
-    assert set(promotion_values(dataset, scored, None, project)["segment"]) == {"all"}
+    assert set(promotion_values(dataset, scored, None, (), Evaluation(), ())["segment"]) == {"all"}

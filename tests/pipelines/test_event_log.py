@@ -196,7 +196,7 @@ def test_sampled_impressions_do_not_depend_on_how_the_log_is_split(folder: Path)
         log.take_in([folder / "log"])
     (folder / "whole.csv").write_text("\n".join(["user_id,timestamp,item_id", *rows]))
 
-    whole = read(log.project, [folder / "whole.csv"]).impressions.sort("shown_at", "impression_id")
+    whole = read(log.project.reader, [folder / "whole.csv"]).impressions.sort("shown_at", "impression_id")
 
     assert log.events().impressions["candidates"].equals(whole["candidates"])
 

@@ -39,7 +39,7 @@ def deployment(
 ) -> Deployment:
     """Three days of every table that an evaluation reads, without an interest model."""
     deployment = small_newsroom(tmp_path_factory.mktemp("home"), *EVALUATED)
-    log, state = deployment.ingest(), start(deployment.project)
+    log, state = deployment.ingest(), start(deployment.project.slices.start, deployment.project.behaviour)
     for slice in SLICES:
         items, impressions, interactions = (
             table.filter(slice=slice).drop("slice")
@@ -48,7 +48,7 @@ def deployment(
         labels = attribute(impressions, log.interactions.drop("slice"), deployment.project.labels)
         _, end = deployment.project.slices.window(slice)
         events, vectors = SliceEvents(items, impressions, interactions), ItemVectors.create_empty()
-        features, state = lookup_and_update(state, events, end, deployment.project, vectors)
+        features, state = lookup_and_update(state, events, end, vectors)
         unknown = labels.select("impression_id", "item_id").with_columns(
             interest_score=pl.lit(None, pl.Float32), interest_slice=pl.lit(None, pl.String)
         )

@@ -7,7 +7,7 @@ import polars as pl
 import pytest
 
 from models.report.page import page
-from models.report.tables import ReportData
+from models.report.report_data import ReportData
 from pipelines.deployment import Deployment
 from pipelines.reporting import _exposure, volume
 from pipelines.settings.settings import load

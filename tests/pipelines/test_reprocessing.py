@@ -50,7 +50,7 @@ def day_of(event: dict[str, Any]) -> str:
 
 def logs(folder: Path, deployment: Deployment) -> dict[str, list[dict[str, Any]]]:
     """The newsroom's valid events by day; every third click of the second day is known a day later."""
-    newsroom.write(deployment.project, folder)
+    newsroom.write(deployment.project.reader, folder)
     days: dict[str, list[dict[str, Any]]] = {day: [] for day in DAYS}
     clicks = 0
     for path in sorted((folder / "events").iterdir()):

@@ -54,6 +54,21 @@ class Make:
 
 
 @dataclass(frozen=True)
+class Ended:
+    """Uses its process group after its end, as a worker does when Ray has lost another one; works on retry."""
+
+    folder: Path
+
+    def __call__(self, config: int) -> None:
+        import torch.distributed as dist
+
+        if first(self.folder / "ended"):
+            dist.destroy_process_group()
+        dist.barrier()
+        (self.folder / "done").touch()
+
+
+@dataclass(frozen=True)
 class Sum:
     """Sums rank + `config` over workers; one dies in the first attempt, the second raises a data error."""
 
@@ -156,3 +171,9 @@ def test_training_workers_restart_when_one_is_killed_and_stop_at_a_data_error(
 
     assert (tmp_path / "died").exists()
     assert (tmp_path / "sums").read_text(encoding="utf-8") == "3 of 2\n"
+
+
+def test_what_a_worker_raises_after_its_group_ended_is_retried(cluster: Cluster, tmp_path: Path) -> None:
+    cluster.train(Ended(tmp_path), 1, 1)
+
+    assert (tmp_path / "done").exists()

@@ -41,7 +41,7 @@ def project(toy: SimpleNamespace) -> Project:
 @pytest.fixture(scope="module")
 def version(project: Project, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small untrained model with the packaged encoder."""
-    model = InterestModel(interest_config(project))
+    model = InterestModel(interest_config(project.interest, project.behaviour, project.seed))
     items = ItemArrays.of_texts(["text 1", "text 2", "text 3"])
     items = replace(items, number=np.array([[1.0], [2.0], [5.0]], np.float32))
     model.decoder.items.standardise(embed(model, items))
@@ -55,14 +55,16 @@ def world(toy: SimpleNamespace, project: Project, version: Path, tmp_path: Path)
     """A lake with the second slice and the state before it, and the slice's scores from one process."""
     events, noon = toy.busy(), toy.START + timedelta(hours=6)
     first, second = project.slices.keys(toy.START, toy.END)
-    state = advance(start(project), toy.between(events, toy.START, noon), noon, project)
+    state = advance(
+        start(project.slices.start, project.behaviour), toy.between(events, toy.START, noon), noon
+    )
     given = toy.between(events, noon, toy.END)
     lake = Lake(f"{tmp_path}/lake")
     for name, table in state.tables().items():
         lake.write(f"{STATE}/{name}", first, table)
     for name in ("items", "impressions", "interactions"):
         lake.write(name, second, getattr(given, name))
-    expected = interest_scores(interest_input(state, given, project), version, first, tmp_path / "cache")
+    expected = interest_scores(interest_input(state, given), version, first, tmp_path / "cache")
     return SimpleNamespace(
         lake=lake, slice=second, model=Version("1", first), expected=expected, impressions=given.impressions
     )

@@ -1,7 +1,7 @@
 """Counts, rates and ages as terms over the counters."""
 
 from features.catalogue.term import Term, read
-from features.config.project import Project
+from features.config.sections import BehaviourConfig
 from features.state.counters import FIRST_RATE, column
 
 BAYES = "Bayesian smoothing towards the parent's rate (Wang et al. 2011)"
@@ -17,10 +17,10 @@ def counted(grain: str, quantity: str, half_life: str, part: str = "") -> Term:
 
 
 def click_rate(
-    grain: str, half_life: str, project: Project, prior: Term | float | None = None, part: str = ""
+    grain: str, half_life: str, config: BehaviourConfig, prior: Term | float | None = None, part: str = ""
 ) -> Term:
     """Smoothed clicks per exposure; the prior defaults to the global rate."""
-    return rate(grain, "clicks", "exposures", half_life, project, prior, part)
+    return rate(grain, "clicks", "exposures", half_life, config, prior, part)
 
 
 def rate(
@@ -28,38 +28,38 @@ def rate(
     numerator: str,
     denominator: str,
     half_life: str,
-    project: Project,
+    config: BehaviourConfig,
     prior: Term | float | None = None,
     part: str = "",
 ) -> Term:
     """(numerator + strength · prior) / (denominator + strength); the prior defaults to the global rate."""
-    strength = project.features.prior_strength
+    strength = config.features.prior_strength
     if prior is None:
         first = FIRST_RATE if numerator == "clicks" else 0.0
         prior = _smoothed("everything", numerator, denominator, half_life, strength, first)
     return _smoothed(grain, numerator, denominator, half_life, strength, prior, part)
 
 
-def mean(grain: str, total: str, count: str, half_life: str, project: Project) -> Term:
+def mean(grain: str, total: str, count: str, half_life: str, config: BehaviourConfig) -> Term:
     """(total + strength · prior) / (count + strength). The prior is the global mean.
 
     Its strength is `prior_strength` exposures' worth of clicks at `FIRST_RATE`.
     """
-    strength = project.features.prior_strength * FIRST_RATE
+    strength = config.features.prior_strength * FIRST_RATE
     prior = _smoothed("everything", total, count, half_life, strength, 0.0)
     return _smoothed(grain, total, count, half_life, strength, prior)
 
 
-def over_expected(grain: str, half_life: str, project: Project, part: str = "") -> Term:
+def over_expected(grain: str, half_life: str, config: BehaviourConfig, part: str = "") -> Term:
     """Smoothed clicks over clicks expected at the displayed positions; the prior is 1."""
-    strength = project.features.prior_strength * FIRST_RATE
+    strength = config.features.prior_strength * FIRST_RATE
     return _smoothed(grain, "clicks", "expected", half_life, strength, 1.0, part)
 
 
-def trend(grain: str, project: Project, part: str = "") -> Term:
+def trend(grain: str, config: BehaviourConfig, part: str = "") -> Term:
     """Click rate at the shortest half-life over click rate at the longest."""
-    shortest, longest = project.features.half_lives[0], project.features.half_lives[-1]
-    return click_rate(grain, shortest, project, part=part) / click_rate(grain, longest, project, part=part)
+    shortest, longest = config.features.half_lives[0], config.features.half_lives[-1]
+    return click_rate(grain, shortest, config, part=part) / click_rate(grain, longest, config, part=part)
 
 
 def hours(instant: Term) -> Term:

@@ -1,12 +1,12 @@
-"""The user's earlier activity on any item."""
+"""The user's earlier activity on any item, over time and in the current session."""
 
 from collections.abc import Iterator
 
-from features.catalogue.families.feature import Feature
 from features.catalogue.families.reading import (
     BAYES,
     COEC,
     DWELL,
+    METARANK,
     TREND,
     click_rate,
     counted,
@@ -18,20 +18,20 @@ from features.catalogue.families.reading import (
     suffix,
     trend,
 )
-from features.catalogue.term import read
-from features.config.project import Project
-from features.state.counters import kinds_counted
+from features.catalogue.term import Feature, read
+from features.config.sections import BehaviourConfig
+from features.state.counters import FIRST_RATE, kinds_counted
 
 
-def user_features(project: Project) -> Iterator[Feature]:
+def user_features(config: BehaviourConfig) -> Iterator[Feature]:
     """The user's counts, rates, recency and diversity of interests."""
-    for half_life in project.features.half_lives:
-        yield from _counts(half_life, project)
+    for half_life in config.features.half_lives:
+        yield from _counts(half_life, config)
     yield Feature(
         "user_trend",
         "user",
         "the user's recent click rate over their long-term click rate",
-        trend("user", project),
+        trend("user", config),
         TREND,
     )
     yield Feature(
@@ -43,7 +43,7 @@ def user_features(project: Project) -> Iterator[Feature]:
         "hours since the user's last click",
         hours(read("user", "clicked_at")),
     )
-    for name in project.items.categorical:
+    for name in config.items.categorical:
         clicks = read("taste", "clicks_all", name)
         # Σ p·ln(1/p) over the shares p = n/N of the values: ln N − Σ n·ln n / N.
         entropy = (clicks.log() - read("taste", "spread_all", name) / clicks).where_positive(clicks)
@@ -51,14 +51,14 @@ def user_features(project: Project) -> Iterator[Feature]:
                       entropy, "Shannon 1948")  # fmt: skip
 
 
-def _counts(half_life: str, project: Project) -> Iterator[Feature]:
+def _counts(half_life: str, config: BehaviourConfig) -> Iterator[Feature]:
     tail, when = suffix(half_life), span(half_life)
     exposures, clicks = (counted("user", quantity, half_life) for quantity in ("exposures", "clicks"))
     yield Feature(f"user_exposures{tail}", "user", f"items shown to the user, {when}", exposures)
     yield Feature(f"user_clicks{tail}", "user", f"the user's clicks, {when}", clicks)
-    ctr = click_rate("user", half_life, project)
+    ctr = click_rate("user", half_life, config)
     yield Feature(f"user_ctr{tail}", "user", f"the user's smoothed click rate, {when}", ctr, BAYES)
-    coec = over_expected("user", half_life, project)
+    coec = over_expected("user", half_life, config)
     yield Feature(
         f"user_coec{tail}",
         "user",
@@ -66,14 +66,14 @@ def _counts(half_life: str, project: Project) -> Iterator[Feature]:
         coec,
         COEC,
     )
-    kinds = kinds_counted(project)
+    kinds = kinds_counted(config)
     for kind, quantity in list(kinds.items())[1:]:
-        kind_rate = rate("user", quantity, "exposures", half_life, project)
+        kind_rate = rate("user", quantity, "exposures", half_life, config)
         yield Feature(f"user_{kind}_rate{tail}", "user",
                       f"the user's smoothed {kind} interactions per exposure, {when}",
                       kind_rate, BAYES)  # fmt: skip
-    for kind in project.features.valued:
-        mean_value = mean("user", f"{kinds[kind]}_value", kinds[kind], half_life, project)
+    for kind in config.features.valued:
+        mean_value = mean("user", f"{kinds[kind]}_value", kinds[kind], half_life, config)
         yield Feature(
             f"user_{kind}_mean{tail}",
             "user",
@@ -81,3 +81,29 @@ def _counts(half_life: str, project: Project) -> Iterator[Feature]:
             mean_value,
             DWELL,
         )
+
+
+def session_features(config: BehaviourConfig) -> Iterator[Feature]:
+    """The session's impressions, exposures, clicks, click rate and duration before this impression."""
+    strength = config.features.prior_strength
+    exposures = read("user", "exposures_all") - read("session", "exposures")
+    clicks = read("user", "clicks_all") - read("session", "clicks")
+    yield Feature(
+        "session_lists", "session", "earlier impressions in this session", read("session", "lists"), METARANK
+    )
+    yield Feature(
+        "session_exposures",
+        "session",
+        "items shown to the user since this session began",
+        exposures,
+        METARANK,
+    )
+    yield Feature("session_clicks", "session", "the user's clicks since this session began", clicks, METARANK)
+    yield Feature("session_ctr", "session", "the user's smoothed click rate since this session began",
+                  (clicks + strength * FIRST_RATE) / (exposures + strength))  # fmt: skip
+    yield Feature(
+        "session_minutes",
+        "session",
+        "minutes since this session began",
+        hours(read("session", "began_at")) * 60.0,
+    )

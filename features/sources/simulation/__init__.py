@@ -2,6 +2,6 @@
 
 world.py      articles, impressions and actions, drawn from a seed
 readers.py    visits and tastes of readers
-prose.py      titles and bodies of articles; topics.py their vocabulary
+prose.py      titles and bodies of articles; vocabulary.py their vocabulary
 newsroom.py   the world as logs in Metarank's format, with late and broken lines
 """

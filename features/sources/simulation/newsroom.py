@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import polars as pl
 
-from features.config.project import Project
+from features.config.sections import ReaderConfig
 from features.sources.simulation.prose import STYLES, categories
 from features.sources.simulation.readers import DAY, MINUTE
 from features.sources.simulation.world import Articles, World, simulate
@@ -39,47 +39,47 @@ class _Line(NamedTuple):
     text: str
 
 
-def write(project: Project, folder: Path) -> None:
-    """Write the project's world to `folder/events/<day>.jsonl.gz` and `folder/truth.parquet`.
+def write(config: ReaderConfig, folder: Path) -> None:
+    """Write the configured world to `folder/events/<day>.jsonl.gz` and `folder/truth.parquet`.
 
-    A folder with the same world is left unchanged; one with another world is replaced. The same project gives the
-    same bytes.
+    A folder with the same world is left unchanged; one with another world is replaced. The same configuration gives
+    the same bytes.
     """
-    expected = marker(project)
+    expected = marker(config)
     if (folder / _MARKER).is_file() and (folder / _MARKER).read_text(encoding="utf-8") == expected:
         return
-    world = simulate(project.source.newsroom, project.slices.start, project.seed)
+    world = simulate(config.source.newsroom, config.start, config.seed)
     building = folder.with_name(folder.name + ".building")
     shutil.rmtree(building, ignore_errors=True)
     (building / "events").mkdir(parents=True)
-    _write_log(project, world, building / "events")
+    _write_log(config, world, building / "events")
     _truth(world).write_parquet(building / "truth.parquet")
     (building / _MARKER).write_text(expected, encoding="utf-8")
     shutil.rmtree(folder, ignore_errors=True)
     building.rename(folder)
 
 
-def marker(project: Project) -> str:
+def marker(config: ReaderConfig) -> str:
     """The parameters that determine the logs, with their hash, as JSON."""
     parameters = {
         "format": _FORMAT,
-        "seed": project.seed,
-        "start": project.slices.start.isoformat(),
-        **project.source.newsroom.model_dump(),
+        "seed": config.seed,
+        "start": config.start.isoformat(),
+        **config.source.newsroom.model_dump(),
     }
     text = json.dumps(parameters, sort_keys=True)
     return json.dumps({"parameters": parameters, "hash": hashlib.sha256(text.encode()).hexdigest()}) + "\n"
 
 
-def _write_log(project: Project, world: World, folder: Path) -> None:
-    random = np.random.default_rng([project.seed, 1])
-    beginning = int(project.slices.start.timestamp() * 1000)
+def _write_log(config: ReaderConfig, world: World, folder: Path) -> None:
+    random = np.random.default_rng([config.seed, 1])
+    beginning = int(config.start.timestamp() * 1000)
     lines = sorted(
         [*_item_lines(world.articles), *_ranking_lines(world), *_interaction_lines(world, random)],
         key=lambda line: line.arrived,
     )
     arrivals = np.array([line.arrived for line in lines])
-    for day in range(project.source.newsroom.days):
+    for day in range(config.source.newsroom.days):
         since, until = beginning + day * DAY, beginning + (day + 1) * DAY
         first, last = np.searchsorted(arrivals, [since if day else 0, until])
         texts = _with_broken([line.text for line in lines[first:last]], random)

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from features.sources.simulation.topics import TOPICS
+from features.sources.simulation.vocabulary import TOPICS
 
 
 @dataclass(frozen=True)

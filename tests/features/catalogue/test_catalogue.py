@@ -14,7 +14,7 @@ FAMILIES = {"item", "attribute", "user", "session", "affinity", "pair", "text", 
 
 @pytest.mark.parametrize("name", ["newsroom", "ranklens"])
 def test_every_column_has_one_name_a_family_and_a_meaning(name: str) -> None:
-    found = catalogue(load(PROJECTS / f"{name}.toml"))
+    found = catalogue(load(PROJECTS / f"{name}.toml").behaviour)
 
     assert found["name"].is_unique().all()
     assert set(found["family"]) == FAMILIES
@@ -23,15 +23,15 @@ def test_every_column_has_one_name_a_family_and_a_meaning(name: str) -> None:
 
 
 def test_column_names_have_grain_quantity_and_half_life(toy: SimpleNamespace) -> None:
-    names = set(catalogue(toy.project())["name"])
+    names = set(catalogue(toy.project().behaviour)["name"])
 
     assert names >= {"item_ctr_1h", "user_clicks_all", "user_category_ctr_1h", "pair_clicks", "text_taste"}
 
 
 def test_relative_forms_follow_and_keep_the_family(toy: SimpleNamespace) -> None:
-    declared = features(toy.project())
+    declared = features(toy.project().behaviour)
 
-    found = catalogue(toy.project())
+    found = catalogue(toy.project().behaviour)
 
     compared = [f.name for f in declared if f.compared]
     assert found["name"].to_list() == [f.name for f in declared] + [f"{name}_z" for name in compared]
@@ -41,7 +41,7 @@ def test_relative_forms_follow_and_keep_the_family(toy: SimpleNamespace) -> None
 
 
 def test_a_feature_has_each_relative_form_that_is_declared(toy: SimpleNamespace) -> None:
-    names = set(catalogue(toy.project(features={"relative": ("rank", "share", "best")}))["name"])
+    names = set(catalogue(toy.project(features={"relative": ("rank", "share", "best")}).behaviour)["name"])
 
     assert {"item_length_rank", "item_length_share", "item_length_best"} <= names
     assert not [name for name in names if name.endswith("_z")]
@@ -63,7 +63,9 @@ def test_a_feature_has_each_relative_form_that_is_declared(toy: SimpleNamespace)
     ],
 )
 def test_features_cite_their_source(toy: SimpleNamespace, ending: str, source: str) -> None:
-    found = catalogue(toy.project(features={"valued": ("dwell",)}, context={"categorical": ("surface",)}))
+    found = catalogue(
+        toy.project(features={"valued": ("dwell",)}, context={"categorical": ("surface",)}).behaviour
+    )
 
     used = found.filter(pl.col("name").str.ends_with(ending))
 
@@ -85,9 +87,9 @@ def test_features_cite_their_source(toy: SimpleNamespace, ending: str, source: s
 def test_the_last_matching_pattern_decides(
     toy: SimpleNamespace, select: tuple[str, ...], expected: list[str] | None
 ) -> None:
-    every = catalogue(toy.project())["name"].to_list()
+    every = catalogue(toy.project().behaviour)["name"].to_list()
 
-    found = catalogue(toy.project(features={"select": select}))["name"].to_list()
+    found = catalogue(toy.project(features={"select": select}).behaviour)["name"].to_list()
 
     assert found == (expected or [name for name in every if not name.endswith(("_z", "_1h"))])
     assert found == [name for name in every if name in found]
@@ -102,7 +104,7 @@ def test_a_pattern_that_matches_nothing_is_refused_with_the_nearest_name(
     with pytest.raises(
         ProjectError, match=r"no feature is called 'item_lenght'; the nearest is 'item_length'"
     ):
-        catalogue(project)
+        catalogue(project.behaviour)
 
 
 @pytest.mark.parametrize(
@@ -119,12 +121,12 @@ def test_a_declared_name_that_clashes_with_a_built_in_feature_is_refused(
     toy: SimpleNamespace, items: dict[str, tuple[str, ...]]
 ) -> None:
     with pytest.raises(ProjectError, match="several features would be called"):
-        catalogue(toy.project(items={"categorical": (), **items}))
+        catalogue(toy.project(items={"categorical": (), **items}).behaviour)
 
 
 def test_declared_kinds_numbers_and_attributes_are_features(toy: SimpleNamespace) -> None:
-    names = set(catalogue(toy.project())["name"])
-    bare = set(catalogue(toy.project(items={"numeric": (), "categorical": ()}))["name"])
+    names = set(catalogue(toy.project().behaviour)["name"])
+    bare = set(catalogue(toy.project(items={"numeric": (), "categorical": ()}).behaviour)["name"])
 
     assert {"item_comments_all", "item_length", "item_length_z", "item_tags_ctr_all"} <= names
     assert not [name for name in bare if "tags" in name or "length" in name]
@@ -132,7 +134,7 @@ def test_declared_kinds_numbers_and_attributes_are_features(toy: SimpleNamespace
 
 def test_the_documented_catalogue_is_current() -> None:
     root = PROJECTS.parent
-    expected = as_markdown(load(root / "projects" / "newsroom.toml"))
+    expected = as_markdown("newsroom", load(root / "projects" / "newsroom.toml").behaviour)
 
     assert (root / "docs" / "features.md").read_text(encoding="utf-8") == expected, (
         "docs/features.md is out of date: run python -m features projects/newsroom.toml > docs/features.md"

@@ -8,10 +8,9 @@ import pytest
 
 from features.behaviour import plan_of, read_features
 from features.catalogue import catalogue
-from features.catalogue.families.feature import Feature
-from features.catalogue.kernels import evaluate
 from features.catalogue.plan import compile_plan
-from features.catalogue.term import Term, read, term
+from features.catalogue.programs import evaluate
+from features.catalogue.term import Feature, Term, read, term
 from features.state import SliceEvents, start
 
 SIZE, AGE = read("list", "size"), read("version", "number", "length")
@@ -120,8 +119,10 @@ def test_terms_shared_by_a_list_are_computed_once_per_list() -> None:
 
 
 def test_a_plan_is_compiled_once_per_project(toy: SimpleNamespace) -> None:
-    assert plan_of(toy.project()) is plan_of(toy.project())
-    assert plan_of(toy.project()) is not plan_of(toy.project(features={"prior_strength": 5.0}))
+    assert plan_of(toy.project().behaviour) is plan_of(toy.project().behaviour)
+    assert plan_of(toy.project().behaviour) is not plan_of(
+        toy.project(features={"prior_strength": 5.0}).behaviour
+    )
 
 
 def test_names_of_attributes_and_numbers_hold_any_character(toy: SimpleNamespace) -> None:
@@ -143,9 +144,11 @@ def test_names_of_attributes_and_numbers_hold_any_character(toy: SimpleNamespace
     lists = toy.impressions(("r", "u", toy.at(5), ["a", "b"]), ("s", "u", toy.at(9), ["a", "b"]))
     clicks = toy.interactions(("u", "a", "click", toy.at(6)))
 
-    table = read_features(start(project), SliceEvents(items, lists, clicks), project, toy.vectors(items))
+    table = read_features(
+        start(project.slices.start, project.behaviour), SliceEvents(items, lists, clicks), toy.vectors(items)
+    )
 
-    assert table.columns[2:] == catalogue(project)["name"].to_list()
+    assert table.columns[2:] == catalogue(project.behaviour)["name"].to_list()
     second = table.filter(impression_id="s")
     assert second["user_og:type_clicks_all"].to_list() == [1.0, 0.0]
     assert second["item_og:price"].to_list() == [2.5, None]

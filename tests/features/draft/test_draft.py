@@ -111,7 +111,7 @@ def test_rows_that_share_an_impression_are_candidates(tmp_path: Path) -> None:
     assert (shape, impression, clicked) == ("candidates", "request_id", "click")
     assert "are they sorted by position within an impression?" in drafted.text
     (tmp_path / "logs.toml").write_text(drafted.text)
-    raw = read(load(tmp_path / "logs.toml"), [tmp_path / "log.csv"])
+    raw = read(load(tmp_path / "logs.toml").reader, [tmp_path / "log.csv"])
     assert (raw.impressions.height, raw.interactions.height, raw.rejects.height) == (100, 100, 0)
 
 

@@ -60,8 +60,8 @@ def test_a_short_key_is_refused() -> None:
 
 def test_no_table_contains_a_user_id_and_pseudonyms_are_stable(project: Project) -> None:
     names = Pseudonyms(KEY)
-    plain = build(read(project, [project.folder]), project, NOW)
-    hidden = build(names.withhold(read(project, [project.folder], names.hide)), project, NOW)
+    plain = build(read(project.reader, [project.folder]), project.slices, NOW)
+    hidden = build(names.withhold(read(project.reader, [project.folder], names.hide)), project.slices, NOW)
 
     everything = as_text(hidden.items, hidden.impressions, hidden.interactions, hidden.rejects)
     assert "anna-1" not in everything
@@ -75,8 +75,8 @@ def test_no_table_contains_a_user_id_and_pseudonyms_are_stable(project: Project)
 
 
 def test_rows_of_forgotten_users_are_counted_but_not_kept(project: Project) -> None:
-    raw = read(project, [project.folder])
-    found = build(Forgotten({mark("anna-1", "salt"): "salt"}).drop(raw), project, NOW)
+    raw = read(project.reader, [project.folder])
+    found = build(Forgotten({mark("anna-1", "salt"): "salt"}).drop(raw), project.slices, NOW)
 
     everything = as_text(found.impressions, found.interactions, found.rejects)
     assert "anna-1" not in everything
@@ -91,14 +91,14 @@ def test_rows_of_forgotten_users_are_counted_but_not_kept(project: Project) -> N
 
 
 def test_a_log_with_only_forgotten_users_is_readable(project: Project) -> None:
-    raw = read(project, [project.folder])
+    raw = read(project.reader, [project.folder])
     marks = {mark(user, "salt"): "salt" for user in ("anna-1", "bert-2")}
     items = raw.items.clear()
 
     left = Forgotten(marks).drop(replace(raw, items=items))
-    require_rows(left.height, left.rejects, project)
+    require_rows(left.height, left.rejects, project.source.format)
 
 
 def test_without_forgotten_users_nothing_changes(project: Project) -> None:
-    raw = read(project, [project.folder])
+    raw = read(project.reader, [project.folder])
     assert Forgotten({}).drop(raw) is raw

@@ -50,11 +50,11 @@ def click(name: str = "c", at: datetime = AT, **changes: Any) -> dict[str, Any]:
 def parse(folder: Path, *lines: object) -> RawEvents:
     texts = [line if isinstance(line, str) else json.dumps(line) for line in lines]
     (folder / "log.jsonl").write_text("\n".join(texts))
-    return read(project(), [folder / "log.jsonl"])
+    return read(project().reader, [folder / "log.jsonl"])
 
 
 def build(folder: Path, *lines: object, now: datetime = NOW, **slices: Any) -> Events:
-    return events.build(parse(folder, *lines), project(**slices), now)
+    return events.build(parse(folder, *lines), project(**slices).slices, now)
 
 
 def reasons(built: Events) -> list[tuple[int, str]]:
@@ -237,7 +237,7 @@ def test_an_item_with_too_many_values_is_refused_alone(tmp_path: Path) -> None:
     (tmp_path / "log.jsonl").write_text("\n".join(map(json.dumps, lines)))
     declared = project().model_copy(update={"items": ItemFields(categorical=("tags",))})
 
-    built = events.build(read(declared, [tmp_path / "log.jsonl"]), declared, NOW)
+    built = events.build(read(declared.reader, [tmp_path / "log.jsonl"]), declared.slices, NOW)
 
     assert built.items["item_id"].to_list() == ["a", "b"]
     assert reasons(built) == [(3, "too_many_values:over 1000 in attributes")]

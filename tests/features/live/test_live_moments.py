@@ -27,7 +27,7 @@ drawn = settings(
 def replay(toy: SimpleNamespace, world: SliceEvents, project: Project) -> tuple[pl.DataFrame, LiveMoments]:
     """Features of every list, each looked up before anything of its instant is known."""
     vectors = toy.vectors(world.items)
-    live = LiveMoments(start(project), project, vectors.clear())
+    live = LiveMoments(start(project.slices.start, project.behaviour), project.slices, vectors.clear())
     early = SliceEvents(
         world.items.filter(pl.col("known_at") < toy.START), toy.impressions(), toy.interactions()
     )
@@ -76,7 +76,7 @@ def test_a_users_moments_are_those_of_the_batch(toy: SimpleNamespace, data: st.D
     world: SliceEvents = data.draw(toy.worlds(lists=6))
     project: Project = toy.project()
     _, live = replay(toy, world, project)
-    expected = moments(start(project), toy.between(world, toy.START, toy.END), project)
+    expected = moments(start(project.slices.start, project.behaviour), toy.between(world, toy.START, toy.END))
 
     for user in expected["user_id"].unique():
         past, _ = live.histories.past(user, microseconds(toy.END))

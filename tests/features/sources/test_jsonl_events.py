@@ -70,7 +70,7 @@ def click(**changes: object) -> dict[str, object]:
 def read(folder: Path, *lines: object) -> RawEvents:
     texts = [line if isinstance(line, str) else json.dumps(line) for line in lines]
     (folder / "log.jsonl").write_text("\n".join(texts), encoding="utf-8")
-    return sources.read(PROJECT, [folder / "log.jsonl"])
+    return sources.read(PROJECT.reader, [folder / "log.jsonl"])
 
 
 def test_an_item_carries_text_numbers_and_attributes(tmp_path: Path) -> None:
@@ -165,7 +165,7 @@ def test_an_invalid_line_is_rejected_alone(tmp_path: Path, line: object, reason:
 def test_invalid_utf8_rejects_its_line_only(tmp_path: Path) -> None:
     (tmp_path / "log.jsonl").write_bytes(json.dumps(click()).encode() + b'\n{"event": "\xff"}\n')
 
-    raw = sources.read(PROJECT, [tmp_path / "log.jsonl"])
+    raw = sources.read(PROJECT.reader, [tmp_path / "log.jsonl"])
 
     assert raw.interactions.height == 1
     assert raw.rejects.select("line", "reason").rows() == [(2, "invalid_utf8")]
@@ -177,7 +177,7 @@ def test_a_truncated_gz_keeps_the_lines_before_the_break(tmp_path: Path, cut: in
     packed = gzip.compress("\n".join(lines).encode())
     (tmp_path / "log.jsonl.gz").write_bytes(packed[:-cut])
 
-    raw = sources.read(PROJECT, [tmp_path / "log.jsonl.gz"])
+    raw = sources.read(PROJECT.reader, [tmp_path / "log.jsonl.gz"])
 
     kept = raw.interactions.height
     assert 450 < kept < 500
@@ -194,7 +194,7 @@ def test_a_corrupted_gz_keeps_the_lines_before_the_error(tmp_path: Path) -> None
     packed[middle : middle + 64] = b"\xff" * 64
     (tmp_path / "log.jsonl.gz").write_bytes(packed)
 
-    raw = sources.read(PROJECT, [tmp_path / "log.jsonl.gz"])
+    raw = sources.read(PROJECT.reader, [tmp_path / "log.jsonl.gz"])
 
     assert raw.interactions.height > 1500
     assert raw.rejects["reason"].to_list()[-1] == "truncated_gzip"
@@ -209,7 +209,7 @@ def test_folders_are_searched_and_gz_may_have_several_members(tmp_path: Path) ->
     (tmp_path / "a.json").write_text(json.dumps(ranking()))
     (tmp_path / "notes.txt").write_text("not a log")
 
-    raw = sources.read(PROJECT, [tmp_path])
+    raw = sources.read(PROJECT.reader, [tmp_path])
 
     assert raw.interactions.select("source", "line", "interaction_id").rows() == [
         ("deep/b.jsonl.gz", 1, "c1"),
@@ -225,7 +225,7 @@ def test_files_of_one_name_in_two_folders_are_distinct(tmp_path: Path) -> None:
         paths.append(tmp_path / part / "log.jsonl")
         paths[-1].write_text(json.dumps(click(id=part)))
 
-    raw = sources.read(PROJECT, paths)
+    raw = sources.read(PROJECT.reader, paths)
 
     assert raw.interactions["source"].to_list() == ["train/log.jsonl", "test/log.jsonl"]
 
@@ -275,7 +275,7 @@ def test_every_line_is_kept_or_rejected_once_whatever_its_neighbours(
     tmp_path: Path, lines: list[str]
 ) -> None:
     together = read(tmp_path, *lines)
-    built = events.build(together, PROJECT, datetime(2026, 2, 1, tzinfo=UTC))
+    built = events.build(together, PROJECT.slices, datetime(2026, 2, 1, tzinfo=UTC))
 
     tables = (together.items, together.impressions, together.interactions, together.rejects)
     seen = sorted(line for table in tables for line in table["line"])

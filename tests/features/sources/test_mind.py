@@ -34,7 +34,7 @@ def write(folder: Path, *rows: str, news: str = NEWS) -> Path:
 
 
 def test_news_is_known_before_the_first_slice_with_categories_and_entities(tmp_path: Path) -> None:
-    raw = sources.read(PROJECT, [write(tmp_path / "train", "1\tU1\t11/12/2019 2:14:46 PM\t\tN1-0")])
+    raw = sources.read(PROJECT.reader, [write(tmp_path / "train", "1\tU1\t11/12/2019 2:14:46 PM\t\tN1-0")])
 
     first, second = raw.items.sort("item_id").iter_rows(named=True)
     assert (first["title"], first["body"], first["known_at"]) == (
@@ -52,7 +52,9 @@ def test_news_is_known_before_the_first_slice_with_categories_and_entities(tmp_p
 
 
 def test_an_impression_and_its_clicks(tmp_path: Path) -> None:
-    raw = sources.read(PROJECT, [write(tmp_path / "train", "1\tU1\t11/12/2019 2:14:46 PM\t\tN1-0 N2-1 N3-1")])
+    raw = sources.read(
+        PROJECT.reader, [write(tmp_path / "train", "1\tU1\t11/12/2019 2:14:46 PM\t\tN1-0 N2-1 N3-1")]
+    )
 
     shown_at = datetime(2019, 11, 12, 14, 14, 46, tzinfo=UTC)
     impression = raw.impressions.row(0, named=True)
@@ -69,7 +71,7 @@ def test_an_impression_and_its_clicks(tmp_path: Path) -> None:
 
 
 def test_the_test_part_has_impressions_without_labels(tmp_path: Path) -> None:
-    raw = sources.read(PROJECT, [write(tmp_path / "test", "1\tU1\t11/12/2019 2:14:46 AM\t\tN1 N2")])
+    raw = sources.read(PROJECT.reader, [write(tmp_path / "test", "1\tU1\t11/12/2019 2:14:46 AM\t\tN1 N2")])
 
     assert [c["item_id"] for c in raw.impressions["candidates"][0]] == ["N1", "N2"]
     assert raw.interactions.is_empty()
@@ -82,7 +84,7 @@ def test_history_is_read_once_per_user_just_before_the_first_impression(tmp_path
         "1\tU1\t11/12/2019 2:00:00 PM\tN7 N8\tN1-0",
     )
 
-    raw = sources.read(PROJECT, [folder])
+    raw = sources.read(PROJECT.reader, [folder])
 
     first = datetime(2019, 11, 12, 14, tzinfo=UTC)
     assert raw.interactions.select("item_id", "impression_id", "known_at").rows() == [
@@ -93,9 +95,11 @@ def test_history_is_read_once_per_user_just_before_the_first_impression(tmp_path
 
 def test_a_history_longer_than_the_time_before_it_stays_in_the_first_slice(tmp_path: Path) -> None:
     history = " ".join(f"H{number}" for number in range(100))
-    raw = sources.read(PROJECT, [write(tmp_path / "train", f"1\tU1\t11/9/2019 12:00:05 AM\t{history}\tN1-1")])
+    raw = sources.read(
+        PROJECT.reader, [write(tmp_path / "train", f"1\tU1\t11/9/2019 12:00:05 AM\t{history}\tN1-1")]
+    )
 
-    built = events.build(raw, PROJECT, datetime(2020, 1, 1, tzinfo=UTC))
+    built = events.build(raw, PROJECT.slices, datetime(2020, 1, 1, tzinfo=UTC))
 
     assert built.rejects.is_empty()
     past = built.interactions.filter(pl.col("impression_id").is_null()).sort("known_at")
@@ -105,8 +109,10 @@ def test_a_history_longer_than_the_time_before_it_stays_in_the_first_slice(tmp_p
 
 
 def test_history_gets_no_labels(tmp_path: Path) -> None:
-    raw = sources.read(PROJECT, [write(tmp_path / "train", "1\tU1\t11/12/2019 2:00:00 PM\tN1\tN1-0 N2-1")])
-    built = events.build(raw, PROJECT, datetime(2020, 1, 1, tzinfo=UTC))
+    raw = sources.read(
+        PROJECT.reader, [write(tmp_path / "train", "1\tU1\t11/12/2019 2:00:00 PM\tN1\tN1-0 N2-1")]
+    )
+    built = events.build(raw, PROJECT.slices, datetime(2020, 1, 1, tzinfo=UTC))
 
     frame = labels.attribute(built.impressions, built.interactions, PROJECT.labels)
 
@@ -117,7 +123,7 @@ def test_impression_ids_of_several_parts_have_the_part_as_prefix(tmp_path: Path)
     row = "1\tU1\t11/12/2019 2:00:00 PM\t\tN1-1"
     parts = [write(tmp_path / "train", row), write(tmp_path / "dev", row)]
 
-    raw = sources.read(PROJECT, parts)
+    raw = sources.read(PROJECT.reader, parts)
 
     assert raw.impressions["impression_id"].to_list() == ["train/1", "dev/1"]
     assert raw.interactions["impression_id"].to_list() == ["train/1", "dev/1"]
@@ -135,7 +141,9 @@ def test_impression_ids_of_several_parts_have_the_part_as_prefix(tmp_path: Path)
     ],
 )
 def test_a_bad_row_is_one_reject(tmp_path: Path, row: str, reason: str) -> None:
-    raw = sources.read(PROJECT, [write(tmp_path / "train", row, "2\tU2\t11/12/2019 2:00:00 PM\t\tN1-1")])
+    raw = sources.read(
+        PROJECT.reader, [write(tmp_path / "train", row, "2\tU2\t11/12/2019 2:00:00 PM\t\tN1-1")]
+    )
 
     assert raw.rejects.select("source", "line", "reason").rows() == [("behaviors.tsv", 1, reason)]
     assert (raw.impressions.height, raw.interactions.height) == (1, 1)
@@ -145,4 +153,4 @@ def test_a_folder_without_behaviors_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "news.tsv").write_text(NEWS)
 
     with pytest.raises(SourceError, match=r"no behaviors\.tsv"):
-        sources.read(PROJECT, [tmp_path])
+        sources.read(PROJECT.reader, [tmp_path])

@@ -40,7 +40,7 @@ def interactions_log(count: int, items: int, seed: int = 1) -> list[str]:
 
 def sampled(folder: Path, rows: list[str], **mapping: Any) -> RawEvents:
     (folder / "log.csv").write_text("\n".join(["user_id,timestamp,item_id", *rows]))
-    return sources.read(project(folder, **mapping), [folder / "log.csv"])
+    return sources.read(project(folder, **mapping).reader, [folder / "log.csv"])
 
 
 def test_sampled_lists_hold_the_item_and_only_known_others(tmp_path: Path) -> None:
@@ -95,7 +95,7 @@ def test_another_seed_draws_other_lists(tmp_path: Path) -> None:
     first = sampled(tmp_path, rows)
 
     other = project(tmp_path).model_copy(update={"seed": 2})
-    second = sources.read(other, [tmp_path / "log.csv"])
+    second = sources.read(other.reader, [tmp_path / "log.csv"])
 
     assert not first.impressions["candidates"].equals(second.impressions["candidates"])
 
@@ -114,7 +114,9 @@ def test_items_of_the_log_can_be_drawn_before_any_interaction(tmp_path: Path) ->
 def test_a_repeated_row_is_deduplicated(tmp_path: Path) -> None:
     row = f"u,{SECONDS},a"
 
-    built = events.build(sampled(tmp_path, [row, row]), project(tmp_path), datetime(2026, 2, 1, tzinfo=UTC))
+    built = events.build(
+        sampled(tmp_path, [row, row]), project(tmp_path).slices, datetime(2026, 2, 1, tzinfo=UTC)
+    )
 
     assert (built.impressions.height, built.interactions.height) == (1, 1)
     assert built.rejects["reason"].to_list() == ["duplicate_id", "duplicate_id"]

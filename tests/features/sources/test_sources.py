@@ -101,7 +101,7 @@ Log = tuple[Project, str, str, list[str]]
 def test_every_reader_gives_the_same_columns(tmp_path: Path, log: Log) -> None:
     setting, name, header, rows = log
 
-    raw = sources.read(setting, [write(tmp_path, name, (header + "\n".join(rows)).encode())])
+    raw = sources.read(setting.reader, [write(tmp_path, name, (header + "\n".join(rows)).encode())])
 
     for table, schema in SCHEMAS.items():
         assert getattr(raw, table).schema == schema
@@ -115,9 +115,9 @@ def test_every_reader_gives_the_same_columns(tmp_path: Path, log: Log) -> None:
 
 def test_every_readers_rows_pass_the_schemas_and_get_labels(tmp_path: Path, log: Log) -> None:
     setting, name, header, rows = log
-    raw = sources.read(setting, [write(tmp_path, name, (header + "\n".join(rows)).encode())])
+    raw = sources.read(setting.reader, [write(tmp_path, name, (header + "\n".join(rows)).encode())])
 
-    built = events.build(raw, setting, NOW)
+    built = events.build(raw, setting.slices, NOW)
 
     assert built.rejects.is_empty()
     schemas.Impressions.validate(built.impressions.drop("slice"))
@@ -135,8 +135,8 @@ def test_every_reader_accounts_for_every_line_of_a_damaged_log(tmp_path: Path, l
     damaged[4] = damaged[4].replace("u", "\ud800", 1)
     text = (header + "\n".join(damaged)).encode("utf-8", "surrogatepass")
 
-    raw = sources.read(setting, [write(tmp_path, name, text)])
-    built = events.build(raw, setting, NOW)
+    raw = sources.read(setting.reader, [write(tmp_path, name, text)])
+    built = events.build(raw, setting.slices, NOW)
 
     tables = [raw.items, raw.impressions, raw.interactions, raw.rejects]
     lines = {line for table in tables for line in table["line"]}
@@ -154,10 +154,14 @@ def test_every_reader_gives_the_same_rows_however_a_file_is_cut(
 ) -> None:
     setting, name, header, rows = log
     path = write(tmp_path, name, (header + "\n".join([*rows[:20], rows[20][:9], *rows[21:]])).encode())
-    complete = sources.read(setting, [path])
+    complete = sources.read(setting.reader, [path])
 
     monkeypatch.setattr(sources.files, "_BLOCK", 200)
-    pieces = [*sources.chunks(few(setting, 9), *sources.log_files(setting, [path]), past=sources.Past())]
+    pieces = [
+        *sources.chunks(
+            few(setting, 9).reader, *sources.log_files(setting.reader, [path]), past=sources.Past()
+        )
+    ]
 
     assert len(pieces) > 3
     for table in SCHEMAS:
@@ -176,9 +180,9 @@ def test_an_impression_across_two_chunks_is_one_impression(tmp_path: Path, size:
         orient="row",
     )
     frame.write_parquet(tmp_path / "log.parquet")
-    complete = sources.read(setting, [tmp_path / "log.parquet"])
+    complete = sources.read(setting.reader, [tmp_path / "log.parquet"])
 
-    cut = sources.read(few(setting, size), [tmp_path / "log.parquet"])
+    cut = sources.read(few(setting, size).reader, [tmp_path / "log.parquet"])
 
     assert cut.impressions["candidates"].list.len().to_list() == [4] * 7 + [2]
     assert cut.impressions.equals(complete.impressions)
@@ -195,7 +199,7 @@ def test_every_reader_is_deterministic(tmp_path: Path, log: Log) -> None:
     setting, name, header, rows = log
     path = write(tmp_path, name, (header + "\n".join(rows)).encode())
 
-    first, second = sources.read(setting, [path]), sources.read(setting, [path])
+    first, second = sources.read(setting.reader, [path]), sources.read(setting.reader, [path])
 
     for table in SCHEMAS:
         assert getattr(first, table).equals(getattr(second, table))
@@ -205,8 +209,8 @@ def test_every_reader_keeps_earlier_rows_when_rows_are_appended(tmp_path: Path, 
     setting, name, header, rows = log
     half = len(rows) // 2
 
-    before = sources.read(setting, [write(tmp_path, name, (header + "\n".join(rows[:half])).encode())])
-    after = sources.read(setting, [write(tmp_path, name, (header + "\n".join(rows)).encode())])
+    before = sources.read(setting.reader, [write(tmp_path, name, (header + "\n".join(rows[:half])).encode())])
+    after = sources.read(setting.reader, [write(tmp_path, name, (header + "\n".join(rows)).encode())])
 
     for table, key in (("impressions", "impression_id"), ("interactions", "interaction_id")):
         past = getattr(after, table).join(getattr(before, table), on=["source", "line", key], how="semi")
@@ -217,10 +221,10 @@ def test_every_reader_keeps_earlier_rows_when_rows_are_appended(tmp_path: Path, 
 def test_every_reader_reads_gz(tmp_path: Path, log: Log) -> None:
     setting, name, header, rows = log
     text = (header + "\n".join(rows)).encode()
-    plain = sources.read(setting, [write(tmp_path, name, text)])
+    plain = sources.read(setting.reader, [write(tmp_path, name, text)])
 
     packed_name = name if name == "behaviors.tsv" else f"{name}.gz"
-    packed = sources.read(setting, [write(tmp_path, packed_name, gzip.compress(text))])
+    packed = sources.read(setting.reader, [write(tmp_path, packed_name, gzip.compress(text))])
 
     assert packed.impressions.drop("source").equals(plain.impressions.drop("source"))
 
@@ -229,16 +233,16 @@ def test_every_reader_reads_gz(tmp_path: Path, log: Log) -> None:
 def test_a_log_without_a_readable_row_is_an_error(tmp_path: Path, log: Log, content: bytes) -> None:
     setting, name, header, _ = log
 
-    raw = sources.read(setting, [write(tmp_path, name, header.encode() * bool(content) + content)])
+    raw = sources.read(setting.reader, [write(tmp_path, name, header.encode() * bool(content) + content)])
     with pytest.raises(SourceError, match="no readable row"):
-        sources.require_rows(raw.height, raw.rejects, setting)
+        sources.require_rows(raw.height, raw.rejects, setting.source.format)
 
 
 def test_a_file_of_another_type_is_an_error(tmp_path: Path, log: Log) -> None:
     setting, _, _, _ = log
 
     with pytest.raises(SourceError, match="unknown type"):
-        sources.read(setting, [write(tmp_path, "log.xlsx", b"x")])
+        sources.read(setting.reader, [write(tmp_path, "log.xlsx", b"x")])
 
 
 def test_a_folder_without_logs_is_an_error(tmp_path: Path, log: Log) -> None:
@@ -246,7 +250,7 @@ def test_a_folder_without_logs_is_an_error(tmp_path: Path, log: Log) -> None:
     write(tmp_path, "notes.txt", b"x")
 
     with pytest.raises(SourceError, match="holds no log"):
-        sources.read(setting, [tmp_path])
+        sources.read(setting.reader, [tmp_path])
 
 
 def test_a_path_is_found_in_the_first_folder_that_has_it(tmp_path: Path) -> None:
@@ -277,9 +281,9 @@ def ranklens() -> Path:
 def test_ranklens_is_read_whole() -> None:
     folder = ranklens()
     setting = projects.load(REPOSITORY / "projects" / "ranklens.toml")
-    raw = sources.read(setting, sources.resolve("ranklens/events.jsonl.gz", [folder]))
+    raw = sources.read(setting.reader, sources.resolve("ranklens/events.jsonl.gz", [folder]))
 
-    built = events.build(raw, setting, NOW)
+    built = events.build(raw, setting.slices, NOW)
 
     assert (built.items.height, built.impressions.height, built.interactions.height) == (2512, 7911, 36768)
     assert built.rejects.is_empty()

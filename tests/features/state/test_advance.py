@@ -31,7 +31,7 @@ def test_the_state_keeps_the_latest_version_of_each_item(toy: SimpleNamespace, p
         toy.interactions(),
     )
 
-    state = advance(start(project), events, toy.at(10), project)
+    state = advance(start(project.slices.start, project.behaviour), events, toy.at(10))
 
     Items.validate(state.items)
     assert state.items.select("item_id", "title").rows() == [("a", "about a"), ("b", "new")]
@@ -40,10 +40,10 @@ def test_the_state_keeps_the_latest_version_of_each_item(toy: SimpleNamespace, p
 def test_a_slice_without_events_only_decays_counts(
     toy: SimpleNamespace, project: Project, events: SliceEvents
 ) -> None:
-    state = advance(start(project), events, toy.at(120), project)
+    state = advance(start(project.slices.start, project.behaviour), events, toy.at(120))
     nothing = SliceEvents(toy.items(), toy.impressions(), toy.interactions())
 
-    later = advance(state, nothing, toy.at(180), project)
+    later = advance(state, nothing, toy.at(180))
 
     for name, table in state.tables().items():
         assert later.tables()[name].equals(table), name
@@ -61,9 +61,9 @@ def test_entries_expire_after_their_ttl_and_the_others_stay(
 ) -> None:
     project = toy.project(features={"ttl": "1h"})
     again = SliceEvents(toy.items(), toy.impressions(("s", "v", toy.at(130), ["b"])), toy.interactions())
-    state = advance(start(project), events, toy.at(125), project)
+    state = advance(start(project.slices.start, project.behaviour), events, toy.at(125))
 
-    later = advance(state, again, toy.at(140), project)
+    later = advance(state, again, toy.at(140))
 
     assert set(state.counts("item")["item_id"]) == {
         "b"
@@ -87,15 +87,15 @@ def test_a_state_does_not_grow_with_the_length_of_history(toy: SimpleNamespace) 
         ]
         clicks = [(f"u{n}", f"i{n}", "click", toy.at(10 * n + 1)) for n in range(1, 6 * hours)]
         events = SliceEvents(toy.items(), toy.impressions(*lists), toy.interactions(*clicks))
-        state = start(project)
+        state = start(project.slices.start, project.behaviour)
         for hour in range(1, hours + 1):
             part = toy.between(events, state.at, toy.at(60 * hour))
-            state = advance(state, part, toy.at(60 * hour), project)
+            state = advance(state, part, toy.at(60 * hour))
         return {name: table.height for name, table in state.tables().items()}
 
     assert sizes(10) == sizes(5)
     assert sizes(5)["user"] == 12
-    assert set(sizes(5)) > set(counters(project))
+    assert set(sizes(5)) > set(counters(project.behaviour))
 
 
 def test_tastes_last_while_their_user_is_shown_impressions(

@@ -25,8 +25,8 @@ def events(toy: SimpleNamespace) -> SliceEvents:
     )
 
 
-def all_moments(state: MomentState, events: SliceEvents, project: Project) -> list[tuple[str, str, datetime]]:
-    return moments(state, events, project).select("item_id", "action", "known_at").rows()
+def all_moments(state: MomentState, events: SliceEvents) -> list[tuple[str, str, datetime]]:
+    return moments(state, events).select("item_id", "action", "known_at").rows()
 
 
 def test_candidates_are_rows_in_the_order_shown(events: SliceEvents) -> None:
@@ -42,13 +42,13 @@ def test_kinds_without_a_gain_are_no_moments_but_prevent_skips(
         toy.interactions(("u", "a", "view", toy.at(61)), ("u", "b", "view", toy.at(62))),
     )
 
-    assert all_moments(start(project), viewed, project) == []
+    assert all_moments(start(project.slices.start, project.behaviour), viewed) == []
 
 
 def test_an_impression_closes_when_its_window_ends(
     toy: SimpleNamespace, project: Project, events: SliceEvents
 ) -> None:
-    assert all_moments(start(project), events, project) == [
+    assert all_moments(start(project.slices.start, project.behaviour), events) == [
         ("b", "click", toy.at(65)),
         ("a", SKIPPED, toy.at(80)),
     ]
@@ -62,7 +62,7 @@ def test_an_impression_closes_just_before_the_users_next_one(
     )
     followed = SliceEvents(events.items, shown, events.interactions)
 
-    assert all_moments(start(project), followed, project)[:4] == [
+    assert all_moments(start(project.slices.start, project.behaviour), followed)[:4] == [
         ("a", SKIPPED, toy.at(63, -1)),
         ("b", SKIPPED, toy.at(63, -1)),
         ("b", "click", toy.at(65)),
@@ -76,7 +76,7 @@ def test_two_impressions_at_one_instant_do_not_close_each_other(
     shown = toy.impressions(("r", "u", toy.at(60), ["a"]), ("s", "u", toy.at(60), ["b"]))
     both = SliceEvents(toy.items(), shown, toy.interactions(("u", "a", "click", toy.at(80))))
 
-    assert all_moments(start(project), both, project) == [
+    assert all_moments(start(project.slices.start, project.behaviour), both) == [
         ("a", "click", toy.at(80)),
         ("b", SKIPPED, toy.at(80)),
     ]
@@ -88,7 +88,7 @@ def test_an_interaction_before_the_impression_does_not_prevent_its_skip(
     shown = toy.impressions(("r", "u", toy.at(60), ["a"]))
     early = SliceEvents(toy.items(), shown, toy.interactions(("u", "a", "click", toy.at(59))))
 
-    assert all_moments(start(project), early, project) == [
+    assert all_moments(start(project.slices.start, project.behaviour), early) == [
         ("a", "click", toy.at(59)),
         ("a", SKIPPED, toy.at(80)),
     ]
@@ -109,7 +109,7 @@ def test_an_open_impression_continues_in_the_next_slice(
 def test_open_candidates_exclude_the_clicked_ones(
     toy: SimpleNamespace, project: Project, events: SliceEvents
 ) -> None:
-    state = advance(start(project), events, toy.at(66), project)
+    state = advance(start(project.slices.start, project.behaviour), events, toy.at(66))
 
     assert state.open["item_id"].to_list() == ["a"]
     assert state.moments["action"].to_list() == ["click"]
@@ -150,7 +150,9 @@ def test_old_moments_expire_wherever_time_is_cut(toy: SimpleNamespace) -> None:
 
     _, undivided = toy.walk(old, project)
     _, divided = toy.walk(old, project, [toy.at(150), toy.at(620)])
-    state = advance(start(project), toy.between(old, toy.START, toy.at(161)), toy.at(161), project)
+    state = advance(
+        start(project.slices.start, project.behaviour), toy.between(old, toy.START, toy.at(161)), toy.at(161)
+    )
 
     assert state.moments["item_id"].to_list() == ["i2", "i3", "i4"]  # i1 is two hours and a minute old
     assert undivided.moments["item_id"].to_list() == ["i15"]

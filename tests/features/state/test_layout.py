@@ -17,15 +17,15 @@ def project(toy: SimpleNamespace) -> Project:
 
 
 def layout_of(events: SliceEvents, project: Project) -> Layout:
-    state, events = start(project), in_order(events)
+    state, events = start(project.slices.start, project.behaviour), in_order(events)
     described = state.describe(events.items)
     shown = code(events.impressions, state.counted)
-    return lay_out(events, shown, attributed(events, project), described, state.counted, project)
+    return lay_out(events, shown, attributed(events, project), described, state.counted)
 
 
 def attributed(events: SliceEvents, project: Project) -> pl.DataFrame:
-    state = start(project)
-    return place(state, events, code(events.impressions, state.counted), project)
+    state = start(project.slices.start, project.behaviour)
+    return place(state, events, code(events.impressions, state.counted))
 
 
 def test_rows_are_sorted_by_instant_and_id_whatever_their_order_of_arrival(
@@ -107,9 +107,9 @@ def test_the_expected_click_rate_is_that_of_the_position_before_the_impression(
         toy.impressions(("r", "u", toy.at(60), ["a", "b"]), ("s", "v", toy.at(70), ["c", "d"])),
         toy.interactions(("u", "b", "click", toy.at(65)), ("u", "b", "click", toy.at(70))),
     )
-    layout, tables = layout_of(events, project), start(project).counted
+    layout, tables = layout_of(events, project), start(project.slices.start, project.behaviour).counted
 
-    (chunk,) = run(tables, layout, None, project, (), (), ["position"])
+    (chunk,) = run(tables, layout, None, (), (), ["position"])
 
     assert chunk.expected.tolist() == pytest.approx(
         [FIRST_RATE, FIRST_RATE, 4 * 0.05 / 5, (1 + 4 * 0.05) / 5]
@@ -128,7 +128,7 @@ def test_positions_below_the_hundredth_count_as_the_hundredth(toy: SimpleNamespa
 def test_values_of_a_version_are_counted_once(toy: SimpleNamespace, project: Project) -> None:
     items = toy.items(toy.item("a", toy.START, category="k", tags=["x", "x"]), toy.item("b", toy.START))
 
-    values = start(project).describe(items).values
+    values = start(project.slices.start, project.behaviour).describe(items).values
 
     assert values["category"].start.tolist() == [0, 1, 1]
     assert values["tags"].start.tolist() == [0, 1, 1]

@@ -23,12 +23,12 @@ def state(toy: SimpleNamespace, project: Project) -> MomentState:
         toy.impressions(("r", "u", toy.at(60), ["a", "b", "c"])),
         toy.interactions(("u", "b", "click", toy.at(65))),
     )
-    return advance(start(project), events, toy.at(66), project)
+    return advance(start(project.slices.start, project.behaviour), events, toy.at(66))
 
 
 def test_the_click_is_the_kind_click_or_else_the_first_declared(toy: SimpleNamespace) -> None:
     def kinds(**gains: float) -> dict[str, str]:
-        return kinds_counted(toy.project(labels={"gains": gains}))
+        return kinds_counted(toy.project(labels={"gains": gains}).behaviour)
 
     assert kinds(click=1, share=2) == {"click": "clicks", "share": "shares"}
     assert kinds(purchase=3, click=1) == {"click": "clicks", "purchase": "purchases"}
@@ -38,12 +38,12 @@ def test_the_click_is_the_kind_click_or_else_the_first_declared(toy: SimpleNames
 def test_a_valued_kind_is_counted_with_or_without_a_gain(toy: SimpleNamespace) -> None:
     valued = toy.project(labels={"gains": {"click": 1, "share": 2}}, features={"valued": ("dwell", "share")})
 
-    assert kinds_counted(valued) == {"click": "clicks", "share": "shares", "dwell": "dwells"}
-    assert {"dwells", "dwells_value", "shares_value"} <= set(counters(valued)["item"].quantities)
+    assert kinds_counted(valued.behaviour) == {"click": "clicks", "share": "shares", "dwell": "dwells"}
+    assert {"dwells", "dwells_value", "shares_value"} <= set(counters(valued.behaviour)["item"].quantities)
 
 
 def test_every_grain_is_counted_by_its_keys(toy: SimpleNamespace, project: Project) -> None:
-    declared = counters(project)
+    declared = counters(project.behaviour)
 
     assert {grain: counter.keys for grain, counter in declared.items()} == {
         "everything": ("everything",),
@@ -57,14 +57,14 @@ def test_every_grain_is_counted_by_its_keys(toy: SimpleNamespace, project: Proje
     }
     assert declared["item"].quantities == ("exposures", "clicks", "comments", "expected", "depth")
     assert declared["user_item"].columns == ["exposures_all", "clicks_all", "comments_all"]
-    with_context = counters(toy.project(context={"categorical": ("surface",)}))
+    with_context = counters(toy.project(context={"categorical": ("surface",)}).behaviour)
     assert with_context["item_context"].keys == ("item_id", "context", "value")
 
 
 def test_all_counters_but_everything_and_position_expire(project: Project) -> None:
-    expiring = {grain for grain, counter in counters(project).items() if counter.ttl is not None}
+    expiring = {grain for grain, counter in counters(project.behaviour).items() if counter.ttl is not None}
 
-    assert expiring == set(counters(project)) - {"everything", "position"}
+    assert expiring == set(counters(project.behaviour)) - {"everything", "position"}
 
 
 @pytest.mark.parametrize("kind", ["exposure", "position"])
@@ -75,24 +75,24 @@ def test_a_kind_named_like_a_built_in_counter_is_rejected_or_distinct(
 
     if kind == "exposure":
         with pytest.raises(ProjectError, match="item_exposures"):
-            catalogue(project)
+            catalogue(project.behaviour)
     else:
-        assert "positions" in counters(project)["item"].quantities
-        assert catalogue(project)["name"].is_unique().all()
+        assert "positions" in counters(project.behaviour)["item"].quantities
+        assert catalogue(project.behaviour)["name"].is_unique().all()
 
 
 def test_the_first_state_is_empty_at_the_start_of_the_first_slice(project: Project) -> None:
-    state = start(project)
+    state = start(project.slices.start, project.behaviour)
 
     assert state.at == project.slices.start
     assert all(table.is_empty() for table in state.tables().values())
 
 
 def test_a_state_is_restored_from_its_tables(project: Project, state: MomentState) -> None:
-    again = restore(state.at, state.tables(), project)
+    again = restore(state.at, state.tables(), project.behaviour)
 
     assert set(state.tables()) == {
-        *counters(project),
+        *counters(project.behaviour),
         "items",
         "exposed",
         "open",
@@ -106,7 +106,7 @@ def test_a_state_is_restored_from_its_tables(project: Project, state: MomentStat
 def test_tables_keep_their_columns_and_types_when_the_state_advances(
     project: Project, state: MomentState
 ) -> None:
-    first = start(project).tables()
+    first = start(project.slices.start, project.behaviour).tables()
 
     for name, table in state.tables().items():
         assert table.height > 0, name
@@ -117,7 +117,11 @@ def test_a_state_read_bucket_by_bucket_advances_as_one_read_whole(
     toy: SimpleNamespace, project: Project
 ) -> None:
     world = toy.busy()
-    state = advance(start(project), toy.between(world, toy.START, toy.at(300)), toy.at(300), project)
+    state = advance(
+        start(project.slices.start, project.behaviour),
+        toy.between(world, toy.START, toy.at(300)),
+        toy.at(300),
+    )
     by_bucket = {
         name: pl.concat(table.partition_by("user_id", maintain_order=True)[::-1])
         if "user_id" in table.columns
@@ -126,7 +130,7 @@ def test_a_state_read_bucket_by_bucket_advances_as_one_read_whole(
     }
     later = toy.between(world, toy.at(300), toy.END)
 
-    restored = advance(restore(state.at, by_bucket, project), later, toy.END, project).tables()
+    restored = advance(restore(state.at, by_bucket, project.behaviour), later, toy.END).tables()
 
-    for name, table in advance(state, later, toy.END, project).tables().items():
+    for name, table in advance(state, later, toy.END).tables().items():
         assert restored[name].equals(table), name

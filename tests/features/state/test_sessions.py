@@ -26,16 +26,16 @@ def world(toy: SimpleNamespace, lists: Rows, done: Rows = (), **features: str) -
     return events, toy.project(features=features)
 
 
-def sessions(state: MomentState, events: SliceEvents, project: Project) -> pl.DataFrame:
+def sessions(state: MomentState, events: SliceEvents) -> pl.DataFrame:
     """The session of each impression before the impression, in order of time."""
     events, tables = in_order(events), state.counted.copy()
     described = state.describe(events.items)
     shown = code(events.impressions, tables)
-    done = place(state, events, shown, project)
-    layout = lay_out(events, shown, done, described, tables, project)
+    done = place(state, events, shown)
+    layout = lay_out(events, shown, done, described, tables)
     running = Sessions(state, layout, tables)
     reads = (*SESSION_READS, *SESSION)
-    (chunk,) = run(tables, layout, running, project, reads, (), ["user"])
+    (chunk,) = run(tables, layout, running, reads, (), ["user"])
     found = pl.DataFrame({read.name: chunk.by_list[n] for n, read in enumerate(reads) if read in SESSION})
     return found.with_columns(pl.col("began_at").cast(pl.Int64).cast(pl.Datetime("us", "UTC")))
 
@@ -43,7 +43,7 @@ def sessions(state: MomentState, events: SliceEvents, project: Project) -> pl.Da
 def starts(toy: SimpleNamespace, lists: Rows, **features: str) -> list[tuple[float, int]]:
     """Per impression: the minute when its session started, and the session's earlier impressions."""
     events, project = world(toy, lists, **features)
-    found = sessions(start(project), events, project)
+    found = sessions(start(project.slices.start, project.behaviour), events)
     minutes = (found["began_at"] - toy.START).dt.total_seconds() / 60
     return list(zip(minutes, found["lists"], strict=True))
 
@@ -76,7 +76,7 @@ def test_a_session_stores_the_users_counts_at_its_start(toy: SimpleNamespace) ->
     done = [("u", "a", "click", toy.at(12)), ("u", "b", "click", toy.at(65))]
     events, project = world(toy, [("u", 10, None), ("u", 60, None), ("u", 70, None)], done)
 
-    found = sessions(start(project), events, project)
+    found = sessions(start(project.slices.start, project.behaviour), events)
 
     assert found.select("exposures", "clicks").rows() == [(0.0, 0.0), (2.0, 1.0), (2.0, 1.0)]
 
@@ -84,11 +84,15 @@ def test_a_session_stores_the_users_counts_at_its_start(toy: SimpleNamespace) ->
 @pytest.mark.parametrize("cut", [10, 11, 20, 30, 31])
 def test_a_session_continues_across_a_cut(toy: SimpleNamespace, cut: int) -> None:
     events, project = world(toy, [("u", 10, "s"), ("u", 20, "s"), ("u", 20, "s"), ("u", 31, "s")])
-    undivided = sessions(start(project), events, project)
-    state = advance(start(project), toy.between(events, toy.START, toy.at(cut)), toy.at(cut), project)
+    undivided = sessions(start(project.slices.start, project.behaviour), events)
+    state = advance(
+        start(project.slices.start, project.behaviour),
+        toy.between(events, toy.START, toy.at(cut)),
+        toy.at(cut),
+    )
 
     after = toy.between(events, toy.at(cut), toy.END)
-    found = sessions(state, after, project)
+    found = sessions(state, after)
 
     assert found.equals(undivided.tail(after.impressions.height))
 
@@ -96,7 +100,7 @@ def test_a_session_continues_across_a_cut(toy: SimpleNamespace, cut: int) -> Non
 def test_only_sessions_that_may_continue_are_kept(toy: SimpleNamespace) -> None:
     events, project = world(toy, [("u", 10, "s"), ("u", 20, "t"), ("v", 45, None), ("w", 5, None)])
 
-    state = advance(start(project), events, toy.at(45) + timedelta(minutes=1), project)
+    state = advance(start(project.slices.start, project.behaviour), events, toy.at(45) + timedelta(minutes=1))
 
     assert state.sessions.sort("user_id").select("user_id", "session_id").rows() == [("u", "t"), ("v", None)]
     assert state.sessions.filter(pl.col("lists") != 1).is_empty()

@@ -8,10 +8,14 @@ from features.state import counters, restore, start
 
 def test_entries_that_a_slice_does_not_touch_keep_their_bytes(toy: SimpleNamespace) -> None:
     project, world = toy.project(), toy.busy()
-    state = advance(start(project), toy.between(world, toy.START, toy.at(300)), toy.at(300), project)
-    later = advance(state, toy.between(world, toy.at(300), toy.at(330)), toy.at(330), project)
+    state = advance(
+        start(project.slices.start, project.behaviour),
+        toy.between(world, toy.START, toy.at(300)),
+        toy.at(300),
+    )
+    later = advance(state, toy.between(world, toy.at(300), toy.at(330)), toy.at(330))
 
-    for grain, counter in counters(project).items():
+    for grain, counter in counters(project.behaviour).items():
         untouched = later.stored(grain).filter(pl.col("last_at") < toy.at(300))
         before = state.stored(grain).join(
             untouched.select(counter.keys), on=counter.keys, how="semi", maintain_order="left"
@@ -22,7 +26,9 @@ def test_entries_that_a_slice_does_not_touch_keep_their_bytes(toy: SimpleNamespa
 
 def test_rows_are_sorted_by_key_whatever_the_order_of_first_appearance(toy: SimpleNamespace) -> None:
     project, world = toy.project(), toy.busy()
-    state = advance(start(project), toy.between(world, toy.START, toy.END), toy.END, project)
+    state = advance(
+        start(project.slices.start, project.behaviour), toy.between(world, toy.START, toy.END), toy.END
+    )
 
     assert (
         state.stored("user_item")
@@ -35,7 +41,9 @@ def test_rows_are_sorted_by_key_whatever_the_order_of_first_appearance(toy: Simp
 
 def test_counts_are_as_of_the_state_and_stored_numbers_as_of_the_last_update(toy: SimpleNamespace) -> None:
     project, world = toy.project(), toy.busy(lists=30)
-    state = advance(start(project), toy.between(world, toy.START, toy.END), toy.END, project)
+    state = advance(
+        start(project.slices.start, project.behaviour), toy.between(world, toy.START, toy.END), toy.END
+    )
 
     stored, now = state.stored("item"), state.counts("item")
 
@@ -47,10 +55,14 @@ def test_counts_are_as_of_the_state_and_stored_numbers_as_of_the_last_update(toy
 
 def test_a_restored_state_advances_as_the_one_in_memory(toy: SimpleNamespace) -> None:
     project, world = toy.project(context={"categorical": ("surface",)}), toy.busy()
-    state = advance(start(project), toy.between(world, toy.START, toy.at(300)), toy.at(300), project)
+    state = advance(
+        start(project.slices.start, project.behaviour),
+        toy.between(world, toy.START, toy.at(300)),
+        toy.at(300),
+    )
     later = toy.between(world, toy.at(300), toy.END)
 
-    restored = advance(restore(state.at, state.tables(), project), later, toy.END, project)
+    restored = advance(restore(state.at, state.tables(), project.behaviour), later, toy.END)
 
-    for name, table in advance(state, later, toy.END, project).tables().items():
+    for name, table in advance(state, later, toy.END).tables().items():
         assert restored.tables()[name].equals(table), name

@@ -8,7 +8,7 @@ from features.behaviour import read_features
 from features.errors import TableError
 from features.state import start
 from models.evaluation import baselines
-from models.evaluation.baselines import AGE, BASELINES, POPULARITY, measure
+from models.evaluation.baselines import AGE, BASELINES, POPULARITY, lookup
 
 
 def _dataset(rows: int = 4) -> pl.DataFrame:
@@ -32,9 +32,9 @@ def scores(dataset: pl.DataFrame, seed: int) -> pl.DataFrame:
 def test_the_features_of_baselines_do_not_depend_on_the_selection(toy: SimpleNamespace) -> None:
     events, project = toy.busy(), toy.project()
     without = toy.project(features={"select": ("hour",), "relative": ()})
-    every = read_features(start(project), events, project, toy.vectors(events.items))
+    every = read_features(start(project.slices.start, project.behaviour), events, toy.vectors(events.items))
     assert_frame_equal(
-        measure(start(without), events, without),
+        lookup(start(without.slices.start, without.behaviour), events),
         every.select("impression_id", "item_id", POPULARITY, AGE),
     )
     assert every[POPULARITY].max() > 0

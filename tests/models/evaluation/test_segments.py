@@ -1,12 +1,11 @@
 """Segments of scored impressions: their names and rows."""
 
 from datetime import UTC, datetime, timedelta
-from types import SimpleNamespace
 
 import polars as pl
 import pytest
 
-from features.config.project import Project
+from features.config.sections import Evaluation
 from features.errors import TableError
 from models.evaluation.segments import attribute_values, segments
 
@@ -28,14 +27,14 @@ def _scored(sizes: list[int], hours: list[int], values: list[list[tuple[str, str
     return frame.with_columns(attributes=pl.Series(attributes, dtype=_ATTRIBUTES))
 
 
-def _project(toy: SimpleNamespace, **sections: object) -> Project:
-    return toy.project(**{"evaluation": {"top_values": 1}, "promotion": {"guard": {}}} | sections)  # type: ignore[no-any-return]
+def _segments(scored: pl.DataFrame, guard: tuple[str, ...] = (), **evaluation: int) -> dict[str, pl.Expr]:
+    return segments(scored, ("category", "tags"), Evaluation(**{"top_values": 1} | evaluation), guard)
 
 
-def test_the_largest_values_of_each_attribute_are_segments_of_their_items(toy: SimpleNamespace) -> None:
+def test_the_largest_values_of_each_attribute_are_segments_of_their_items() -> None:
     a, b, tag = ("category", "a"), ("category", "b"), ("tags", "x")
     scored = _scored([5], [3], [[a, tag], [a], [b], None, []])
-    found = segments(scored, _project(toy))
+    found = _segments(scored)
     assert list(found) == ["new_users", "new_items", "category: a", "tags: x"]
     assert scored.select(found["category: a"].fill_null(False)).to_series().to_list() == [
         True,
@@ -45,12 +44,12 @@ def test_the_largest_values_of_each_attribute_are_segments_of_their_items(toy: S
         False,
     ]
     assert scored.filter(found["tags: x"]).height == 1
-    assert [*segments(scored, _project(toy, evaluation={"top_values": 0}))] == ["new_users", "new_items"]
+    assert [*_segments(scored, top_values=0)] == ["new_users", "new_items"]
 
 
-def test_equal_values_of_two_attributes_are_two_segments(toy: SimpleNamespace) -> None:
+def test_equal_values_of_two_attributes_are_two_segments() -> None:
     scored = _scored([4], [3], [[("category", "x")], [("tags", "x")], [("tags", "x"), ("category", "y")], []])
-    found = segments(scored, _project(toy, evaluation={"top_values": 2}))
+    found = _segments(scored, top_values=2)
     assert {name: scored.filter(found[name]).height for name in found if ":" in name} == {
         "category: x": 1,
         "category: y": 1,
@@ -58,17 +57,17 @@ def test_equal_values_of_two_attributes_are_two_segments(toy: SimpleNamespace) -
     }
 
 
-def test_a_guarded_value_is_always_a_segment(toy: SimpleNamespace) -> None:
+def test_a_guarded_value_is_always_a_segment() -> None:
     scored = _scored([3], [3], [[("category", "a")], [("category", "a")], [("category", "rare")]])
-    guard = {"guard": {"category: rare": 0.1, "category: absent": 0.1}}
-    assert "category: rare" in segments(scored, _project(toy, promotion=guard))
-    assert "category: absent" not in segments(scored, _project(toy, promotion=guard))
-    assert "category: rare" not in segments(scored, _project(toy))
+    guard = ("category: rare", "category: absent")
+    assert "category: rare" in _segments(scored, guard)
+    assert "category: absent" not in _segments(scored, guard)
+    assert "category: rare" not in _segments(scored)
 
 
-def test_bands_of_length_and_hour_partition_impressions(toy: SimpleNamespace) -> None:
+def test_bands_of_length_and_hour_partition_impressions() -> None:
     scored = _scored([5, 6, 20, 60], [0, 5, 6, 23], [None])
-    found = segments(scored, _project(toy))
+    found = _segments(scored)
     lengths = {
         name: scored.filter(found[name])["impression_id"].unique().sort().to_list()
         for name in found
@@ -86,21 +85,21 @@ def test_bands_of_length_and_hour_partition_impressions(toy: SimpleNamespace) ->
         "list of 51 or more": ["i3"],
     }
     assert hours == {"00–06 h": ["i0", "i1"], "06–12 h": ["i2"], "18–24 h": ["i3"]}
-    uneven = segments(scored, _project(toy, evaluation={"hours": 9}))
+    uneven = _segments(scored, hours=9)
     assert {"00–09 h", "18–24 h"} <= set(uneven)
 
 
-def test_a_band_with_every_impression_is_not_a_segment(toy: SimpleNamespace) -> None:
-    found = segments(_scored([7, 8], [1, 2], [None]), _project(toy))
+def test_a_band_with_every_impression_is_not_a_segment() -> None:
+    found = _segments(_scored([7, 8], [1, 2], [None]))
     assert list(found) == ["new_users", "new_items"]
 
 
-def test_an_empty_frame_has_only_the_segments_of_new_users_and_items(toy: SimpleNamespace) -> None:
+def test_an_empty_frame_has_only_the_segments_of_new_users_and_items() -> None:
     empty = _scored([1], [1], [None]).clear()
-    assert list(segments(empty, _project(toy))) == ["new_users", "new_items"]
+    assert list(_segments(empty)) == ["new_users", "new_items"]
     assert attribute_values(empty).columns == ["row", "name", "value"]
 
 
-def test_a_missing_column_is_named(toy: SimpleNamespace) -> None:
+def test_a_missing_column_is_named() -> None:
     with pytest.raises(TableError, match="segments needs the columns attributes"):
-        segments(_scored([1], [1], [None]).drop("attributes"), _project(toy))
+        _segments(_scored([1], [1], [None]).drop("attributes"))

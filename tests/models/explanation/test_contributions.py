@@ -110,7 +110,7 @@ def items(toy: SimpleNamespace) -> pl.DataFrame:
 @pytest.fixture
 def saved(project: Project, items: pl.DataFrame, tmp_path: Path) -> Path:
     """A fresh model reduced to its text similarity, which needs no training."""
-    model = InterestModel(interest_config(project))
+    model = InterestModel(interest_config(project.interest, project.behaviour, project.seed))
     model.decoder.items.standardise(embed(model, ItemArrays.of_texts(items["title"].to_list())))
     torch.nn.init.zeros_(model.decoder.match[-1].weight)
     model.save(tmp_path / "version")
@@ -126,7 +126,7 @@ def past_of(
         toy.impressions(("r", "u", toy.at(60), ["waves", "stew"])),
         toy.interactions(*(("u", name, "click", toy.at(n)) for n, name in enumerate(clicks, 1))),
     )
-    model_input = interest_input(start(project), events, project)
+    model_input = interest_input(start(project.slices.start, project.behaviour), events)
     table = past_behind(model_input, version, items, (version or Path("unused")).parent / "cache")
     assert table.select("impression_id", "item_id").equals(model_input.keys)
     return dict(table.select("item_id", "past").iter_rows())

@@ -1,4 +1,3 @@
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -6,7 +5,6 @@ import pytest
 import torch
 
 from models.interest.config import InterestModelError
-from models.interest.pretrained import find_encoder
 from models.interest.store import RowStore, key
 from models.interest.text import TextEncoder, frozen_vectors
 
@@ -26,30 +24,6 @@ def _padded_vectors(folder: str, texts: list[str], max_tokens: int) -> np.ndarra
     weight = encoded["attention_mask"][..., None]
     mean = (hidden * weight).sum(1) / weight.sum(1)
     return torch.nn.functional.normalize(mean, dim=-1).numpy()
-
-
-@pytest.fixture(scope="session")
-def foreign_encoder(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], str]:
-    """A tiny random encoder of another architecture, with the packaged tokenizer."""
-    from transformers import AutoConfig, AutoModel, AutoTokenizer
-
-    shape = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
-    distil = {"dim": 32, "n_layers": 2, "n_heads": 2, "hidden_dim": 64}
-
-    def make(kind: str) -> str:
-        folder = tmp_path_factory.mktemp(kind)
-        config = AutoConfig.for_model(kind, vocab_size=30522, **(distil if kind == "distilbert" else shape))
-        with torch.random.fork_rng():
-            torch.manual_seed(3)
-            model = AutoModel.from_config(config)
-            for weight in model.parameters():
-                # As they come, position embeddings are too faint for a wrong position to show.
-                weight.data.mul_(3.0)
-        model.save_pretrained(folder)
-        AutoTokenizer.from_pretrained(find_encoder("all-MiniLM-L6-v2")).save_pretrained(folder)
-        return str(folder)
-
-    return make
 
 
 def test_odd_texts_give_finite_unit_vectors() -> None:
@@ -77,23 +51,6 @@ def test_every_mode_begins_as_the_padded_untuned_encoder(tiny_encoder: str, rand
     vectors = encoder.vectors(encoder.prepare(texts)).numpy()
 
     assert np.allclose(vectors, _padded_vectors(tiny_encoder, texts, 16), atol=2e-3)
-
-
-@pytest.mark.parametrize("kind", ["roberta", "electra", "mpnet", "distilbert"])
-def test_encoders_of_other_architectures_are_read_as_they_are(
-    foreign_encoder, random_texts, kind: str
-) -> None:
-    folder, texts = foreign_encoder(kind), random_texts(10)
-    encoder = TextEncoder(folder, "frozen", 16, device="cpu", bf16=False)
-
-    vectors = encoder.vectors(encoder.prepare(texts)).numpy()
-
-    assert np.allclose(vectors, _padded_vectors(folder, texts, 16), atol=1e-4)
-
-
-def test_layers_that_need_more_than_hidden_states_cannot_be_tuned_alone(foreign_encoder) -> None:
-    with pytest.raises(InterestModelError, match="has 0 such layers"):
-        TextEncoder(foreign_encoder("mpnet"), "top:1", device="cpu")
 
 
 @pytest.mark.parametrize("tune", WAYS)

@@ -53,7 +53,9 @@ def test_the_known_propensities_of_newsroom_are_recovered(tmp_path: Path) -> Non
 
 def _newsroom(project: Project, folder: Path) -> pl.DataFrame:
     write(project, folder / "newsroom")
-    events = build(sources.read(project, [folder / "newsroom" / "events"]), project, datetime.now(UTC))
+    events = build(
+        sources.read(project.reader, [folder / "newsroom" / "events"]), project.slices, datetime.now(UTC)
+    )
     candidates = attribute(events.impressions, events.interactions.drop("slice"), project.labels)
     return candidates.join(events.impressions.select("impression_id", "slice"), on="impression_id")
 

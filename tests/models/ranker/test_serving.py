@@ -109,7 +109,7 @@ def test_plain_mlflow_loads_the_champion_and_predicts(registry, register, ranker
 def newsroom(pytestconfig, ranker) -> tuple[Ranker, pl.DataFrame]:
     """A ranker of the size and columns of newsroom's, and 100 candidates of one impression."""
     project = load(pytestconfig.rootpath / "projects" / "newsroom.toml")
-    columns = (*catalogue(project)["name"], "interest_score", "interest_score_z")
+    columns = (*catalogue(project.behaviour)["name"], "interest_score", "interest_score_z")
     random = np.random.default_rng(3)
     values, label = random.random((1000, len(columns))).astype(np.float32), random.random(1000)
     settings = {"verbosity": -1, "num_threads": 1, "num_leaves": 15, "min_data_in_leaf": 5}

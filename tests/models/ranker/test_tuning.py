@@ -1,4 +1,5 @@
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -35,14 +36,18 @@ def project() -> Project:
     return load(NEWSROOM, QUICK)
 
 
+def _tune(dataset: pl.DataFrame, project: Project, **options: Any) -> Tuning:
+    return tune(dataset, project.ranker, project.labels, "ndcg@10", project.seed, **options)
+
+
 def test_the_current_settings_come_first_and_every_trial_is_reported(project: Project) -> None:
     reported: list[Trial] = []
-    tuning = tune(_dataset(), project, trials=2, count=2, on_trial=reported.append)
+    tuning = _tune(_dataset(), project, trials=2, count=2, on_trial=reported.append)
     assert tuple(reported) == tuning.trials
     assert [trial.number for trial in tuning.trials] == [0, 1, 2]
     assert tuning.trials[0].settings == {name: getattr(project.ranker, name) for name in SETTINGS}
     assert all(len(trial.values) == 2 and 0.5 < trial.value <= 1 for trial in tuning.trials)
-    again = tune(_dataset(), project, trials=2, count=2)
+    again = _tune(_dataset(), project, trials=2, count=2)
     assert [trial.settings for trial in again.trials] == [trial.settings for trial in tuning.trials]
     assert [trial.values for trial in again.trials] == [trial.values for trial in tuning.trials]
 
@@ -50,13 +55,13 @@ def test_the_current_settings_come_first_and_every_trial_is_reported(project: Pr
 def test_later_slices_do_not_affect_a_fold(project: Project) -> None:
     dataset = _dataset()
     later = dataset.with_columns(label=pl.when(slice="3").then(1 - pl.col("label")).otherwise("label"))
-    first, second = (tune(one, project, trials=0, count=2).trials[0].values for one in (dataset, later))
+    first, second = (_tune(one, project, trials=0, count=2).trials[0].values for one in (dataset, later))
     assert first[0] == second[0]
     assert first[1] > second[1]
 
 
 def test_no_trial_starts_after_the_time_limit(project: Project) -> None:
-    assert len(tune(_dataset(), project, trials=50, count=1, seconds=0.01).trials) == 1
+    assert len(_tune(_dataset(), project, trials=50, count=1, seconds=0.01).trials) == 1
 
 
 def test_the_gain_is_paired_by_fold() -> None:
@@ -67,4 +72,4 @@ def test_the_gain_is_paired_by_fold() -> None:
 
 def test_one_slice_is_refused(project: Project) -> None:
     with pytest.raises(ModelError, match="1 slices have a ranking dataset"):
-        tune(_dataset(1), project, trials=1, count=1)
+        _tune(_dataset(1), project, trials=1, count=1)

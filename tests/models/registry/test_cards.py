@@ -15,7 +15,7 @@ TAGS = {"window": "2026-01-04 … 2026-01-05", "interest_version": "4", "tables"
 @pytest.fixture
 def card(ranker, toy) -> str:
     importance = ranker.importance().with_columns(family=pl.Series(["item", "interest", "user"]))
-    return ranker_card("newsroom-ranker", ranker, toy.project(), importance, TAGS)
+    return ranker_card("newsroom-ranker", ranker, toy.project().labels, importance, TAGS)
 
 
 def test_a_card_describes_training_data_and_features(card):
@@ -24,7 +24,7 @@ def test_a_card_describes_training_data_and_features(card):
         "2 impressions, 200 candidates",
         "click 1, comment 2; within 0:20:00 of the impression",
         "items@3 features@7",
-        "up to version 4 of toy-interest",
+        "up to version 4 of the interest model",
         "| item | 1 | 75.0% | item_ctr_1d |",
         "| interest | 1 | 25.0% | interest_score |",
         "8, by ndcg@10 on held-out impressions: 0.610",
@@ -39,7 +39,7 @@ def test_a_card_describes_training_data_and_features(card):
 def test_a_card_names_sampling_and_workers(ranker, toy, card):
     importance = ranker.importance().with_columns(family=pl.lit("item"))
     tags = TAGS | {"drawn": "200 of 900 candidates, whole impressions at random", "workers": 4}
-    sampled = ranker_card("newsroom-ranker", ranker, toy.project(), importance, tags)
+    sampled = ranker_card("newsroom-ranker", ranker, toy.project().labels, importance, tags)
     assert "| sampled | 200 of 900 candidates, whole impressions at random |" in sampled
     assert "| workers | 4 |" in sampled
     assert "sampled" not in card
@@ -95,9 +95,11 @@ def test_the_card_of_newsroom_fits_into_a_description(ranker, pytestconfig):
 
     project = load(pytestconfig.rootpath / "projects" / "newsroom.toml")
     importance = (
-        catalogue(project).select("family", feature="name").with_columns(gain=pl.int_range(pl.len()) / 7)
+        catalogue(project.behaviour)
+        .select("family", feature="name")
+        .with_columns(gain=pl.int_range(pl.len()) / 7)
     )
-    text = ranker_card("newsroom-ranker", ranker, project, importance, TAGS)
+    text = ranker_card("newsroom-ranker", ranker, project.labels, importance, TAGS)
 
     assert len(text) < 4000, "an evaluation adds a thousand characters"
 

@@ -98,14 +98,16 @@ class Twice(Embedded):
 def test_slices_in_buckets_equal_those_of_one_process(
     toy: SimpleNamespace, world: SliceEvents, tmp_path: Path
 ) -> None:
-    lake, project, state = prepare(toy, world, tmp_path / "lake"), declared(toy, 1), start(declared(toy, 1))
+    lake, project, state = (
+        prepare(toy, world, tmp_path / "lake"),
+        declared(toy, 1),
+        start(declared(toy, 1).slices.start, declared(toy, 1).behaviour),
+    )
     vectors = toy.vectors(world.items)
     expected = Lake(str(tmp_path / "expected"))
     for slice, buckets in zip(project.slices.keys(toy.START, toy.END), (3, 1, 2), strict=True):
         until = project.slices.window(slice)[1]
-        features, state = lookup_and_update(
-            state, toy.between(world, state.at, until), until, project, vectors
-        )
+        features, state = lookup_and_update(state, toy.between(world, state.at, until), until, vectors)
         expected.write("features", slice, features)
         for name, table in state.tables().items():
             expected.write(f"{STATE}/{name}", slice, table)

@@ -15,7 +15,7 @@ from pydantic import SecretStr
 from features.config.project import Project
 from features.errors import ProjectError
 from models.report.page import write as write_page
-from models.report.tables import RankedList, ReportData
+from models.report.report_data import RankedList, ReportData
 from pipelines.deployment import Deployment
 from pipelines.identities import Privacy
 from pipelines.lake import Lake

@@ -31,7 +31,7 @@ LINES = "\n".join(
 def test_events_of_a_forgotten_user_stay_out_after_a_restart(toy: SimpleNamespace) -> None:
     forgotten = Forgotten({mark("anna", "salt"): "salt"})
 
-    events = decode(LINES, toy.project(), as_logged, forgotten)
+    events = decode(LINES, toy.project().reader, as_logged, forgotten)
 
     assert events.impressions["user_id"].to_list() == ["ben"]
     assert events.interactions["user_id"].to_list() == ["ben"]
@@ -40,7 +40,7 @@ def test_events_of_a_forgotten_user_stay_out_after_a_restart(toy: SimpleNamespac
 def test_users_are_pseudonyms_as_in_the_tables(toy: SimpleNamespace) -> None:
     names = Pseudonyms("a key of sixteen or more characters")
 
-    events = decode(LINES, toy.project(), names.hide, Forgotten({}))
+    events = decode(LINES, toy.project().reader, names.hide, Forgotten({}))
 
     assert events.impressions["user_id"].to_list() == [names.of("anna"), names.of("ben")]
 
@@ -64,7 +64,7 @@ def test_an_accepted_event_is_applied_as_its_line_is_read(toy: SimpleNamespace) 
 
     applied = [row_of(one, SimpleNamespace(stored=names.of)) for one in stamped]  # type: ignore[arg-type]
 
-    assert applied == rows_of(decode(lines, toy.project(), names.hide, Forgotten({})))
+    assert applied == rows_of(decode(lines, toy.project().reader, names.hide, Forgotten({})))
 
 
 def test_a_deleted_user_is_left_out_of_memory_and_of_a_restart(toy: SimpleNamespace, tmp_path: Path) -> None:
@@ -73,10 +73,10 @@ def test_a_deleted_user_is_left_out_of_memory_and_of_a_restart(toy: SimpleNamesp
         marks=lambda: dict(marks), stored=str, hide=as_logged, pseudonyms=None,
         mark_forgotten=lambda user, _: marks.update({mark(user, "salt"): "salt"}),
     )  # fmt: skip
-    events, later = decode(LINES, project, as_logged, Forgotten({})), datetime(2026, 1, 6, tzinfo=UTC)
+    events, later = decode(LINES, project.reader, as_logged, Forgotten({})), datetime(2026, 1, 6, tzinfo=UTC)
 
     def started() -> Resident:
-        state = advance(start(project), events, later, project)
+        state = advance(start(project.slices.start, project.behaviour), events, later)
         return Resident(state, ItemVectors.create_empty(), project, privacy, Known(), tmp_path)
 
     resident = started()

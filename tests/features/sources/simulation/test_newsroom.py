@@ -61,7 +61,7 @@ def value(item: dict, name: str) -> object:
 @pytest.fixture(scope="module")
 def default_world(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("newsroom") / "world"
-    newsroom.write(project(), folder)
+    newsroom.write(project().reader, folder)
     return folder
 
 
@@ -128,9 +128,9 @@ def ndcg(candidates: pl.DataFrame, score: str) -> float:
 
 
 def test_same_seed_gives_same_bytes_and_another_seed_others(tmp_path):
-    newsroom.write(small(), tmp_path / "a")
-    newsroom.write(small(), tmp_path / "b")
-    newsroom.write(small(seed=2), tmp_path / "c")
+    newsroom.write(small().reader, tmp_path / "a")
+    newsroom.write(small().reader, tmp_path / "b")
+    newsroom.write(small(seed=2).reader, tmp_path / "c")
 
     one, same, other = (contents(tmp_path / name) for name in "abc")
 
@@ -141,13 +141,13 @@ def test_same_seed_gives_same_bytes_and_another_seed_others(tmp_path):
 
 def test_writing_again_does_nothing_until_the_world_changes(tmp_path):
     folder = tmp_path / "world"
-    newsroom.write(small(), folder)
+    newsroom.write(small().reader, folder)
     first = contents(folder)
     modified = {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
 
-    newsroom.write(small(), folder)
+    newsroom.write(small().reader, folder)
     untouched = {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
-    newsroom.write(small(seed=2), folder)
+    newsroom.write(small(seed=2).reader, folder)
 
     assert untouched == modified
     assert contents(folder) != first

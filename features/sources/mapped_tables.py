@@ -8,40 +8,40 @@
 - `ratings`: a row is an impression of one item with a grade.
 
 These logs date impressions, not interactions: an interaction happens at its row's instant and is known at
-`known_at` if that column is mapped, else `source.known_after` later. Items come from `items_path`, or are ids
-only; a categorical cell there holds a value, a JSON list, or values separated by `|`.
+`known_at` if that column is mapped, else `source.known_after` later. Items come from `items_path`, from the log's own
+rows (`items_in_log`), or are ids only; a categorical cell holds a value, a JSON list, or values separated by `|`.
 """
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 
 import polars as pl
 
-from features.config.project import Project
-from features.config.sections import TableMapping
+from features.config.sections import ItemFields, ReaderConfig, TableMapping
 from features.errors import SourceError
-from features.sources.ahead import work_ahead
 from features.sources.cells import SPACES, find_separator, read_ids, read_values
 from features.sources.files import LogFile, find, resolve
 from features.sources.instants import read_instants
-from features.sources.items import FIELD, before_first_slice, item_rows, named_values, names_of
+from features.sources.item_rows import FIELD, before_first_slice, item_rows, named_values, names_of
 from features.sources.raw import INSTANT, Hide, RawEvents, as_logged, gather, refuse, with_positions
 from features.sources.sampling import Past, draw_lists
 from features.sources.table_files import SUFFIXES, read_pieces
 from features.sources.table_rows import split_rejects
+from features.threads import work_ahead
 
 _PIECE_ROWS = 1 << 14
 _PIECES = 16
 """Rows are split into this many pieces of at least `_PIECE_ROWS` rows, which threads process."""
 
 
-def files(project: Project, paths: Sequence[Path]) -> list[LogFile]:
+def files(config: ReaderConfig, paths: Sequence[Path]) -> list[LogFile]:
     """List the items tables, searched for beside the project file and the log, then the log's files.
 
     Raises SourceError if a file is missing or the mapping is incomplete.
     """
-    mapping = project.source.tables
+    mapping = config.source.tables
     if mapping is None:
         raise SourceError('format "tables" needs a [source.tables] section with a shape')
     if mapping.shape != "interactions" and mapping.clicked is None:
@@ -52,10 +52,10 @@ def files(project: Project, paths: Sequence[Path]) -> list[LogFile]:
     if mapping.items_path is None:
         return log
     items_paths = (mapping.items_path,) if isinstance(mapping.items_path, str) else mapping.items_path
-    log_paths = (project.source.path,) if isinstance(project.source.path, str) else project.source.path
+    log_paths = (config.source.path,) if isinstance(config.source.path, str) else config.source.path
     depth = max(len(Path(path).parts) for path in log_paths)
     folders = [
-        project.folder,
+        config.folder,
         *(parent for path in paths for parent in [path, *path.resolve().parents][: depth + 1]),
     ]
     tables = find([path for name in items_paths for path in resolve(name, folders)], SUFFIXES)
@@ -63,24 +63,29 @@ def files(project: Project, paths: Sequence[Path]) -> list[LogFile]:
 
 
 def chunks(
-    project: Project, file: LogFile, hide: Hide = as_logged, past: Past | None = None
+    config: ReaderConfig, file: LogFile, hide: Hide = as_logged, past: Past | None = None
 ) -> Iterator[RawEvents]:
     """Read a file of a mapped log, or of its items, at most `source.chunk_rows` rows at a time.
 
     Ids are stripped. For shape `interactions`, candidates are sampled from `past` and from the file's own rows,
     which are added to `past`. Raises SourceError if the file cannot be read or lacks a mapped column.
     """
-    mapping = project.source.tables
+    mapping = config.source.tables
     assert mapping is not None  # checked by `files`
     if file.items:
-        yield from _items(project, mapping, file, past)
+        yield from _items(config, mapping, file, past)
         return
-    context = project.context.categorical
+    context = config.context.categorical
     optional = {FIELD + name: name for name in context}
+    required = _log_columns(mapping)
+    if mapping.items_in_log:
+        optional |= {FIELD + config.items.body: config.items.body} if config.items.body else {}
+        required |= {FIELD + name: name for name in names_of(config.items) if FIELD + name not in optional}
     left: pl.DataFrame | None = None
-    for read in read_pieces(file, _log_columns(mapping), optional, project.source.chunk_rows, quoted=False):
+    for read in read_pieces(file, required, optional, config.source.chunk_rows, quoted=False):
         pieces = _pieces(read.frame, mapping)
-        parts = list(work_ahead(lambda piece: _read_part(*piece, project, mapping, hide), pieces))
+        parts = list(work_ahead(lambda piece: _read_part(*piece, config, mapping, hide), pieces))
+        items = [part.items for part in parts if part.items is not None]
         interactions = [part.interactions for part in parts]
         rejects = [read.rejects, *(part.rejects for part in parts)]
         logs = [*([] if left is None else [left]), *(part.log for part in parts)]
@@ -88,12 +93,12 @@ def chunks(
         if logs:
             log = pl.concat(logs)
             if mapping.shape == "interactions":
-                log = log.with_columns(_draw(log, mapping, project.seed, past or Past()))
+                log = log.with_columns(_draw(log, mapping, config.seed, past or Past()))
             elif mapping.shape == "candidates":
                 # The last impression may continue in the next piece.
                 log = _merge(log)
                 log, left = log[:-1], log[-1:]
-            yield gather([], [_impressions(log, context)], interactions, rejects, read.quotes)
+            yield gather(items, [_impressions(log, context)], interactions, rejects, read.quotes)
         else:
             yield gather(rejects=rejects)
     if left is not None:
@@ -123,6 +128,7 @@ class _Part:
     log: pl.DataFrame
     interactions: pl.DataFrame
     rejects: pl.DataFrame
+    items: pl.DataFrame | None = None
 
 
 def _pieces(frame: pl.DataFrame, mapping: TableMapping) -> Iterator[tuple[pl.DataFrame, str]]:
@@ -137,18 +143,35 @@ def _pieces(frame: pl.DataFrame, mapping: TableMapping) -> Iterator[tuple[pl.Dat
 
 
 def _read_part(
-    piece: pl.DataFrame, separator: str, project: Project, mapping: TableMapping, hide: Hide
+    piece: pl.DataFrame, separator: str, config: ReaderConfig, mapping: TableMapping, hide: Hide
 ) -> _Part:
-    log, rejects = split_rejects(piece, project, mapping, separator, hide)
+    log, rejects = split_rejects(piece, config, mapping, separator, hide)
     if mapping.shape == "lists":
         return _Part(log.drop("clicked_items"), _clicks_in_lists(log, mapping), rejects)
     graded = mapping.shape != "interactions"
     positive = log.filter(pl.col("grade") > mapping.threshold) if graded else log
+    items = _described(log, config.items, mapping) if mapping.items_in_log else None
     if mapping.shape == "ratings":
         log = log.with_columns(items=pl.concat_list("item_id"))
     elif mapping.shape == "candidates":
         log = _fold(log)
-    return _Part(log, _interactions(positive, mapping), rejects)
+    return _Part(log, _interactions(positive, mapping), rejects, items)
+
+
+def _described(log: pl.DataFrame, declared: ItemFields, mapping: TableMapping) -> pl.DataFrame:
+    """Items as the log's rows describe them, known from just before their first row."""
+    known_at = pl.col("at") - timedelta(microseconds=1)
+    rows = log.with_columns(_item_fields(log, declared), known_at=known_at)
+    return item_rows(rows.unique("item_id", keep="first", maintain_order=True), declared, mapping.time_format)
+
+
+def _item_fields(frame: pl.DataFrame, declared: ItemFields) -> list[pl.Series]:
+    """The item fields of a table, each a list of text; fields of the context are such lists already."""
+    return [
+        read_values(frame[FIELD + name], split=name in declared.categorical)
+        for name in names_of(declared)
+        if frame.schema.get(FIELD + name, pl.List) != pl.List
+    ]
 
 
 def _fold(log: pl.DataFrame) -> pl.DataFrame:
@@ -206,29 +229,27 @@ def _interactions(rows: pl.DataFrame, mapping: TableMapping) -> pl.DataFrame:
     )
 
 
-def _items(project: Project, mapping: TableMapping, file: LogFile, past: Past | None) -> Iterator[RawEvents]:
+def _items(
+    config: ReaderConfig, mapping: TableMapping, file: LogFile, past: Past | None
+) -> Iterator[RawEvents]:
     """Read an items table."""
-    declared = project.items
+    declared = config.items
     required = {"item_id": mapping.item_key}
     if mapping.item_at is not None:
         required["known_at"] = mapping.item_at
     required |= {FIELD + name: name for name in names_of(declared)}
     # A table may lack the body, whose column has a default name.
     body = {FIELD + declared.body: required.pop(FIELD + declared.body)} if declared.body else {}
-    for read in read_pieces(file, required, body, project.source.chunk_rows):
+    for read in read_pieces(file, required, body, config.source.chunk_rows):
         frame = read.frame
         if frame.is_empty():
             yield gather(rejects=[read.rejects])
             continue
-        default = pl.Series("known_at", [before_first_slice(project)], INSTANT).new_from_index(
+        default = pl.Series("known_at", [before_first_slice(config.start)], INSTANT).new_from_index(
             0, frame.height
         )
         known = read_instants(frame["known_at"], mapping.time_format) if mapping.item_at else default
-        fields = [
-            read_values(frame[FIELD + name], split=name in declared.categorical)
-            for name in names_of(declared)
-            if FIELD + name in frame.columns
-        ]
+        fields = _item_fields(frame, declared)
         rows = frame.with_columns(read_ids(frame["item_id"]), known.alias("known_at"), *fields)
         kept, refused = refuse(rows, [("bad_timestamp", pl.col("known_at").is_null())])
         items = item_rows(kept, declared, mapping.time_format)

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import polars as pl
 
-from features.draft.columns import Column, mean, repeated
+from features.draft.column_content import Column, mean, repeated
 from features.draft.guesses import Guess, join_names
 from features.draft.names import begins_with, parts, suggests
 

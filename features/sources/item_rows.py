@@ -7,7 +7,6 @@ from decimal import Decimal
 
 import polars as pl
 
-from features.config.project import Project
 from features.config.sections import ItemFields
 from features.sources.instants import read_instants
 from features.sources.raw import SCHEMAS
@@ -18,9 +17,9 @@ FIELD = "field:"
 TEXTS = pl.List(pl.String)
 
 
-def before_first_slice(project: Project) -> datetime:
+def before_first_slice(start: datetime) -> datetime:
     """When an undated item became known: one microsecond before the first slice."""
-    return project.slices.start - timedelta(microseconds=1)
+    return start - timedelta(microseconds=1)
 
 
 def text_of(value: object) -> str | None:

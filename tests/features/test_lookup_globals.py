@@ -35,10 +35,10 @@ def in_buckets(
     buckets: int,
 ) -> tuple[pl.DataFrame, dict[str, pl.DataFrame]]:
     """Features and state tables after a slice, computed one bucket of users at a time."""
-    declared, before, every = counters(project), state.tables(), in_order(events)
-    placed = place(state, every, code(every.impressions, state.counted), project)
+    declared, before, every = counters(project.behaviour), state.tables(), in_order(events)
+    placed = place(state, every, code(every.impressions, state.counted))
     nobody = SliceEvents(events.items, every.impressions.drop("user_id"), pl.DataFrame())
-    answers, after = lookup_globals(state, nobody, placed.drop("user_id"), until, project, vectors)  # type: ignore[arg-type]
+    answers, after = lookup_globals(state, nobody, placed.drop("user_id"), until, vectors)  # type: ignore[arg-type]
     lists = every.impressions["user_id"]
     rows = lists.gather(
         pl.int_range(len(lists), eager=True)
@@ -49,7 +49,7 @@ def in_buckets(
     for n in range(buckets):
         own = {name: of_bucket(before[name], n, buckets) for name, c in declared.items() if not is_global(c)}
         own |= {name: of_bucket(before[name], n, buckets) for name in OWN}
-        previous = restore(state.at, own | {"items": before["items"]}, project)
+        previous = restore(state.at, own | {"items": before["items"]}, project.behaviour)
         part = SliceEvents(
             events.items,
             of_bucket(events.impressions, n, buckets),
@@ -59,7 +59,7 @@ def in_buckets(
         global_answers = Answers(
             answers.by_list.filter(listed), answers.by_candidate.filter(shown), answers.expected.filter(shown)
         )
-        features, then = lookup_and_update(previous, part, until, project, vectors, global_answers)  # type: ignore[arg-type]
+        features, then = lookup_and_update(previous, part, until, vectors, global_answers)  # type: ignore[arg-type]
         frames.append(features)
         states.append(then.tables())
     tables = {
@@ -73,11 +73,11 @@ def in_buckets(
 def assert_same(
     toy: SimpleNamespace, world: SliceEvents, project: Project, cuts: list[object], buckets: int
 ) -> None:
-    vectors, state = toy.vectors(world.items), start(project)
+    vectors, state = toy.vectors(world.items), start(project.slices.start, project.behaviour)
     for until in (*cuts, toy.END):
         events = toy.between(world, state.at, until)
         actual, tables = in_buckets(state, events, until, project, vectors, buckets)
-        expected, state = lookup_and_update(state, events, until, project, vectors)
+        expected, state = lookup_and_update(state, events, until, vectors)
         assert actual.sort(KEYS).equals(expected.sort(KEYS))
         for name, table in state.tables().items():
             plain = [c for c, dtype in table.schema.items() if not dtype.is_nested() and not dtype.is_float()]

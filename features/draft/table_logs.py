@@ -6,9 +6,9 @@ from pathlib import Path
 import polars as pl
 
 from features.config.slices import parse_duration
-from features.draft.columns import Column, describe, mean, overlap
+from features.draft.column_content import Column, describe, mean, overlap
 from features.draft.guesses import Confidence, Guess, join_names
-from features.draft.items import guess_items
+from features.draft.item_columns import guess_items
 from features.draft.names import parts, suggests
 from features.draft.roles import Roles, find_roles
 from features.draft.sample import Sample

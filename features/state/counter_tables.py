@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 import polars as pl
 
-from features.config.project import Project
+from features.config.sections import BehaviourConfig
 from features.state import snapshot
 from features.state.counters import counters, parts
 from features.state.entities import Entities
@@ -17,13 +17,14 @@ Part = tuple[str, str]
 class Tables:
     """A table for each grain and part, built from the stored frames on first use."""
 
-    def __init__(self, frames: Mapping[str, pl.DataFrame], project: Project) -> None:
+    def __init__(self, frames: Mapping[str, pl.DataFrame], config: BehaviourConfig) -> None:
         self._frames = frames
-        self.declared = counters(project)
+        self.config = config
+        self.declared = counters(config)
         self.users, self.items = Entities(), Entities()
-        self.values = {("attribute", name): Entities() for name in project.items.categorical}
-        self.values |= {("context", name): Entities() for name in project.context.categorical}
-        self._parts = {grain: parts(counter, project) for grain, counter in self.declared.items()}
+        self.values = {("attribute", name): Entities() for name in config.items.categorical}
+        self.values |= {("context", name): Entities() for name in config.context.categorical}
+        self._parts = {grain: parts(counter, config) for grain, counter in self.declared.items()}
         self._tables: dict[Part, Table] = {}
         self._owned: set[Part] = set()
 

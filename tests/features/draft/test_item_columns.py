@@ -1,8 +1,8 @@
 import polars as pl
 import pytest
 
-from features.draft.columns import describe
-from features.draft.items import guess_items
+from features.draft.column_content import describe
+from features.draft.item_columns import guess_items
 
 COUNT = 400
 

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import polars as pl
 import pytest
 
-from features.events.item_versions import latest, see, versions
+from features.events.point_in_time import latest, see, versions
 
 
 @pytest.mark.parametrize("at", ["known_at", "shown_at"])

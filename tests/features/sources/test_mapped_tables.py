@@ -39,7 +39,7 @@ def project(folder: Path, shape: str, **mapping: Any) -> Project:
 
 def read(folder: Path, log: str, shape: str, name: str = "log.csv", **mapping: Any) -> RawEvents:
     (folder / name).write_text(log)
-    return sources.read(project(folder, shape, **mapping), [folder / name])
+    return sources.read(project(folder, shape, **mapping).reader, [folder / name])
 
 
 def shown(raw: RawEvents) -> list[list[str]]:
@@ -80,7 +80,7 @@ def test_lists_in_parquet_are_lists(tmp_path: Path) -> None:
         tmp_path, "lists", user="who", at="when", item="shown", clicked="took", impression="imp", kind="like"
     )
 
-    raw = sources.read(setting, [tmp_path / "log.parquet"])
+    raw = sources.read(setting.reader, [tmp_path / "log.parquet"])
 
     assert raw.impressions.select("impression_id", "user_id", "shown_at").rows() == [
         ("x", "7", AT),
@@ -144,6 +144,20 @@ def test_items_are_read_from_beside_the_log(tmp_path: Path) -> None:
     assert (second["numbers"], second["attributes"]) == ([], [])
 
 
+def test_rows_describe_their_items_from_just_before(tmp_path: Path) -> None:
+    rows = [f"{user},{SECONDS + later},p,1,Hello,5,a|b\n" for user, later in (("u", 0), ("v", 9))]
+    log = "user_id,timestamp,item_id,r,title,length,genres\n" + "".join(rows)
+    raw = read(tmp_path, log, "ratings", clicked="r", items_in_log=True)
+
+    assert shown(raw) == [["p"], ["p"]]
+    item = raw.items.row(0, named=True)
+    assert (raw.items.height, item["title"], item["known_at"]) == (1, "Hello", AT - timedelta(microseconds=1))
+    assert item["numbers"] == [{"name": "length", "value": 5.0}]
+    assert [one["value"] for one in item["attributes"]] == ["a", "b"]
+    with pytest.raises(ValueError, match="items_in_log needs rows of one item and no items_path"):
+        read(tmp_path, log, "ratings", clicked="r", items_in_log=True, items_path="films.csv")
+
+
 def test_ids_alone_work_without_items(tmp_path: Path) -> None:
     raw = read(tmp_path, f"user_id,timestamp,item_id,r\nu,{SECONDS},a,1\n", "ratings", clicked="r")
 
@@ -193,7 +207,7 @@ def test_invalid_utf8_and_a_truncated_gz_reject_their_rows_only(tmp_path: Path) 
     content = b"user_id,timestamp,item_id,r\n\xff,1,a,1\n" + rows
     (tmp_path / "log.csv.gz").write_bytes(gzip.compress(content)[:-40])
 
-    raw = sources.read(project(tmp_path, "ratings", clicked="r"), [tmp_path / "log.csv.gz"])
+    raw = sources.read(project(tmp_path, "ratings", clicked="r").reader, [tmp_path / "log.csv.gz"])
 
     assert raw.impressions.height > 400
     assert set(raw.rejects["reason"]) == {"invalid_utf8", "truncated_gzip"}
@@ -221,7 +235,9 @@ def test_parquet_is_read_from_a_folder_of_any_name(tmp_path: Path, name: str) ->
     )
     frame.write_parquet(tmp_path / name / "log.parquet", mkdir=True)
 
-    raw = sources.read(project(tmp_path, "lists", clicked="clicked"), [tmp_path / name / "log.parquet"])
+    raw = sources.read(
+        project(tmp_path, "lists", clicked="clicked").reader, [tmp_path / name / "log.parquet"]
+    )
 
     assert shown(raw) == [["a", "b"]]
     assert raw.impressions["user_id"].to_list() == ["u"]
@@ -231,7 +247,7 @@ def test_a_broken_parquet_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "log.parquet").write_bytes(b"PAR1 and no more")
 
     with pytest.raises(SourceError, match="not a readable Parquet file"):
-        sources.read(project(tmp_path, "ratings", clicked="r"), [tmp_path / "log.parquet"])
+        sources.read(project(tmp_path, "ratings", clicked="r").reader, [tmp_path / "log.parquet"])
 
 
 @pytest.mark.parametrize("grade", ["nan", "inf", "1e400"])
@@ -239,7 +255,7 @@ def test_a_grade_that_is_no_finite_number_is_one_reject(tmp_path: Path, grade: s
     log = f"user_id,timestamp,item_id,r\nu,{SECONDS},a,{grade}\nu,{SECONDS},b,1\n"
     setting = project(tmp_path, "ratings", clicked="r")
 
-    built = build(read(tmp_path, log, "ratings", clicked="r"), setting, NOW)
+    built = build(read(tmp_path, log, "ratings", clicked="r"), setting.slices, NOW)
 
     assert built.rejects.select("line", "reason").rows() == [(2, "bad_number:clicked")]
     assert built.interactions["value"].to_list() == [1.0]
@@ -258,8 +274,8 @@ def test_bytes_in_parquet_are_text_and_invalid_cells_are_rejects(tmp_path: Path)
     pl.DataFrame(item).write_parquet(tmp_path / "items.parquet")
     setting = project(tmp_path, "ratings", clicked="r", items_path="items.parquet")
 
-    raw = sources.read(setting, [tmp_path / "log.parquet"])
-    built = build(raw, setting, NOW)
+    raw = sources.read(setting.reader, [tmp_path / "log.parquet"])
+    built = build(raw, setting.slices, NOW)
 
     assert raw.impressions.select("user_id", "shown_at").rows() == [("u", AT)]
     assert raw.items["title"].to_list() == ["One"]
@@ -324,7 +340,7 @@ def test_a_line_that_csv_cannot_hold_is_one_reject(
     remainder = f",{SECONDS},a,1\nu,{SECONDS},{'x' * (5 << 20)},1\nu,{SECONDS},b,1\n"
     (tmp_path / "log.csv").write_bytes(b"user_id,timestamp,item_id,r\n" + user + remainder.encode())
 
-    raw = sources.read(project(tmp_path, "ratings", clicked="r"), [tmp_path / "log.csv"])
+    raw = sources.read(project(tmp_path, "ratings", clicked="r").reader, [tmp_path / "log.csv"])
 
     assert raw.rejects.sort("line").select("line", "reason").rows() == refused
     assert raw.impressions.height + len(refused) == 3
@@ -339,7 +355,7 @@ def test_json_rows_keep_the_requested_keys_and_quote_rejects_from_the_file(tmp_p
     raw = read(tmp_path, "\n".join(map(json.dumps, rows)), "ratings", "log.jsonl", clicked="r")
 
     assert raw.impressions["raw"].null_count() == 2
-    assert json.loads(build(raw, setting, NOW).rejects["raw"][0]) == rows[2]
+    assert json.loads(build(raw, setting.slices, NOW).rejects["raw"][0]) == rows[2]
 
 
 def test_booleans_are_numbers_of_items(tmp_path: Path) -> None:
@@ -357,7 +373,7 @@ def test_an_excel_export_in_utf_16_is_read(tmp_path: Path) -> None:
     log = f"user_id\ttimestamp\titem_id\tr\r\nzoë\t{SECONDS}\ta\t1\r\n"
     (tmp_path / "log.tsv").write_bytes(log.encode("utf-16"))
 
-    raw = sources.read(project(tmp_path, "ratings", clicked="r"), [tmp_path / "log.tsv"])
+    raw = sources.read(project(tmp_path, "ratings", clicked="r").reader, [tmp_path / "log.tsv"])
 
     assert raw.impressions["user_id"].to_list() == ["zoë"]
 
@@ -366,6 +382,6 @@ def test_each_file_is_read_in_its_own_way_whatever_files_are_beside_it(tmp_path:
     for name, ids in (("a.csv", "a b"), ("b.csv", '"c,d"')):
         (tmp_path / name).write_text(f"user_id,timestamp,item_id,clicked\nu,{SECONDS},{ids},\n")
 
-    raw = sources.read(project(tmp_path, "lists", clicked="clicked"), [tmp_path])
+    raw = sources.read(project(tmp_path, "lists", clicked="clicked").reader, [tmp_path])
 
     assert shown(raw) == [["a", "b"], ["c", "d"]]

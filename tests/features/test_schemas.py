@@ -2,8 +2,7 @@
 
 import dataframely as dy
 
-from features.column_descriptions import column_descriptions
-from features.schemas import Candidates, Items
+from features.schemas import Candidates, Items, column_descriptions
 
 
 class Small(dy.Schema):

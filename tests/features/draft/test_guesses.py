@@ -4,8 +4,7 @@ from datetime import UTC, datetime
 from hypothesis import given
 from hypothesis import strategies as st
 
-from features.draft.guesses import Guess
-from features.draft.toml_text import literal, write_toml
+from features.draft.guesses import Guess, literal, write_toml
 
 
 @given(st.text(st.characters(exclude_categories=["Cs"])))

@@ -9,10 +9,10 @@ import polars as pl
 from models.evaluation.attainable import beside_random
 from models.report import plots as figures
 from models.report import report_plots as report_figures
-from models.report.parts import cell, empty, estimate, folded, grid, interval, picture, section, text
+from models.report.html_parts import cell, empty, estimate, folded, grid, interval, picture, section, text
 from models.report.plots import METRICS, in_order, metric_label, scorer
+from models.report.report_data import ReportData
 from models.report.report_plots import segment_label
-from models.report.tables import ReportData
 
 NOT_EVALUATED = (
     "No slice has been evaluated yet. A slice is evaluated once a ranker was fitted on an earlier one."

@@ -8,7 +8,7 @@ from typing import cast
 import polars as pl
 
 from features.draft.names import suggests
-from features.draft.time_formats import find_formats, read_format
+from features.draft.times import find_formats, read_format
 from features.sources.cells import read_lists, read_texts
 from features.sources.instants import read_instants
 

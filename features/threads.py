@@ -1,7 +1,8 @@
-"""Compiled loops on parallel threads: as many as Polars has, so that `POLARS_MAX_THREADS` bounds both."""
+"""Work on parallel threads, as many as Polars has, so that `POLARS_MAX_THREADS` bounds both."""
 
-from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from functools import cache
 from typing import TypeVar
 
@@ -27,6 +28,22 @@ def each(function: Callable[[Piece], Result], pieces: Iterable[Piece], rows: int
 def aside(function: Callable[[], Result], rows: int) -> Callable[[], Result]:
     """Start work on `rows` rows on another thread if there are enough rows; call what is returned for the result."""
     return pool().submit(function).result if _parallel(rows) else function
+
+
+def work_ahead(work: Callable[[Piece], Result], pieces: Iterable[Piece]) -> Iterator[Result]:
+    """Apply `work` to each piece in threads (Polars releases the GIL) and yield results in order.
+
+    Few pieces are in memory at a time.
+    """
+    count = pl.thread_pool_size()
+    waiting: deque[Future[Result]] = deque()
+    with ThreadPoolExecutor(count) as threads:
+        for piece in pieces:
+            waiting.append(threads.submit(work, piece))
+            if len(waiting) > count:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
 
 
 def _parallel(rows: int) -> bool:

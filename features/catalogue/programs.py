@@ -132,7 +132,7 @@ def _apply(instruction: Ints, registers: Floats, to: int, size: int, offsets: In
 
 @compiled
 def compare(form: int, values: Floats, out: Floats) -> None:
-    """Compute one list-relative form (`relative.py`) or the sum of one list's values."""
+    """Compute one list-relative form or the sum of one list's values."""
     count, total, least, greatest = 0, 0.0, np.inf, -np.inf
     for value in values:
         if not np.isnan(value):
