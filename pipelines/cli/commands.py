@@ -339,7 +339,7 @@ def serve(
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port of the service.")] = 8000,
 ) -> None:
     """Rank live requests over HTTP from the state in memory, and learn from events as they come, until Ctrl-C."""
-    from pipelines.service.running import run as serve_until_stopped
+    from pipelines.service.app import run as serve_until_stopped
 
     serve_until_stopped(_open(project, overrides), host, port, lambda line: out.print(line, soft_wrap=True))
 
