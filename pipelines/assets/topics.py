@@ -3,9 +3,9 @@
 import dagster as dg
 import polars as pl
 
-from features.ranking_dataset import INTEREST, KEYS
 from features.schemas import ItemVectors, TopicShifts
 from models.report.report_plots import topics_figure
+from pipelines import chain
 from pipelines.asset_steps import WIDTH, StepRun, picture, preview, step
 from pipelines.lake import STATE
 from pipelines.monitoring.attribute_shifts import attribute_figures, find_shifts, with_typical
@@ -21,8 +21,8 @@ def topic_shifts(run: StepRun) -> None:
     """Click rate, predicted rate and share of each attribute value, and which of them left their expected bands."""
     deployment, lake, checks = run.deployment, run.deployment.lake, run.deployment.project.checks
     for slice in run.track():
-        candidates = lake.read("candidates", [slice], [*KEYS, "clicked"]).join(
-            lake.read("interest_scores", [slice], [*KEYS, INTEREST]), on=KEYS
+        candidates = lake.read("candidates", [slice], [*chain.KEYS, "clicked"]).join(
+            lake.read("interest_scores", [slice], [*chain.KEYS, chain.INTEREST]), on=chain.KEYS
         )
         items = lake.read(f"{STATE}/items", [slice], ["item_id", "attributes"])
         previous = [key for key in lake.slices("topic_shifts") if key < slice][-checks.trailing :]
