@@ -6,7 +6,7 @@ from datetime import datetime
 import numpy as np
 import polars as pl
 
-from features.schemas import Impressions
+from features.schemas import INSTANT, Impressions
 from features.state import MomentState
 from features.state.histories import SKIPPED
 from models.ranking import top
@@ -38,7 +38,7 @@ def draw(
         .select(
             impression_id="request:" + pl.col("user_id"),
             user_id="user_id",
-            shown_at=pl.lit(at, pl.Datetime("us", "UTC")),
+            shown_at=pl.lit(at, INSTANT),
             session_id=pl.lit(None, pl.String),
             context=pl.lit([], Impressions.create_empty().schema["context"]),
             candidates="candidates",
