@@ -15,6 +15,7 @@ from features.drift import drift
 from features.ranking_dataset import feature_columns
 from features.state.histories import SKIPPED
 from models.evaluation.evaluate import ALL, EvaluationResult, calibration, calibration_error, difference
+from models.evaluation.metrics import LISTWISE
 from models.evaluation.seed_variance import gain
 from models.prequential import evaluate_slice
 from models.registry.registry import Registry
@@ -41,7 +42,7 @@ def evaluated(lake: Lake, project: Project, until: str) -> EvaluationResult | No
 def metrics_of(deployment: Deployment, result: EvaluationResult | None) -> dict[str, Any]:
     """The content of metrics.json. It has no times or run ids: equal runs write equal files."""
     champion = deployment.champion()
-    metrics = result.as_json() if result else {"impressions": 0, "headline": "ndcg@10", "scorers": {}}
+    metrics = result.as_json() if result else {"impressions": 0, "headline": LISTWISE.headline, "scorers": {}}
     return {
         "project": deployment.project.name,
         **metrics,
@@ -79,7 +80,7 @@ def report_data(deployment: Deployment, result: EvaluationResult | None, slice: 
         generated_at=datetime.now(UTC),
         slices=(slices[0], slice),
         confidence=project.promotion.confidence,
-        headline=result.headline if result else "ndcg@10",
+        headline=(result.metrics if result else LISTWISE).headline,
         evaluated=result.impressions if result else 0,
         overall=overall,
         gain=_gains(result, project) if result else pl.DataFrame(),
@@ -93,6 +94,7 @@ def report_data(deployment: Deployment, result: EvaluationResult | None, slice: 
         exposure=_exposure(_until(lake, "exposure", slice)),
         attributes=project.items.categorical,
         beyond=_beyond(_until(lake, "beyond_accuracy", slice)),
+        topics=_topics(lake, slice),
         drift=_drift(lake, project, slice),
         volume=volume(lake, slice),
         rejects=_rejects(_until(lake, "rejects", slice)),
@@ -123,7 +125,7 @@ def _segment_gains(result: EvaluationResult, project: Project) -> pl.DataFrame:
                 result.values,
                 "full",
                 "behaviour_only",
-                result.headline,
+                result.metrics.headline,
                 seed=project.seed,
                 resamples=rule.resamples,
                 confidence=rule.confidence,
@@ -173,6 +175,21 @@ def _exposure(rows: pl.DataFrame) -> pl.DataFrame:
         .fill_nan(None)
         .sort("attribute", "candidates", "value", descending=[False, True, False])
     )
+
+
+def _topics(lake: Lake, slice: str) -> pl.DataFrame:
+    """The table `topic_shifts`, with titles of typical items instead of ids."""
+    rows = _until(lake, "topic_shifts", slice)
+    return with_titles(rows, lake, slice) if rows.height else rows
+
+
+def with_titles(shifts: pl.DataFrame, lake: Lake, slice: str) -> pl.DataFrame:
+    """`topic_shifts` with the titles of typical items, as of the end of a slice, instead of their ids."""
+    items = lake.scan(f"{STATE}/items", [slice]).select("item_id", "title")
+    ids = shifts["typical"].explode().drop_nulls().unique()
+    titles = dict(items.filter(pl.col("item_id").is_in(ids.implode())).collect().iter_rows())
+    named = pl.element().replace_strict(titles, default=None, return_dtype=pl.String).drop_nulls()
+    return shifts.with_columns(pl.col("typical").list.eval(named))
 
 
 def _beyond(rows: pl.DataFrame) -> pl.DataFrame:

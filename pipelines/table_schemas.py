@@ -19,6 +19,7 @@ from features.schemas import (
     ItemVectors,
     RankedLists,
     Rejects,
+    TopicShifts,
     column_descriptions,
 )
 
@@ -31,6 +32,7 @@ DECLARED: Mapping[str, type[dy.Schema]] = {
     "item_vectors": ItemVectors,
     "interest_scores": InterestScores,
     "exposure": Exposure,
+    "topic_shifts": TopicShifts,
     "ranked_lists": RankedLists,
 }
 """Tables whose columns are the same in every project."""

@@ -48,6 +48,8 @@ class TableMapping(Section):
     item_key: str = "item_id"
     item_at: str | None = None
     """Column with the time an item version became known; without it, items are known from the beginning."""
+    items_in_log: bool = False
+    """Whether each row also describes its item, as a post does: the item fields are columns of the log."""
 
     @field_validator("time_format")
     @classmethod
@@ -55,6 +57,14 @@ class TableMapping(Section):
         if text and not re.search(r"%[-_0]?[YyFDGxcs+]", text):
             raise ValueError('write a strptime format with a year, for example "%d/%m/%Y %H:%M"')
         return text
+
+    @model_validator(mode="after")
+    def _rows_describe_one_item(self) -> "TableMapping":
+        if self.items_in_log and (self.shape == "lists" or self.items_path is not None):
+            raise ValueError(
+                "items_in_log needs rows of one item and no items_path: use another shape, or remove one of the two"
+            )
+        return self
 
 
 class Source(Section):
@@ -298,10 +308,10 @@ class Checks(Section):
     """Maximum difference of a recomputed feature, relative where its magnitude exceeds 1."""
     max_delay: Duration = timedelta(0)
     """How long a slice may be missing after it could have run; 0 means one slice length."""
-    attribute_anomaly: float = Field(6.0, gt=0)
-    """Standard deviations beyond which an attribute value's click rate is an anomaly."""
-    min_exposures: int = Field(500, ge=1)
-    """Minimum exposures of a value in a slice for its click rate to be checked."""
+    false_alarms: float = Field(0.05, gt=0, lt=1)
+    """Probability of an alarm in a slice whose attribute values did not change, over all tests of the slice."""
+    min_exposures: int = Field(100, ge=1)
+    """Minimum exposures of an attribute value in a slice for its figures to be tested."""
 
 
 class Retention(Section):

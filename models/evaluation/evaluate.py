@@ -20,7 +20,16 @@ from numpy.typing import NDArray
 from features.errors import ModelError
 from models.evaluation import pointwise
 from models.evaluation.intervals import NOTHING, Interval, interval_of, mean_intervals, resampled_auc
-from models.evaluation.metrics import LOG_LOSS, METRICS, POOLED_AUC, Lists, has_lists, pooled_auc
+from models.evaluation.metrics import (
+    LISTWISE,
+    LOG_LOSS,
+    METRICS,
+    POINTWISE,
+    POOLED_AUC,
+    Lists,
+    MetricSet,
+    pooled_auc,
+)
 from models.ranking import require
 
 ALL = "all"
@@ -56,13 +65,7 @@ class EvaluationResult:
     """`segment, scorer, impression_id, candidates, positives, evaluated` and metrics; includes skipped impressions."""
     left_out: Mapping[str, int] = field(default_factory=dict)
     """Segments with too few evaluated impressions to report → how many they have."""
-    headline: str = "ndcg@10"
-    """The main metric: `pooled_auc` if every impression has one candidate."""
-
-    @property
-    def metrics(self) -> tuple[str, ...]:
-        """Metrics with paired differences, by impression or by resample."""
-        return pointwise.METRICS if self.headline in pointwise.METRICS else METRICS
+    metrics: MetricSet = LISTWISE
 
     def as_json(self, segment: str = ALL) -> dict[str, Any]:
         """`{"impressions", "headline", "scorers": {scorer: {metric: {"mean", "low", "high"}}}}` of a segment."""
@@ -70,7 +73,7 @@ class EvaluationResult:
         for row in self.table.filter(pl.col("segment") == segment).iter_rows(named=True):
             interval = {end: row[end] for end in ("mean", "low", "high")}
             scorers.setdefault(row["scorer"], {})[row["metric"]] = interval
-        return {"impressions": self.impressions, "headline": self.headline, "scorers": scorers}
+        return {"impressions": self.impressions, "headline": self.metrics.headline, "scorers": scorers}
 
     def segments_as_json(self) -> dict[str, Any]:
         """Segment → its `scorers`, as in `as_json`."""
@@ -99,7 +102,7 @@ def evaluate(
     or labels that are not numbers.
     """
     values = impression_values(frame, scorers, segments, probabilities)
-    single = "score" in values.columns
+    metrics = MetricSet.among(values.columns)
     by_segment = values.filter("evaluated").group_by("segment").agg(pl.col("impression_id").n_unique())
     counts = dict.fromkeys(segments or {}, 0) | dict(by_segment.iter_rows())
     left_out = {name: counts[name] for name in segments or {} if counts[name] < min_impressions}
@@ -109,7 +112,7 @@ def evaluate(
         if name in left_out:
             continue
         segment_values = values.filter(pl.col("segment") == name)
-        if single:
+        if metrics == POINTWISE:
             tables.append(_single_summary(segment_values, name, scorers, seed, resamples, confidence))
             continue
         rows = frame.filter(selected)
@@ -124,7 +127,7 @@ def evaluate(
         pl.concat(tables),
         values,
         left_out,
-        POOLED_AUC if single else "ndcg@10",
+        metrics,
     )
 
 
@@ -142,7 +145,7 @@ def impression_values(
     require(frame, ("impression_id", "item_id", "label", *scorers), "evaluation")
     parts = []
     every = {ALL: pl.lit(True), **(segments or {})}
-    if frame.height and not has_lists(frame):
+    if MetricSet.of(frame) == POINTWISE:
         for name, selected in every.items():
             rows = pointwise.values(frame.filter(selected), scorers, probabilities or {})
             parts.append(rows.with_columns(segment=pl.lit(name)))

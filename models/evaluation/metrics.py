@@ -13,13 +13,13 @@ does, so that each impression has one order; AUC counts a tied pair as one half.
 with positives only, has null metrics; one without selected rows is absent.
 
 Impressions of one candidate have no order. They are evaluated across impressions, with pooled AUC and the log loss of
-the click probability.
+the click probability. Which metrics apply follows from the impressions: `MetricSet.of`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import polars as pl
@@ -33,6 +33,32 @@ METRICS = ("ndcg@5", "ndcg@10", "recall@10", "mrr", "auc")
 
 POOLED_AUC = "pooled_auc"
 LOG_LOSS = "log_loss"
+
+
+class MetricSet(NamedTuple):
+    """The metrics of one kind of impressions."""
+
+    headline: str
+    """The metric of summaries and plots."""
+    paired: tuple[str, ...]
+    """Metrics with paired differences, by impression or by resample."""
+    shown: tuple[str, ...]
+    """Columns of a table, the headline first."""
+
+    @staticmethod
+    def of(frame: pl.DataFrame) -> "MetricSet":
+        """LISTWISE if an impression of `frame`, one row per candidate, has several candidates, or if it is empty."""
+        return LISTWISE if has_lists(frame) or frame.is_empty() else POINTWISE
+
+    @staticmethod
+    def among(metrics: Collection[str]) -> "MetricSet":
+        """The set that results with these metrics were evaluated with."""
+        return LISTWISE if LISTWISE.headline in metrics else POINTWISE
+
+
+LISTWISE = MetricSet("ndcg@10", METRICS, ("ndcg@10", "ndcg@5", "mrr", "auc", POOLED_AUC))
+POINTWISE = MetricSet(POOLED_AUC, (POOLED_AUC, LOG_LOSS), (POOLED_AUC, LOG_LOSS))
+"""Pooled AUC: higher is better, 0.5 is chance. Log loss in nats: lower is better."""
 
 _COLUMNS = ("impression_id", "item_id", "label")
 

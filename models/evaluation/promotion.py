@@ -32,7 +32,7 @@ import polars as pl
 from features.config import sections
 from models.evaluation.evaluate import ALL, difference, mean_of
 from models.evaluation.intervals import Interval
-from models.evaluation.metrics import LOG_LOSS, POOLED_AUC
+from models.evaluation.metrics import LOG_LOSS, POINTWISE, POOLED_AUC, MetricSet
 
 MIN_IMPRESSIONS = 30
 """Evaluated impressions that a decision needs."""
@@ -113,7 +113,8 @@ def decide(
     `calibration_error` is that of the challenger's click probabilities (`evaluate.calibration_error`). Raises
     ModelError if the scorers were evaluated on different impressions.
     """
-    metric = POOLED_AUC if LOG_LOSS in values.columns else config.metric
+    pointwise = MetricSet.among(values.columns) == POINTWISE
+    metric = POINTWISE.headline if pointwise else config.metric
     against = champion or _best(values, baselines, metric)
     evaluated = values.filter("evaluated", pl.col("scorer") == challenger)
     compare = partial(
@@ -136,7 +137,7 @@ def decide(
     conditions = [_enough(impressions)]
     if impressions:
         conditions += _not_worse(gain, config, metric) if champion else [_beats(gain, metric, against)]
-        if champion and metric == POOLED_AUC:
+        if champion and pointwise:
             conditions.append(_loss_not_worse(values, challenger, champion, config.margin))
         conditions += [_guarded(guard, metric) for guard in guards]
         conditions.append(_calibrated(calibration_error, config.calibration))

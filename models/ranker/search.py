@@ -15,7 +15,7 @@ from features.config.sections import Labels, Promotion
 from features.config.sections import Ranker as RankerConfig
 from features.errors import ModelError
 from features.ranking_dataset import feature_columns
-from models.evaluation.metrics import POOLED_AUC, has_lists, per_impression, pooled_auc
+from models.evaluation.metrics import LISTWISE, POOLED_AUC, MetricSet, per_impression, pooled_auc
 from models.ranker import fit
 from models.ranker.folds import Fold, folds
 
@@ -103,7 +103,8 @@ def tune(
 
 def tuning_metric(dataset: pl.DataFrame, promotion: Promotion) -> str:
     """`promotion.metric`, or pooled AUC if impressions have one candidate each."""
-    return promotion.metric if has_lists(dataset) else POOLED_AUC
+    metrics = MetricSet.of(dataset)
+    return promotion.metric if metrics == LISTWISE else metrics.headline
 
 
 def _suggest(trial: Any) -> dict[str, Any]:

@@ -4,7 +4,10 @@ from collections.abc import Iterator
 
 import dagster as dg
 
+from features.errors import ModelError
 from features.schemas import Candidates, Impressions, Interactions, Items, Rejects
+from models.evaluation.metrics import LISTWISE, POINTWISE, MetricSet
+from models.ranker.objective import choose_objective
 from pipelines import chain
 from pipelines.dagster_names import asset_key
 from pipelines.deployment import Deployment
@@ -50,6 +53,7 @@ def ingest(
         )
     keys = context.partition_keys
     events_by_slice = zip(deployment.progress.track(keys), deployment.log.walk(keys), strict=True)
+    pointwise, labels = True, set[float]()
     for _, (slice, events, known) in events_by_slice:
         items, impressions, interactions, rejects = (
             table.drop("slice")
@@ -58,6 +62,8 @@ def ingest(
         labelled = chain.attribute(
             impressions, chain.timely(known.drop("slice"), project.source), project.labels
         )
+        pointwise &= labelled.is_empty() or MetricSet.of(labelled) == POINTWISE
+        labels |= {*labelled["label"].unique()}
         publish(context, deployment, "items", slice, Items.validate(items))
         publish(context, deployment, "impressions", slice, Impressions.validate(impressions))
         publish(context, deployment, "interactions", slice, Interactions.validate(interactions))
@@ -66,5 +72,17 @@ def ingest(
         reasons = rejects.group_by("reason").len().sort("reason")
         counts = {"reasons": dg.MetadataValue.json(dict(reasons.iter_rows()))}
         publish(context, deployment, "rejects", slice, Rejects.validate(rejects), counts)
+    if labels:
+        deployment.tell(_objective(POINTWISE if pointwise else LISTWISE, labels))
     for name in TABLES:
         yield dg.MaterializeResult(asset_key=asset_key(project, name))
+
+
+def _objective(metrics: MetricSet, labels: set[float]) -> str:
+    """What the ranker will learn from these labels, said before anything is fitted."""
+    try:
+        objective = choose_objective(metrics, labels)
+    except ModelError as error:
+        return f"warning: {error}"
+    kind = "one candidate an impression" if objective.is_pointwise else "lists"
+    return f"ingest: {kind}: objective {objective.name}, evaluated by {' and '.join(metrics.shown[:2])}"

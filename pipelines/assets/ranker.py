@@ -141,11 +141,9 @@ def evaluation(context: dg.AssetExecutionContext, deployment: dg.ResourceParam[D
             points(result.table),
             deployment.table("ranking_dataset"),
         )
-        means = result.as_json()["scorers"]
-        quality, without_text = (
-            means[name][result.headline]["mean"] or 0.0 for name in ("full", "behaviour_only")
-        )
-        deployment.progress.made(slice, f"{result.headline} {quality:.3f}, without text {without_text:.3f}")
+        means, headline = result.as_json()["scorers"], result.metrics.headline
+        quality, without_text = (means[name][headline]["mean"] or 0.0 for name in ("full", "behaviour_only"))
+        deployment.progress.made(slice, f"{headline} {quality:.3f}, without text {without_text:.3f}")
         publish(
             context, deployment, "evaluation", slice, result.table,
             {
@@ -153,11 +151,11 @@ def evaluation(context: dg.AssetExecutionContext, deployment: dg.ResourceParam[D
                 "ranker_version": version.version,
                 "left_out": ", ".join(f"{name} ({count})" for name, count in result.left_out.items()),
                 **{
-                    f"{result.headline.replace('@', '_at_')}_{name}": means[name][result.headline]["mean"] or 0.0
+                    f"{headline.replace('@', '_at_')}_{name}": means[name][headline]["mean"] or 0.0
                     for name in chain.SCORERS
                 },
                 "quality": picture(
-                    figures.intervals_figure(result.table.filter(segment="all"), result.headline, WIDTH)
+                    figures.intervals_figure(result.table.filter(segment="all"), headline, WIDTH)
                 ),
             },
         )  # fmt: skip

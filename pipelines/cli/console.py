@@ -12,6 +12,7 @@ from features.events.log_problems import Problem
 from features.events.validation import Events
 from features.sources.reject_hints import hint
 from models.evaluation.attainable import beside_random
+from models.evaluation.metrics import MetricSet
 from models.evaluation.seed_variance import GAIN
 from models.registry.champion_history import Move
 from pipelines.deployment import Deployment, Version
@@ -21,11 +22,6 @@ from pipelines.terminal import Terminal, styled
 
 _EXAMPLE = 160
 """Characters shown of a rejected row."""
-_METRICS = {
-    "ndcg@10": ("ndcg@10", "ndcg@5", "mrr", "auc", "pooled_auc"),
-    "pooled_auc": ("pooled_auc", "log_loss"),
-}
-"""Headline metric → columns to show, itself first."""
 
 
 def inputs(out: Terminal, deployment: Deployment, events: Events, problems: Sequence[Problem]) -> None:
@@ -60,7 +56,7 @@ def inputs(out: Terminal, deployment: Deployment, events: Events, problems: Sequ
 
 def quality(out: Terminal, figures: dict[str, Any], title: str) -> None:
     """Print each scorer's metrics, best first, then how `full` compares with random."""
-    headline, *others = _METRICS[figures["headline"]]
+    headline, *others = MetricSet.among([figures["headline"]]).shown
     heading = f"{title}: {figures['impressions']:,} impressions evaluated"
     table = Table("scorer", f"{headline} (interval)", *others, title=heading)
     scorers = figures["scorers"]
@@ -84,7 +80,7 @@ def gain(out: Terminal, figures: dict[str, Any]) -> None:
 def seed_variance(out: Terminal, figures: dict[str, Any], title: str) -> None:
     """Print mean and standard deviation over seeds of each scorer, best first, then of the gain from text."""
     metrics = [*next(iter(figures.values()))]
-    headline = next(name for name in _METRICS if name in metrics)
+    headline = MetricSet.among(metrics).headline
     table = Table("scorer", *metrics, title=f"{title}: mean ± standard deviation")
     for name in sorted(figures, key=lambda s: (s == GAIN, -(figures[s][headline]["mean"] or 0))):
         table.add_row(name, *(_deviation(figures[name][metric]) for metric in metrics))

@@ -13,7 +13,7 @@ from dagster._core.definitions.asset_checks.asset_check_evaluation import (
 
 from features.config.project import Project
 from features.errors import MomentRankError, ProjectError
-from models.evaluation.metrics import POOLED_AUC
+from models.evaluation.metrics import MetricSet
 from pipelines.dagster_names import asset_key, resource
 from pipelines.deployment import Deployment
 from pipelines.lake import STATE
@@ -60,7 +60,7 @@ def _not_one(table: pl.DataFrame) -> int:
 
 def _not_better_than(baseline: str) -> Callable[[pl.DataFrame], int]:
     def failing(table: pl.DataFrame) -> int:
-        headline = "ndcg@10" if "ndcg@10" in table["metric"] else POOLED_AUC
+        headline = MetricSet.among(table["metric"].unique()).headline
         rows = table.filter(segment="all", metric=headline).group_by("scorer").agg(pl.col("mean").mean())
         means = dict(rows.iter_rows())
         return int(bool(means) and (means["full"] or 0.0) <= (means[baseline] or 0.0))

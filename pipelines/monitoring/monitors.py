@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from typing import Any
 
 import polars as pl
 import polars.selectors as cs
@@ -16,12 +17,14 @@ from features.state import SliceEvents
 from pipelines.deployment import Deployment
 from pipelines.lake import Lake
 from pipelines.monitoring.anomalies import anomalies, click_noise, cosine_distance
+from pipelines.reporting import with_titles
 from pipelines.requests import state_at
 from pipelines.triggers.partitions import LAST_TABLE, complete
 
 _MAX_ROWS = 5_000
 """Rows per side in a comparison of distributions: sampling noise then moves the PSI by about 0.004."""
 _MAX_NAMED = 5
+_MAX_TITLE = 100
 
 
 @dataclass(frozen=True)
@@ -278,15 +281,26 @@ def overdue_slices(lake: Lake, project: Project, now: datetime) -> list[str]:
 
 
 def _attribute_shift(view: View) -> Finding:
-    table = view.deployment.lake.read("topic_shifts", view.slices[-1:])
-    shifted = table.filter("shifted").sort((pl.col("rate") - pl.col("expected")).abs(), descending=True)
+    lake, slices = view.deployment.lake, view.slices[-1:]
+    table = lake.read("topic_shifts", slices)
+    shifted = table.filter("shifted")
     if shifted.is_empty():
-        return Finding(True, f"{table.height} attribute values within their bands", {"shifted": 0.0})
-    rows = shifted.head(_MAX_NAMED).select("attribute", "value", "rate", "expected").iter_rows()
-    named = ", ".join(
-        f"{name} {value}: {rate:.3f}, expected {expected:.3f}" for name, value, rate, expected in rows
+        tested = table["expected"].count()
+        return Finding(True, f"{tested} figures of attribute values within their bands", {"shifted": 0.0})
+    excess = (pl.col("mean") - pl.col("expected")) * pl.col("trials")
+    largest = with_titles(shifted.sort(excess.abs(), descending=True).head(_MAX_NAMED), lake, slices[0])
+    named = "; ".join(map(_described, largest.with_columns(excess=excess).iter_rows(named=True)))
+    return Finding(False, f"figures outside their bands: {named}", {"shifted": float(shifted.height)})
+
+
+def _described(shift: dict[str, Any]) -> str:
+    """A shift in words: topic, size, since when, and typical texts."""
+    texts = ", ".join(f"“{title[:_MAX_TITLE]}”" for title in shift["typical"])
+    return (
+        f"{shift['attribute']} {shift['value']}: {shift['figure'].replace('_', ' ')} {shift['mean']:.3f}, expected "
+        f"{shift['expected']:.3f} ({shift['excess']:+.0f} of {shift['trials']:,} candidates), since {shift['since']}"
+        + (f"; typical: {texts}" if texts else "")
     )
-    return Finding(False, f"click rates outside their bands: {named}", {"shifted": float(shifted.height)})
 
 
 MONITORS: Sequence[Monitor] = (
@@ -306,7 +320,7 @@ MONITORS: Sequence[Monitor] = (
     Monitor("interest_scores", "drift", "the distribution of interest scores has not drifted", _score_drift),
     Monitor("evaluation", "calibration", "predicted and observed click rates match", _calibration),
     Monitor(
-        "topic_shifts", "click_rates", "click rates by attribute are within their bands", _attribute_shift
+        "topic_shifts", "bands", "rates and volumes by attribute are within their bands", _attribute_shift
     ),
     Monitor("ranked_lists", "freshness", "no slice is overdue", _freshness),
 )

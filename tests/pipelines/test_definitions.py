@@ -24,7 +24,13 @@ GRAPH = {
     "moments": {
         "moment_state": {"items", "impressions", "interactions", "moment_state"},
         "features": {"items", "impressions", "interactions", "item_vectors", "moment_state"},
-        "topic_shifts": {"candidates", "moment_state", "topic_shifts"},
+        "topic_shifts": {
+            "candidates",
+            "interest_scores",
+            "item_vectors",
+            "moment_state",
+            "topic_shifts",
+        },
     },
     "interest": {
         "item_vectors": {"items"},
