@@ -19,7 +19,7 @@ Assets call them with tables of the lake, `pipelines/backtest.py` with tables in
 
 from features.behaviour import advance, lookup_and_update, read_features
 from features.events.labels import attribute, timely
-from features.ranking_dataset import INTEREST, KEYS, assemble
+from features.ranking_dataset import assemble
 from models.interest_input import (
     InterestInput,
     interest_config,
@@ -32,8 +32,6 @@ from pipelines.compute.fine_tuning import Trainers, fine_tune
 from pipelines.compute.rankers import RankingWindow, fit_window
 
 __all__ = [
-    "INTEREST",
-    "KEYS",
     "InterestInput",
     "RankingWindow",
     "Trainers",
