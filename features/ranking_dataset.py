@@ -43,17 +43,15 @@ def text_columns(columns: list[str]) -> list[str]:
     return [name for name in columns if name.startswith(("text_", "query_match", "query_past", INTEREST))]
 
 
-def relative(
-    frame: pl.DataFrame, columns: Mapping[str, Sequence[str]], by: str = "impression_id"
-) -> pl.DataFrame:
-    """Add `{column}_{form}`, Float32, for each form and each of its columns, computed within each group of `by`.
+def relative(frame: pl.DataFrame, columns: Mapping[str, Sequence[str]]) -> pl.DataFrame:
+    """Add `{column}_{form}`, Float32, for each form and each of its columns, computed within each impression.
 
     z is 0 for a single candidate and for equal values (equal to within 1e-5: finer differences are rounding).
     Shares are 0 where the sum is not positive. A missing value stays missing and is left out of mean, maximum and sum.
     """
     from features.catalogue.programs import OPERATIONS, compare_all
 
-    group = frame[by].rank("dense").to_numpy()
+    group = frame["impression_id"].rank("dense").to_numpy()
     order = np.argsort(group, kind="stable")
     start = np.searchsorted(group[order], np.arange(1, group.max(initial=0) + 2))
     added = []

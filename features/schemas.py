@@ -9,6 +9,10 @@ import textwrap
 from functools import cache
 
 import dataframely as dy
+import polars as pl
+
+INSTANT = pl.Datetime("us", "UTC")
+"""Type of every instant."""
 
 
 def _instant(*, nullable: bool = False, primary_key: bool = False) -> dy.Datetime:

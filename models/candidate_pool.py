@@ -7,7 +7,7 @@ import numpy as np
 import polars as pl
 
 from features.queries import query_vectors
-from features.schemas import Impressions
+from features.schemas import INSTANT, Impressions
 from features.similarity import whole_vectors
 from features.state import MomentState
 from features.state.histories import SKIPPED
@@ -60,7 +60,7 @@ def _requests(pool: pl.DataFrame, at: datetime) -> pl.DataFrame:
         .select(
             impression_id="request:" + pl.col("user_id"),
             user_id="user_id",
-            shown_at=pl.lit(at, pl.Datetime("us", "UTC")),
+            shown_at=pl.lit(at, INSTANT),
             session_id=pl.lit(None, pl.String),
             context=pl.lit([], Impressions.create_empty().schema["context"]),
             candidates="candidates",

@@ -4,6 +4,7 @@ Within a group, higher scores come first; ties are in the order of a hash of the
 same on every machine and version, so ranks do not depend on the order of rows, and no item gains from the alphabet.
 """
 
+from collections import Counter
 from collections.abc import Sequence
 from hashlib import blake2b
 
@@ -31,7 +32,11 @@ def stable_hash(ids: pl.Series, seed: int = 0) -> pl.Series:
 
 def order_of(items: Sequence[str], scores: Sequence[float]) -> list[int]:
     """Row numbers of one list's items as `order` ranks them."""
-    return sorted(range(len(items)), key=lambda n: (-scores[n], _hash(items[n]), items[n]))
+    same = Counter(scores)
+    return sorted(
+        range(len(items)),
+        key=lambda n: (-scores[n], _hash(items[n]) if same[scores[n]] > 1 else 0, items[n]),
+    )
 
 
 def _hash(text: str, seed: int = 0) -> int:

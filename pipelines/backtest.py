@@ -22,13 +22,14 @@ from features.config.sections import Promotion
 from features.config.slices import Slices
 from features.errors import ProjectError
 from features.events.validation import Events
+from features.schemas import INSTANT
 from features.state import MomentState, SliceEvents, start
 from models.evaluation.evaluate import EvaluationResult
 from models.evaluation.seed_variance import gain, seed_variance
 from models.ranker import Ranker
 from pipelines import chain
 from pipelines.deployment import Deployment
-from pipelines.holdout import hold_out
+from pipelines.held_out_items import hold_out
 
 Progress = Callable[[dict[str, Any]], None]
 _TIMES = {"items": "known_at", "impressions": "shown_at", "interactions": "known_at"}
@@ -256,7 +257,7 @@ def _part(events: Events, slice: str, when: pl.Expr) -> SliceEvents:
 
 def _shown_at(events: SliceEvents, at: datetime) -> SliceEvents:
     """The impressions as if all were shown at `at`, without items and interactions."""
-    impressions = events.impressions.with_columns(shown_at=pl.lit(at, pl.Datetime("us", "UTC")))
+    impressions = events.impressions.with_columns(shown_at=pl.lit(at, INSTANT))
     return SliceEvents(events.items.clear(), impressions, events.interactions.clear())
 
 

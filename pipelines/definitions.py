@@ -10,7 +10,7 @@ from features.config.slices import Slices
 from features.errors import ProjectError
 from pipelines import liveness
 from pipelines.asset_steps import Step, StepRun
-from pipelines.assets import events, interest, lists, moments, ranker, topics
+from pipelines.assets import events, interest, lists, moment_state, ranker, topics
 from pipelines.dagster_names import PROJECT, asset_key, named, resource
 from pipelines.dagster_names import step as step_name
 from pipelines.deployment import Deployment
@@ -78,7 +78,7 @@ def _define(deployment: Deployment) -> dg.Definitions:
 
 def steps() -> list[Step]:
     """The steps of a run, each of which materialises one or several assets."""
-    modules = (events, moments, interest, ranker, lists, topics)
+    modules = (events, moment_state, interest, ranker, lists, topics)
     return [value for module in modules for value in vars(module).values() if isinstance(value, Step)]
 
 

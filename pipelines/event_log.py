@@ -18,6 +18,7 @@ from pathlib import Path
 from uuid import uuid4
 
 import polars as pl
+from filelock import FileLock
 
 from features import schemas
 from features.config.project import Project
@@ -29,7 +30,6 @@ from features.sources import LogFile, Past, chunks, log_files, require_rows
 from features.sources.files import count_lines, is_plain_text
 from features.sources.raw import INSTANT, SCHEMAS, RawEvents
 from features.sources.simulation import newsroom
-from pipelines.file_lock import file_lock
 from pipelines.identities import Privacy
 from pipelines.lake import Lake, Part
 
@@ -206,7 +206,7 @@ class EventLog:
 
     def take_in(self, paths: Sequence[Path]) -> list[Record]:
         """Parse the new files. Raises SourceError for a changed one, and what readers raise."""
-        with file_lock(self.lock):
+        with FileLock(self.lock):
             known = {(record.path, record.size, record.stamp) for record in self.records()}
             parsed = []
             for file in log_files(self.project.reader, paths):
@@ -221,7 +221,7 @@ class EventLog:
 
     def arrive(self, name: str, path: Path, location: str, size: int, stamp: str) -> Record:
         """Parse a file that arrived, or record why it is rejected. `location`: path or URL; `path` may be a copy."""
-        with file_lock(self.lock):
+        with FileLock(self.lock):
             try:
                 *items, file = self._files(path)
                 for table in items:

@@ -14,6 +14,7 @@ import polars as pl
 
 from features.errors import ProjectError
 from features.events.pseudonyms import Forgotten, Pseudonyms, mark
+from features.schemas import INSTANT
 from features.sources.raw import RawEvents
 from models.registry.champion import Kind
 from pipelines.lake import Lake
@@ -26,7 +27,7 @@ FORGOTTEN = "forgotten"
 _NONE_FORGOTTEN = pl.DataFrame(
     schema={
         "salt": pl.String,
-        "forgotten_at": pl.Datetime("us", "UTC"),
+        "forgotten_at": INSTANT,
         "ranker": pl.List(pl.String),
         "interest": pl.List(pl.String),
         "slice": pl.String,

@@ -12,7 +12,6 @@ import pytest
 
 from pipelines.backtest import backtest
 from pipelines.deployment import Deployment
-from pipelines.requests import rank
 from pipelines.running import materialise
 
 START = datetime(2026, 1, 5, tzinfo=UTC)
@@ -239,7 +238,7 @@ min_data_in_leaf = 5
             figures["scorers"]["full"]["pooled_auc"]["mean"]
             > figures["scorers"]["random"]["pooled_auc"]["mean"]
         )
-        assert rank(deployment, ["u1"], None, 3, ranker)["rank"].to_list() == [1, 2, 3]
+        assert deployment.requests.rank(["u1"], None, 3, ranker)["rank"].to_list() == [1, 2, 3]
     ranked = lake.read("ranked_lists", [SLICES[-1]])
     assert ranked["user_id"].n_unique() == 5
     for _, one in ranked.group_by("user_id"):

@@ -77,11 +77,11 @@ def read_samples(paths: Sequence[Path], times: int = 1) -> list[Sample]:
     return sorted(samples, key=lambda sample: -sample.size)
 
 
-def evenly_spaced(files: Sequence[Path], count: int = FILES) -> list[Path]:
+def evenly_spaced(files: Sequence[Path]) -> list[Path]:
     """Choose the first, the last, and evenly spaced files between."""
-    if len(files) <= count:
+    if len(files) <= FILES:
         return list(files)
-    return [files[round(n * (len(files) - 1) / (count - 1))] for n in range(count)]
+    return [files[round(n * (len(files) - 1) / (FILES - 1))] for n in range(FILES)]
 
 
 def read_head(path: Path, limit: int = HEAD) -> tuple[bytes, bool]:

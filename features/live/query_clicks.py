@@ -1,10 +1,13 @@
 """Clicks after queries in memory, and the vectors of queries, for `features/queries.py`."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from features.queries import MOST, QUERY_AT, QueryClicks, clicks_after_queries, query_vectors
+from features.live.user_histories import Context, Done, Exposure
+from features.queries import MOST, QUERY_AT, QueryClicks, query_vectors
 from features.schemas import ItemVectors
 from features.state import MomentState
 
@@ -30,14 +33,20 @@ class LiveQueries:
         if fresh.height:
             self._vectors = pl.concat([self._vectors, fresh])
 
-    def knows(self, query: str) -> bool:
-        """Whether the vector of a query is known."""
-        return query in self._vectors["item_id"]
+    def query_of(self, context: Context) -> str | None:
+        """The query in a context."""
+        return next((value for name, value in context if name == self._state.config.context.query), None)
 
-    def add(self, interactions: pl.DataFrame) -> None:
-        """Add interactions from `layout.place`."""
-        clicks = clicks_after_queries(interactions, self._state)
-        if clicks.height:
+    def add(self, placed: Sequence[tuple[Done, Exposure | None]]) -> None:
+        """Add interactions with the exposures that they belong to."""
+        gains = self._state.config.labels.gains
+        rows = [
+            (done.user, query, done.item, done.at)
+            for done, exposure in placed
+            if gains.get(done.kind, 0.0) > 0 and exposure and (query := self.query_of(exposure.context))
+        ]
+        if rows:
+            clicks = pl.DataFrame(rows, self._clicks.columns, orient="row").cast(dict(self._clicks.schema))
             self._clicks, self._past = pl.concat([self._clicks, clicks]), None
 
     def start_slice(self) -> None:

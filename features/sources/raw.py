@@ -12,7 +12,7 @@ RAW_LENGTH = 4000
 FORGOTTEN = "forgotten_person"
 """Reject reason for rows of erased users; only source and line of such a row are kept."""
 
-INSTANT = pl.Datetime("us", "UTC")
+INSTANT = schemas.INSTANT
 PLACE = pl.Schema({"source": pl.String, "line": pl.Int64, "raw": pl.String})
 SCHEMAS = {
     "items": pl.Schema({**schemas.Items.create_empty().schema, **PLACE}),

@@ -8,13 +8,13 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from features.schemas import INSTANT
 from features.state.moment import MomentState, SliceEvents
 
 SKIPPED = "skipped"
 """Action of a skip: the item was shown and had no interaction when its impression closed."""
 DEEPEST = 100
 """Deeper positions count as this one."""
-_INSTANT = pl.Datetime("us", "UTC")
 
 
 class Skips:
@@ -42,7 +42,7 @@ class Skips:
         upcoming = next_lists(
             user.astype(np.int64), lists["shown_at"].to_physical().to_numpy(), user.max(initial=0) + 1
         )
-        next_at = pl.Series(upcoming).replace(NEVER, None).cast(_INSTANT) - timedelta(microseconds=1)
+        next_at = pl.Series(upcoming).replace(NEVER, None).cast(INSTANT) - timedelta(microseconds=1)
         ends = pl.min_horizontal(next_at, pl.col("shown_at") + config.labels.attribution)
         lists = lists.select("n", "impression_id", "user_id", closed_at=ends).sort("n")
         shown = events.impressions.with_columns(lists["closed_at"].tail(events.impressions.height))

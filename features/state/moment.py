@@ -10,44 +10,43 @@ import polars as pl
 
 from features.config.sections import BehaviourConfig
 from features.config.slices import microseconds
-from features.schemas import Items, Moments
+from features.schemas import INSTANT, Items, Moments
 from features.state.counters import counters
 
 if TYPE_CHECKING:
     from features.state.counter_tables import Tables
     from features.state.descriptions import Descriptions
 
-_INSTANT = pl.Datetime("us", "UTC")
 _CONTEXT = pl.List(pl.Struct({"name": pl.String, "value": pl.String}))
 _OPEN: dict[str, Any] = {
     "impression_id": pl.String,
     "user_id": pl.String,
     "item_id": pl.String,
     "position": pl.Int32,
-    "shown_at": _INSTANT,
+    "shown_at": INSTANT,
 }
 _SHOWN: dict[str, Any] = {
     "user_id": pl.String,
     "item_id": pl.String,
     "position": pl.Int32,
     "context": _CONTEXT,
-    "shown_at": _INSTANT,
+    "shown_at": INSTANT,
 }
 _SESSIONS: dict[str, Any] = {
     "user_id": pl.String,
     "session_id": pl.String,
-    "began_at": _INSTANT,
-    "shown_at": _INSTANT,
+    "began_at": INSTANT,
+    "shown_at": INSTANT,
     "lists": pl.Int64,
     "exposures": pl.Float64,
     "clicks": pl.Float64,
 }
-_EXPOSED: dict[str, Any] = {"item_id": pl.String, "known_at": _INSTANT, "exposures": pl.Int64}
+_EXPOSED: dict[str, Any] = {"item_id": pl.String, "known_at": INSTANT, "exposures": pl.Int64}
 _QUERY_CLICKS: dict[str, Any] = {
     "user_id": pl.String,
     "query": pl.String,
     "item_id": pl.String,
-    "known_at": _INSTANT,
+    "known_at": INSTANT,
 }
 OWN = ("open", "shown", "sessions", "moments")
 """Tables, beside counters, whose rows belong to one user each."""

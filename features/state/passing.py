@@ -19,7 +19,7 @@ from features.state.counters import FIRST_RATE, LISTWISE, SESSION, SESSION_READS
 from features.state.descriptions import Values
 from features.state.kernels import Rows, codes_of, slots_of
 from features.state.layout import Layout
-from features.state.sessions import Sessions
+from features.state.sessions import RunningSessions
 from features.threads import each
 
 Ints = NDArray[np.int64]
@@ -27,6 +27,9 @@ Floats = NDArray[np.float64]
 CHUNK = 65_536
 """Candidates per chunk."""
 _SHOWN = ("exposures", "expected", "depth")
+_NO_INTS = np.zeros(0, np.int64)
+_NONE = Rows(_NO_INTS, np.zeros(1, np.int64), _NO_INTS, np.zeros((0, 1)), _NO_INTS, _NO_INTS, -1)
+"""No interactions."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +50,7 @@ class Chunk:
 def run(
     tables: Tables,
     layout: Layout,
-    sessions: Sessions | None,
+    sessions: RunningSessions | None,
     by_list: Sequence[Read],
     by_candidate: Sequence[Read],
     grains: Collection[str],
@@ -60,8 +63,9 @@ def run(
     Reads of one part must be adjacent; reads of other grains stay 0. `expected` defaults to the estimate of the
     position counter.
     """
+    sides = (by_list, _rows_by_part(by_list)), (by_candidate, _rows_by_part(by_candidate))
     steps = [
-        _Step(tables, part, (by_list, by_candidate), update)
+        _Step(tables, part, *sides[0 if grain in LISTWISE else 1], update)
         for grain in tables.declared
         if grain in grains
         for part in tables.of(grain)
@@ -99,6 +103,15 @@ def _groups(steps: Sequence["_Step"]) -> tuple[list["_Step"], list[list["_Step"]
         groups.setdefault((grain, step.name), []).append(step)
     positions = groups.pop(("position", ""), [])
     return positions, sorted(groups.values(), key=lambda group: -len(group[0].table))
+
+
+def _rows_by_part(reads: Sequence[Read]) -> dict[Part, slice]:
+    """The rows of each part's reads, which are adjacent."""
+    rows: dict[Part, slice] = {}
+    for n, read in enumerate(reads):
+        part = read.grain, read.part
+        rows[part] = slice(rows[part].start if part in rows else n, n + 1)
+    return rows
 
 
 def _run_steps(work: "_Work", steps: Sequence["_Step"]) -> None:
@@ -195,15 +208,13 @@ class _Step:
     """The lookups and updates of one table."""
 
     def __init__(
-        self, tables: Tables, part: Part, reads: tuple[Sequence[Read], Sequence[Read]], update: bool
+        self, tables: Tables, part: Part, reads: Sequence[Read], rows: Mapping[Part, slice], update: bool
     ) -> None:
         self.grain, self.name = part
         self.table, self.update = tables.own(part) if update else tables[part], update
         self.listwise = self.grain in LISTWISE
-        candidates = reads[0 if self.listwise else 1]
-        own = [n for n, read in enumerate(candidates) if (read.grain, read.part) == part]
-        self.rows = slice(own[0], own[-1] + 1) if own else slice(0, 0)
-        names = [read.name for read in candidates[self.rows]]
+        self.rows = rows.get(part, slice(0, 0))
+        names = [read.name for read in reads[self.rows]]
         if self.grain == "position":
             names = ["exposures_all", "clicks_all"]
         self.columns = np.array([self.table.number[name] for name in names], np.int64)
@@ -213,10 +224,11 @@ class _Step:
         """Process a chunk; return the numbers looked up, a view of the chunk's arrays (positions: a new array)."""
         numbers = work.chunk.by_list if self.listwise else work.chunk.by_candidate
         out = np.zeros((2, numbers.shape[1])) if self.grain == "position" else numbers[self.rows]
-        out[self.instants] = np.nan
+        if self.instants:
+            out[self.instants] = np.nan
         if self.update and work.begins.size:
             self.table.sweep(int(work.begins.min()))
-        shown, done = self._shown(work), self._done(work)
+        shown, done = self._shown(work), self._done(work) if work.interactions.at.size else _NONE
         is_attribute = self.grain == "user_attribute"
         prior = np.empty(done.entry.size if is_attribute else 0)
         self.table.count(shown, done, self.columns, out, prior, update=self.update)

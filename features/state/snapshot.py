@@ -10,20 +10,20 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from features.schemas import INSTANT
 from features.state.counters import INSTANTS, Counter
 from features.state.entities import Entities
 from features.state.kernels import NEVER
 from features.state.table import Table
 
 Ints = NDArray[np.int64]
-_INSTANT = pl.Datetime("us", "UTC")
 
 
 def empty(counter: Counter) -> pl.DataFrame:
     """A counter's stored table without rows."""
     keys = {key: pl.Int32 if key == "position" else pl.String for key in counter.keys}
     return pl.DataFrame(
-        schema=keys | dict.fromkeys(counter.columns, pl.Float64) | dict.fromkeys(INSTANTS, _INSTANT)
+        schema=keys | dict.fromkeys(counter.columns, pl.Float64) | dict.fromkeys(INSTANTS, INSTANT)
     )
 
 
@@ -98,4 +98,4 @@ def _split(codes: Ints, halves: int) -> list[Ints]:
 
 
 def _instants(at: Ints) -> pl.Series:
-    return pl.Series(at).replace(NEVER, None).cast(_INSTANT)
+    return pl.Series(at).replace(NEVER, None).cast(INSTANT)

@@ -4,15 +4,15 @@ PERFECT = 1.0
 """nDCG, recall, MRR, AUC and pooled AUC of the best possible order, by definition."""
 
 
-def attainable_share(mean: float, random: float | None, best: float = PERFECT) -> float | None:
-    """Share of the attainable gain: (mean − random) / (best − random).
+def attainable_share(mean: float, random: float | None) -> float | None:
+    """Share of the attainable gain: (mean − random) / (1 − random).
 
-    0 is random order, 1 the best order, negative worse than random. `random` is the mean of the scorer `random` on the
+    0 is random order, 1 perfect order, negative worse than random. `random` is the mean of the scorer `random` on the
     same impressions. None if it is missing or leaves nothing to gain.
     """
-    if random is None or random >= best:
+    if random is None or random >= PERFECT:
         return None
-    return (mean - random) / (best - random)
+    return (mean - random) / (PERFECT - random)
 
 
 def beside_random(mean: float, random: float | None) -> str:

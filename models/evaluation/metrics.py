@@ -60,7 +60,9 @@ class Lists:
         }
         self._best = np.lexsort((-self._label, self._list))
 
-    def measure(self, scorer: str, selected: Flags | None, metrics: "Mapping[str, Metric]") -> pl.DataFrame:
+    def measure(
+        self, scorer: str, selected: Flags | None = None, metrics: "Mapping[str, Metric] | None" = None
+    ) -> pl.DataFrame:
         """As `per_impression`, of the `selected` rows ranked among themselves; impressions without any are left out."""
         rows, best = self._orders[scorer], self._best
         if selected is not None:
@@ -72,7 +74,7 @@ class Lists:
                 "impression_id": self._ids.gather(self._list[rows][starts]),
                 "candidates": ranked.sizes,
                 "positives": ranked.positives,
-                **ranked.measure(metrics),
+                **ranked.measure(metrics or METRICS),
             }
         )
 
@@ -84,7 +86,7 @@ def per_impression(frame: pl.DataFrame, metrics: "Mapping[str, Metric] | None" =
     a column for each of `metrics`, by default METRICS (Float64, null where the impression cannot be evaluated). Raises
     TableError for a missing column, ModelError for a null or NaN score or a null, NaN or negative label.
     """
-    return Lists(frame, ["score"]).measure("score", None, metrics or METRICS)
+    return Lists(frame, ["score"]).measure("score", metrics=metrics)
 
 
 def has_lists(frame: pl.DataFrame) -> bool:

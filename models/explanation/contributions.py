@@ -6,11 +6,15 @@ A ranker's contributions and its bias sum to the rank score, and so do the famil
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import polars as pl
 
 from models.interest_input import InterestInput
+
+if TYPE_CHECKING:
+    from models.interest.explanation import Contributions
 
 INTEREST = "interest"
 """Family of the interest score and its list-relative form."""
@@ -80,11 +84,18 @@ def past_behind(
     titles = items.select("item_id", "title")
     past = model_input.past.join(titles, on="item_id", how="left", maintain_order="left")
     moments = past.select("title", "action").rows()
+    return model_input.keys.with_columns(past=titles_behind(raised, moments, count))
+
+
+def titles_behind(
+    raised: "Contributions", moments: Sequence[tuple[str | None, str]], count: int = 2
+) -> pl.Series:
+    """`past` as in `past_behind`, of each candidate; `moments`: title and action of each moment of the history."""
     shown = [
         _distinct([moments[i] for i, weight in zip(indices, weights, strict=True) if weight >= _MIN_WEIGHT], count)
         for indices, weights in zip(raised.moment.tolist(), raised.weight.tolist(), strict=True)
     ]  # fmt: skip
-    return model_input.keys.with_columns(past=pl.Series(shown, dtype=PAST))
+    return pl.Series("past", shown, dtype=PAST)
 
 
 def _distinct(moments: Sequence[tuple[str | None, str]], count: int) -> list[dict[str, str]] | None:

@@ -41,25 +41,32 @@ def contributions(
     """The `top` moments of each candidate's visible past. Arrays and errors as in `scoring.score`."""
     items.check(model.config)
     moments.check(len(items), len(model.config.actions))
-    moment = np.full((len(moments.candidate_item), top), -1, dtype=np.int64)
-    weight = np.zeros(moment.shape, dtype=np.float32)
-    pieces = [s for s in segments(moments, model.config) if s.candidates and s.stop > s.start]
-    if not pieces:
-        return Contributions(moment, weight)
+    if not len(moments.history_item) or not len(moments.candidate_item):
+        return _nothing(len(moments.candidate_item), top)
     items, moments = used_items(items, moments, model.config)
-    gap = gaps(moments)
-    decoder = model.decoder.eval()
     with torch.no_grad():
-        read = decoder.items(embed(model, items, cache))
+        read = model.decoder.eval().items(embed(model, items, cache))
+    return contributions_of(model, read, moments, top)
+
+
+def contributions_of(model: InterestModel, read: Reading, moments: MomentArrays, top: int) -> Contributions:
+    """`contributions` of items that were read before, without gradients."""
+    found, decoder = _nothing(len(moments.candidate_item), top), model.decoder.eval()
+    pieces = [s for s in segments(moments, model.config) if s.candidates and s.stop > s.start]
+    gap = gaps(moments)
     for chunk in by_length(pieces, _TOKENS_PER_BATCH):
         batch = collate(moments, chunk, gap, model.config).to(model.device)
         best = _slopes(decoder, batch, read).topk(min(top, batch.history))
         value, place = best.values.cpu().numpy(), best.indices.cpu().numpy()
         origin = np.array([segment.start for segment in chunk])[batch.row.cpu().numpy(), None]
         seen = np.isfinite(value)
-        moment[batch.candidate, : value.shape[1]] = np.where(seen, origin + place, -1)
-        weight[batch.candidate, : value.shape[1]] = np.where(seen, value, 0.0)
-    return Contributions(moment, weight)
+        found.moment[batch.candidate, : value.shape[1]] = np.where(seen, origin + place, -1)
+        found.weight[batch.candidate, : value.shape[1]] = np.where(seen, value, 0.0)
+    return found
+
+
+def _nothing(candidates: int, top: int) -> Contributions:
+    return Contributions(np.full((candidates, top), -1, np.int64), np.zeros((candidates, top), np.float32))
 
 
 def _slopes(decoder: MomentDecoder, batch: Batch, read: Reading) -> Tensor:

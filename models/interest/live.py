@@ -10,12 +10,18 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from .explanation import Contributions, contributions_of
 from .items import Embedded, ItemArrays
+from .moments import MomentArrays
+from .reader import Reading
 from .scoring import LiveState, embed, extend, read_items, score_live, start
 from .version import InterestModel
 
 _USERS = 5_000
 """Cached user states, about 200 kB each at the default sizes."""
+
+
+NewItems = tuple[Embedded, Reading]
 
 
 @dataclass(frozen=True)
@@ -30,7 +36,9 @@ class LiveHistory:
     at: npt.NDArray[np.float64]
     """[n] epoch seconds."""
     settled: int
-    """How many of them are the same for any later request."""
+    """How many of them are the same for any later request, as long as `since` is."""
+    since: float
+    """When the items known by their id only were last looked up again."""
 
 
 class LiveScorer:
@@ -41,18 +49,24 @@ class LiveScorer:
         self._model, self._cache = model, cache
         self._items = embed(model, items, cache)
         self._read = read_items(model, self._items)
+        # One request is too little work to share: threads would mostly wait for each other.
+        torch.set_num_threads(1)
         self._states: OrderedDict[str, tuple[LiveHistory, LiveState]] = OrderedDict()
         self._lock = Lock()
 
-    def set_items(self, kept: npt.NDArray[np.int64], added: ItemArrays) -> None:
-        """Replace the items, and drop the cached states. `kept`: an old row, or -1 - n for row n of `added`."""
-        new = embed(self._model, added, self._cache) if len(added) else None
-        items = self._items if new is None else self._items.joined(new)
-        items = items[np.where(kept >= 0, kept, len(self._items) - 1 - kept)]
-        read = read_items(self._model, items)
+    def embed(self, items: ItemArrays) -> NewItems:
+        """New items for `set_items`: the slow part, which needs no lock."""
+        found = embed(self._model, items, self._cache)
+        return found, read_items(self._model, found)
+
+    def set_items(self, kept: npt.NDArray[np.int64], added: NewItems | None) -> None:
+        """Replace the items. `kept`: an old row, or -1 - n for row n of `added`."""
+        items, read = self._items, self._read
+        place = np.where(kept >= 0, kept, len(items) - 1 - kept)
+        if added is not None:
+            items, read = items.joined(added[0]), read.joined(added[1])
         with self._lock:
-            self._items, self._read = items, read
-            self._states.clear()
+            self._items, self._read = items[place], read[torch.from_numpy(place).to(self._model.device)]
 
     def score(
         self,
@@ -72,11 +86,10 @@ class LiveScorer:
             done = min(done, history.settled)
         state = self._extend(state, items, history, done, history.settled)
         with self._lock:
-            if items is self._items:
-                self._states[user] = history, state
-                self._states.move_to_end(user)
-                if len(self._states) > _USERS:
-                    self._states.popitem(last=False)
+            self._states[user] = history, state
+            self._states.move_to_end(user)
+            if len(self._states) > _USERS:
+                self._states.popitem(last=False)
         state = self._extend(state, items, history, history.settled, len(history.at))
         known_rows = (rows >= 0).all()
         return score_live(
@@ -85,6 +98,40 @@ class LiveScorer:
             read[torch.from_numpy(rows).to(self._model.device)] if known_rows else _picked(items, rows, ids),
             at,
         )
+
+    def moments_behind(
+        self,
+        history: LiveHistory,
+        rows: npt.NDArray[np.int64],
+        ids: npt.NDArray[np.int64],
+        at: float,
+        top: int,
+    ) -> Contributions:
+        """The moments that brought most to each candidate's score."""
+        first = max(0, len(history.at) - self._model.config.reach)
+        count, size = len(history.at) - first, len(rows)
+        with self._lock:
+            items = self._items
+        every = _picked(items, np.append(history.items[first:], rows), np.append(history.ids[first:], ids))
+        config = self._model.config
+        moments = MomentArrays(
+            history_item=np.arange(count),
+            history_action=np.array(
+                [config.action_code(action) for action in history.actions[first:]], np.int64
+            ),
+            history_at=history.at[first:],
+            user_start=np.array([0, count]),
+            impression_user=np.zeros(1, np.int64),
+            impression_prefix=np.array([count]),
+            impression_at=np.array([at]),
+            impression_start=np.array([0, size]),
+            candidate_item=np.arange(count, count + size),
+            label=np.zeros(size, np.float32),
+        )
+        with torch.no_grad():
+            read = self._model.decoder.eval().items(every)
+        found = contributions_of(self._model, read, moments, top)
+        return replace(found, moment=np.where(found.moment < 0, -1, found.moment + first))
 
     def _extend(
         self, state: LiveState, items: Embedded, history: LiveHistory, first: int, until: int
@@ -101,6 +148,7 @@ def _continues(known: LiveHistory, history: LiveHistory) -> bool:
     n = known.settled
     return (
         history.settled >= n
+        and history.since == known.since
         and np.array_equal(known.at[:n], history.at[:n])
         and np.array_equal(known.ids[:n], history.ids[:n])
     )

@@ -35,6 +35,12 @@ class Reading:
         """Some of the items."""
         return Reading(**{name: tensor[chosen] for name, tensor in vars(self).items()})
 
+    def joined(self, other: "Reading") -> "Reading":
+        """These items, then others."""
+        return Reading(
+            **{name: torch.cat([tensor, getattr(other, name)]) for name, tensor in vars(self).items()}
+        )
+
 
 class ItemReader(nn.Module):
     """Items → `Reading`."""

@@ -4,18 +4,17 @@ fitted.py              a fitted ranker: scores, probabilities, contributions, sa
 training.py            the fit in one process: number of iterations, calibration, boosters
 shards.py              the fit by several workers, each with the impressions of its own users
 sockets.py             LightGBM's network between these workers
-sampling.py            draws impressions at random where one process cannot fit on all
 objective.py           the training objective
 folds.py               time-ordered folds
 propensity.py          position propensities from the log
 calibration.py         scores to click probabilities
-tuning.py              search for hyperparameters
+search.py              search for hyperparameters
 lightgbm_parameters.py settings → LightGBM's parameters
-serving.py             a version as a generic MLflow model, self-contained
-input.py               the input matrix and its checks
+served_ranker.py       a version as a generic MLflow model, self-contained
+input.py               the sample of impressions, the input matrix and its checks
 """
 
+from models.ranker.boosting import fit
 from models.ranker.fitted import Ranker, load
-from models.ranker.training import fit
 
 __all__ = ["Ranker", "fit", "load"]

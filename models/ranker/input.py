@@ -1,4 +1,4 @@
-"""A ranker's input matrix, label levels and checks."""
+"""A ranker's input: a sample of impressions where one process cannot fit on all, the matrix, label levels, checks."""
 
 import re
 from collections.abc import Sequence
@@ -7,6 +7,7 @@ import polars as pl
 
 from features.config import sections
 from features.errors import ModelError
+from models.ranking import require, stable_hash
 
 
 def matrix(frame: pl.DataFrame, columns: Sequence[str]) -> pl.DataFrame:
@@ -56,3 +57,19 @@ def refuse_leaks(dataset: pl.DataFrame) -> None:
             f"{leaks} rows have an interest score of a version fitted on their own or a later slice; only earlier "
             "versions may score them: score these slices again"
         )
+
+
+def draw(impressions: pl.DataFrame, candidates: int, seed: int) -> pl.DataFrame:
+    """A sample of rows of `impressions` with at most `candidates` in total, the same share of every slice.
+
+    `impressions` has one row each: `slice, impression_id, candidates` (how many it has). A hash of id and seed decides,
+    so the sample does not depend on row order or machine.
+    """
+    require(impressions, ("slice", "impression_id", "candidates"), "sampling of impressions")
+    share = candidates / max(1, int(impressions["candidates"].sum()))
+    drawn = impressions.with_columns(draw=stable_hash(impressions["impression_id"], seed)).sort(
+        "slice", "draw", "impression_id"
+    )
+    count = pl.col("candidates").cast(pl.Int64)
+    within = count.cum_sum().over("slice") <= count.sum().over("slice") * min(1.0, share)
+    return drawn.filter(within).drop("draw")

@@ -26,14 +26,7 @@ from features.buckets import bucket
 from features.config import sections
 from features.errors import ModelError
 from models.evaluation.metrics import LISTWISE, POINTWISE, MetricSet
-from models.ranker.calibration import calibrate
-from models.ranker.fitted import Ranker
-from models.ranker.input import label_levels, matrix
-from models.ranker.lightgbm_parameters import parameters_of
-from models.ranker.objective import Objective, choose_objective
-from models.ranker.propensity import estimate, position_counts
-from models.ranker.sockets import Workers, connected
-from models.ranker.training import (
+from models.ranker.boosting import (
     HAS_PAIRS,
     ROW,
     Training,
@@ -43,6 +36,13 @@ from models.ranker.training import (
     sorted_rows,
     validation_info,
 )
+from models.ranker.calibration import calibrate
+from models.ranker.fitted import Ranker
+from models.ranker.input import label_levels, matrix
+from models.ranker.lightgbm_parameters import parameters_of
+from models.ranker.objective import Objective, choose_objective
+from models.ranker.propensity import estimate, position_counts
+from models.ranker.sockets import Workers, connected
 from models.ranking import require
 
 

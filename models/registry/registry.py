@@ -17,7 +17,7 @@ import polars as pl
 
 from features.errors import ModelError
 from models.ranker import Ranker, load
-from models.ranker.serving import FULL
+from models.ranker.served_ranker import FULL
 from models.registry import tracking
 from models.registry import versions as registered
 from models.registry.champion import CHAMPION, Champions, Kind

@@ -15,7 +15,7 @@ from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
 _MODELS = Path(__file__).parents[1]
-_SOURCES = {"ranker": _MODELS / "ranker" / "serving.py", "interest": _MODELS / "interest"}
+_SOURCES = {"ranker": _MODELS / "ranker" / "served_ranker.py", "interest": _MODELS / "interest"}
 """One file, or a package with relative imports only."""
 _REQUIREMENTS = {
     "ranker": ("lightgbm", "numpy", "pandas"),

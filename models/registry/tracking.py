@@ -16,7 +16,7 @@ import polars as pl
 
 from features.errors import ModelError, TrackingError
 from models.ranker import Ranker
-from models.ranker.serving import FULL, KEYS, ServedRanker
+from models.ranker.served_ranker import FULL, KEYS, ServedRanker
 
 _ENVIRONMENT = {
     "MLFLOW_DISABLE_TELEMETRY": "true",

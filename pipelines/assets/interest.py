@@ -4,14 +4,14 @@ import shutil
 from typing import Any
 
 import dagster as dg
+from filelock import FileLock
 
 from features.schemas import InterestScores, ItemVectors
 from models.registry.interest_card import interest_card
 from models.registry.versions import Version
 from pipelines import chain
 from pipelines.asset_steps import StepRun, step
-from pipelines.compute.scoring import Scored, Scorer, score_with_actors
-from pipelines.file_lock import file_lock
+from pipelines.compute.score_actors import Scored, Scorer, score_with_actors
 from pipelines.triggers.partitions import before
 
 _EVENTS: list[str | dg.AssetDep] = ["items", "impressions", "interactions", before("moment_state")]
@@ -40,7 +40,7 @@ def interest_model(run: StepRun) -> None:
         tables = deployment.slices
         data = chain.interest_input(tables.state_before(slice), tables.events(slice), labels)
         # Two runs of a slice would write to the same checkpoint.
-        with file_lock(deployment.settings.checkpoints / project.name / f"{slice}.lock"):
+        with FileLock(deployment.settings.checkpoints / project.name / f"{slice}.lock"):
             version, last = _fit(run, slice, data)
         run.describe(
             slice,

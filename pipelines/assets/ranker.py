@@ -49,7 +49,7 @@ def ranker(run: StepRun) -> None:
             continue
         next_slice = project.slices.following(slice)
         interest = deployment.registry.latest("interest", next_slice, run.id)
-        importance = with_family(full.importance(), catalogue(project))
+        importance = with_family(full.importance(), catalogue(project.behaviour))
         figure = figures.importance_figure(importance, width=WIDTH)
         tags = {
             "interest_version": interest.version if interest else "none",

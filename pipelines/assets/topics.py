@@ -3,12 +3,16 @@
 import dagster as dg
 import polars as pl
 
-from features.ranking_dataset import INTEREST, KEYS
 from features.schemas import ItemVectors, TopicShifts
 from models.report.report_plots import topics_figure
 from pipelines.asset_steps import WIDTH, StepRun, picture, preview, step
 from pipelines.lake import STATE
-from pipelines.monitoring.attribute_shifts import attribute_figures, find_shifts, with_typical
+from pipelines.monitoring.attribute_shifts import (
+    attribute_figures,
+    find_shifts,
+    read_predictions,
+    with_typical,
+)
 from pipelines.triggers.partitions import before
 
 
@@ -21,9 +25,7 @@ def topic_shifts(run: StepRun) -> None:
     """Click rate, predicted rate and share of each attribute value, and which of them left their expected bands."""
     deployment, lake, checks = run.deployment, run.deployment.lake, run.deployment.project.checks
     for slice in run.track():
-        candidates = lake.read("candidates", [slice], [*KEYS, "clicked"]).join(
-            lake.read("interest_scores", [slice], [*KEYS, INTEREST]), on=KEYS
-        )
+        candidates = read_predictions(lake, slice)
         items = lake.read(f"{STATE}/items", [slice], ["item_id", "attributes"])
         previous = [key for key in lake.slices("topic_shifts") if key < slice][-checks.trailing :]
         history = (

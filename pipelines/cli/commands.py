@@ -195,7 +195,7 @@ def tune(
     overrides: Overrides = None,
 ) -> None:
     """Search better ranker settings on past slices. Registers nothing."""
-    from pipelines.tuning import tune as search
+    from pipelines.cli.tune import tune as search
 
     deployment = _open(project, overrides)
     search(deployment.slices, deployment.registry, out, trials, folds, seconds)
@@ -343,7 +343,7 @@ def serve(
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port of the service.")] = 8000,
 ) -> None:
     """Rank live requests over HTTP from the state in memory, and learn from events as they come, until Ctrl-C."""
-    from pipelines.service.running import run as serve_until_stopped
+    from pipelines.service.app import run as serve_until_stopped
 
     serve_until_stopped(_open(project, overrides), host, port, lambda line: out.print(line, soft_wrap=True))
 

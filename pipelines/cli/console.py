@@ -37,9 +37,9 @@ def inputs(
     out.print(table)
     for reason, count in events.rejects["reason"].value_counts(sort=True).iter_rows():
         example = events.rejects.filter(reason=reason).row(0, named=True)
-        source = f"{example['source']} line {example['line']}"
+        first = f"{example['source']} line {example['line']}"
         out.print(
-            f"  {count:,} x {reason}, first in {source}: {example['raw'][:_EXAMPLE]}",
+            f"  {count:,} x {reason}, first in {first}: {example['raw'][:_EXAMPLE]}",
             soft_wrap=True,
         )
         if advice := hint(reason, tables=source.format == "tables"):

@@ -22,7 +22,7 @@ from models.prequential import fit_rankers, fit_rankers_together
 from models.ranker import Ranker
 from models.ranker import load as load_ranker
 from models.ranker.folds import held_from
-from models.ranker.sampling import draw
+from models.ranker.input import draw
 from models.ranker.shards import Shard, refuse_learned
 from pipelines.compute.engine import Engine
 from pipelines.lake import Lake

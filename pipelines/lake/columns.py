@@ -8,6 +8,7 @@ from deltalake import Schema
 from polars.datatypes import DataTypeClass
 
 from features.errors import TableError
+from features.schemas import INSTANT
 
 SLICE = "slice"
 """The partition column of every table."""
@@ -24,7 +25,7 @@ _LOSSLESS_TYPES = (
     pl.String,
     pl.Binary,
     pl.Date,
-    pl.Datetime("us", "UTC"),
+    INSTANT,
 )
 
 

@@ -15,6 +15,8 @@ import numpy as np
 import polars as pl
 
 from features.config.sections import Checks
+from features.ranking_dataset import INTEREST, KEYS
+from pipelines.lake import Lake
 
 _MIN_PHI = {"click_rate": 1.0, "predicted_rate": 0.1, "share": 1.0}
 """Figure → lower bound of φ. Predictions vary less than clicks."""
@@ -23,6 +25,12 @@ _Y = pl.col("mean").sqrt().arcsin()
 _PRIOR_DF = 4.0
 """Degrees of freedom that φ of an attribute counts for in φ of one of its values."""
 _TYPICAL = 3
+
+
+def read_predictions(lake: Lake, slice: str) -> pl.DataFrame:
+    """The slice's candidates with `clicked` and `interest_score`. Raises TableError if a table lacks the slice."""
+    scores = lake.read("interest_scores", [slice], [*KEYS, INTEREST])
+    return lake.read("candidates", [slice], [*KEYS, "clicked"]).join(scores, on=KEYS)
 
 
 def attribute_figures(candidates: pl.DataFrame, items: pl.DataFrame) -> pl.DataFrame:
@@ -150,10 +158,10 @@ def with_typical(
         "predicted_rate": pl.col("interest_score"),
         "share": pl.lit(1.0),
     }
-    found: list[list[str]] = []
+    typical: list[list[str]] = []
     for shift in shifts.iter_rows(named=True):
         if not shift["shifted"]:
-            found.append([])
+            typical.append([])
             continue
         weight, rises = weights[shift["figure"]], shift["mean"] > shift["expected"]
         part = (
@@ -165,9 +173,9 @@ def with_typical(
             )
         )
         if part.is_empty():
-            found.append([])
+            typical.append([])
             continue
-        matrix, weight = np.stack(part["vector"].to_list()), part["weight"].to_numpy()
-        nearness = weight * (matrix @ (weight @ matrix))
-        found.append(part["item_id"].gather(np.argsort(-nearness, kind="stable")[:_TYPICAL]).to_list())
-    return shifts.with_columns(typical=pl.Series(found, dtype=pl.List(pl.String)))
+        matrix, item_weights = np.stack(part["vector"].to_list()), part["weight"].to_numpy()
+        nearness = item_weights * (matrix @ (item_weights @ matrix))
+        typical.append(part["item_id"].gather(np.argsort(-nearness, kind="stable")[:_TYPICAL]).to_list())
+    return shifts.with_columns(typical=pl.Series(typical, dtype=pl.List(pl.String)))

@@ -1,23 +1,28 @@
-"""The HTTP routes. One thread ranks; a bounded number of requests waits for it."""
+"""The HTTP server and its routes. One thread ranks; a bounded number of requests waits for it."""
 
 import asyncio
+import logging
+import os
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
+import uvicorn
 from fastapi import FastAPI, Query, Request, Response
 from fastapi import Path as PathParameter
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse, JSONResponse, PlainTextResponse
 
-from pipelines.service.access import Access, Tokens
-from pipelines.service.events import Overloaded, Refused
-from pipelines.service.metrics import Metrics
+from features.errors import ProjectError
+from pipelines.deployment import Deployment
+from pipelines.service.access import Access, Metrics, Tokens
+from pipelines.service.event_intake import Overloaded, Refused
 from pipelines.service.service import NotReady, Service
 from pipelines.service.wire import Events, Id, RankRequest
 
+_LOOPBACK = ("127.0.0.1", "::1", "localhost")
 _PAGE = Path(__file__).with_name("page.html")
 Found = TypeVar("Found")
 Count = Annotated[int, Query(ge=1, le=100)]
@@ -40,6 +45,26 @@ class _Line:
             return await asyncio.get_running_loop().run_in_executor(self._thread, function, *arguments)
         finally:
             self.waiting -= 1
+
+
+def run(deployment: Deployment, host: str, port: int, tell: Callable[[str], None]) -> None:
+    """Serve a deployment. If `MOMENTRANK_READ_TOKEN` and `MOMENTRANK_WRITE_TOKEN` are set, callers need them.
+
+    Raises ProjectError if other machines can reach `host` and a token is missing.
+    """
+    tokens = Tokens(os.environ.get("MOMENTRANK_READ_TOKEN", ""), os.environ.get("MOMENTRANK_WRITE_TOKEN", ""))
+    if host not in _LOOPBACK and not (tokens.read and tokens.write):
+        raise ProjectError(
+            f"--host {host} lets other machines read what users did without a token: set "
+            "MOMENTRANK_READ_TOKEN and MOMENTRANK_WRITE_TOKEN"
+        )
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(message)s")
+    tell(f"http://{host}:{port} (try it), /docs (routes), /health; Ctrl-C stops")
+    # No access log: its paths hold user ids.
+    uvicorn.run(
+        create_app(Service(deployment), tokens), host=host, port=port, access_log=False, log_level="warning",
+        timeout_keep_alive=30, timeout_graceful_shutdown=10,
+    )  # fmt: skip
 
 
 def create_app(service: Service, tokens: Tokens | None = None) -> FastAPI:
@@ -100,11 +125,11 @@ def create_app(service: Service, tokens: Tokens | None = None) -> FastAPI:
         """A user's newest moments and most clicked attribute values."""
         return JSONResponse(await line.run(service.about, user_id))
 
-    @app.delete("/users/{user_id}", status_code=202)
+    @app.delete("/users/{user_id}")
     async def forget(user_id: UserId) -> dict[str, str]:
-        """Drop a user from memory. `momentrank forget` erases tables and logs."""
-        await line.run(service.forget, user_id)
-        return {"status": "dropped from memory; `momentrank forget` erases tables and logs"}
+        """Leave a user out of memory, of restarts and of new slices. `momentrank forget` erases tables and logs."""
+        await asyncio.to_thread(service.forget, user_id)
+        return {"status": "left out from now on; `momentrank forget` erases tables and logs"}
 
     @app.get("/health")
     async def health() -> dict[str, Any]:

@@ -1,14 +1,19 @@
 """Accepted events on disk, one JSON object per line: synced before they are acknowledged, replayed after a restart.
 
 journal/live-….jsonl.part   the open file; on a restart, an incomplete last line is removed
-journal/live-….jsonl        closed files; the daily chain reads a copy from the landing folder
+journal/live-….jsonl        closed files; the daily chain reads a copy from the landing folder, and they
+                            are deleted once the newest stored state covers them
 """
 
+import json
 import os
 import shutil
 import time
 from collections.abc import Iterator, Sequence
+from datetime import datetime
 from pathlib import Path
+
+from features.config.slices import microseconds
 
 _PART = ".part"
 _BLOCK = 1 << 23
@@ -68,6 +73,15 @@ class Journal:
             os.close(self._file)
             self._file = None
             self._close(self._path)
+
+    def prune(self, before: int) -> None:
+        """Delete closed files whose events are all older than `before` (microseconds)."""
+        # Files, and the events in them, are in order of time.
+        for path in sorted(self.folder.glob("live-*.jsonl")):
+            last = json.loads(path.read_bytes().rstrip().rpartition(b"\n")[2])
+            if microseconds(datetime.fromisoformat(last.get("known_at", last["timestamp"]))) >= before:
+                return
+            path.unlink()
 
     def _close(self, part: Path) -> None:
         name = part.name.removesuffix(_PART)

@@ -6,7 +6,6 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from features.config.project import Project
 from features.events.point_in_time import latest
 from features.live import LiveMoments, Past
 from features.state.histories import SKIPPED
@@ -21,8 +20,9 @@ _LISTED = 2_000
 class Pool:
     """Draws candidates. Fresh and popular items are computed once a second."""
 
-    def __init__(self, live: LiveMoments, project: Project) -> None:
-        self._live, self._size = live, project.lists.pool
+    def __init__(self, live: LiveMoments, size: int) -> None:
+        """`size`: `lists.pool`."""
+        self._live, self._size = live, size
         self._until = -1
         self._fresh: list[str] = []
         self._popular: list[str] = []

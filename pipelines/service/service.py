@@ -1,5 +1,6 @@
 """The live service: start, rank, accept events, follow the champion, stop."""
 
+import gc
 import logging
 import math
 import threading
@@ -15,27 +16,29 @@ import numpy as np
 import polars as pl
 
 from features.catalogue import catalogue
-from features.config.slices import instant
+from features.config.slices import instant, microseconds
 from features.errors import TableError
 from features.live import Answer, Request
+from features.schemas import Impressions
 from features.sources.item_rows import normalised
 from features.state.histories import SKIPPED
-from models.explanation.sentences import sentences
+from models.explanation.sentences import because_of, sentences
 from models.interest_input import query_rows
-from models.live import Ranked
+from models.live_ranking import Ranked
 from models.registry.versions import Version
 from pipelines.deployment import Deployment
+from pipelines.lake import STATE
 from pipelines.landing import open_landing
-from pipelines.service.champion import Champion, Follower, load, wanted
-from pipelines.service.clock import Clock, clock_from
-from pipelines.service.events import Intake, Known, Receipt, Refused
+from pipelines.service.champion_follower import Champion, Follower, load
+from pipelines.service.event_intake import Clock, Intake, Known, Receipt, Refused, clock_from
 from pipelines.service.journal import Journal
 from pipelines.service.resident import Resident
-from pipelines.service.wire import Event, InteractionEvent, ItemEvent, RankRequest, instant_of
+from pipelines.service.wire import Event, InteractionEvent, ItemEvent, RankRequest
 
 _log = logging.getLogger(__name__)
 _FORMATS = ("metarank", "newsroom")
 """Source formats that can read the journal."""
+_EVENTS = ("impressions", "interactions")
 _WARM = 3
 """Users that are ranked for to warm up."""
 
@@ -82,9 +85,10 @@ class Service:
             settings.home / "journal" / project.name, landing.folder if landing and self.lands else None
         )
         known = Known()
-        resident = Resident(self.deployment, known, self._until)
+        resident = self._load_state(known)
         replayed = resident.replay(self.journal.blocks())
-        self.clock = self._clock or clock_from(project, resident.live.at)
+        self._prune()
+        self.clock = self._clock or clock_from(project.slices, resident.live.at)
         self._catalogue = catalogue(project.behaviour)
         versions = self._look(resident)
         if versions is None:
@@ -106,8 +110,31 @@ class Service:
         )
         self.follower.start()
         threading.Thread(target=self._rotate, name="rotate", daemon=True).start()
+        # What lives as long as the service is not looked at by the garbage collector again.
+        gc.collect()
+        gc.freeze()
         self.ready = True
         _log.info("ready after %.1f s, %d events replayed", time.monotonic() - began, replayed)
+
+    def _load_state(self, known: Known) -> Resident:
+        """The state after the newest slice, or after `until`, and all later events of the lake."""
+        lake, deployment = self.deployment.lake, self.deployment
+        slices = [key for key in lake.slices(f"{STATE}/items") if self._until is None or key <= self._until]
+        if not slices:
+            raise TableError(
+                f"there is no moment state to serve from: run `momentrank run {deployment.settings.project}` first"
+            )
+        self.slice = slices[-1]
+        tables = deployment.slices
+        state, cache = tables.state_after(self.slice), deployment.settings.cache
+        vectors = tables.vectors_for(state, Impressions.create_empty(), self.slice, cache)
+        resident = Resident(state, vectors, self.project, deployment.privacy, known, cache)
+        later = [key for key in lake.slices("impressions") if key > self.slice] if self._until is None else []
+        for key in [self.slice, *later]:
+            resident.note_ids(*(lake.read(name, [key]) if lake.has(name, key) else None for name in _EVENTS))
+        for key in later:
+            resident.add_slice(tables.events(key))
+        return resident
 
     def close(self) -> None:
         """Write waiting events, close the journal, stop."""
@@ -126,7 +153,10 @@ class Service:
 
     def accept(self, events: Sequence[Event]) -> Future[Receipt]:
         """Queue events; see `Intake.submit`. Raises Refused."""
-        assert self.resident  # raises NotReady
+        resident = self.resident
+        events = [
+            event for event in events if isinstance(event, ItemEvent) or not resident.is_forgotten(event.user)
+        ]
         for number, event in enumerate(events):
             if isinstance(event, ItemEvent):
                 if all(field.name != self.project.items.title or not field.value for field in event.fields):
@@ -149,7 +179,7 @@ class Service:
                     f"context.{name}", f"is not declared under context.categorical; declared: {declared}"
                 )
         user = self.deployment.privacy.stored(request.user_id)
-        wanted_at = instant_of(request.at)
+        wanted_at = request.at
         query = self._query(request)
         near_to = None if query is None else query["vector"].to_numpy()[0]
         with resident.lock:
@@ -178,9 +208,11 @@ class Service:
             answer = resident.look_up(lookup)
             ranked = champion.models.rank(lookup, answer, resident.live.plan.columns)
             found = resident.live.described.found
-        k = request.k or (len(items) if request.candidates is not None else self.project.lists.k)
+            k = request.k or (len(items) if request.candidates is not None else self.project.lists.k)
+            order = ranked.order[:k]
+            behind = champion.models.past_behind(lookup, answer, order) if request.explain else None
         return self._answer(
-            champion, self._rows(champion, lookup, answer, ranked, found, ranked.order[:k], request)
+            champion, self._rows(champion, lookup, answer, ranked, found, order, behind, request)
         )
 
     def similar(self, item: str, count: int) -> dict[str, Any]:
@@ -228,11 +260,8 @@ class Service:
         }
 
     def forget(self, user: str) -> None:
-        """Drop a user from memory; `momentrank forget` erases tables and logs."""
-        resident = self.resident
-        stored = self.deployment.privacy.stored(user)
-        with resident.lock:
-            resident.live.forget(stored)
+        """Leave a user out of memory, of restarts and of new slices; `momentrank forget` erases tables and logs."""
+        self.resident.forget(user)
 
     def health(self) -> dict[str, Any]:
         """Versions that serve, and problems."""
@@ -245,27 +274,29 @@ class Service:
             "problems": [problem for problem in problems if problem],
             "ranker": champion.ranker.version,
             "interest": champion.interest.version if champion.interest else None,
-            "state_slice": resident.slice,
+            "state_slice": self.slice,
             "newest_event_us": resident.live.at,
             "journal_lands": self.lands,
         }
 
     def _look(self, resident: Resident) -> tuple[Version, Version | None] | None:
-        if self._until is not None:
-            _, end = self.project.slices.window(self._until)
-            return wanted(self.deployment, self.project.slices.key(end))
-        return wanted(
-            self.deployment,
-            self.project.slices.key(instant(resident.live.at)),
-        )
+        """The ranker that should serve, and the newest interest model of earlier slices; None before any ranker."""
+        slices = self.project.slices
+        at = instant(resident.live.at) if self._until is None else slices.window(self._until)[1]
+        registry, slice = self.deployment.registry, slices.key(at)
+        ranker = registry.serving(slices.following(slice))
+        return (ranker, registry.latest("interest", before=slice)) if ranker else None
 
     def _prepare(self, versions: tuple[Version, Version | None]) -> Champion:
         """Load a champion and rank with it once, so that it is warm and known to work."""
         assert self._resident is not None
         resident = self._resident
-        champion = load(self.deployment, versions, resident.live)
+        settings = self.deployment.settings
+        champion = load(
+            self.deployment.registry, versions, resident.live, self.project.items.numeric, settings.cache
+        )
         with resident.lock:
-            champion.models.describe(resident.live.described.found)
+            self._catch_up(champion)
             at = max(self.clock(), resident.live.at + 1)
             resident.pool.refresh(at)
             for user in [*resident.users[:_WARM], ""]:
@@ -275,18 +306,33 @@ class Service:
                     lookup = Request(user, tuple(items), at)
                     answer = resident.look_up(lookup)
                     ranked = champion.models.rank(lookup, answer, resident.live.plan.columns)
-                    self._reasons(champion, answer, ranked, resident.live.described.found, [0])
+                    behind = champion.models.past_behind(lookup, answer, [0])
+                    self._reasons(champion, answer, ranked, resident.live.described.found, [0], behind)
         return champion
 
     def _swap(self, champion: Champion) -> None:
         assert self._resident is not None
         with self._resident.lock:
-            champion.models.describe(self._resident.live.described.found)
+            self._catch_up(champion)
             self._champion = self._resident.champion = champion
+
+    def _catch_up(self, champion: Champion) -> None:
+        """Give a champion the items that came while it was loaded."""
+        assert self._resident is not None
+        found = self._resident.live.described.found
+        new = champion.models.unknown(found)
+        champion.models.describe(found, new, champion.models.embed(new) if new.height else None)
 
     def _rotate(self) -> None:
         while not self._stop.wait(self.limits.rotate_seconds):
             self._intake.rotate()
+            self._prune()
+
+    def _prune(self) -> None:
+        """Delete what the newest stored state covers from the journal, if the daily chain has its own copy."""
+        slices = self.deployment.lake.slices(f"{STATE}/items") if self.lands else []
+        if slices:
+            self.journal.prune(microseconds(self.project.slices.window(slices[-1])[1]))
 
     def _query(self, request: RankRequest) -> pl.DataFrame | None:
         """The request's query and its vector (`query_rows`), if it is used."""
@@ -305,7 +351,7 @@ class Service:
 
     def _rows(
         self, champion: Champion, lookup: Request, answer: Answer, ranked: Ranked, found: pl.DataFrame,
-        order: list[int], request: RankRequest,
+        order: list[int], past: pl.Series | None, request: RankRequest,
     ) -> list[dict[str, Any]]:  # fmt: skip
         calibration = champion.models.ranker.calibration
         likely = (
@@ -313,7 +359,7 @@ class Service:
         )
         seen = pl.Series([int(answer.versions[n]) for n in order], dtype=pl.Int64).replace(-1, None)
         titles = found["title"].gather(seen)
-        reasons = self._reasons(champion, answer, ranked, found, order) if request.explain else None
+        reasons = None if past is None else self._reasons(champion, answer, ranked, found, order, past)
         rows = []
         for rank, n in enumerate(order):
             interest = float(ranked.interest[n])
@@ -325,8 +371,8 @@ class Service:
                 "click_probability": None if likely is None else float(likely[n]),
                 "interest_score": None if np.isnan(interest) else interest,
             }
-            if reasons is not None:
-                row["reasons"] = reasons[rank]
+            if past is not None and reasons is not None:
+                row |= {"reasons": reasons[rank], "because": because_of({"past": past[rank]})}
             if request.features:
                 names = champion.models.ranker.columns
                 values = zip(names, ranked.columns[n].tolist(), strict=True)
@@ -335,8 +381,9 @@ class Service:
         return rows
 
     def _reasons(
-        self, champion: Champion, answer: Answer, ranked: Ranked, found: pl.DataFrame, order: list[int]
-    ) -> list[str]:
+        self, champion: Champion, answer: Answer, ranked: Ranked, found: pl.DataFrame, order: list[int],
+        past: pl.Series,
+    ) -> list[str]:  # fmt: skip
         """One sentence per item."""
         columns = champion.models.ranker.columns
         listed = pl.DataFrame(ranked.columns[order], schema=list(columns), orient="row").fill_nan(None)
@@ -346,7 +393,7 @@ class Service:
             found["attributes"].gather(rows),
             rank=pl.int_range(1, len(order) + 1),
             candidates=pl.lit(len(ranked.score)),
-            past=pl.lit(None),
+            past=past,
         )
         said: list[str] = sentences(listed, contributions, self._catalogue).to_list()
         return said

@@ -1,10 +1,20 @@
 """Requests and events as callers send them. Events have the format of `features/sources/jsonl_events.py`."""
 
+import re
+from contextlib import suppress
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
 import polars as pl
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    WithJsonSchema,
+    model_validator,
+)
 
 from features.config.slices import microseconds
 from features.sources.instants import read_instants
@@ -14,21 +24,34 @@ MOST_EVENTS = 1_000
 Id = Annotated[str, Field(min_length=1, max_length=512)]
 
 
-def _is_instant(value: str | int | float | None) -> str | int | float | None:
-    if value is not None and read_instants(pl.Series([value]))[0] is None:
-        raise ValueError("is not an instant: write for example 2026-01-05T00:00:00Z, or epoch milliseconds")
-    return value
+_ISO = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,6})?(Z|[+-]\d\d:\d\d)")
+_UNITS = ((10**11, 1_000_000), (10**14, 1_000), (10**17, 1))
+"""Whole epochs: those below the first number are multiplied by the second."""
 
 
-Instant = Annotated[str | int | float | None, AfterValidator(_is_instant)]
-
-
-def instant_of(value: str | int | float | None) -> int | None:
-    """Microseconds of a validated instant."""
+def instant_of(value: Any) -> int | None:
+    """Microseconds of an instant as `features/sources/instants.py` reads it. Raises ValueError."""
     if value is None:
         return None
-    found = read_instants(pl.Series([value]))[0]
-    return microseconds(found) if isinstance(found, datetime) else None
+    with suppress(ValueError):
+        if isinstance(value, str) and _ISO.fullmatch(value):
+            return microseconds(datetime.fromisoformat(value))
+    if type(value) is int and value >= 0:
+        for size, scale in _UNITS:
+            if value < size:
+                return value * scale
+    found = read_instants(pl.Series([value]))[0] if isinstance(value, str | int | float) else None
+    if not isinstance(found, datetime):
+        raise ValueError("is not an instant: write for example 2026-01-05T00:00:00Z, or epoch milliseconds")
+    return microseconds(found)
+
+
+Instant = Annotated[
+    int | None,
+    BeforeValidator(instant_of),
+    WithJsonSchema({"anyOf": [{"type": "string"}, {"type": "number"}, {"type": "null"}]}, mode="validation"),
+]
+"""Sent as text or as an epoch, read as microseconds."""
 
 
 def _once(items: list[str]) -> list[str]:

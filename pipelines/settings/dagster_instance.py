@@ -6,8 +6,9 @@ import os
 from importlib import metadata
 from pathlib import Path
 
+from filelock import FileLock
+
 from features.errors import ProjectError
-from pipelines.file_lock import file_lock
 
 POSTGRES = "MOMENTRANK_DAGSTER_POSTGRES"
 
@@ -69,7 +70,7 @@ def upgrade(folder: Path, storage: str) -> None:
     several processes create it at once.
     """
     stamp = folder / ".initialised"
-    with file_lock(folder / ".lock"):
+    with FileLock(folder / ".lock"):
         done = f"{metadata.version('dagster')} {storage}".strip()
         if stamp.exists() and stamp.read_text(encoding="utf-8") == done:
             return

@@ -1,7 +1,8 @@
-"""How fast live ranking is: one request after the other at a rate, events beside them, restarts and kills.
+"""How fast live ranking is: requests at a rate with events beside them, restarts, kills, a soak, a larger state.
 
-`python tests/benchmarks/live.py PROJECT [--set …]` after `momentrank run PROJECT` with the same settings.
-Client and server share the machine's cores. Prints Markdown, with the machine's load before it began.
+`python tests/benchmarks/live.py PROJECT [--set …]` after `momentrank run PROJECT` with the same settings. Client and
+server share the machine's cores. `mlflow models serve` of the same ranker, and LightGBM's predict alone, are measured
+beside it. Prints Markdown, with the machine's load before it began.
 """
 
 import argparse
@@ -9,18 +10,24 @@ import asyncio
 import http.client
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
+import polars as pl
+import psutil
 
 from pipelines.deployment import Deployment
+from pipelines.lake import STATE, Lake
 from pipelines.settings import settings as settings_of
 
 CANDIDATES = 100
@@ -36,19 +43,38 @@ def click(body: dict[str, Any], **more: str) -> dict[str, Any]:
 class Server:
     """`momentrank serve` in a process of its own."""
 
-    def __init__(self, project: str, overrides: list[str]) -> None:
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port = int(free.getsockname()[1])
+    def __init__(
+        self, project: str, overrides: list[str], environment: Mapping[str, str] | None = None
+    ) -> None:
+        self.port = free_port()
         command = [sys.executable, "-c", "from pipelines.cli.commands import main; main()", "serve", project]
         given = [f"--set={one}" for one in overrides]
         began = time.perf_counter()
         self.process = subprocess.Popen(
-            [*command, "--port", str(self.port), *given], stdout=subprocess.DEVNULL
-        )
+            [*command, "--port", str(self.port), *given], stdout=subprocess.DEVNULL,
+            env={**os.environ, **(environment or {})},
+        )  # fmt: skip
         while not self._is_ready():
             time.sleep(0.05)
         self.seconds = time.perf_counter() - began
+        self.watched = psutil.Process(self.process.pid)
+
+    @property
+    def cpu(self) -> float:
+        """Processor seconds so far."""
+        times = self.watched.cpu_times()
+        return float(times.user + times.system)
+
+    @property
+    def megabytes(self) -> float:
+        """Resident memory."""
+        return float(self.watched.memory_info().rss) / 2**20
+
+    def entries(self) -> float:
+        """Entries of all counters."""
+        link = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
+        link.request("GET", "/metrics")
+        return float(link.getresponse().read().decode().rpartition("momentrank_state_entries ")[2])
 
     def call(self, path: str, body: object, link: http.client.HTTPConnection | None = None) -> Any:
         """One POST; what is answered."""
@@ -72,6 +98,13 @@ class Server:
             return link.getresponse().status == 200
         except OSError:
             return False
+
+
+def free_port() -> int:
+    """A port that nothing listens on."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])
 
 
 async def at_rate(server: Server, rate: float, seconds: float, bodies: list[dict[str, Any]]) -> np.ndarray:
@@ -163,19 +196,105 @@ def kills(project: str, overrides: list[str], body: dict[str, Any], times: int, 
 
 def floor(made: Deployment) -> np.ndarray:
     """Milliseconds of LightGBM's predict alone, on as many rows."""
-    serving = made.registry.champion()
+    ranker, rows = ranker_rows(made)
+    return timed(lambda: ranker.score_rows(rows), 300)
+
+
+def ranker_rows(made: Deployment) -> tuple[Any, np.ndarray]:
+    """The ranker, and drawn rows of its columns."""
+    serving = made.registry.serving(made.project.slices.following(made.lake.slices(f"{STATE}/items")[-1]))
     assert serving is not None
     ranker = made.registry.load_ranker(serving.version)
-    rows = np.random.default_rng(1).normal(size=(CANDIDATES, len(ranker.columns))).astype(np.float32)
+    shape = (CANDIDATES, len(ranker.columns))
+    return ranker, np.random.default_rng(1).normal(size=shape).astype(np.float32)
+
+
+def timed(function: Callable[[], object], times: int) -> np.ndarray:
+    """Milliseconds of each call."""
     took = []
-    for _ in range(300):
+    for _ in range(times):
         began = time.perf_counter()
-        ranker.score_rows(rows)
+        function()
         took.append(1000 * (time.perf_counter() - began))
     return np.array(took)
 
 
-def main(project: str, overrides: list[str], seconds: float, times: int) -> None:
+def mlflow_serve(made: Deployment, times: int) -> np.ndarray:
+    """Milliseconds of `mlflow models serve` for ready-made columns, one request at a time."""
+    serving = made.registry.serving(made.project.slices.following(made.lake.slices(f"{STATE}/items")[-1]))
+    assert serving is not None
+    ranker, rows = ranker_rows(made)
+    columns = ["impression_id", "item_id", *ranker.columns]
+    data = [["i", str(n), *map(float, row)] for n, row in enumerate(rows)]
+    body = json.dumps({"dataframe_split": {"columns": columns, "data": data}})
+    port, uri = free_port(), f"models:/{made.registry.name('ranker')}/{serving.version}"
+    command = [
+        sys.executable,
+        "-m",
+        "mlflow",
+        "models",
+        "serve",
+        "-m",
+        uri,
+        "-p",
+        str(port),
+        "--env-manager",
+        "local",
+    ]
+    environment = {**os.environ, "MLFLOW_TRACKING_URI": made.settings.tracking_uri}
+    with subprocess.Popen(
+        command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment
+    ) as server:
+
+        def call() -> int:
+            link = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+            link.request("POST", "/invocations", body, {"Content-Type": "application/json"})
+            answer = link.getresponse()
+            answer.read()
+            return answer.status
+
+        try:
+            for _ in range(600):
+                time.sleep(0.2)
+                try:
+                    if call() == 200:
+                        break
+                except OSError:
+                    continue
+            return timed(call, times)
+        finally:
+            for child in psutil.Process(server.pid).children(recursive=True):
+                child.kill()
+            server.kill()
+
+
+def larger(
+    made: Deployment, project: str, overrides: list[str], times: int, body: dict[str, Any]
+) -> list[str]:
+    """Start to ready, and memory, with each user's state repeated under other ids."""
+    slice = made.lake.slices(f"{STATE}/items")[-1]
+    found = []
+    for copies in (1, times):
+        with TemporaryDirectory() as folder:
+            shutil.copytree(made.settings.lake, folder, dirs_exist_ok=True)
+            lake = Lake(f"{folder}/{made.project.name}", {})
+            for table in (name for name in lake.tables() if name.startswith(STATE)):
+                rows = lake.read(table, [slice])
+                if "user_id" in rows.columns:
+                    users = [pl.col("user_id") + f"~{n}" if n else pl.col("user_id") for n in range(copies)]
+                    lake.write(
+                        table, slice, pl.concat([rows.with_columns(user) for user in users]).drop("slice")
+                    )
+            server = Server(project, overrides, {"MOMENTRANK_LAKE": folder})
+            server.call("/rank", body)
+            found.append(
+                f"{server.entries():,.0f} entries: {server.seconds:.1f} s, {server.megabytes:,.0f} MB"
+            )
+            server.kill()
+    return found
+
+
+def main(project: str, overrides: list[str], seconds: float, times: int, soak: float, copies: int) -> None:
     """Measure and print."""
     load = os.getloadavg()[0]
     settings = settings_of.load().model_copy(
@@ -186,29 +305,50 @@ def main(project: str, overrides: list[str], seconds: float, times: int) -> None
     items = made.lake.read("items", columns=["item_id"])["item_id"].unique().sort().to_list()[-CANDIDATES:]
     users = made.lake.read("impressions", columns=["user_id"])["user_id"].value_counts(sort=True)["user_id"]
     bodies = [{"user_id": user, "candidates": items, "k": 10} for user in users.head(200)]
-    rows: list[tuple[str, str]] = [("load of the machine before", f"{load:.1f} on {os.cpu_count()} cores")]
+    print("| what | measured |\n|---|---|")
+
+    def tell(what: str, measured: str) -> None:
+        print(f"| {what} | {measured} |", flush=True)
+
+    tell("load of the machine before", f"{load:.1f} on {os.cpu_count()} cores")
     server = Server(project, overrides)
-    rows.append(("start to ready", f"{server.seconds:.1f} s"))
+    tell("start to ready", f"{server.seconds:.1f} s")
     for body in bodies:
         server.call("/rank", body)
     for rate in (10, 20, 50, 100, 150, 200):
+        before = server.cpu
         took = asyncio.run(at_rate(server, rate, seconds, bodies))
         half, most = np.percentile(took, (50, 99), method="lower")
         refused = f", {np.isinf(took).mean():.0%} refused" if np.isinf(took).any() else ""
-        rows.append((f"{rate} requests/s, p50 / p99", f"{half:.1f} / {most:.1f} ms{refused}"))
+        cpu = 1000 * (server.cpu - before) / took.size
+        tell(
+            f"{rate} requests/s, p50 / p99",
+            f"{half:.1f} / {most:.1f} ms{refused}, {cpu:.1f} ms of CPU a request",
+        )
         if most > 20 * PATIENCE_MS:
             break
-    seen = visible(server, bodies[0], 50)
-    half, most = np.percentile(seen, (50, 99))
-    rows.append(("acknowledged → visible, p50 / p99", f"{half:.1f} / {most:.1f} ms"))
+    tell("acknowledged → visible, p50 / p99", _quantiles(visible(server, bodies[0], 50)))
+    if soak:
+        sizes = [server.megabytes]
+        for _ in range(int(soak / 30)):
+            asyncio.run(at_rate(server, 20, 30, bodies))
+            sizes.append(server.megabytes)
+        tell(f"memory over {soak:.0f} s at 20 requests/s", " ".join(f"{size:,.0f}" for size in sizes) + " MB")
     server.process.send_signal(signal.SIGINT)
     server.process.wait()
-    half, most = np.percentile(floor(made), (50, 99))
-    rows.append(("LightGBM's predict alone, p50 / p99", f"{half:.2f} / {most:.2f} ms"))
+    tell("LightGBM's predict alone, p50 / p99", _quantiles(floor(made)))
+    tell("`mlflow models serve`, ready-made columns, p50 / p99", _quantiles(mlflow_serve(made, 100)))
+    if copies > 1:
+        for line in larger(made, project, overrides, copies, bodies[0]):
+            tell("start to ready", line)
     if times:
         journal = settings.home / "journal" / made.project.name
-        rows.append((f"kill -9, {times} times", kills(project, overrides, bodies[0], times, journal)))
-    print("| what | measured |\n|---|---|", *(f"| {what} | {value} |" for what, value in rows), sep="\n")
+        tell(f"kill -9, {times} times", kills(project, overrides, bodies[0], times, journal))
+
+
+def _quantiles(took: np.ndarray) -> str:
+    half, most = np.percentile(took, (50, 99))
+    return f"{half:.2f} / {most:.2f} ms"
 
 
 if __name__ == "__main__":
@@ -217,5 +357,7 @@ if __name__ == "__main__":
     parser.add_argument("--set", action="append", default=[], dest="overrides")
     parser.add_argument("--seconds", type=float, default=20.0)
     parser.add_argument("--kills", type=int, default=20)
+    parser.add_argument("--soak", type=float, default=0.0, help="Seconds.")
+    parser.add_argument("--copies", type=int, default=1, help="Times that each user's state is repeated.")
     given = parser.parse_args()
-    main(given.project, given.overrides, given.seconds, given.kills)
+    main(given.project, given.overrides, given.seconds, given.kills, given.soak, given.copies)

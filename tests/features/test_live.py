@@ -9,11 +9,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from features import threads
 from features.behaviour import advance, lookup_and_update, measure, read_features
 from features.catalogue import catalogue, features
 from features.catalogue.plan import FeaturePlan, compile_plan
 from features.config.project import Project
-from features.state import SliceEvents, passing, start, table, threads
+from features.state import SliceEvents, passing, start, table
 
 KEYS = ["impression_id", "item_id"]
 drawn = settings(

@@ -43,9 +43,12 @@ def test_an_unknown_user_is_ranked_as_new_with_a_note(
     deployment.lake.write("impressions", "2026-01-06", pl.DataFrame({"user_id": ["anna"]}))
     deployment.lake.write("interactions", "2026-01-06", pl.DataFrame({"user_id": ["bert"]}))
 
-    assert [cli._stored_id(deployment, user) for user in ("anna", "bert")] == ["anna", "bert"]
+    assert [cli._stored_id(deployment.lake, deployment.privacy, user) for user in ("anna", "bert")] == [
+        "anna",
+        "bert",
+    ]
     assert page.getvalue() == ""
-    assert cli._stored_id(deployment, "[/b]") == "[/b]"
+    assert cli._stored_id(deployment.lake, deployment.privacy, "[/b]") == "[/b]"
     assert page.getvalue().startswith("user '[/b]' is in no log and is ranked as a new user")
 
 

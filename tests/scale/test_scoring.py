@@ -24,7 +24,7 @@ from models.interest.version import InterestModel
 from models.interest_input import interest_config, interest_input, interest_scores
 from models.registry.versions import Version
 from pipelines.compute.engine import Cluster, Embedded
-from pipelines.compute.scoring import Scored, Scorer, score_with_actors
+from pipelines.compute.score_actors import Scored, Scorer, score_with_actors
 from pipelines.lake import STATE, Lake
 
 SECONDS = 60

@@ -18,9 +18,5 @@ def test_there_is_no_share_without_a_random_figure_or_attainable_gain(random):
     assert beside_random(0.7, random) == ""
 
 
-def test_a_known_best_value_replaces_perfect_order():
-    assert attainable_share(0.5, 0.2, best=0.8) == pytest.approx(0.5)
-
-
 def test_the_text_names_random_order_perfect_order_and_the_share():
     assert beside_random(0.65, 0.3) == "random order 0.300, perfect order 1: 50.0% of the attainable gain"

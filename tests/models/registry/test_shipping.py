@@ -10,7 +10,7 @@ import pytest
 from models.interest.config import InterestConfig
 from models.interest.serving import ServedInterest, example
 from models.interest.version import InterestModel
-from models.ranker.serving import ServedRanker
+from models.ranker.served_ranker import ServedRanker
 from models.registry import shipping
 
 

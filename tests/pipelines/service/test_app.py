@@ -12,7 +12,7 @@ from fastapi.testclient import TestClient
 
 from pipelines.service.access import Tokens
 from pipelines.service.app import create_app
-from pipelines.service.events import Overloaded, Receipt, Refused
+from pipelines.service.event_intake import Overloaded, Receipt, Refused
 from pipelines.service.service import Limits, NotReady
 
 

@@ -9,14 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.service.events import Intake, Known, Receipt, Refused
+from pipelines.service.event_intake import Intake, Known, Receipt, Refused, Stamped
 from pipelines.service.journal import Journal
-from pipelines.service.wire import InteractionEvent, RankingEvent
+from pipelines.service.wire import InteractionEvent, RankingEvent, instant_of
 
 WRITER = """
 import sys
 from pathlib import Path
-from pipelines.service.events import Intake, Known
+from pipelines.service.event_intake import Intake, Known
 from pipelines.service.journal import Journal
 from pipelines.service.wire import InteractionEvent
 
@@ -118,34 +118,40 @@ def test_lines_that_a_full_disk_cuts_short_are_not_in_the_file(
     assert ids(journal) == ["1", "3"]
 
 
+def test_closed_files_are_deleted_once_the_stored_state_covers_them(tmp_path: Path) -> None:
+    journal = Journal(tmp_path, None)
+    for day in (5, 6):
+        journal.write([f'{{"id": "{day}", "timestamp": "2026-01-0{day}T00:00:00.000000Z"}}'])
+        journal.rotate()
+    journal.write(['{"id": "open", "timestamp": "2026-01-06T00:00:00.000000Z"}'])
+
+    journal.prune(instant_of("2026-01-06T00:00:00Z") or 0)
+
+    assert ids(journal) == ["6", "open"]
+
+
 @pytest.fixture
 def clock() -> list[int]:
     return [1_000_000]
 
 
 @pytest.fixture
-def applied() -> list[bytes]:
+def applied() -> list[Stamped]:
     return []
 
 
 @pytest.fixture
-def intake(tmp_path: Path, clock: list[int], applied: list[bytes]) -> Intake:
+def intake(tmp_path: Path, clock: list[int], applied: list[Stamped]) -> Intake:
     def newest() -> int:
-        return max((_micros(json.loads(line)) for lines in applied for line in lines.splitlines()), default=0)
+        return max((one.at for one in applied), default=0)
 
-    return Intake(Journal(tmp_path, None), Known(), lambda: clock[0], newest, applied.append, 10)
-
-
-def _micros(event: dict[str, str]) -> int:
-    from pipelines.service.wire import instant_of
-
-    return instant_of(event.get("known_at", event["timestamp"])) or 0
+    return Intake(Journal(tmp_path, None), Known(), lambda: clock[0], newest, applied.extend, 10)
 
 
-def test_an_event_that_is_sent_again_is_known_and_not_written(intake: Intake, applied: list[bytes]) -> None:
+def test_an_event_that_is_sent_again_is_known_and_not_written(intake: Intake, applied: list[Stamped]) -> None:
     assert intake.submit([click("1"), click("2")]).result() == Receipt(2, 0)
     assert intake.submit([click("2"), click("3")]).result() == Receipt(1, 1)
-    assert [json.loads(line)["id"] for lines in applied for line in lines.splitlines()] == ["1", "2", "3"]
+    assert [one.id for one in applied] == ["1", "2", "3"]
 
 
 def test_an_interaction_must_agree_with_the_impression_that_it_names(intake: Intake) -> None:
@@ -160,13 +166,13 @@ def test_an_interaction_must_agree_with_the_impression_that_it_names(intake: Int
 
 
 def test_stamps_never_go_back_where_the_clock_does(
-    intake: Intake, applied: list[bytes], clock: list[int]
+    intake: Intake, applied: list[Stamped], clock: list[int]
 ) -> None:
     intake.submit([click("1")]).result()
     clock[0] = 500_000
     intake.submit([click("2"), click("3", timestamp="1970-01-01T00:00:00.2Z")]).result()
 
-    events = [json.loads(line) for lines in applied for line in lines.splitlines()]
+    events = [json.loads(one.line()) for one in applied]
     assert [event["known_at"] for event in events] == ["1970-01-01T00:00:01.000000Z"] * 3
     assert events[2]["timestamp"] == "1970-01-01T00:00:00.200000Z"
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,13 +13,14 @@ from numpy.typing import NDArray
 from features.errors import ModelError
 from features.live import Answer, Request
 from features.ranking_dataset import INTEREST
+from models.explanation.contributions import PAST, titles_behind
 from models.interest_input import item_arrays
 from models.ranker import Ranker
 from models.ranking import order_of
 
 if TYPE_CHECKING:
     from models.interest.items import ItemArrays
-    from models.interest.live import LiveScorer
+    from models.interest.live import LiveHistory, LiveScorer, NewItems
 
 
 @dataclass(frozen=True)
@@ -67,17 +68,26 @@ class LiveModels:
                 "serve with the project file that it was fitted with, or fit again with `momentrank run`"
             )
 
-    def describe(self, found: pl.DataFrame) -> None:
-        """Replace the item versions by those of the state; only new texts are encoded."""
-        if found is self._found:
-            return
-        if self.scorer is not None:
-            before = self._found.select("item_id", "known_at").with_row_index("row")
-            rows = found.join(before, on=["item_id", "known_at"], how="left", maintain_order="left")["row"]
-            added = found.filter(rows.is_null())
-            place = rows.cast(pl.Int64).fill_null(-1).to_numpy().copy()
-            place[place < 0] = -1 - np.arange(added.height)
-            self.scorer.set_items(np.append(place, self._found.height), self._arrays(added, blank=False))
+    def unknown(self, found: pl.DataFrame) -> pl.DataFrame:
+        """The versions of `found` that were not described yet."""
+        return found.join(self._found, on=["item_id", "known_at"], how="anti", maintain_order="left")
+
+    def embed(self, items: pl.DataFrame) -> "NewItems | None":
+        """New item versions (`schemas.Items`) for `describe`: the slow part, for which no lock is needed."""
+        return self.scorer and self.scorer.embed(self._arrays(items, blank=False))
+
+    def describe(self, found: pl.DataFrame, items: pl.DataFrame, embedded: "NewItems | None") -> None:
+        """Replace the item versions by those of the state. `embedded`: of `items`, those that are new."""
+        if self.scorer is not None and found is not self._found:
+            known = pl.concat([frame.select("item_id", "known_at") for frame in (self._found, items)])
+            rows = found.join(
+                known.with_row_index("row"), on=["item_id", "known_at"], how="left", maintain_order="left"
+            )["row"].cast(pl.Int64)
+            before = self._found.height
+            # The last of the scorer's items stands for unknown ones.
+            place = rows.to_numpy().copy()
+            place[place >= before] = before - 1 - place[place >= before]
+            self.scorer.set_items(np.append(place, before), embedded)
         self._found = found
 
     def rank(self, request: Request, answer: Answer, columns: tuple[str, ...]) -> Ranked:
@@ -93,21 +103,42 @@ class LiveModels:
     def _interest(self, request: Request, answer: Answer) -> NDArray[np.float32]:
         if self.scorer is None:
             return np.full(len(request.items), np.nan, np.float32)
-        from models.interest.items import id_code
+        history, ids = self._history(answer), _ids(request.items)
+        return self.scorer.score(request.user_id, history, answer.versions, ids, request.at / 1e6)
+
+    def past_behind(self, request: Request, answer: Answer, candidates: Sequence[int]) -> pl.Series:
+        """As `explanation.contributions.past_behind`, of some candidates."""
+        if self.scorer is None:
+            return pl.Series("past", [None] * len(candidates), PAST)
+        history, rows = self._history(answer), answer.versions[candidates]
+        ids = _ids([request.items[n] for n in candidates])
+        raised = self.scorer.moments_behind(history, rows, ids, request.at / 1e6, top=8)
+        titles = self._found["title"].gather(pl.Series(answer.past_versions).replace(-1, None))
+        return titles_behind(raised, list(zip(titles, answer.past.actions, strict=True)))
+
+    def _history(self, answer: Answer) -> "LiveHistory":
         from models.interest.live import LiveHistory
 
         past = answer.past
-        history = LiveHistory(
-            answer.past_versions, np.array([id_code(item) for item in past.items], np.int64), past.actions,
-            past.at / 1e6, answer.settled,
+        return LiveHistory(
+            answer.past_versions, _ids(past.items), past.actions, past.at / 1e6, answer.settled, answer.since
         )  # fmt: skip
-        ids = np.array([id_code(item) for item in request.items], np.int64)
-        return self.scorer.score(request.user_id, history, answer.versions, ids, request.at / 1e6)
 
     def _arrays(self, found: pl.DataFrame, *, blank: bool) -> "ItemArrays":
         rows = found.select("item_id").with_row_index("version").select("item_id", "version")
         nothing = pl.DataFrame({"item_id": [""], "version": [None]}, schema=rows.schema)
         return item_arrays(pl.concat([rows, nothing]) if blank else rows, found, self._numbers)
+
+
+def _ids(items: Sequence[str]) -> NDArray[np.int64]:
+    return np.array([_id_code(item) for item in items], np.int64)
+
+
+@lru_cache(1 << 18)
+def _id_code(item: str) -> int:
+    from models.interest.items import id_code
+
+    return id_code(item)
 
 
 def _z_scores(interest: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -7,7 +7,7 @@ import pytest
 
 from features.config.project import Project, load
 from features.errors import ModelError
-from models.ranker.tuning import SETTINGS, Trial, Tuning, tune
+from models.ranker.search import SETTINGS, Trial, Tuning, tune
 
 NEWSROOM = Path(__file__).parents[3] / "projects" / "newsroom.toml"
 QUICK = ("ranker.num_iterations=4", "ranker.min_data_in_leaf=5", "ranker.folds=1", "labels.gains={click=1.0}")

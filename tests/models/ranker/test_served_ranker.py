@@ -21,7 +21,7 @@ import pytest
 from features.catalogue import catalogue
 from features.config.project import load
 from models.ranker import Ranker
-from models.ranker.serving import ServedRanker
+from models.ranker.served_ranker import ServedRanker
 from models.ranking import order
 
 SECONDS = 60

@@ -1,8 +1,9 @@
 """`momentrank tune`: search settings on the lake's slices, track each trial, print the best. Registers nothing."""
 
 from features.errors import ModelError
-from models.ranker.tuning import Trial, Tuning, tuning_metric
-from models.ranker.tuning import tune as search
+from models.evaluation.metrics import metrics_of
+from models.ranker.search import Trial, Tuning, tuning_metric
+from models.ranker.search import tune as search
 from models.registry.registry import Registry
 from models.registry.tracking import measures
 from pipelines.slice_tables import SliceTables
@@ -44,8 +45,9 @@ def tune(
             out.print(line, soft_wrap=True)
 
         tuning = search(
-            dataset, project.ranker, project.labels, metric, project.seed, trials, folds, seconds, report
-        )
+            dataset, project.ranker, project.labels, metric, project.seed, trials, folds, seconds, report,
+            metrics_of(project.evaluation),
+        )  # fmt: skip
     _print_best(out, tuning)
     return tuning
 

@@ -2,13 +2,14 @@
 
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from features.live import LiveMoments
-from models.live import LiveModels
+from models.live_ranking import LiveModels
+from models.registry.registry import Registry
 from models.registry.versions import Version
-from pipelines.deployment import Deployment
 
 _log = logging.getLogger(__name__)
 
@@ -22,23 +23,24 @@ class Champion:
     models: LiveModels
 
 
-def wanted(deployment: Deployment, slice: str) -> tuple[Version, Version | None] | None:
-    """The ranker that should serve, and the newest interest model fitted before a slice; None before any ranker."""
-    registry = deployment.registry
-    ranker = registry.serving(deployment.project.slices.following(slice))
-    return (ranker, registry.latest("interest", before=slice)) if ranker else None
+def load(
+    registry: Registry,
+    versions: tuple[Version, Version | None],
+    live: LiveMoments,
+    numbers: Sequence[str],
+    cache: Path,
+) -> Champion:
+    """Load both models. `numbers`: names of the declared ones.
 
-
-def load(deployment: Deployment, versions: tuple[Version, Version | None], live: LiveMoments) -> Champion:
-    """Load both models. Raises ModelError if one cannot be read or does not fit the state."""
+    Raises ModelError if one cannot be read or does not fit the state.
+    """
     ranker, interest = versions
-    registry = deployment.registry
     models = LiveModels(
         registry.load_ranker(ranker.version),
         registry.interest_folder(interest.version) if interest else None,
         live.described.found,
-        deployment.project.items.numeric,
-        deployment.settings.cache,
+        numbers,
+        cache,
     )
     models.require(live.plan.columns)
     return Champion(ranker, interest, models)

@@ -4,7 +4,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from models.registry.versions import Version
-from pipelines.service.champion import Follower
+from pipelines.service.champion_follower import Follower
 
 
 def follower(named: list[Any], prepare: Any) -> tuple[Follower, list[Any]]:

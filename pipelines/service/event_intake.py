@@ -8,17 +8,19 @@ import json
 import logging
 import queue
 import threading
+import time
 import uuid
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from typing import Any, NamedTuple
 
-from features.config.slices import instant
-from pipelines.service.clock import Clock
+from features.config.slices import Slices, instant, microseconds
 from pipelines.service.journal import Journal
-from pipelines.service.wire import Event, InteractionEvent, ItemEvent, RankingEvent, instant_of
+from pipelines.service.wire import Event, InteractionEvent, RankingEvent
 
+Clock = Callable[[], int]
+"""The service's time in microseconds."""
 _log = logging.getLogger(__name__)
 _REMEMBERED = 500_000
 """Ids of events and impressions that are kept to recognise repeats."""
@@ -32,6 +34,24 @@ class Receipt(NamedTuple):
     accepted: int
     repeated: int
     """Events whose ids were accepted before."""
+
+
+class Stamped(NamedTuple):
+    """An accepted event; instants are microseconds."""
+
+    event: Event
+    id: str
+    at: int
+    """When it became known."""
+    happened_at: int
+
+    def line(self) -> str:
+        """The event's line in the journal."""
+        fields: dict[str, Any] = self.event.model_dump(exclude_none=True, exclude={"known_at"})
+        fields["timestamp"] = _written(self.happened_at)
+        if isinstance(self.event, InteractionEvent):
+            fields |= {"id": self.id, "known_at": _written(self.at)}
+        return json.dumps(fields, ensure_ascii=False, separators=(",", ":"))
 
 
 class Refused(ValueError):
@@ -82,11 +102,11 @@ class Known:
 
 
 class Intake:
-    """The single writer. `apply` is called with journal lines once they are on disk."""
+    """The single writer. `apply` is called with events once they are on disk."""
 
     def __init__(
         self, journal: Journal, known: Known, clock: Clock, newest: Callable[[], int],
-        apply: Callable[[bytes], None], waiting: int,
+        apply: Callable[[Sequence[Stamped]], None], waiting: int,
     ) -> None:  # fmt: skip
         self._journal, self._known, self._clock, self._newest, self._apply = (
             journal,
@@ -139,31 +159,32 @@ class Intake:
 
     def _commit(self, batch: Sequence[tuple[Sequence[Event], Future[Receipt]]]) -> None:
         at = self._newest()
-        lines: list[str] = []
+        accepted: list[Stamped] = []
         done: list[tuple[Future[Receipt], Receipt]] = []
         noted: list[tuple[str, str]] = []
         for events, future in batch:
-            own: list[str] = []
+            own: list[Stamped] = []
             ids: list[tuple[str, str]] = []
             try:
                 for number, event in enumerate(events):
-                    at, line = self._stamp(event, at, number, ids)
-                    if line is not None:
-                        own.append(line)
+                    stamped = self._stamp(event, at, number, ids)
+                    if stamped is not None:
+                        own.append(stamped)
+                        at = stamped.at
             except Refused as refused:
                 for name in ids:
                     self._known.drop(*name)
                 future.set_exception(refused)
                 continue
             noted += ids
-            lines += own
+            accepted += own
             done.append((future, Receipt(len(own), len(events) - len(own))))
         try:
             if any(not events for events, _ in batch):
                 self._journal.rotate()
-            if lines:
-                self._journal.write(lines)
-                self._apply("\n".join(lines).encode())
+            if accepted:
+                self._journal.write([stamped.line() for stamped in accepted])
+                self._apply(accepted)
             self.problem = ""
         except Exception as error:
             for name in noted:
@@ -176,38 +197,42 @@ class Intake:
         for future, receipt in done:
             future.set_result(receipt)
 
-    def _stamp(
-        self, event: Event, last: int, number: int, ids: list[tuple[str, str]]
-    ) -> tuple[int, str | None]:
-        """The event's instant and journal line; no line for a repeated event."""
+    def _stamp(self, event: Event, last: int, number: int, ids: list[tuple[str, str]]) -> Stamped | None:
+        """The event under an instant that is not before `last`; None for a repeated one."""
         now = max(self._clock(), last)
-        kind = event.event
         name = event.id or f"live-{uuid.uuid4().hex}"
-        fields: dict[str, Any] = event.model_dump(exclude_none=True, exclude={"known_at"})
+        sent = event.known_at if isinstance(event, InteractionEvent) else event.timestamp
+        at = happened = min(max(sent or now, last), now)
         if isinstance(event, InteractionEvent):
-            at = min(max(instant_of(event.known_at) or now, last), now)
             shown = self._known.shown.get(event.ranking or "")
-            happened = instant_of(event.timestamp)
             if shown is not None:
                 if event.user != shown.user:
                     raise Refused(f"{number}.user", "is not the user of the impression that ranking names")
                 if event.item not in shown.items:
                     raise Refused(f"{number}.item", "is not in the impression that ranking names")
-            done = max(min(at if happened is None else happened, at), shown.at if shown else 0)
-            fields |= {"id": name, "timestamp": _written(done), "known_at": _written(max(at, done))}
-        else:
-            at = min(max(instant_of(event.timestamp) or now, last), now)
-            fields |= {"timestamp": _written(at)} | ({"id": name} if isinstance(event, RankingEvent) else {})
+            happened = max(min(event.timestamp or at, at), shown.at if shown else 0)
+            at = max(at, happened)
         if event.id is not None:
-            if not self._known.first(kind, name):
-                return last, None
-            ids.append((kind, name))
+            if not self._known.first(event.event, name):
+                return None
+            ids.append((event.event, name))
         if isinstance(event, RankingEvent):
             self._known.show(name, event.user, frozenset(item.id for item in event.items), at)
-        if isinstance(event, ItemEvent) and event.id is not None:
-            fields["id"] = event.id
-        return at, json.dumps(fields, ensure_ascii=False, separators=(",", ":"))
+        return Stamped(event, name, at, happened)
 
 
 def _written(at: int) -> str:
     return instant(at).isoformat(timespec="microseconds").replace("+00:00", "Z")
+
+
+def clock_from(slices: Slices, known: int) -> Clock:
+    """The machine's clock; after `slices.end`, a clock that starts at the newest known instant."""
+    end = slices.end
+    if end is None or microseconds(end) > _now():
+        return _now
+    since = time.monotonic_ns()
+    return lambda: known + 1 + (time.monotonic_ns() - since) // 1000
+
+
+def _now() -> int:
+    return time.time_ns() // 1000

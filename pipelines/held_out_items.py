@@ -6,6 +6,7 @@ import polars as pl
 
 from features.errors import ProjectError
 from features.events.validation import Events
+from features.schemas import INSTANT
 from models.ranking import stable_hash
 
 
@@ -23,7 +24,7 @@ def hold_out(events: Events, share: float, after: datetime, seed: int) -> Events
             f"--new-items is {share:g}: choose a share of the items between 0 and 1, for example --new-items 0.3"
         )
     held_out = held_items(events, share, seed).implode()
-    at = pl.lit(after, pl.Datetime("us", "UTC"))
+    at = pl.lit(after, INSTANT)
     new = pl.element().struct.field("item_id").is_in(held_out)
     candidates = pl.col("candidates")
     impressions = events.impressions.with_columns(

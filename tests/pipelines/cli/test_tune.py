@@ -10,9 +10,9 @@ import polars as pl
 import pytest
 
 from features.errors import ModelError
+from pipelines.cli.tune import tune
 from pipelines.deployment import Deployment
 from pipelines.terminal import Terminal
-from pipelines.tuning import tune
 
 TINY = ("ranker.num_iterations=4", "ranker.min_data_in_leaf=5", "ranker.folds=1", "labels.gains={click=1.0}")
 

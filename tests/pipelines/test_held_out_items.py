@@ -7,7 +7,7 @@ import pytest
 
 from features.errors import ProjectError
 from features.events.validation import Events
-from pipelines.holdout import held_items, hold_out
+from pipelines.held_out_items import held_items, hold_out
 
 NAMES = [f"i{n}" for n in range(20)]
 SHARE, SEED = 0.3, 1

@@ -4,7 +4,7 @@ import polars as pl
 import pytest
 
 from features.errors import TableError
-from models.ranker.sampling import draw
+from models.ranker.input import draw
 
 
 def _impressions() -> pl.DataFrame:
