@@ -18,8 +18,8 @@ from models.ranker import Ranker
 from models.ranking import order_of
 
 if TYPE_CHECKING:
-    from models.interest.items import ItemArrays
-    from models.interest.live import LiveScorer
+    from models.interest.item_arrays import ItemArrays
+    from models.interest.live_scorer import LiveScorer
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class LiveModels:
         self.scorer = None if interest is None else self._scorer(interest, cache)
 
     def _scorer(self, interest: Path, cache: Path) -> "LiveScorer":
-        from models.interest.live import LiveScorer
+        from models.interest.live_scorer import LiveScorer
         from models.interest.version import InterestModel
 
         return LiveScorer(InterestModel.load(interest), self._arrays(self._found, blank=True), cache)
@@ -93,8 +93,8 @@ class LiveModels:
     def _interest(self, request: Request, answer: Answer) -> NDArray[np.float32]:
         if self.scorer is None:
             return np.full(len(request.items), np.nan, np.float32)
-        from models.interest.items import id_code
-        from models.interest.live import LiveHistory
+        from models.interest.item_arrays import id_code
+        from models.interest.live_scorer import LiveHistory
 
         past = answer.past
         history = LiveHistory(

@@ -18,15 +18,13 @@ import numpy as np
 import torch
 from transformers import BertConfig, BertModel, BertTokenizer
 
-from .arrays import load_arrays, save_arrays
-from .config import InterestConfig
-from .device import find_device
-from .fitting import SavedFit, fit_saved, saved_history
-from .items import ItemArrays
-from .moments import MomentArrays
+from .config import InterestConfig, find_device
+from .encoder import TextEncoder
+from .fit import fine_tune
+from .item_arrays import ItemArrays
+from .moment_arrays import MomentArrays
+from .saved_fit import SavedFit, fit_saved, load_arrays, save_arrays, saved_history
 from .scoring import score
-from .text import TextEncoder
-from .training import fine_tune
 from .version import InterestModel
 from .workers import launch
 

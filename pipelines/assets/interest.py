@@ -9,7 +9,7 @@ from features.schemas import InterestScores, ItemVectors
 from features.state import start
 from models.registry.interest_card import interest_card
 from pipelines import chain
-from pipelines.compute.scoring import Scored, Scorer, score_with_actors
+from pipelines.compute.scorers import Scored, Scorer, score_with_actors
 from pipelines.deployment import Deployment, Version
 from pipelines.file_lock import file_lock
 from pipelines.publish import publish, show

@@ -282,7 +282,7 @@ class Service:
             self._intake.rotate()
 
     def _query(self, query: str) -> Any:
-        from models.interest.text import frozen_vectors
+        from models.interest.encoder import frozen_vectors
 
         declared = self.project.interest
         return frozen_vectors([query], declared.encoder, declared.max_tokens)[0]

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from models.interest.config import InterestConfig, InterestModelError
-from models.interest.moments import collate, gaps, segments
+from models.interest.moment_arrays import collate, gaps, segments
 from models.interest.network import MomentDecoder, list_loss
 
 CONFIG = InterestConfig(width=16, heads=2, layers=2, window=8, numbers=("price", "length"))

@@ -1,4 +1,4 @@
-"""The interest model for live requests: item vectors made once, and the states of users with recent requests."""
+"""The interest model of a live process: encoded items, and the states of users with recent requests."""
 
 from collections import OrderedDict
 from collections.abc import Sequence
@@ -10,17 +10,17 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from .items import Embedded, ItemArrays
+from .item_arrays import Embedded, ItemArrays
 from .scoring import LiveState, embed, extend, read_items, score_live, start
 from .version import InterestModel
 
 _USERS = 5_000
-"""Cached user states, about 200 kB each at the default sizes."""
+"""Cached user states, about 200 kB each with default settings."""
 
 
 @dataclass(frozen=True)
 class LiveHistory:
-    """A user's moments, oldest first. Row -1 is an item that is known by its id only."""
+    """A user's history, oldest first. Row -1 is an unknown item, of which only the id is known."""
 
     items: npt.NDArray[np.int64]
     """[n] row of each item."""
@@ -30,14 +30,14 @@ class LiveHistory:
     at: npt.NDArray[np.float64]
     """[n] epoch seconds."""
     settled: int
-    """How many of them are the same for any later request."""
+    """The number of leading moments that no later request changes."""
 
 
 class LiveScorer:
-    """Scores candidates for one user at a time. Threads may share it."""
+    """Scores the candidates of one user per call. Thread-safe."""
 
     def __init__(self, model: InterestModel, items: ItemArrays, cache: Path | None = None) -> None:
-        """Encode `items`; the last one stands for unknown items."""
+        """Encode `items`; the last one represents unknown items."""
         self._model, self._cache = model, cache
         self._items = embed(model, items, cache)
         self._read = read_items(model, self._items)
@@ -45,7 +45,7 @@ class LiveScorer:
         self._lock = Lock()
 
     def set_items(self, kept: npt.NDArray[np.int64], added: ItemArrays) -> None:
-        """Replace the items, and drop the cached states. `kept`: an old row, or -1 - n for row n of `added`."""
+        """Replace the items, drop cached states. `kept`: for each item an old row, or -1 - n for row n of `added`."""
         new = embed(self._model, added, self._cache) if len(added) else None
         items = self._items if new is None else self._items.joined(new)
         items = items[np.where(kept >= 0, kept, len(self._items) - 1 - kept)]
@@ -97,7 +97,7 @@ class LiveScorer:
 
 
 def _continues(known: LiveHistory, history: LiveHistory) -> bool:
-    """Whether a history begins with the settled moments of an earlier one."""
+    """Whether a history starts with the settled moments of an earlier one."""
     n = known.settled
     return (
         history.settled >= n
