@@ -12,7 +12,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.nn.attention.varlen import varlen_attn
 from transformers import AttentionInterface
 
 ATTENTION = f"packed_{__name__.replace('.', '_')}"
@@ -89,6 +88,9 @@ def attend(
     """Attention inside each text of a pack: `query`, `key`, `value` [1, heads, T, d] → [1, T, heads, d]."""
     q, k, v = (part[0].transpose(0, 1) for part in (query, key, value))
     if _has_varlen(q):
+        # Here, because it imports torch's compiler: 1.8 seconds in each process without a GPU.
+        from torch.nn.attention.varlen import varlen_attn
+
         flash: Any = varlen_attn(q, k, v, pack.ends, pack.ends, pack.width, pack.width, scale=scaling)
         return flash[None], None
     q, k, v = (pack.spread(part).transpose(1, 2) for part in (q, k, v))
