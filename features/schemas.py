@@ -139,6 +139,30 @@ class RankedLists(dy.Schema):
     """One sentence for a person."""
 
 
+class TopicShifts(dy.Schema):
+    """Figures of each attribute value in a slice, and whether they left the band expected from the trailing slices."""
+
+    attribute = dy.String(primary_key=True)
+    value = dy.String(primary_key=True)
+    figure = dy.String(primary_key=True)
+    """`click_rate`, `predicted_rate` (mean interest score) or `share` (of the slice's candidates)."""
+    shown = dy.Int64(nullable=False)
+    """Candidates with the value."""
+    trials = dy.Int64(nullable=False)
+    """Candidates that `mean` is over."""
+    mean = dy.Float64(nullable=False)
+    expected = dy.Float64(nullable=True)
+    """Mean over the trailing slices; null with too few of them, or too few candidates."""
+    low = dy.Float64(nullable=True)
+    """Lower end of the band that chance explains."""
+    high = dy.Float64(nullable=True)
+    shifted = dy.Bool(nullable=False)
+    since = dy.String(nullable=True)
+    """First slice of an unbroken run of shifts in one direction."""
+    typical = dy.List(dy.String(), nullable=False)
+    """Ids of up to three items that are typical of the shift."""
+
+
 class Exposure(dy.Schema):
     """Exposure at the top of evaluated impressions: one row per scorer, attribute and value.
 

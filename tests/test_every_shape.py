@@ -10,7 +10,9 @@ from typing import Any
 import polars as pl
 import pytest
 
+from pipelines.backtest import backtest
 from pipelines.deployment import Deployment
+from pipelines.requests import rank
 from pipelines.running import materialise
 
 START = datetime(2026, 1, 5, tzinfo=UTC)
@@ -47,7 +49,7 @@ def _items(folder: Path) -> None:
     pl.DataFrame(rows, schema=["item_id", "title", "topic"], orient="row").write_csv(folder / "items.csv")
 
 
-def _tables(shape: str, path: str, more: str = "") -> str:
+def _tables(shape: str, path: str, more: str = "", items: str = 'items_path = "items.csv"') -> str:
     return f"""
 [source]
 format = "tables"
@@ -57,7 +59,7 @@ shape = "{shape}"
 user = "user"
 at = "time"
 item = "item"
-items_path = "items.csv"
+{items}
 item_key = "item_id"
 {more}
 """
@@ -87,20 +89,27 @@ def interactions_in_json_lines(folder: Path) -> str:
     return _tables("interactions", "log.jsonl", "sampled = 5")
 
 
-def ratings_liked_or_not(folder: Path) -> str:
-    """Single items, 0 or 1."""
-    _items(folder)
+def ratings_of_posts(folder: Path) -> str:
+    """Single texts, rated 0 or 1; each row describes its item."""
     rows = pl.DataFrame(_shown(1)).explode("items").rename({"items": "item"})
-    rows = rows.with_columns(clicked=pl.col("clicked").list.len())
+    topic = pl.col("item").replace_strict(ITEMS)
+    rows = rows.with_columns(
+        clicked=pl.col("clicked").list.len(),
+        topic=topic,
+        title=pl.format("News from the {}, no {}", topic, "item"),
+    )
     rows.write_csv(folder / "log.csv")
-    return _tables("ratings", "log.csv", 'clicked = "clicked"')
+    return _tables("ratings", "log.csv", 'clicked = "clicked"\nitems_in_log = true', items="")
 
 
 def ratings_in_grades(folder: Path) -> str:
-    """Single items with grades from 1 to 5; 4 and 5 count, with different gains."""
+    """MovieLens's form: grades from 1 to 5, several a second; 4 and 5 count, with different gains."""
     _items(folder)
     draw = Random(2)
     rows = pl.DataFrame(_shown(1)).explode("items").rename({"items": "item"})
+    rows = rows.with_columns(pl.col("time").dt.truncate("1h")).unique(
+        ["user", "time", "item"], maintain_order=True
+    )
     grades = [draw.randint(4, 5) if liked else draw.randint(1, 3) for liked in rows["clicked"].list.len()]
     rows.drop("clicked").with_columns(clicked=pl.Series(grades)).write_parquet(folder / "log.parquet")
     more = 'clicked = "clicked"\nthreshold = 3.0\nkind = "rating"'
@@ -162,7 +171,7 @@ LISTS = (
     metarank_events,
     mind_files,
 )
-SINGLE = {ratings_liked_or_not: "binary", ratings_in_grades: "regression"}
+SINGLE = {ratings_of_posts: "binary", ratings_in_grades: "regression"}
 
 
 @pytest.mark.parametrize("write", [*LISTS, *SINGLE], ids=lambda write: write.__name__)
@@ -224,6 +233,13 @@ min_data_in_leaf = 5
         assert metrics["impressions"] == candidates.filter(pl.col("slice") > SLICES[0]).height
         assert 0 < metrics["scorers"]["full"]["log_loss"]["mean"] < 0.75
         assert "Pooled AUC" in (report / "report.html").read_text(encoding="utf-8")
+    if write is ratings_in_grades:
+        figures = backtest(deployment, START + timedelta(days=2))
+        assert (
+            figures["scorers"]["full"]["pooled_auc"]["mean"]
+            > figures["scorers"]["random"]["pooled_auc"]["mean"]
+        )
+        assert rank(deployment, ["u1"], None, 3, ranker)["rank"].to_list() == [1, 2, 3]
     ranked = lake.read("ranked_lists", [SLICES[-1]])
     assert ranked["user_id"].n_unique() == 5
     for _, one in ranked.group_by("user_id"):

@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from features.config.extensions import Reference, checked
 from features.config.slices import Duration, Instant, Section, parse_duration
 
 
@@ -48,6 +49,8 @@ class TableMapping(Section):
     item_key: str = "item_id"
     item_at: str | None = None
     """Column with the time an item version became known; without it, items are known from the beginning."""
+    items_in_log: bool = False
+    """Whether each row also describes its item, as a post does: the item fields are columns of the log."""
 
     @field_validator("time_format")
     @classmethod
@@ -56,11 +59,29 @@ class TableMapping(Section):
             raise ValueError('write a strptime format with a year, for example "%d/%m/%Y %H:%M"')
         return text
 
+    @model_validator(mode="after")
+    def _rows_describe_one_item(self) -> "TableMapping":
+        if self.items_in_log and (self.shape == "lists" or self.items_path is not None):
+            raise ValueError(
+                "items_in_log needs rows of one item and no items_path: use another shape, or remove one of the two"
+            )
+        return self
+
+
+READERS = {
+    "metarank": "features.sources.jsonl_events:METARANK",
+    "mind": "features.sources.mind:MIND",
+    "tables": "features.sources.mapped_tables:TABLES",
+    "newsroom": "features.sources.jsonl_events:METARANK",
+}
+"""Built-in source formats and their readers."""
+
 
 class Source(Section):
     """Where the logs are, and their format."""
 
-    format: Literal["metarank", "mind", "tables", "newsroom"]
+    format: str
+    """A name of READERS, or `module:object` for a `Reader` of your own."""
     path: str | tuple[str, ...] = ""
     """Files, folders or globs (`logs/*.csv`), relative to the project file or else to the data folders."""
     known_after: Duration = timedelta(0)
@@ -73,6 +94,13 @@ class Source(Section):
     """Rows and candidates parsed at a time; memory grows with it."""
     newsroom: NewsroomWorld = NewsroomWorld()
     tables: TableMapping | None = None
+
+    @field_validator("format")
+    @classmethod
+    def _has_a_reader(cls, text: str) -> str:
+        if text not in READERS and ":" not in text:
+            raise ValueError(f"write {', '.join(READERS)}, or module:object for a reader of your own")
+        return text if text in READERS else checked(text)
 
 
 class Labels(Section):
@@ -106,6 +134,8 @@ class Features(Section):
     half_lives: tuple[str, ...] = ("1h", "6h", "1d", "7d", "none")
     select: tuple[str, ...] = ("*",)
     """Names or patterns of the columns to compute; `!` excludes. The last matching pattern decides."""
+    families: tuple[Reference, ...] = ()
+    """Feature families of your own, as `module:function`."""
     relative: tuple[Literal["z", "rank", "share", "best"], ...] = ("z",)
     """Forms in which a candidate's value is compared with the rest of its impression."""
     valued: tuple[str, ...] = ()
@@ -235,7 +265,8 @@ class Ranker(Section):
 class Promotion(Section):
     """When a challenger replaces the champion."""
 
-    metric: Literal["ndcg@5", "ndcg@10", "mrr", "auc"] = "ndcg@10"
+    metric: str = "ndcg@10"
+    """ndcg@5, ndcg@10, mrr, auc, or the name of one of `evaluation.metrics`."""
     min_gain: float = 0.0
     """The lower end of the confidence interval of (challenger − champion) must exceed `min_gain − margin`."""
     margin: float = Field(0.005, ge=0)
@@ -248,7 +279,12 @@ class Promotion(Section):
 
 
 class Evaluation(Section):
-    """Segments in which evaluation reports quality separately."""
+    """Metrics and baselines of your own, and the segments in which quality is reported separately."""
+
+    metrics: tuple[Reference, ...] = ()
+    """As `module:function`."""
+    baselines: tuple[Reference, ...] = ()
+    """As `module:object`, each a `Baseline`."""
 
     top_values: int = Field(4, ge=0)
     """Number of values per categorical attribute that become segments, by number of candidates."""
@@ -272,6 +308,8 @@ class Checks(Section):
 
     level: dict[str, Literal["warn", "block", "off"]] = Field(default={})
     """`table.check` → `warn` reports, `block` stops downstream assets, `off` skips the check."""
+    monitors: tuple[Reference, ...] = ()
+    """Monitors of your own, as `module:object`, each a `Monitor`."""
     trailing: int = Field(14, ge=1)
     """Number of earlier slices that the newest is compared with."""
     min_history: int = Field(3, ge=2)
@@ -298,10 +336,10 @@ class Checks(Section):
     """Maximum difference of a recomputed feature, relative where its magnitude exceeds 1."""
     max_delay: Duration = timedelta(0)
     """How long a slice may be missing after it could have run; 0 means one slice length."""
-    attribute_anomaly: float = Field(6.0, gt=0)
-    """Standard deviations beyond which an attribute value's click rate is an anomaly."""
-    min_exposures: int = Field(500, ge=1)
-    """Minimum exposures of a value in a slice for its click rate to be checked."""
+    false_alarms: float = Field(0.05, gt=0, lt=1)
+    """Probability of an alarm in a slice whose attribute values did not change, over all tests of the slice."""
+    min_exposures: int = Field(100, ge=1)
+    """Minimum exposures of an attribute value in a slice for its figures to be tested."""
 
 
 class Retention(Section):

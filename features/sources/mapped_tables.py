@@ -8,20 +8,21 @@
 - `ratings`: a row is an impression of one item with a grade.
 
 These logs date impressions, not interactions: an interaction happens at its row's instant and is known at
-`known_at` if that column is mapped, else `source.known_after` later. Items come from `items_path`, or are ids
-only; a categorical cell there holds a value, a JSON list, or values separated by `|`.
+`known_at` if that column is mapped, else `source.known_after` later. Items come from `items_path`, from the log's own
+rows (`items_in_log`), or are ids only; a categorical cell holds a value, a JSON list, or values separated by `|`.
 """
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 
 import polars as pl
 
-from features.config.sections import ReaderConfig, TableMapping
+from features.config.sections import ItemFields, ReaderConfig, TableMapping
 from features.errors import SourceError
 from features.sources.cells import SPACES, find_separator, read_ids, read_values
-from features.sources.files import LogFile, find, resolve
+from features.sources.files import LogFile, Reader, find, resolve
 from features.sources.instants import read_instants
 from features.sources.item_rows import FIELD, before_first_slice, item_rows, named_values, names_of
 from features.sources.raw import INSTANT, Hide, RawEvents, as_logged, gather, refuse, with_positions
@@ -76,10 +77,15 @@ def chunks(
         return
     context = config.context.categorical
     optional = {FIELD + name: name for name in context}
+    required = _log_columns(mapping)
+    if mapping.items_in_log:
+        optional |= {FIELD + config.items.body: config.items.body} if config.items.body else {}
+        required |= {FIELD + name: name for name in names_of(config.items) if FIELD + name not in optional}
     left: pl.DataFrame | None = None
-    for read in read_pieces(file, _log_columns(mapping), optional, config.source.chunk_rows, quoted=False):
+    for read in read_pieces(file, required, optional, config.source.chunk_rows, quoted=False):
         pieces = _pieces(read.frame, mapping)
         parts = list(work_ahead(lambda piece: _read_part(*piece, config, mapping, hide), pieces))
+        items = [part.items for part in parts if part.items is not None]
         interactions = [part.interactions for part in parts]
         rejects = [read.rejects, *(part.rejects for part in parts)]
         logs = [*([] if left is None else [left]), *(part.log for part in parts)]
@@ -92,11 +98,14 @@ def chunks(
                 # The last impression may continue in the next piece.
                 log = _merge(log)
                 log, left = log[:-1], log[-1:]
-            yield gather([], [_impressions(log, context)], interactions, rejects, read.quotes)
+            yield gather(items, [_impressions(log, context)], interactions, rejects, read.quotes)
         else:
             yield gather(rejects=rejects)
     if left is not None:
         yield gather([], [_impressions(left, context)], quotes=read.quotes)
+
+
+TABLES = Reader(files, chunks)
 
 
 def _impressions(log: pl.DataFrame, context: Sequence[str]) -> pl.DataFrame:
@@ -122,6 +131,7 @@ class _Part:
     log: pl.DataFrame
     interactions: pl.DataFrame
     rejects: pl.DataFrame
+    items: pl.DataFrame | None = None
 
 
 def _pieces(frame: pl.DataFrame, mapping: TableMapping) -> Iterator[tuple[pl.DataFrame, str]]:
@@ -143,11 +153,28 @@ def _read_part(
         return _Part(log.drop("clicked_items"), _clicks_in_lists(log, mapping), rejects)
     graded = mapping.shape != "interactions"
     positive = log.filter(pl.col("grade") > mapping.threshold) if graded else log
+    items = _described(log, config.items, mapping) if mapping.items_in_log else None
     if mapping.shape == "ratings":
         log = log.with_columns(items=pl.concat_list("item_id"))
     elif mapping.shape == "candidates":
         log = _fold(log)
-    return _Part(log, _interactions(positive, mapping), rejects)
+    return _Part(log, _interactions(positive, mapping), rejects, items)
+
+
+def _described(log: pl.DataFrame, declared: ItemFields, mapping: TableMapping) -> pl.DataFrame:
+    """Items as the log's rows describe them, known from just before their first row."""
+    known_at = pl.col("at") - timedelta(microseconds=1)
+    rows = log.with_columns(_item_fields(log, declared), known_at=known_at)
+    return item_rows(rows.unique("item_id", keep="first", maintain_order=True), declared, mapping.time_format)
+
+
+def _item_fields(frame: pl.DataFrame, declared: ItemFields) -> list[pl.Series]:
+    """The item fields of a table, each a list of text; fields of the context are such lists already."""
+    return [
+        read_values(frame[FIELD + name], split=name in declared.categorical)
+        for name in names_of(declared)
+        if frame.schema.get(FIELD + name, pl.List) != pl.List
+    ]
 
 
 def _fold(log: pl.DataFrame) -> pl.DataFrame:
@@ -225,11 +252,7 @@ def _items(
             0, frame.height
         )
         known = read_instants(frame["known_at"], mapping.time_format) if mapping.item_at else default
-        fields = [
-            read_values(frame[FIELD + name], split=name in declared.categorical)
-            for name in names_of(declared)
-            if FIELD + name in frame.columns
-        ]
+        fields = _item_fields(frame, declared)
         rows = frame.with_columns(read_ids(frame["item_id"]), known.alias("known_at"), *fields)
         kept, refused = refuse(rows, [("bad_timestamp", pl.col("known_at").is_null())])
         items = item_rows(kept, declared, mapping.time_format)

@@ -20,14 +20,25 @@ from numpy.typing import NDArray
 from features.errors import ModelError
 from models.evaluation import pointwise
 from models.evaluation.intervals import NOTHING, Interval, interval_of, mean_intervals, resampled_auc
-from models.evaluation.metrics import LOG_LOSS, METRICS, POOLED_AUC, Lists, has_lists, pooled_auc
+from models.evaluation.metrics import (
+    LISTWISE,
+    LOG_LOSS,
+    METRICS,
+    POINTWISE,
+    POOLED_AUC,
+    Lists,
+    Metric,
+    MetricSet,
+    pooled_auc,
+)
 from models.ranking import require
 
 ALL = "all"
 """Name of the segment of all rows."""
 
 _POOLED_RESAMPLES = 200
-_VALUES = ("segment", "scorer", "impression_id", "candidates", "positives", "evaluated", *METRICS)
+_KEYS = ("segment", "scorer", "impression_id", "candidates", "positives", "evaluated")
+"""Columns of `EvaluationResult.values` before the metrics."""
 _TABLE = {
     "scorer": pl.String,
     "metric": pl.String,
@@ -56,13 +67,7 @@ class EvaluationResult:
     """`segment, scorer, impression_id, candidates, positives, evaluated` and metrics; includes skipped impressions."""
     left_out: Mapping[str, int] = field(default_factory=dict)
     """Segments with too few evaluated impressions to report → how many they have."""
-    headline: str = "ndcg@10"
-    """The main metric: `pooled_auc` if every impression has one candidate."""
-
-    @property
-    def metrics(self) -> tuple[str, ...]:
-        """Metrics with paired differences, by impression or by resample."""
-        return pointwise.METRICS if self.headline in pointwise.METRICS else METRICS
+    metrics: MetricSet = LISTWISE
 
     def as_json(self, segment: str = ALL) -> dict[str, Any]:
         """`{"impressions", "headline", "scorers": {scorer: {metric: {"mean", "low", "high"}}}}` of a segment."""
@@ -70,7 +75,7 @@ class EvaluationResult:
         for row in self.table.filter(pl.col("segment") == segment).iter_rows(named=True):
             interval = {end: row[end] for end in ("mean", "low", "high")}
             scorers.setdefault(row["scorer"], {})[row["metric"]] = interval
-        return {"impressions": self.impressions, "headline": self.headline, "scorers": scorers}
+        return {"impressions": self.impressions, "headline": self.metrics.headline, "scorers": scorers}
 
     def segments_as_json(self) -> dict[str, Any]:
         """Segment → its `scorers`, as in `as_json`."""
@@ -83,6 +88,7 @@ def evaluate(
     scorers: Sequence[str],
     segments: Mapping[str, pl.Expr] | None = None,
     *,
+    listwise: Mapping[str, Metric] = METRICS,
     probabilities: Mapping[str, str] | None = None,
     min_impressions: int = 0,
     seed: int = 1,
@@ -94,12 +100,15 @@ def evaluate(
     `frame`: `impression_id`, `item_id`, `label` and the score columns. A segment is a boolean expression that selects
     rows: one that is constant within an impression (new users) selects impressions; one that varies (new items)
     reduces each impression to the selected candidates, ranked among themselves. `probabilities`: scorer → its column
-    of click probabilities, for the log loss of impressions of one candidate. Segments with fewer than
+    of click probabilities, for the log loss of impressions of one candidate. `listwise`: the metrics of impressions of
+    several. Segments with fewer than
     `min_impressions` evaluated impressions are left out. Raises TableError for missing columns, ModelError for scores
     or labels that are not numbers.
     """
-    values = impression_values(frame, scorers, segments, probabilities)
-    single = "score" in values.columns
+    values = impression_values(frame, scorers, segments, listwise, probabilities)
+    metrics = MetricSet.among(values.columns)
+    if metrics == LISTWISE:
+        metrics = metrics._replace(paired=tuple(listwise))
     by_segment = values.filter("evaluated").group_by("segment").agg(pl.col("impression_id").n_unique())
     counts = dict.fromkeys(segments or {}, 0) | dict(by_segment.iter_rows())
     left_out = {name: counts[name] for name in segments or {} if counts[name] < min_impressions}
@@ -109,13 +118,14 @@ def evaluate(
         if name in left_out:
             continue
         segment_values = values.filter(pl.col("segment") == name)
-        if single:
+        if metrics == POINTWISE:
             tables.append(_single_summary(segment_values, name, scorers, seed, resamples, confidence))
             continue
         rows = frame.filter(selected)
         draws = min(resamples, _POOLED_RESAMPLES) if name == ALL else 0
         pooled = [_pooled(rows, scorer, name, seed, draws, confidence) for scorer in scorers]
-        tables += [_summary(segment_values, name, scorers, seed, resamples, confidence), _table(pooled)]
+        summary = _summary(segment_values, name, scorers, [*listwise], seed, resamples, confidence)
+        tables += [summary, _table(pooled)]
     lists = values.filter(pl.col("segment") == ALL).unique("impression_id")
     evaluated = int(lists["evaluated"].sum())
     return EvaluationResult(
@@ -124,7 +134,7 @@ def evaluate(
         pl.concat(tables),
         values,
         left_out,
-        POOLED_AUC if single else "ndcg@10",
+        metrics,
     )
 
 
@@ -132,6 +142,7 @@ def impression_values(
     frame: pl.DataFrame,
     scorers: Sequence[str],
     segments: Mapping[str, pl.Expr] | None = None,
+    listwise: Mapping[str, Metric] = METRICS,
     probabilities: Mapping[str, str] | None = None,
 ) -> pl.DataFrame:
     """Metrics of every impression, scorer and segment (`ALL` included): `EvaluationResult.values`.
@@ -142,7 +153,7 @@ def impression_values(
     require(frame, ("impression_id", "item_id", "label", *scorers), "evaluation")
     parts = []
     every = {ALL: pl.lit(True), **(segments or {})}
-    if frame.height and not has_lists(frame):
+    if MetricSet.of(frame) == POINTWISE:
         for name, selected in every.items():
             rows = pointwise.values(frame.filter(selected), scorers, probabilities or {})
             parts.append(rows.with_columns(segment=pl.lit(name)))
@@ -151,9 +162,10 @@ def impression_values(
     for name, selected in every.items():
         mask = frame.with_columns(selected.fill_null(False).alias("__selected"))["__selected"].to_numpy()
         for scorer in scorers:
-            evaluated = pl.col(METRICS[0]).is_not_null()
+            evaluated = (pl.col("positives") > 0) & (pl.col("positives") < pl.col("candidates"))
             marks = {"segment": pl.lit(name), "scorer": pl.lit(scorer), "evaluated": evaluated}
-            parts.append(lists.measure(scorer, mask).with_columns(**marks).select(_VALUES))
+            measured = lists.measure(scorer, mask, listwise).with_columns(**marks)
+            parts.append(measured.select(*_KEYS, *listwise))
     return pl.concat(parts)
 
 
@@ -210,11 +222,17 @@ def calibration_error(table: pl.DataFrame) -> float:
 
 
 def _summary(
-    values: pl.DataFrame, segment: str, scorers: Sequence[str], seed: int, resamples: int, confidence: float
+    values: pl.DataFrame,
+    segment: str,
+    scorers: Sequence[str],
+    metrics: Sequence[str],
+    seed: int,
+    resamples: int,
+    confidence: float,
 ) -> pl.DataFrame:
-    columns = _wide(values, scorers, METRICS)
+    columns = _wide(values, scorers, metrics)
     intervals = mean_intervals(columns, seed, resamples, confidence)
-    names = [(scorer, metric) for metric in METRICS for scorer in scorers]
+    names = [(scorer, metric) for metric in metrics for scorer in scorers]
     return _table(
         [
             (scorer, metric, segment, *interval, columns.shape[0])

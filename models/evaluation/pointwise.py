@@ -6,10 +6,7 @@ import numpy as np
 import polars as pl
 
 from models.evaluation.intervals import NOTHING, Interval, interval_of, resampled_auc
-from models.evaluation.metrics import LOG_LOSS, POOLED_AUC, check_scores, log_loss, pooled_auc
-
-METRICS = (POOLED_AUC, LOG_LOSS)
-"""Pooled AUC: higher is better, 0.5 is chance. Log loss in nats: lower is better."""
+from models.evaluation.metrics import LOG_LOSS, check_scores, log_loss, pooled_auc
 
 
 def values(frame: pl.DataFrame, scorers: Sequence[str], probabilities: Mapping[str, str]) -> pl.DataFrame:

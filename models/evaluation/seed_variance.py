@@ -24,7 +24,7 @@ def gain(result: EvaluationResult, promotion: Promotion, seed: int) -> dict[str,
             resamples=promotion.resamples,
             confidence=promotion.confidence,
         )._asdict()
-        for metric in result.metrics
+        for metric in result.metrics.paired
     }
 
 
@@ -34,7 +34,7 @@ def seed_variance(results: Sequence[EvaluationResult]) -> dict[str, dict[str, di
     Results have `full` and `behaviour_only`. Mean and deviation are None if a seed evaluated nothing; the deviation is
     None for a single seed.
     """
-    scorers, metrics = [result.as_json()["scorers"] for result in results], results[0].metrics
+    scorers, metrics = [result.as_json()["scorers"] for result in results], results[0].metrics.paired
     values = {
         scorer: {metric: [by_seed[scorer][metric]["mean"] for by_seed in scorers] for metric in metrics}
         for scorer in scorers[0]

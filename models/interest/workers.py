@@ -145,6 +145,11 @@ class GradientSum:
         return F.pad(line, (0, -len(line) % self._workers.size)).view(self._workers.size, -1)
 
 
+def has_group() -> bool:
+    """Whether this process belongs to a process group that has not ended."""
+    return dist.is_initialized()
+
+
 def _reachable(tensor: Tensor) -> Tensor:
     """The tensor in memory that the group's backend can send from; Ray Train's groups have one backend."""
     backend = dist.get_backend()

@@ -1,11 +1,10 @@
-"""The training objective of a ranker, chosen from the dataset."""
+"""The training objective of a ranker, chosen from the labels."""
 
+from collections.abc import Collection
 from typing import NamedTuple
 
-import polars as pl
-
 from features.errors import ModelError
-from models.evaluation.metrics import has_lists
+from models.evaluation.metrics import LISTWISE, POINTWISE, MetricSet
 
 
 class Objective(NamedTuple):
@@ -16,30 +15,30 @@ class Objective(NamedTuple):
     metric: str
     """LightGBM's name of the validation metric."""
     higher_is_better: bool
+    evaluated_by: MetricSet
 
     @property
     def is_pointwise(self) -> bool:
         """Whether candidates are learnt one by one, not against others of their impression."""
-        return self.name != "lambdarank"
+        return self.evaluated_by == POINTWISE
 
 
-LAMBDARANK = Objective("lambdarank", "ndcg@10", True)
-BINARY = Objective("binary", "binary_logloss", False)
-REGRESSION = Objective("regression", "l2", False)
+LAMBDARANK = Objective("lambdarank", "ndcg@10", True, LISTWISE)
+BINARY = Objective("binary", "binary_logloss", False, POINTWISE)
+REGRESSION = Objective("regression", "l2", False, POINTWISE)
 
 
-def choose_objective(dataset: pl.DataFrame) -> Objective:
-    """LambdaRank if any impression has two candidates; otherwise binary, or regression for more than two labels.
+def choose_objective(metrics: MetricSet, labels: Collection[float]) -> Objective:
+    """LambdaRank for lists; for impressions of one candidate binary, or regression for more than two labels.
 
-    `dataset`: `impression_id`, `label`. Raises ModelError if every impression has one candidate and all labels are
-    equal.
+    `metrics`: those of the impressions; `labels`: the distinct ones. Raises ModelError for impressions of one candidate
+    that all have the same label.
     """
-    if has_lists(dataset) or dataset.is_empty():
+    if metrics == LISTWISE:
         return LAMBDARANK
-    labels = dataset["label"].n_unique()
-    if labels < 2:
+    if len(labels) < 2:
         raise ModelError(
-            f"all {dataset.height} impressions have one candidate and the label {dataset['label'][0]:g}; a ranker "
+            f"every impression has one candidate and the label {', '.join(f'{label:g}' for label in labels)}; a ranker "
             "needs clicked and unclicked ones: check source.tables.threshold and labels.gains in the project file"
         )
-    return BINARY if labels == 2 else REGRESSION
+    return BINARY if len(labels) == 2 else REGRESSION

@@ -25,12 +25,12 @@ import polars as pl
 from features.buckets import bucket
 from features.config import sections
 from features.errors import ModelError
-from models.evaluation.metrics import has_lists
+from models.evaluation.metrics import LISTWISE, POINTWISE, MetricSet
 from models.ranker.calibration import calibrate
 from models.ranker.fitted import Ranker
 from models.ranker.input import label_levels, matrix
 from models.ranker.lightgbm_parameters import parameters_of
-from models.ranker.objective import LAMBDARANK, Objective, choose_objective
+from models.ranker.objective import Objective, choose_objective
 from models.ranker.propensity import estimate, position_counts
 from models.ranker.sockets import Workers, connected
 from models.ranker.training import (
@@ -108,10 +108,9 @@ def fit_shard(
 def _common_objective(rows: pl.DataFrame, held_out: pl.DataFrame, workers: Workers) -> Objective:
     """The objective for all workers' rows, the same on each."""
     labels = set().union(*workers.gather(rows["label"].unique().to_list()), held_out["label"].unique())
-    if any(workers.gather(has_lists(rows) or has_lists(held_out))):
-        return LAMBDARANK
-    table = pl.DataFrame({"label": sorted(labels)}, schema={"label": pl.Float64})
-    return choose_objective(table.with_row_index("impression_id"))
+    parts = [part for part in (rows, held_out) if part.height]
+    found = {metrics for each in workers.gather([MetricSet.of(part) for part in parts]) for metrics in each}
+    return choose_objective(POINTWISE if found == {POINTWISE} else LISTWISE, labels)
 
 
 def refuse_learned(config: sections.Ranker) -> None:

@@ -32,6 +32,7 @@ import polars as pl
 
 from features.config import sections
 from features.ranking_dataset import feature_columns
+from models.evaluation.metrics import MetricSet
 from models.ranker.calibration import calibrate
 from models.ranker.fitted import Ranker
 from models.ranker.folds import Fold, folds
@@ -71,7 +72,7 @@ def fit(
     from, or an interest score from a version fitted on the row's slice or a later one (`interest_slice`).
     """
     rows = sorted_rows(dataset)
-    objective = choose_objective(rows)
+    objective = choose_objective(MetricSet.of(rows), rows["label"].unique())
     pointwise = objective.is_pointwise
     usable = rows if pointwise else rows.filter(HAS_PAIRS)
     levels = label_levels(usable["label"], labels)

@@ -17,8 +17,6 @@ from models.ranker import Ranker
 EVALUATED = "Quality on unseen impressions"
 """Heading of the section that an evaluation fills."""
 
-_METRICS = {"ndcg@10": ("ndcg@10", "mrr", "auc"), "pooled_auc": ("pooled_auc", "log_loss")}
-"""Headline metric → the metrics in the table."""
 _MAX_DESCRIPTION = 5000
 """Characters: MLflow's limit."""
 _SEE_CARD = "\n\n… continued in `card.md` in the run's artifacts.\n"
@@ -61,7 +59,7 @@ def card(title: str, summary: str, sections: Mapping[str, str]) -> str:
 def evaluated(result: EvaluationResult, slice: str, version: str) -> str:
     """The quality section of a version that was evaluated on a slice: all scorers, and segments."""
     overall = result.table.filter(segment=ALL)
-    metrics = _METRICS[result.headline]
+    metrics = result.metrics.shown
     rows = [
         [scorer, *(_figure(overall, scorer, metric) for metric in metrics)]
         for scorer in overall["scorer"].unique(maintain_order=True)

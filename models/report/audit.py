@@ -1,4 +1,4 @@
-"""The report's sections on features, calibration, exposure, example lists, drift, inputs and versions."""
+"""The report's sections on features, calibration, exposure, example lists, topics, drift, inputs and versions."""
 
 from typing import Any
 
@@ -26,6 +26,11 @@ _BEYOND = {
     "diversity": ("Diversity", "How different the texts of a list are from each other: 0 is all the same."),
     "popularity_lift": ("Popularity lift", "Popularity of shown over that of available items; 1 is neutral."),
 }  # fmt: skip
+_MAX_SHIFTS = 12
+_TOPICS = (
+    "What the interest model predicts for a slice's candidates, and how many there are, by attribute value. A ring "
+    "marks a figure outside the band expected from the slices before."
+)
 _RATES = ("error", "predicted", "observed")
 
 
@@ -218,6 +223,33 @@ def example_lists(report: ReportData) -> str:
         f'<div class="lists">{"".join(map(_ranked_list, report.lists))}</div>'
         if report.lists
         else empty("No list was ranked for this slice: no ranker was serving yet."),
+    )
+
+
+def topics(report: ReportData) -> str:
+    """Predicted rate and volume of attribute values by slice, and the newest figures outside their bands."""
+    if not report.topics.height:
+        reason = "No slice has figures by attribute value."
+        return section("topics", "Topics", _TOPICS, empty(reason))
+    first = report.topics.filter(attribute=report.attributes[0])
+    shifts = report.topics.filter("shifted").sort(
+        "slice", "attribute", "value", descending=[True, False, False]
+    )
+    rows = shifts.head(_MAX_SHIFTS).select(
+        "slice", "since", pl.format("{}: {}", "attribute", "value").alias("topic"),
+        pl.col("figure").str.replace("_", " "), "shown", "mean", "expected", "typical",
+    )  # fmt: skip
+    caption = f"Figures outside their bands, newest first ({rows.height} of {shifts.height})."
+    return section(
+        "topics",
+        "Topics",
+        _TOPICS,
+        picture(
+            report_figures.topics_figure,
+            first,
+            f"Line plots of predicted rate and volume by {report.attributes[0]}.",
+        ),
+        table(rows, caption) if rows.height else empty("Every figure is within its band."),
     )
 
 

@@ -55,7 +55,7 @@ METRICS = {
     "log_loss": ("Log loss", "Mean negative log-likelihood of the click probabilities; lower is better."),
 }
 
-_FAMILIES = ("#0062a3", "#b84e08", "#00846a", "#8c6bb1", "#b08900", "#7d8894")
+PALETTE = ("#0062a3", "#b84e08", "#00846a", "#8c6bb1", "#b08900", "#7d8894")
 _WITH_BAND = ("full", "behaviour_only", "text_only", "popularity")
 
 
@@ -85,7 +85,7 @@ def quality_figure(quality: pl.DataFrame, metric: str = "ndcg@10", width: float 
         return placeholder(width)
     figure, axes = axes_of(width, 3.6)
     slices = rows["slice"].unique().sort().to_list()
-    ends: list[tuple[float, Scorer]] = []
+    ends: list[tuple[float, str, str]] = []
     for name in in_order(rows["scorer"].unique().to_list()):
         style = scorer(name)
         line = rows.filter(pl.col("scorer") == name).sort("slice")
@@ -103,11 +103,11 @@ def quality_figure(quality: pl.DataFrame, metric: str = "ndcg@10", width: float 
         )
         if name in _WITH_BAND:
             axes.fill_between(x, line["low"], line["high"], color=style.colour, alpha=0.13, linewidth=0)
-        ends.append((line["mean"][-1], style))
+        ends.append((line["mean"][-1], style.label, style.colour))
     mark_slices(axes, slices, width)
     axes.set_xlim(-0.3, len(slices) - 0.7)
     axes.set_ylabel(metric_label(metric), color=SOFT)
-    _name_ends(axes, ends, len(slices) - 1)
+    name_ends(axes, ends, len(slices) - 1)
     return png(figure)
 
 
@@ -148,7 +148,7 @@ def importance_figure(importance: pl.DataFrame, top: int = 20, width: float = 7.
         return placeholder(width)
     rows = importance.sort("gain", "feature", descending=[True, False]).head(top).reverse()
     families = rows["family"].unique().sort().to_list()
-    colours = {family: _FAMILIES[index % len(_FAMILIES)] for index, family in enumerate(families)}
+    colours = {family: PALETTE[index % len(PALETTE)] for index, family in enumerate(families)}
     figure, axes = axes_of(width, 1.0 + 0.24 * rows.height, grid="x")
     shares = [100 * gain / total for gain in rows["gain"]]
     axes.barh(range(rows.height), shares, height=0.66, color=[colours[family] for family in rows["family"]])
@@ -189,21 +189,21 @@ def mark_slices(axes: Any, slices: Sequence[str], width: float) -> None:
     axes.set_xticks(list(labelled), [_short(slices[index]) for index in labelled])
 
 
-def _name_ends(axes: Any, ends: Sequence[tuple[float, Scorer]], last: int) -> None:
-    """Label lines at their right ends, without overlaps."""
+def name_ends(axes: Any, ends: Sequence[tuple[float, str, str]], last: int) -> None:
+    """Label lines at their right ends (y, label, colour), without overlaps."""
     low, high = axes.get_ylim()
     gap = (high - low) * 0.062
     y = float("-inf")
-    for value, style in sorted(ends, key=lambda end: end[0]):
+    for value, label, colour in sorted(ends):
         y = max(value, y + gap)
         axes.annotate(
-            style.label,
+            label,
             (last, y),
             (7, 0),
             textcoords="offset points",
             annotation_clip=False,
             va="center",
-            color=style.colour,
+            color=colour,
             fontsize=8.5,
         )
 

@@ -60,6 +60,8 @@ class ReportData:
     """Declared categorical attributes."""
     beyond: pl.DataFrame = field(default_factory=_none)
     """`scorer, coverage, gini, novelty, diversity, popularity_lift`; other columns are ignored."""
+    topics: pl.DataFrame = field(default_factory=_none)
+    """`slice, attribute, value, figure, shown, trials, mean, expected, shifted, since, typical` (titles)."""
     drift: pl.DataFrame = field(default_factory=_none)
     """`column, meaning, psi`: drift of each ranker input, the last slice against the window before it."""
     volume: pl.DataFrame = field(default_factory=_none)

@@ -1,4 +1,4 @@
-"""Plots of segments, calibration, exposure and inputs as PNG bytes; an empty table gives a placeholder."""
+"""Plots of segments, calibration, exposure, topics and inputs as PNG bytes; an empty table gives a placeholder."""
 
 from typing import Any
 
@@ -6,11 +6,13 @@ import polars as pl
 
 from models.report.plots import (
     INK,
+    PALETTE,
     SCORERS,
     SOFT,
     axes_of,
     mark_slices,
     metric_label,
+    name_ends,
     placeholder,
     png,
     scorer,
@@ -125,6 +127,52 @@ def volume_figure(volume: pl.DataFrame, width: float = 7.6) -> bytes:
     for axes in (upper, lower):
         mark_slices(axes, rows["slice"].to_list(), width)
         axes.set_xlim(-0.6, rows.height - 0.4)
+    return png(figure)
+
+
+def topics_figure(topics: pl.DataFrame, width: float = 7.6) -> bytes:
+    """Predicted rate (click rate before the first prediction) and volume by slice, of the most frequent values.
+
+    `topics`: `slice, value, figure, shown, trials, mean, shifted` of one attribute. Shaded: 95 % of binomial noise;
+    rings mark figures outside their bands.
+    """
+    if not topics.height:
+        return placeholder(width)
+    slices = topics["slice"].unique().sort().to_list()
+    frequent = topics.filter(figure="share").group_by("value").agg(pl.col("shown").sum())
+    values = frequent.sort("shown", "value", descending=[True, False])["value"].head(len(PALETTE)).to_list()
+    figure, (upper, lower) = axes_of(width, 5.0, panels=2)
+    rate = "predicted_rate" if "predicted_rate" in topics["figure"] else "click_rate"
+    for axes, name, column, label in (
+        (upper, rate, "mean", rate.replace("_", " ")),
+        (lower, "share", "shown", "volume"),
+    ):
+        ends = []
+        for value, colour in zip(values, PALETTE, strict=False):
+            line = topics.filter(figure=name, value=value).sort("slice")
+            if not line.height:
+                continue
+            x = line["slice"].replace_strict(slices, range(len(slices))).to_numpy()
+            axes.plot(x, line[column], "o-", color=colour, markersize=2.6, linewidth=1.4)
+            if column == "mean":
+                noise = 1.96 * (line["mean"] * (1 - line["mean"]) / line["trials"]).sqrt()
+                axes.fill_between(
+                    x, line["mean"] - noise, line["mean"] + noise, color=colour, alpha=0.12, linewidth=0
+                )
+            rings = line.filter("shifted")
+            axes.plot(
+                x[line["shifted"].to_numpy()],
+                rings[column],
+                "o",
+                color=colour,
+                markersize=9,
+                fillstyle="none",
+            )
+            ends.append((line[column][-1], value if len(value) <= 18 else f"{value[:17]}…", colour))
+        mark_slices(axes, slices, width)
+        axes.set_xlim(-0.3, len(slices) - 0.7)
+        axes.set_ylabel(label, color=SOFT)
+        name_ends(axes, ends, len(slices) - 1)
     return png(figure)
 
 

@@ -1,40 +1,46 @@
-"""Topics: click rate by attribute value, and which values left their usual band."""
+"""Topics: click rate, predicted rate and share of each attribute value, and which of them left their bands."""
 
 import dagster as dg
 import polars as pl
 
-from pipelines.deployment import Deployment
+from features.ranking_dataset import INTEREST, KEYS
+from features.schemas import ItemVectors, TopicShifts
+from models.report.report_plots import topics_figure
+from pipelines.asset_steps import WIDTH, StepRun, picture, preview, step
 from pipelines.lake import STATE
-from pipelines.monitoring.anomalies import attribute_rates
-from pipelines.monitoring.anomalies import topic_shifts as detect_shifts
-from pipelines.publish import preview, publish
-from pipelines.retries import with_retries
-from pipelines.triggers.partitions import ONE_RUN, before
+from pipelines.monitoring.attribute_shifts import attribute_figures, find_shifts, with_typical
+from pipelines.triggers.partitions import before
 
 
-@dg.asset(
-    group_name="moments",
-    kinds={"polars", "deltalake"},
-    deps=["candidates", "moment_state", before("topic_shifts")],
-    backfill_policy=ONE_RUN,
-    pool="writer",
+@step(
+    "moments",
+    {"polars", "deltalake"},
+    ["candidates", "interest_scores", "item_vectors", "moment_state", before("topic_shifts")],
 )
-@with_retries
-def topic_shifts(context: dg.AssetExecutionContext, deployment: dg.ResourceParam[Deployment]) -> None:
-    """Click rate of each attribute value, the band expected from the trailing slices, and whether the rate left it."""
-    lake, checks = deployment.lake, deployment.project.checks
-    for slice in deployment.progress.track(context.partition_keys):
-        rates = attribute_rates(
-            lake.read("candidates", [slice], ["item_id", "clicked"]),
-            lake.read(f"{STATE}/items", [slice], ["item_id", "attributes"]),
+def topic_shifts(run: StepRun) -> None:
+    """Click rate, predicted rate and share of each attribute value, and which of them left their expected bands."""
+    deployment, lake, checks = run.deployment, run.deployment.lake, run.deployment.project.checks
+    for slice in run.track():
+        candidates = lake.read("candidates", [slice], [*KEYS, "clicked"]).join(
+            lake.read("interest_scores", [slice], [*KEYS, INTEREST]), on=KEYS
         )
+        items = lake.read(f"{STATE}/items", [slice], ["item_id", "attributes"])
         previous = [key for key in lake.slices("topic_shifts") if key < slice][-checks.trailing :]
-        history = lake.read("topic_shifts", previous) if previous else rates.clear()
-        table = detect_shifts(
-            rates, history, checks.attribute_anomaly, checks.min_history, checks.min_exposures
+        history = (
+            lake.read("topic_shifts", previous)
+            if previous
+            else TopicShifts.create_empty().with_columns(slice=pl.lit(""))
         )
-        shifted = table.filter("shifted").sort((pl.col("rate") - pl.col("expected")).abs(), descending=True)
-        publish(
-            context, deployment, "topic_shifts", slice, table,
-            {"shifted": shifted.height, "largest": dg.MetadataValue.md(preview(shifted))},
+        table = find_shifts(attribute_figures(candidates, items), history, checks, slice)
+        vectors = deployment.slices.vectors(slice) if table["shifted"].any() else ItemVectors.create_empty()
+        table = TopicShifts.validate(with_typical(table, candidates, items, vectors))
+        series = pl.concat([history, table.with_columns(slice=pl.lit(slice))], how="diagonal")
+        first = deployment.project.items.categorical[:1]
+        run.publish(
+            "topic_shifts", slice, table,
+            {
+                "shifted": int(table["shifted"].sum()),
+                "largest": dg.MetadataValue.md(preview(table.filter("shifted"))),
+                "series": picture(topics_figure(series.filter(pl.col("attribute").is_in(first)), WIDTH)),
+            },
         )  # fmt: skip

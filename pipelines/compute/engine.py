@@ -282,7 +282,8 @@ def _on_this_node(ray: Any, actor: type) -> Any:
 def _run_worker(config: dict[str, Any]) -> None:
     """Run one training worker. An exception that a restart would not fix is recorded and stops the group."""
     import ray
-    import torch.distributed as dist
+
+    from models.interest.workers import has_group
 
     fatal = config["fatal"]
     if ray.get(fatal.get.remote()):
@@ -293,6 +294,6 @@ def _run_worker(config: dict[str, Any]) -> None:
         raise
     except Exception as error:
         # Ray ends the group when a worker is lost; whatever the others raise after that is a consequence.
-        if dist.is_initialized():
+        if has_group():
             ray.get(fatal.set.remote(error))
         raise

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from features.live import LiveMoments
 from models.live import LiveModels
-from pipelines.deployment import Deployment, Version
+from models.registry.versions import Version
+from pipelines.deployment import Deployment
 
 _log = logging.getLogger(__name__)
 
@@ -23,8 +24,9 @@ class Champion:
 
 def wanted(deployment: Deployment, slice: str) -> tuple[Version, Version | None] | None:
     """The ranker that should serve, and the newest interest model fitted before a slice; None before any ranker."""
-    ranker = deployment.serving(slice)
-    return (ranker, deployment.latest("interest", before=slice)) if ranker else None
+    registry = deployment.registry
+    ranker = registry.serving(deployment.project.slices.following(slice))
+    return (ranker, registry.latest("interest", before=slice)) if ranker else None
 
 
 def load(deployment: Deployment, versions: tuple[Version, Version | None], live: LiveMoments) -> Champion:

@@ -38,12 +38,12 @@ class Resident:
                 f"there is no moment state to serve from: run `momentrank run {deployment.settings.project}` first"
             )
         self.slice = kept[-1]
-        state = deployment.state_after(self.slice)
+        state = deployment.slices.state_after(self.slice)
         clicks = state.moments.filter(pl.col("action") != SKIPPED)
         self._clicks = clicks.select("user_id", "item_id").unique()
         self.users = clicks["user_id"].value_counts(sort=True)["user_id"].head(50).to_list()
         """Users with the most clicks, for the page."""
-        self.live = LiveMoments(state, self.project.slices, deployment.vectors(self.slice))
+        self.live = LiveMoments(state, self.project.slices, deployment.slices.vectors(self.slice))
         self.since = self.live.at
         self.pool = Pool(self.live, self.project)
         self.champion: Champion | None = None
@@ -52,7 +52,7 @@ class Resident:
         if until is None:
             later = [key for key in deployment.lake.slices("impressions") if key > self.slice]
             for key in later:
-                self._update(deployment.events(key))
+                self._update(deployment.slices.events(key))
             self._note_ids(later)
 
     def replay(self, blocks: Iterable[bytes]) -> int:

@@ -21,7 +21,8 @@ from features.live import Answer, Request
 from features.state.histories import SKIPPED
 from models.explanation.sentences import sentences
 from models.live import Ranked
-from pipelines.deployment import Deployment, Version
+from models.registry.versions import Version
+from pipelines.deployment import Deployment
 from pipelines.landing import open_landing
 from pipelines.service.champion import Champion, Follower, load, wanted
 from pipelines.service.clock import Clock, clock_from

@@ -163,7 +163,7 @@ def kills(project: str, overrides: list[str], body: dict[str, Any], times: int, 
 
 def floor(made: Deployment) -> np.ndarray:
     """Milliseconds of LightGBM's predict alone, on as many rows."""
-    serving = made.champion()
+    serving = made.registry.champion()
     assert serving is not None
     ranker = made.registry.load_ranker(serving.version)
     rows = np.random.default_rng(1).normal(size=(CANDIDATES, len(ranker.columns))).astype(np.float32)

@@ -24,7 +24,13 @@ GRAPH = {
     "moments": {
         "moment_state": {"items", "impressions", "interactions", "moment_state"},
         "features": {"items", "impressions", "interactions", "item_vectors", "moment_state"},
-        "topic_shifts": {"candidates", "moment_state", "topic_shifts"},
+        "topic_shifts": {
+            "candidates",
+            "interest_scores",
+            "item_vectors",
+            "moment_state",
+            "topic_shifts",
+        },
     },
     "interest": {
         "item_vectors": {"items"},
@@ -112,7 +118,7 @@ def test_columns_of_features_are_described_by_the_catalogue(tmp_path: Path) -> N
     name, meaning = catalogue(project.behaviour).select("name", "meaning").row(0)
 
     schema = described(
-        "ranking_dataset", {"label": pl.Float64(), name: pl.Float32(), "own": pl.Int8()}, project
+        "ranking_dataset", {"label": pl.Float64(), name: pl.Float32(), "own": pl.Int8()}, project.behaviour
     )
 
     label, feature, unknown = schema.columns

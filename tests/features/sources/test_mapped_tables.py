@@ -144,6 +144,20 @@ def test_items_are_read_from_beside_the_log(tmp_path: Path) -> None:
     assert (second["numbers"], second["attributes"]) == ([], [])
 
 
+def test_rows_describe_their_items_from_just_before(tmp_path: Path) -> None:
+    rows = [f"{user},{SECONDS + later},p,1,Hello,5,a|b\n" for user, later in (("u", 0), ("v", 9))]
+    log = "user_id,timestamp,item_id,r,title,length,genres\n" + "".join(rows)
+    raw = read(tmp_path, log, "ratings", clicked="r", items_in_log=True)
+
+    assert shown(raw) == [["p"], ["p"]]
+    item = raw.items.row(0, named=True)
+    assert (raw.items.height, item["title"], item["known_at"]) == (1, "Hello", AT - timedelta(microseconds=1))
+    assert item["numbers"] == [{"name": "length", "value": 5.0}]
+    assert [one["value"] for one in item["attributes"]] == ["a", "b"]
+    with pytest.raises(ValueError, match="items_in_log needs rows of one item and no items_path"):
+        read(tmp_path, log, "ratings", clicked="r", items_in_log=True, items_path="films.csv")
+
+
 def test_ids_alone_work_without_items(tmp_path: Path) -> None:
     raw = read(tmp_path, f"user_id,timestamp,item_id,r\nu,{SECONDS},a,1\n", "ratings", clicked="r")
 

@@ -64,7 +64,7 @@ def test_pooled_auc_is_over_every_row_and_its_interval_agrees_with_a_plain_boots
 def test_impressions_of_one_candidate_are_evaluated_with_pooled_auc() -> None:
     frame = _world(impressions=300, size=1)
     evaluated = evaluate(frame, ["good"])
-    assert (evaluated.impressions, evaluated.skipped, evaluated.headline) == (300, 0, "pooled_auc")
+    assert (evaluated.impressions, evaluated.skipped, evaluated.metrics.headline) == (300, 0, "pooled_auc")
     assert set(evaluated.table["metric"]) == {"pooled_auc", "log_loss"}
     assert _mean(evaluated, "good", "pooled_auc")["mean"] == pooled_auc(frame.rename({"good": "score"}))
 

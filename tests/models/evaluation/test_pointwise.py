@@ -40,7 +40,7 @@ def test_auc_and_log_loss_agree_with_scikit_learn() -> None:
         assert scorers["noise"]["log_loss"]["mean"] is None
         auc = scorers["good"]["pooled_auc"]
         assert auc["low"] < auc["mean"] < auc["high"]
-    assert (evaluated.headline, evaluated.impressions, evaluated.skipped) == ("pooled_auc", 300, 0)
+    assert (evaluated.metrics.headline, evaluated.impressions, evaluated.skipped) == ("pooled_auc", 300, 0)
 
 
 def test_differences_of_auc_are_paired() -> None:

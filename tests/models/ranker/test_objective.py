@@ -7,7 +7,7 @@ import pytest
 from features.config.sections import Labels
 from features.config.sections import Ranker as Settings
 from features.errors import ModelError
-from models.evaluation.metrics import pooled_auc
+from models.evaluation.metrics import MetricSet, pooled_auc
 from models.ranker import fit
 from models.ranker.objective import BINARY, LAMBDARANK, REGRESSION, choose_objective
 
@@ -42,14 +42,12 @@ def _fit(dataset: pl.DataFrame, labels: Labels) -> Any:
 
 def test_the_objective_follows_from_candidates_and_labels() -> None:
     single = _single()
-    assert choose_objective(single) == BINARY
-    assert choose_objective(_single((1.0, 3.0))) == REGRESSION
     pair = single.with_columns(impression_id=pl.col("impression_id").str.head(4))
-    assert choose_objective(pair) == LAMBDARANK
-    with pytest.raises(
-        ModelError, match=r"all 900 impressions have one candidate and the label 1; .*threshold"
-    ):
-        choose_objective(single.with_columns(label=1.0))
+    assert choose_objective(MetricSet.of(single), {0.0, 1.0}) == BINARY
+    assert choose_objective(MetricSet.of(single), {0.0, 1.0, 3.0}) == REGRESSION
+    assert choose_objective(MetricSet.of(pair), {0.0, 1.0}) == LAMBDARANK
+    with pytest.raises(ModelError, match=r"every impression has one candidate and the label 1; .*threshold"):
+        choose_objective(MetricSet.of(single), {1.0})
 
 
 @pytest.mark.parametrize("levels", [(1.0,), (1.0, 2.0, 5.0)])

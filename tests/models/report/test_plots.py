@@ -42,6 +42,17 @@ TABLES = {
             "share_of_clicks": [0.5, 0.5],
         }
     ),
+    report_figures.topics_figure: pl.DataFrame(
+        {
+            "slice": ["2026-01-13", "2026-01-14"] * 2,
+            "value": "sport",
+            "figure": ["predicted_rate"] * 2 + ["share"] * 2,
+            "shown": [100, 120] * 2,
+            "trials": [100, 120, 400, 410],
+            "mean": [0.2, 0.4567, 0.25, 0.3],
+            "shifted": [False, True, False, False],
+        }
+    ),
     report_figures.volume_figure: pl.DataFrame(
         {"slice": ["2026-01-13", "2026-01-14"], "impressions": [1100, 1200], "click_rate": [0.1, None]}
     ),

@@ -77,6 +77,21 @@ def report() -> ReportData:
             }
         ),
         beyond=pl.DataFrame({"scorer": ["random", "full"], "coverage": [0.987, 0.654], "gini": [0.1, None]}),
+        topics=pl.DataFrame(
+            {
+                "slice": ["2026-01-13", "2026-01-14"],
+                "attribute": "category",
+                "value": "sport",
+                "figure": "predicted_rate",
+                "shown": [100, 120],
+                "trials": [100, 120],
+                "mean": [0.2, 0.4567],
+                "expected": [None, 0.2013],
+                "shifted": [False, True],
+                "since": [None, "2026-01-14"],
+                "typical": [[], ["Goal <b>denied</b>"]],
+            }
+        ),
         drift=pl.DataFrame(
             {
                 "column": [f"column_{n}" for n in range(12)],
@@ -101,6 +116,12 @@ def report() -> ReportData:
 @pytest.fixture(scope="module")
 def text(report: ReportData) -> str:
     return page(report)
+
+
+def test_a_shift_is_listed_with_its_size_and_typical_texts(text):
+    row = text[text.index("category: sport") :]
+    assert row.index("predicted rate") < row.index("0.457") < row.index("0.201")
+    assert "Goal &lt;b&gt;denied&lt;/b&gt;" in row
 
 
 def test_every_figure_of_the_tables_is_on_the_page(report, text):
@@ -219,7 +240,7 @@ def test_every_section_of_an_empty_report_says_why():
     text = page(EMPTY)
     sections = re.findall(r"<section .*?</section>", text)
 
-    assert len(sections) == 11
+    assert len(sections) == 12
     for section in sections:
         assert re.search(r'class="empty">[A-Z].{15,}\.</p>', section), section
     assert "<img" not in text
@@ -233,7 +254,7 @@ def test_pictures_have_alternative_texts_and_tables_have_headers(text):
     pictures = re.findall(r'<img [^>]*alt="([^"]*)"', text)
     tables = re.findall(r"<table>.*?</table>", text)
 
-    assert len(pictures) == 7
+    assert len(pictures) == 8
     assert all(len(words) > 30 for words in pictures)
     for table in tables:
         assert table.startswith("<table><caption>")

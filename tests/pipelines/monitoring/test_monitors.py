@@ -10,10 +10,11 @@ import polars as pl
 import pytest
 
 from features.config.project import Project
-from pipelines.lake import Lake
+from features.schemas import TopicShifts
+from pipelines.lake import STATE, Lake
 from pipelines.monitoring.monitors import MONITORS, Finding, View, largest_difference, overdue_slices
 
-EVALUATE = {f"{monitor.asset}.{monitor.name}": monitor.evaluate for monitor in MONITORS}
+EVALUATE = {f"{monitor.asset}.{monitor.name}": monitor.evaluate for monitor in MONITORS.values()}
 START = datetime(2026, 1, 5, tzinfo=UTC)
 DAYS = [f"2026-01-{day:02}" for day in range(5, 11)]
 ROWS = 400
@@ -71,9 +72,24 @@ def rows(*counts: int) -> dict[str, pl.DataFrame]:
 
 
 def topics(*shifted: bool) -> pl.DataFrame:
-    count = len(shifted)
-    named = {"attribute": ["topic"] * count, "value": [f"v{n}" for n in range(count)], "shifted": [*shifted]}
-    return pl.DataFrame({**named, "rate": [0.3] * count, "expected": [0.1] * count})
+    rows = [
+        (
+            "topic",
+            f"v{n}",
+            "predicted_rate",
+            200,
+            200,
+            0.3,
+            0.1,
+            0.05,
+            0.15,
+            left,
+            DAYS[-2] if left else None,
+            ["known"] * left,
+        )
+        for n, left in enumerate(shifted)
+    ]
+    return pl.DataFrame(rows, TopicShifts.create_empty().schema, orient="row")
 
 
 Tables = dict[str, pl.DataFrame]
@@ -91,7 +107,9 @@ CASES: dict[str, tuple[Tables, Tables, Tables]] = {
     "interest_scores.drift": tuple({"interest_scores": numbers("interest_scores", by)} for by in (0, 0.1, 2)),
     "item_vectors.drift": tuple({"item_vectors": vectors(turn)} for turn in (0, 0.3, 1.2)),
     "evaluation.calibration": tuple({"evaluation_scores": predicted(p)} for p in (0.1, 0.12, 0.2)),
-    "topic_shifts.click_rates": tuple({"topic_shifts": topics(False, last)} for last in (False, False, True)),
+    "topic_shifts.bands": tuple(
+        {"topic_shifts": topics(False, last), f"{STATE}/items": texts(0).head(1)} for last in (False, False, True)
+    ),
 }  # fmt: skip
 
 
@@ -100,7 +118,7 @@ def evaluate(folder: Path, name: str, before: Tables, newest: Tables, **checks: 
     for day in DAYS:
         for table, frame in (newest if day == DAYS[-1] else before).items():
             toy.lake.write(table, day, frame)
-    return EVALUATE[name](View(toy, DAYS[-1:]))
+    return EVALUATE[name](View(toy.lake, toy.project, DAYS[-1:]))
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -113,6 +131,15 @@ def test_a_monitor_tells_a_normal_slice_from_an_anomaly(tmp_path: Path, name: st
     assert not failing.passed, failing.summary
     assert failing.summary != passing.summary
     assert all(isinstance(value, float) for value in (passing.figures | failing.figures).values())
+
+
+def test_the_alert_of_a_shift_names_topic_size_since_when_and_typical_texts(tmp_path: Path) -> None:
+    before, _, shifted = CASES["topic_shifts.bands"]
+    finding = evaluate(tmp_path, "topic_shifts.bands", before, shifted)
+    assert finding.summary == (
+        "figures outside their bands: topic v1: predicted rate 0.300, expected 0.100 (+40 of 200 candidates), "
+        "since 2026-01-09; typical: “a title”"
+    )
 
 
 def test_every_monitor_is_tested_here_or_in_the_chain() -> None:
@@ -140,9 +167,9 @@ def test_a_slice_is_overdue_max_delay_after_it_was_complete(tmp_path: Path) -> N
     toy = deployment(tmp_path, max_delay="6h")
     toy.lake.write("ranking_dataset", DAYS[0], lists(1))
     complete_at = START + timedelta(days=2, minutes=30)  # the second slice's end, and its attribution window
-    assert overdue_slices(toy.lake, toy.project, complete_at + timedelta(hours=5)) == []
-    assert overdue_slices(toy.lake, toy.project, complete_at + timedelta(hours=6)) == [DAYS[1]]
-    assert overdue_slices(toy.lake, toy.project, complete_at + timedelta(days=2, hours=6)) == DAYS[1:4]
+    assert overdue_slices(toy, complete_at + timedelta(hours=5)) == []
+    assert overdue_slices(toy, complete_at + timedelta(hours=6)) == [DAYS[1]]
+    assert overdue_slices(toy, complete_at + timedelta(days=2, hours=6)) == DAYS[1:4]
 
 
 def read(**columns: list[float | None]) -> pl.DataFrame:
