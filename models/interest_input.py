@@ -21,8 +21,8 @@ from features.state.histories import moments as moments_of
 
 if TYPE_CHECKING:
     from models.interest.config import InterestConfig
-    from models.interest.items import ItemArrays
-    from models.interest.moments import MomentArrays
+    from models.interest.item_arrays import ItemArrays
+    from models.interest.moment_arrays import MomentArrays
     from models.interest.version import InterestModel
 
 
@@ -58,14 +58,14 @@ def require_interest(interest: Interest, *, here: bool) -> None:
 
     find_encoder(interest.encoder)
     if here and interest.device == "cuda":
-        from models.interest.device import find_device
+        from models.interest.config import find_device
 
         find_device(interest.device)
 
 
 def item_vectors(items: pl.DataFrame, interest: Interest, cache: Path) -> pl.DataFrame:
     """`schemas.ItemVectors` of item versions: the frozen encoder's unit vector of each text."""
-    from models.interest.text import frozen_vectors
+    from models.interest.encoder import frozen_vectors
 
     texts = [text_of(title, body) for title, body in items.select("title", "body").iter_rows()]
     vectors = frozen_vectors(texts, interest.encoder, interest.max_tokens, cache)
@@ -113,7 +113,7 @@ def interest_input(
 
     `labels`: `impression_id, item_id, label`; the default is 0.
     """
-    from models.interest.moments import MomentArrays
+    from models.interest.moment_arrays import MomentArrays
 
     seen = versions(state.items, events.items)
     shown = exposed(events.impressions).sort("user_id", "shown_at", "impression_id", "position")
@@ -191,7 +191,7 @@ def _latest(moments: pl.DataFrame, seen: pl.DataFrame, since: datetime) -> pl.Se
 
 def item_arrays(items: pl.DataFrame, seen: pl.DataFrame, numbers: Sequence[str]) -> "ItemArrays":
     """Items (`item_id`, `version`: a row of `seen`, or null if it had no version yet) as arrays."""
-    from models.interest.items import ItemArrays, attribute_code, id_code
+    from models.interest.item_arrays import ItemArrays, attribute_code, id_code
 
     numbered = seen.with_row_index("version").join(
         items.select("version").drop_nulls(), on="version", how="semi", maintain_order="left"

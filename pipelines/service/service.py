@@ -330,7 +330,7 @@ class Service:
             self.journal.prune(microseconds(self.project.slices.window(slices[-1])[1]))
 
     def _query(self, query: str) -> Any:
-        from models.interest.text import frozen_vectors
+        from models.interest.encoder import frozen_vectors
 
         declared = self.project.interest
         return frozen_vectors([query], declared.encoder, declared.max_tokens)[0]
