@@ -73,18 +73,15 @@ def lookup_and_update(
     until: datetime,
     vectors: pl.DataFrame,
     answers: Answers | None = None,
-    *,
-    keep: bool = True,
 ) -> tuple[pl.DataFrame, MomentState]:
     """Return `read_features` and the state of `advance`, computed in one pass.
 
-    With `answers`, the global counters are neither needed in `state` nor updated. With `keep=False` the counters of
-    `state` are updated in place, so `state` must not be used again.
+    With `answers`, the global counters are neither needed in `state` nor updated.
     """
     grains = [
         grain for grain, counter in state.counted.declared.items() if not (answers and is_global(counter))
     ]
-    work = _Work(state, events, plan_of(state.config), grains, answers, keep=keep)
+    work = _Work(state, events, plan_of(state.config), grains, answers)
     histories = aside(partial(work.histories, until), work.layout.item.size)
     return work.table(vectors, np.float32), work.state(until, histories())
 
@@ -175,7 +172,6 @@ class _Work:
         placed: pl.DataFrame | None = None,
         *,
         update: bool = True,
-        keep: bool = True,
     ) -> None:
         from features.state.layout import code, in_order, lay_out, place
         from features.state.sessions import Sessions
@@ -186,7 +182,7 @@ class _Work:
         unchanged = events.items.is_empty()
         self.versions = state.items if unchanged else versions(state.items, events.items)
         described = state.described if unchanged else state.describe(self.versions)
-        self.tables: Tables = state.counted.copy() if update and keep else state.counted
+        self.tables: Tables = state.counted.copy() if update else state.counted
         shown = code(self.events.impressions, self.tables)
         placed = place(state, self.events, shown) if placed is None else placed
         self.layout: Layout = lay_out(self.events, shown, placed, described, self.tables)

@@ -94,11 +94,11 @@ def similarities(
     each kind count, and none older than `forget` microseconds. Versions of item n are the rows
     `first[n]:first[n + 1]`, by `known_at`.
     """
-    width = vectors.shape[1]
     out = np.full((6, version.size), np.nan)
-    past = np.empty((2 * most, width), np.int16)
-    near, scale = np.empty(2 * most), np.empty(2 * most)
+    past, near, scale = np.empty((2, most), np.int64), np.empty((2, most)), np.empty((2, most))
     met, sizes = np.zeros(2, np.int64), np.zeros(2, np.int64)
+    products = np.empty((np.diff(start).max() if at.size else 0, most), np.int32)
+    cosines, powers = np.empty(most), np.empty(most)
     for row in range(at.size):
         middle = dot(means, row, means, row)
         moment = begin[row] + np.searchsorted(since[begin[row] : end[row]], at[row]) - 1
@@ -111,34 +111,58 @@ def similarities(
                 while seen >= first[item[moment]] and known_at[seen] >= at[row]:
                     seen -= 1
                 if seen >= first[item[moment]] and length[seen]:
-                    place = kind * most + sizes[kind]
-                    past[place] = vectors[seen]
-                    near[place] = dot(vectors, seen, means, row)
-                    scale[place] = _inverse(length[seen] - 2 * near[place] + middle)
+                    place = sizes[kind]
+                    past[kind, place] = seen
+                    near[kind, place] = dot(vectors, seen, means, row)
+                    scale[kind, place] = _inverse(length[seen] - 2 * near[kind, place] + middle)
                     sizes[kind] += 1
             elif met[1 - kind] == most:
                 break
             moment -= 1
-        for candidate in range(start[row], start[row + 1]):
-            shown = version[candidate]
-            if shown < 0 or not length[shown]:
-                continue
-            offset = middle - dot(vectors, shown, means, row)
-            unit = _inverse(length[shown] + 2 * offset - middle)
-            for kind in range(2):
-                if not sizes[kind]:
-                    continue
-                total, greatest, soft = 0.0, -1.0, 1.0
-                for place in range(kind * most, kind * most + sizes[kind]):
-                    cosine = (dot(vectors, shown, past, place) + offset - near[place]) * unit * scale[place]
-                    cosine = (cosine + _ROUNDER) - _ROUNDER
-                    total += cosine
-                    greatest = max(greatest, cosine)
-                    soft += math.exp(SHARPNESS * cosine)
-                out[3 * kind, candidate] = total / sizes[kind]
-                out[3 * kind + 1, candidate] = greatest
-                out[3 * kind + 2, candidate] = math.log(soft)
+        shown = version[start[row] : start[row + 1]]
+        for kind in range(2):
+            size = sizes[kind]
+            # A past vector is loaded once for all candidates, whose vectors stay in the processor's nearest cache.
+            for place in range(size):
+                for n in range(shown.size):
+                    products[n, place] = dot(vectors, max(shown[n], 0), vectors, past[kind, place])
+            for n in range(shown.size if size else 0):
+                if shown[n] >= 0 and length[shown[n]]:
+                    offset = middle - dot(vectors, shown[n], means, row)
+                    unit = _inverse(length[shown[n]] + 2 * offset - middle)
+                    figures = _summary(
+                        products[n, :size], offset, near[kind], unit, scale[kind], cosines, powers
+                    )
+                    for form in range(3):
+                        out[3 * kind + form, start[row] + n] = figures[form]
     return out
+
+
+@compiled
+def _summary(
+    products: Ints, offset: float, near: Floats, unit: float, scale: Floats, cosines: Floats, powers: Floats
+) -> tuple[float, float, float]:
+    """Mean, maximum and soft maximum of a candidate's cosines; `cosines` and `powers` are overwritten."""
+    for place in range(products.size):
+        cosine = (products[place] + offset - near[place]) * unit * scale[place]
+        cosines[place] = (cosine + _ROUNDER) - _ROUNDER
+        powers[place] = _exp(SHARPNESS * cosines[place])
+    total, greatest, soft = 0.0, -1.0, 1.0
+    for place in range(products.size):
+        total += cosines[place]
+        soft += powers[place]
+        greatest = max(greatest, cosines[place])
+    return total / products.size, greatest, math.log(soft)
+
+
+@compiled
+def _exp(x: float) -> float:
+    """The exponential of a number from -5 to 5, to 1e-9 of its size: `math.exp` is not computed several at a time."""
+    x *= 1 / 32
+    power = 1 + x * (1 + x * (1 / 2 + x * (1 / 6 + x * (1 / 24 + x * (1 / 120 + x * (1 / 720 + x / 5040))))))
+    for _ in range(5):
+        power *= power
+    return power
 
 
 @compiled

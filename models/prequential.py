@@ -1,6 +1,6 @@
 """Fit the ranker and its ablation, score a slice with every scorer, evaluate the scores."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import polars as pl
@@ -11,17 +11,24 @@ from features.events.point_in_time import see, versions
 from features.ranking_dataset import INTEREST, feature_columns, text_columns
 from features.state import MomentState, SliceEvents
 from models.evaluation import baselines
+from models.evaluation.baselines import Baseline, baselines_of
 from models.evaluation.evaluate import EvaluationResult, evaluate, impression_values
+from models.evaluation.metrics import metrics_of
 from models.evaluation.segments import segments
 from models.ranker import Ranker, fit
 from models.ranker.shards import Shard, fit_shard
 from models.ranker.sockets import Workers
 
-SCORERS = ("full", "behaviour_only", "text_only", *baselines.BASELINES)
-"""The ranker; its ablation without text; the interest score alone; the baselines."""
+_RANKERS = ("full", "behaviour_only", "text_only")
+"""The ranker; its ablation without text; the interest score alone."""
 
 _PROBABILITIES = {"full": "click_probability", "behaviour_only": "probability_without_text"}
 """Scorers with click probabilities → their columns in `score_slice`."""
+
+
+def scorers(config: Evaluation) -> tuple[str, ...]:
+    """Everything that is evaluated: the ranker, its ablations, the baselines."""
+    return (*_RANKERS, *baselines_of(config))
 
 
 def fit_rankers(
@@ -58,6 +65,7 @@ class Background:
 
     measured: pl.DataFrame
     """Features of the baselines (`baselines.lookup`)."""
+    baselines: Mapping[str, Baseline]
     versions: pl.DataFrame
     """Item versions that may be visible in the slice."""
     users: pl.Series
@@ -66,15 +74,18 @@ class Background:
     """Ids of items that are not new."""
 
 
-def background(before: MomentState, events: SliceEvents, fitted: MomentState | None = None) -> Background:
+def background(
+    before: MomentState, events: SliceEvents, config: Evaluation, fitted: MomentState | None = None
+) -> Background:
     """Look up the background of a slice's events in the state before the slice.
 
     New users and items are those missing from `fitted`, the state that the models were fitted up to; by default the
     state before the slice.
     """
-    known = fitted or before
+    known, compared = fitted or before, baselines_of(config)
     return Background(
-        baselines.lookup(before, events),
+        baselines.lookup(before, events, compared),
+        compared,
         versions(before.items, events.items),
         known.counts("user")["user_id"],
         known.counts("item")["item_id"],
@@ -90,7 +101,9 @@ def score_slice(
     `attributes` when it was shown (null if it was unknown). Without an interest score, `text_only` is 0.
     """
     keys = ("impression_id", "user_id", "item_id", "position", "label", "clicked", "as_of")
-    baseline_scores = baselines.scores(dataset, known.measured, seed).drop("impression_id", "item_id")
+    baseline_scores = baselines.scores(dataset, known.measured, seed, known.baselines).drop(
+        "impression_id", "item_id"
+    )
     rank_score, without_text = full.score(dataset), behaviour_only.score(dataset)
     # The item version known strictly before the impression.
     version = see(dataset.select("item_id", "as_of"), known.versions, "as_of")["version"]
@@ -109,11 +122,15 @@ def score_slice(
 def evaluate_slice(
     scored: pl.DataFrame, attributes: Sequence[str], config: Evaluation, promotion: Promotion, seed: int
 ) -> EvaluationResult:
-    """Evaluate every scorer on the same impressions: all, and each segment with `evaluation.min_impressions`."""
+    """Evaluate every scorer on the same impressions: all, and each segment with `evaluation.min_impressions`.
+
+    A baseline is left out if some rows were scored before the project file named it.
+    """
     return evaluate(
         scored,
-        SCORERS,
+        [name for name in scorers(config) if name in _RANKERS or _is_scored(scored, name)],
         segments(scored, attributes, config, promotion.guard),
+        listwise=metrics_of(config),
         probabilities=_PROBABILITIES,
         min_impressions=config.min_impressions,
         seed=seed,
@@ -147,5 +164,13 @@ def promotion_values(
         available = segments(scored, attributes, config, guard)
         guarded = {name: available[name] for name in guard if name in available}
     return impression_values(
-        scored.with_columns(**columns), [*columns, *baselines.BASELINES], guarded, probabilities
+        scored.with_columns(**columns),
+        [*columns, *baselines_of(config)],
+        guarded,
+        metrics_of(config),
+        probabilities,
     )
+
+
+def _is_scored(scored: pl.DataFrame, name: str) -> bool:
+    return name in scored.columns and not scored[name].has_nulls()

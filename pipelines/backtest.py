@@ -18,6 +18,7 @@ from uuid import uuid4
 import polars as pl
 
 from features.config.project import Project
+from features.config.sections import Promotion
 from features.config.slices import Slices
 from features.errors import ProjectError
 from features.events.validation import Events
@@ -87,7 +88,7 @@ def backtest(
                 )
                 for parts in zip(*scores, strict=True)
             ]
-            figures = _figures(results, project)
+            figures = _figures(results, project.promotion, project.seed)
     full, _ = rankers[0]
     versions = {
         "after": after.isoformat(),
@@ -216,7 +217,7 @@ class Walk:
         if static:
             self.state, events = fitted, _shown_at(events, fitted.at)
         with self._stages.timed("features"):
-            background = chain.background(self.state, events, fitted)
+            background = chain.background(self.state, events, self._project.evaluation, fitted)
         datasets, _ = self._datasets(events, until, labels)
         return [
             chain.score_slice(dataset, *pair, background, fit.seed)
@@ -252,7 +253,7 @@ def _shown_at(events: SliceEvents, at: datetime) -> SliceEvents:
     return SliceEvents(events.items.clear(), impressions, events.interactions.clear())
 
 
-def _figures(results: Sequence[EvaluationResult], project: Project) -> dict[str, Any]:
+def _figures(results: Sequence[EvaluationResult], promotion: Promotion, seed: int) -> dict[str, Any]:
     """The first seed's metrics, with intervals over impressions; with several seeds, `seed_variance`, too."""
     first = results[0]
     figures = {
@@ -260,6 +261,6 @@ def _figures(results: Sequence[EvaluationResult], project: Project) -> dict[str,
         "skipped": first.skipped,
         "segments": first.segments_as_json(),
         "left_out": dict(first.left_out),
-        "gain": gain(first, project.promotion, project.seed),
+        "gain": gain(first, promotion, seed),
     }
     return figures | ({"seed_variance": seed_variance(results)} if len(results) > 1 else {})

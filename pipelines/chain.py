@@ -27,12 +27,11 @@ from models.interest_input import (
     interest_scores,
     item_vectors,
 )
-from models.prequential import SCORERS, background, evaluate_slice, fit_rankers, score_slice
+from models.prequential import background, evaluate_slice, fit_rankers, score_slice, scorers
 from pipelines.compute.fine_tuning import Trainers, fine_tune
 from pipelines.compute.rankers import RankingWindow, fit_window
 
 __all__ = [
-    "SCORERS",
     "InterestInput",
     "RankingWindow",
     "Trainers",
@@ -51,5 +50,6 @@ __all__ = [
     "lookup_and_update",
     "read_features",
     "score_slice",
+    "scorers",
     "timely",
 ]

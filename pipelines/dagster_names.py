@@ -1,34 +1,35 @@
-"""Names of a project's assets, jobs, sensors, pools and resource in a Dagster that several projects share."""
+"""Names of a project's assets, jobs, sensors, pools and resource in a Dagster that several projects share.
+
+`project` is a project's name.
+"""
 
 import dagster as dg
-
-from features.config.project import Project
 
 PROJECT = "momentrank/project"
 """Tag of the runs of a project's jobs."""
 
 
-def asset_key(project: Project, asset: str) -> dg.AssetKey:
+def asset_key(project: str, asset: str) -> dg.AssetKey:
     """The key of an asset: `newsroom/features`."""
-    return dg.AssetKey([project.name, asset])
+    return dg.AssetKey([project, asset])
 
 
-def step(project: Project, name: str) -> str:
+def step(project: str, name: str) -> str:
     """The name of an asset's step, in Dagster's own form: `newsroom__features`."""
     return asset_key(project, name).to_python_identifier()
 
 
-def named(project: Project, name: str) -> str:
+def named(project: str, name: str) -> str:
     """The name of anything else: `newsroom_writer`. Dagster allows no hyphen in it."""
-    return f"{project.name.replace('-', '_')}_{name}"
+    return f"{project.replace('-', '_')}_{name}"
 
 
-def is_of(project: Project, run: dg.DagsterRun) -> bool:
+def is_of(project: str, run: dg.DagsterRun) -> bool:
     """Whether a run belongs to a job of the project or materializes one of its assets."""
     selected = run.asset_selection or ()
-    return run.tags.get(PROJECT) == project.name or any(key.path[0] == project.name for key in selected)
+    return run.tags.get(PROJECT) == project or any(key.path[0] == project for key in selected)
 
 
-def resource(project: Project) -> str:
+def resource(project: str) -> str:
     """The resource key of the project's deployment."""
     return named(project, "deployment")

@@ -6,13 +6,17 @@ from importlib import metadata
 import dagster as dg
 
 from features.config.project import Project
+from features.config.slices import Slices
 from features.errors import ProjectError
 from pipelines import liveness
+from pipelines.asset_steps import Step, StepRun
 from pipelines.assets import events, interest, lists, moments, ranker, topics
-from pipelines.dagster_names import PROJECT, asset_key, named, resource, step
+from pipelines.dagster_names import PROJECT, asset_key, named, resource
+from pipelines.dagster_names import step as step_name
 from pipelines.deployment import Deployment
 from pipelines.monitoring import alerts, checks
 from pipelines.privacy import retention
+from pipelines.retries import with_retries
 from pipelines.settings.settings import load_all
 from pipelines.table_schemas import declared
 from pipelines.triggers import arrival, partitions
@@ -28,7 +32,7 @@ def define(*deployments: Deployment) -> dg.Definitions:
     """
     files: dict[str, object] = {}
     for one in deployments:
-        name = named(one.project, "")
+        name = named(one.project.name, "")
         if name in files:
             raise ProjectError(
                 f"{files[name]} and {one.settings.project} are both called {one.project.name}, but projects that share "
@@ -40,12 +44,12 @@ def define(*deployments: Deployment) -> dg.Definitions:
 
 def advance_job(deployment: Deployment) -> dg.JobDefinition:
     """The job that materialises every asset of a deployment."""
-    return define(deployment).resolve_job_def(named(deployment.project, JOB))
+    return define(deployment).resolve_job_def(named(deployment.project.name, JOB))
 
 
 def _define(deployment: Deployment) -> dg.Definitions:
     project = deployment.project
-    name, tag = named(project, JOB), {PROJECT: project.name}
+    name, tag = named(project.name, JOB), {PROJECT: project.name}
     job = dg.define_asset_job(
         name,
         selection=dg.AssetSelection.key_prefixes(project.name),
@@ -55,49 +59,55 @@ def _define(deployment: Deployment) -> dg.Definitions:
     # One trigger: a sensor for a landing folder, a schedule for everything else.
     arrives = bool(project.source.landing)
     return dg.Definitions(
-        assets=[_for_project(asset, project) for asset in assets()],
+        assets=[_for_project(step, project) for step in steps()],
         asset_checks=checks.build(project),
-        jobs=[job, *retention.jobs(project, tag)],
+        jobs=[job, *retention.jobs(project.name, project.slices, project.retention.keep, tag)],
         schedules=[
-            *([] if arrives else [partitions.schedule(deployment, name)]),
-            *retention.schedules(project),
+            *([] if arrives else [partitions.schedule(deployment.slices, name)]),
+            *retention.schedules(project.name, project.retention.keep),
         ],
         sensors=[
             *([arrival.arrivals(deployment, name)] if arrives else []),
             arrival.late_interactions(deployment, name),
-            *alerts.sensors(deployment),
+            *alerts.sensors(deployment.slices, deployment.settings.webhook, deployment.settings.dagster_url),
         ],
-        resources={resource(project): _resource(deployment)},
+        resources={resource(project.name): _resource(deployment)},
         executor=EXECUTORS[deployment.settings.executor],
     )
 
 
-def assets() -> list[dg.AssetsDefinition]:
-    """The assets of a project, which are the steps of a run."""
-    definitions = dg.load_assets_from_modules([events, moments, interest, ranker, lists, topics])
-    return [asset for asset in definitions if isinstance(asset, dg.AssetsDefinition)]
+def steps() -> list[Step]:
+    """The steps of a run, each of which materialises one or several assets."""
+    modules = (events, moments, interest, ranker, lists, topics)
+    return [value for module in modules for value in vars(module).values() if isinstance(value, Step)]
 
 
-def _for_project(asset: dg.AssetsDefinition, project: Project) -> dg.AssetsDefinition:
-    """An asset with the project's prefix in its names and the project's resource."""
-    body, key = asset.op.__wrapped__, resource(project)  # type: ignore[attr-defined]
+def _for_project(step: Step, project: Project) -> dg.AssetsDefinition:
+    """The assets of a step, with the project's prefix in their names."""
+    key = resource(project.name)
 
     @dg.multi_asset(
-        name=step(project, asset.op.name),
-        description=asset.op.description,
-        specs=[_spec(spec, project) for spec in asset.specs],
-        can_subset=asset.can_subset,
-        backfill_policy=asset.backfill_policy,
-        pool=asset.op.pool and named(project, asset.op.pool),
+        name=step_name(project.name, step.name),
+        description=step.body.__doc__,
+        specs=[_spec(spec, project.name, project.slices) for spec in step.specs],
+        can_subset=step.can_subset,
+        backfill_policy=partitions.ONE_RUN,
+        pool=named(project.name, step.pool),
         required_resource_keys={key},
     )
     def materialize(context: dg.AssetExecutionContext) -> Iterator[dg.MaterializeResult[None]]:
-        yield from body(context, deployment=getattr(context.resources, key)) or ()
+        deployment: Deployment = getattr(context.resources, key)
+        run = StepRun(context, deployment, step.specs[0].key.to_user_string())
+        with deployment.progress.step(step.name), with_retries(context.retry_number):
+            step.body(run)
+        for spec in step.specs:
+            if spec.key.to_user_string() in run.outputs:
+                yield dg.MaterializeResult(asset_key=asset_key(project.name, spec.key.to_user_string()))
 
     return materialize
 
 
-def _spec(spec: dg.AssetSpec, project: Project) -> dg.AssetSpec:
+def _spec(spec: dg.AssetSpec, project: str, slices: Slices) -> dg.AssetSpec:
     name = spec.key.to_user_string()
     deps = [
         dg.AssetDep(
@@ -109,7 +119,7 @@ def _spec(spec: dg.AssetSpec, project: Project) -> dg.AssetSpec:
         key=asset_key(project, name),
         deps=deps,
         group_name=named(project, str(spec.group_name)),
-        partitions_def=partitions.partitions(project),
+        partitions_def=partitions.partitions(slices),
         owners=["team:ranking"],
         code_version=metadata.version("momentrank"),
     ).merge_attributes(metadata=declared(name))

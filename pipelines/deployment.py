@@ -5,33 +5,25 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any, NamedTuple
-
-import polars as pl
+from typing import Any
 
 from features import sources
 from features.config.project import Project
 from features.errors import ModelError, ProjectError, SourceError
 from features.events.validation import Events
 from features.sources.simulation import newsroom
-from features.state import MomentState, SliceEvents, names, restore, start
-from models.interest_input import interest_input, interest_scores
 from models.registry.quality import Table
-from models.registry.registry import Kind, Registry
+from models.registry.registry import Registry
 from models.registry.tracking import shown
+from models.registry.versions import Version
 from pipelines.compute.engine import Cluster, Embedded, Engine
 from pipelines.event_log import EventLog, Record
 from pipelines.identities import Privacy
-from pipelines.lake import STATE, Lake
+from pipelines.lake import Lake
 from pipelines.progress import Progress
+from pipelines.requests import Requests
 from pipelines.settings.settings import PROCESS_ENVIRONMENT, Settings
-
-
-class Version(NamedTuple):
-    """A registered model version and the last slice that it was fitted on."""
-
-    version: str
-    slice: str
+from pipelines.slice_tables import SliceTables
 
 
 @dataclass(frozen=True)
@@ -47,6 +39,11 @@ class Deployment:
     def lake(self) -> Lake:
         """The project's tables."""
         return Lake(f"{self.settings.lake}/{self.project.name}", self.settings.storage_options)
+
+    @cached_property
+    def slices(self) -> SliceTables:
+        """The lake, read slice by slice."""
+        return SliceTables(self.lake, self.project)
 
     @cached_property
     def engine(self) -> Engine:
@@ -87,6 +84,11 @@ class Deployment:
         registry = Registry(self.project.name, self.settings.tracking_uri, self.settings.artifacts)
         registry.prepare()
         return registry
+
+    @cached_property
+    def requests(self) -> Requests:
+        """Ranks and explains on request."""
+        return Requests(self.slices, self.registry, self.settings.cache)
 
     @cached_property
     def privacy(self) -> Privacy:
@@ -141,60 +143,6 @@ class Deployment:
             )
         return []
 
-    def events(self, slice: str) -> SliceEvents:
-        """The slice's events, from the lake."""
-        return SliceEvents(
-            **{
-                name: self.lake.read(name, [slice]).drop("slice")
-                for name in ("items", "impressions", "interactions")
-            }
-        )
-
-    def state_before(self, slice: str) -> MomentState:
-        """The moment state at the slice's start."""
-        previous = self.project.slices.previous(slice)
-        return (
-            self.state_after(previous)
-            if previous
-            else start(self.project.slices.start, self.project.behaviour)
-        )
-
-    def state_after(self, slice: str) -> MomentState:
-        """The moment state at the slice's end."""
-        _, end = self.project.slices.window(slice)
-        tables = {
-            name: self.lake.read(f"{STATE}/{name}", [slice]).drop("slice")
-            for name in names(self.project.behaviour)
-        }
-        return restore(end, tables, self.project.behaviour)
-
-    def vectors(self, until: str) -> pl.DataFrame:
-        """Text vectors of every item version up to a slice."""
-        slices = [key for key in self.lake.slices("item_vectors") if key <= until]
-        return self.lake.read("item_vectors", slices).drop("slice")
-
-    def latest(self, kind: Kind, before: str, dagster_run: str | None = None) -> Version | None:
-        """The version fitted up to the latest slice before `before`; it has not seen that slice.
-
-        Of several for the same slice: the one made by `dagster_run`, else the newest.
-        """
-        version = self.registry.latest(kind, before, dagster_run)
-        return Version(*version) if version else None
-
-    def evaluated(self, slice: str) -> Version | None:
-        """The ranker version evaluated on a slice, or None."""
-        if not self.lake.has("evaluation_scores", slice):
-            return None
-        columns = ("ranker_version", "ranker_slice")
-        versions = self.lake.read("evaluation_scores", [slice], columns).unique()
-        return Version(*versions.row(0)) if versions.height else None
-
-    def interest_scores(self, state: MomentState, events: SliceEvents, model: Version | None) -> pl.DataFrame:
-        """`schemas.InterestScores` of the impressions in `events` by a version of the interest model."""
-        folder = self.registry.interest_folder(model.version) if model else None
-        inputs = interest_input(state, events)
-        return interest_scores(inputs, folder, model.slice if model else None, self.settings.cache)
-
     def table_versions(self) -> dict[str, object]:
         """The tag `tables`: names and Delta versions of the tables that a model is fitted on."""
         tables = ("items", "impressions", "interactions", "candidates", "features", "ranking_dataset")
@@ -204,6 +152,14 @@ class Deployment:
     def table(self, name: str) -> Table:
         """A table of the lake at its current version, as an MLflow dataset."""
         return Table(name, self.lake.version(name), self.lake.location(name))
+
+    def require_ranker(self) -> Version:
+        """The serving ranker. Raises ModelError if there is none yet."""
+        slices = self.lake.slices("ranking_dataset")
+        serving = self.registry.serving(self.project.slices.following(slices[-1])) if slices else None
+        if serving is None:
+            raise ModelError(f"no ranker is registered yet: momentrank run {self.settings.project}")
+        return serving
 
     def tell(self, line: str) -> None:
         """Show a line to the user."""
@@ -222,13 +178,3 @@ class Deployment:
                 f"{shown(self.settings.tracking_uri)} has none: its database was lost, or another one is set. "
                 f"Restore it, or run all slices again, without --from: momentrank run {self.settings.project}"
             )
-
-    def champion(self) -> Version | None:
-        """The champion's version, or None before the first promotion."""
-        champion = self.registry.champion()
-        return Version(*champion) if champion else None
-
-    def serving(self, slice: str) -> Version | None:
-        """The champion; before the first promotion, the newest ranker fitted up to a slice."""
-        _, end = self.project.slices.window(slice)
-        return self.champion() or self.latest("ranker", before=self.project.slices.key(end))

@@ -1,14 +1,16 @@
 """Checks before a run: settings that would fail later, and warnings."""
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from datetime import UTC, datetime, timedelta
 
 from features.catalogue import catalogue
 from features.config.project import Project
+from features.config.slices import Slices
 from features.errors import ProjectError
 from features.ranking_dataset import text_columns
+from models.evaluation.baselines import baselines_of
+from models.evaluation.metrics import metrics_of
 from models.interest_input import require_interest
-from pipelines.deployment import Deployment
 
 MANY_PARTITIONS = 25_000
 """With more, Dagster's pages and daemons become slow."""
@@ -16,49 +18,51 @@ _SHORT_GAP = 7  # consecutive empty slices without a warning
 _YEAR = timedelta(days=365)
 
 
-def preflight(deployment: Deployment) -> None:
-    """Raise early what a run would raise: a missing feature, encoder or device. Warn about too many slices."""
-    project = deployment.project
+def preflight(project: Project, here: bool, tell: Callable[[str], None]) -> None:
+    """Raise early what a run would raise: a missing feature, metric, encoder or device. Warn about too many slices.
+
+    `here`: whether this machine fits the models, and not a cluster.
+    """
+    baselines_of(project.evaluation)
+    metrics_of(project.evaluation)
     columns = catalogue(project.behaviour)["name"].to_list()
     if columns == text_columns(columns):
         raise ProjectError(
             "features.select has only text features, but a ranker without text is fitted, too: select at least one "
             "feature that does not start with text_"
         )
-    require_interest(project.interest, here=deployment.settings.engine == "embedded")
-    count = partitions(project, datetime.now(UTC))
+    require_interest(project.interest, here=here)
+    count = partitions(project.slices, datetime.now(UTC))
     if count > MANY_PARTITIONS:
         span = "in total" if project.slices.end else "in the first year"
-        deployment.tell(
+        tell(
             f"warning: slices.every makes {count:,} slices {span}, and Dagster becomes slow with more than "
             f"{MANY_PARTITIONS:,}: choose a longer slices.every"
         )
 
 
-def partitions(project: Project, now: datetime) -> int:
+def partitions(slices: Slices, now: datetime) -> int:
     """Number of slices until `slices.end`; without an end, until a year after the start or now, if later."""
-    slices = project.slices
     return ((slices.end or max(now, slices.start + _YEAR)) - slices.start) // slices.every
 
 
-def last_with_events(with_events: Collection[str], project: Project) -> str:
+def last_with_events(with_events: Collection[str], start: datetime) -> str:
     """The newest slice with events. Raises ProjectError if there is none."""
     if not with_events:
         raise ProjectError(
             f"the logs have no impression or interaction in any slice: slices start at "
-            f"{project.slices.start.isoformat()}. `momentrank check` shows rejected rows"
+            f"{start.isoformat()}. `momentrank check` shows rejected rows"
         )
     return max(with_events)
 
 
 def gap(
-    with_events: Collection[str], project: Project, first: str | None = None, last: str | None = None
+    with_events: Collection[str], slices: Slices, first: str | None = None, last: str | None = None
 ) -> str | None:
     """A warning if there are more consecutive empty slices than slices with events (`with_events`), else None.
 
     `first`, `last`: the run's slices; by default all that `momentrank run` would run.
     """
-    slices = project.slices
     first = first or slices.key(slices.start)
     last = last or (slices.last_ended(datetime.now(UTC)) if slices.end else max(with_events, default=None))
     if last is None:

@@ -8,7 +8,10 @@ from features.errors import ModelError
 from models.evaluation.evaluate import calibration, calibration_error
 from models.evaluation.promotion import Decision, decide
 from models.prequential import promotion_values
-from pipelines.deployment import Deployment
+from models.registry.registry import Registry
+from models.registry.versions import Version
+from pipelines.lake import Lake
+from pipelines.slice_tables import SliceTables
 
 
 class Outcome(NamedTuple):
@@ -19,36 +22,44 @@ class Outcome(NamedTuple):
     row: pl.DataFrame
 
 
-def promote(deployment: Deployment, version_or_alias: str, reason: str) -> str:
+def promote(lake: Lake, registry: Registry, version_or_alias: str, reason: str) -> str:
     """Make a version the champion by hand and return it.
 
     Raises ModelError if it reads columns that this project's tables do not have.
     """
-    registry, table = deployment.registry, "ranking_dataset"
-    if deployment.lake.slices(table):
+    table = "ranking_dataset"
+    if lake.slices(table):
         columns = registry.load_ranker(version_or_alias).columns
-        missing = sorted({*columns} - {*deployment.lake.scan(table).collect_schema().names()})
+        missing = sorted({*columns} - {*lake.scan(table).collect_schema().names()})
         if missing:
             raise ModelError(
                 f"{registry.name('ranker')} version {version_or_alias} reads {len(missing)} columns that the tables "
                 f"of this project do not have ({', '.join(missing[:3])}): another project registered it under this "
-                f"name. momentrank history {deployment.settings.project} lists this project's versions"
+                "name. `momentrank history` lists this project's versions"
             )
     return registry.promote(version_or_alias, reason)
 
 
-def challenge(deployment: Deployment, slice: str) -> Outcome | str:
+def evaluated_version(lake: Lake, slice: str) -> Version | None:
+    """The ranker version evaluated on a slice, or None."""
+    if not lake.has("evaluation_scores", slice):
+        return None
+    versions = lake.read("evaluation_scores", [slice], ("ranker_version", "ranker_slice")).unique()
+    return Version(*versions.row(0)) if versions.height else None
+
+
+def challenge(tables: SliceTables, registry: Registry, slice: str) -> Outcome | str:
     """Let the version evaluated on the slice challenge the champion. Returns the reason if there is nothing to decide.
 
     Versions that another run registers meanwhile are ignored. If the champion changed meanwhile, it stays.
     """
-    project, registry = deployment.project, deployment.registry
-    challenger, champion = deployment.evaluated(slice), deployment.champion()
+    lake, project = tables.lake, tables.project
+    challenger, champion = evaluated_version(lake, slice), registry.champion()
     if challenger is None or (champion and champion.slice >= challenger.slice):
         return "the champion is as new as the challenger" if champion else "there is no challenger yet"
-    scores = deployment.lake.read("evaluation_scores", [slice])
+    scores = lake.read("evaluation_scores", [slice])
     values = promotion_values(
-        deployment.lake.read("ranking_dataset", [slice]),
+        lake.read("ranking_dataset", [slice]),
         scores,
         registry.load_ranker(champion.version) if champion else None,
         project.items.categorical,

@@ -10,7 +10,7 @@ import polars as pl
 import polars.selectors as cs
 
 from features.catalogue import catalogue
-from features.config.project import Project
+from features.config.sections import Promotion
 from features.drift import drift
 from features.ranking_dataset import feature_columns
 from features.state.histories import SKIPPED
@@ -19,19 +19,20 @@ from models.evaluation.metrics import LISTWISE
 from models.evaluation.seed_variance import gain
 from models.prequential import evaluate_slice
 from models.registry.registry import Registry
+from models.registry.versions import Version
 from models.report.report_data import RankedList, ReportData
 from pipelines.compute.rankers import RankingWindow
-from pipelines.deployment import Deployment
 from pipelines.lake import STATE, Lake
 from pipelines.requests import serving_until
+from pipelines.slice_tables import SliceTables
 
 _USERS, _TOP = 4, 6  # users whose ranked lists the report shows; items of each list
 _DRIFT_ROWS = 200_000  # at most, of the window that the last slice is compared with
 
 
-def evaluated(lake: Lake, project: Project, until: str) -> EvaluationResult | None:
+def evaluated(tables: SliceTables, until: str) -> EvaluationResult | None:
     """The evaluation over all slices up to `until`; None if none was evaluated."""
-    scores = _until(lake, "evaluation_scores", until)
+    scores, project = _until(tables.lake, "evaluation_scores", until), tables.project
     return (
         evaluate_slice(scores, project.items.categorical, project.evaluation, project.promotion, project.seed)
         if scores.width
@@ -39,24 +40,25 @@ def evaluated(lake: Lake, project: Project, until: str) -> EvaluationResult | No
     )
 
 
-def metrics_of(deployment: Deployment, result: EvaluationResult | None) -> dict[str, Any]:
+def metrics_of(
+    tables: SliceTables, champion: Version | None, result: EvaluationResult | None
+) -> dict[str, Any]:
     """The content of metrics.json. It has no times or run ids: equal runs write equal files."""
-    champion = deployment.champion()
     metrics = result.as_json() if result else {"impressions": 0, "headline": LISTWISE.headline, "scorers": {}}
     return {
-        "project": deployment.project.name,
+        "project": tables.project.name,
         **metrics,
         "segments": result.segments_as_json() if result else {},
         "champion": champion.slice if champion else None,
-        "slices": deployment.lake.slices("candidates"),
+        "slices": tables.lake.slices("candidates"),
     }
 
 
-def page_of(deployment: Deployment, slice: str, name: str) -> Path:
+def page_of(folder: Path, lake: Lake, slice: str, name: str) -> Path:
     """Path of a slice's `report.html` or `metrics.json`. All but the newest slice's have the slice in their name."""
-    path = deployment.settings.report(deployment.project.name) / name
+    path = folder / name
     # Running an old slice again must not replace the newest report or metrics.
-    newest = slice == deployment.lake.slices("candidates")[-1]
+    newest = slice == lake.slices("candidates")[-1]
     return path if newest else path.with_stem(f"{path.stem}_{slice.replace(':', '')}")
 
 
@@ -68,10 +70,13 @@ def write_metrics(metrics: dict[str, Any], path: Path) -> None:
     draft.replace(path)
 
 
-def report_data(deployment: Deployment, result: EvaluationResult | None, slice: str) -> ReportData:
+def report_data(
+    tables: SliceTables, registry: Registry, result: EvaluationResult | None, slice: str
+) -> ReportData:
     """Everything the report shows, from slices up to this one only."""
-    project, lake, serving = deployment.project, deployment.lake, serving_until(deployment, slice)
-    ranker = deployment.registry.load_ranker(serving.version) if serving else None
+    project, lake = tables.project, tables.lake
+    serving, columns = serving_until(registry, project.slices, slice), catalogue(project.behaviour)
+    ranker = registry.load_ranker(serving.version) if serving else None
     slices = lake.slices("candidates")
     overall = result.table.filter(segment=ALL) if result else pl.DataFrame()
     calibrations, errors = _calibration(_until(lake, "evaluation_scores", slice))
@@ -83,23 +88,23 @@ def report_data(deployment: Deployment, result: EvaluationResult | None, slice: 
         headline=(result.metrics if result else LISTWISE).headline,
         evaluated=result.impressions if result else 0,
         overall=overall,
-        gain=_gains(result, project) if result else pl.DataFrame(),
+        gain=_gains(result, project.promotion, project.seed) if result else pl.DataFrame(),
         quality=_until(lake, "evaluation", slice).filter(segment=ALL) if result else pl.DataFrame(),
         segments=result.table.filter(pl.col("segment") != ALL) if result else pl.DataFrame(),
-        segment_gain=_segment_gains(result, project) if result else pl.DataFrame(),
+        segment_gain=_segment_gains(result, project.promotion, project.seed) if result else pl.DataFrame(),
         min_impressions=project.evaluation.min_impressions,
-        importance=with_family(ranker.importance(), project) if ranker else pl.DataFrame(),
+        importance=with_family(ranker.importance(), columns) if ranker else pl.DataFrame(),
         calibration=calibrations,
         calibration_errors=errors,
         exposure=_exposure(_until(lake, "exposure", slice)),
         attributes=project.items.categorical,
         beyond=_beyond(_until(lake, "beyond_accuracy", slice)),
         topics=_topics(lake, slice),
-        drift=_drift(lake, project, slice),
+        drift=_drift(lake, RankingWindow.ending(lake, slice, project.ranker.window).slices, slice, columns),
         volume=volume(lake, slice),
         rejects=_rejects(_until(lake, "rejects", slice)),
         lists=_lists(lake, slice),
-        versions=_versions(deployment.registry, _until(lake, "promotion", slice), slice),
+        versions=_versions(registry, _until(lake, "promotion", slice), slice),
     )
 
 
@@ -109,15 +114,15 @@ def _until(lake: Lake, table: str, slice: str, columns: Sequence[str] | None = N
     return lake.read(table, slices, columns) if slices else pl.DataFrame()
 
 
-def _gains(result: EvaluationResult, project: Project) -> pl.DataFrame:
+def _gains(result: EvaluationResult, rule: Promotion, seed: int) -> pl.DataFrame:
     """The gain from text: `metric, mean, low, high`."""
-    gains = gain(result, project.promotion, project.seed)
+    gains = gain(result, rule, seed)
     return pl.DataFrame([{"metric": name, **interval} for name, interval in gains.items()])
 
 
-def _segment_gains(result: EvaluationResult, project: Project) -> pl.DataFrame:
+def _segment_gains(result: EvaluationResult, rule: Promotion, seed: int) -> pl.DataFrame:
     """The gain from text in each segment: `segment, mean, low, high`."""
-    rule, names = project.promotion, result.table["segment"].unique(maintain_order=True)
+    names = result.table["segment"].unique(maintain_order=True)
     rows = [
         (
             name,
@@ -126,7 +131,7 @@ def _segment_gains(result: EvaluationResult, project: Project) -> pl.DataFrame:
                 "full",
                 "behaviour_only",
                 result.metrics.headline,
-                seed=project.seed,
+                seed=seed,
                 resamples=rule.resamples,
                 confidence=rule.confidence,
                 segment=name,
@@ -139,9 +144,9 @@ def _segment_gains(result: EvaluationResult, project: Project) -> pl.DataFrame:
     return pl.DataFrame(rows, schema=schema, orient="row").fill_nan(None)
 
 
-def with_family(importance: pl.DataFrame, project: Project) -> pl.DataFrame:
-    """Adds each feature's `family`."""
-    families = dict(catalogue(project.behaviour).select("name", "family").iter_rows())
+def with_family(importance: pl.DataFrame, columns: pl.DataFrame) -> pl.DataFrame:
+    """Adds each feature's `family`; `columns` is the catalogue."""
+    families = dict(columns.select("name", "family").iter_rows())
     return importance.with_columns(family=pl.col("feature").replace_strict(families, default="interest"))
 
 
@@ -197,14 +202,13 @@ def _beyond(rows: pl.DataFrame) -> pl.DataFrame:
     return rows.group_by("scorer").agg(pl.col(pl.Float64).mean()).sort("scorer") if rows.height else rows
 
 
-def _drift(lake: Lake, project: Project, slice: str) -> pl.DataFrame:
+def _drift(lake: Lake, window: Sequence[str], slice: str, catalogued: pl.DataFrame) -> pl.DataFrame:
     """Drift of the ranker's inputs, the slice against the window before it: `column, meaning, psi`."""
-    window = RankingWindow.ending(lake, slice, project.ranker.window).slices
     if len(window) < 2 or window[-1] != slice:
         return pl.DataFrame()
     reference, current = lake.read("ranking_dataset", window[:-1]), lake.read("ranking_dataset", [slice])
     columns = feature_columns(current)
-    meanings = dict(catalogue(project.behaviour).select("name", "meaning").iter_rows())
+    meanings = dict(catalogued.select("name", "meaning").iter_rows())
     meaning = pl.col("column").replace_strict(meanings, default="what the text says to the user")
     sample = reference.gather_every(max(1, reference.height // _DRIFT_ROWS))
     return drift(sample, current, columns).with_columns(meaning=meaning)

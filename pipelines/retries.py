@@ -1,12 +1,9 @@
 """Retries of an asset: an unreachable server or store is retried, wrong data or settings are not."""
 
-import functools
-import inspect
 import random
 import re
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import Any, TypeVar
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import dagster as dg
 from deltalake.exceptions import DeltaError
@@ -25,37 +22,10 @@ _STORE_ERROR = re.compile(r"Generic\w+error")
 _REFUSED = re.compile(r"statuscode:?4(?!08|29)\d\d")
 _BOTO_ERRORS = {"ConnectionError", "HTTPClientError"}
 
-Body = TypeVar("Body", bound=Callable[..., Any])
-
-
-def with_retries(body: Body) -> Body:
-    """Wrap an asset's body: show it as a step of the run, and retry transient failures."""
-    if inspect.isgeneratorfunction(body):
-
-        @functools.wraps(body)
-        def yielding(context: dg.AssetExecutionContext, **resources: Any) -> Iterator[Any]:
-            with _shown(body, resources), _classified(context.retry_number):
-                yield from body(context, **resources)
-
-        return yielding  # type: ignore[return-value]
-
-    @functools.wraps(body)
-    def returning(context: dg.AssetExecutionContext, **resources: Any) -> Any:
-        with _shown(body, resources), _classified(context.retry_number):
-            return body(context, **resources)
-
-    return returning  # type: ignore[return-value]
-
-
-def _shown(body: Body, resources: dict[str, Any]) -> AbstractContextManager[None]:
-    """Show the body as a step of the run."""
-    deployment = resources.get("deployment")
-    return deployment.progress.step(body.__name__) if deployment else nullcontext()
-
 
 @contextmanager
-def _classified(tries: int) -> Iterator[None]:
-    """Turn a transient error into a retry, and a correctable one into a failure without retries."""
+def with_retries(tries: int) -> Iterator[None]:
+    """Turn a transient error of a step into a retry, and a correctable one into a failure without retries."""
     try:
         yield
     except CORRECTABLE as error:

@@ -21,15 +21,15 @@ def materialise(deployment: Deployment, since: str | None, until: str | None) ->
     from pipelines.liveness import fail_dead
 
     project = deployment.project
-    first, last = chosen(project, since, until, datetime.now(UTC))
-    preflight(deployment)
+    first, last = chosen(project.slices, project.labels.attribution, since, until, datetime.now(UTC))
+    preflight(project, deployment.settings.engine == "embedded", deployment.tell)
     # First, so that a wrong address does not fail after minutes of work.
     deployment.registry.prepare()
     deployment.require_versions(first)
     if until is None and project.slices.end is None:
         deployment.take_in()
         deployment.log.require_rows()
-        last = min(last, max(first, last_with_events(deployment.held(), project)))
+        last = min(last, max(first, last_with_events(deployment.held(), project.slices.start)))
     deployment.tell(f"{project.name}: slices {first} to {last}")
     with dg.DagsterInstance.get() as instance:
         fail_dead(instance)

@@ -7,7 +7,7 @@ import dataframely as dy
 import polars as pl
 
 from features.catalogue import FORMS, catalogue
-from features.config.project import Project
+from features.config.sections import BehaviourConfig
 from features.ranking_dataset import INTEREST
 from features.schemas import (
     Candidates,
@@ -46,7 +46,7 @@ def declared(table: str) -> dict[str, dg.TableSchema]:
     return {"dagster/column_schema": _schema(schema.create_empty().schema, column_descriptions(schema))}
 
 
-def described(table: str, columns: Mapping[str, pl.DataType], project: Project) -> dg.TableSchema:
+def described(table: str, columns: Mapping[str, pl.DataType], config: BehaviourConfig) -> dg.TableSchema:
     """Column schema of a written table; features have their meaning from the catalogue."""
     meanings = column_descriptions(DECLARED[table]) if table in DECLARED else {}
     if table in ("features", "ranking_dataset"):
@@ -56,7 +56,7 @@ def described(table: str, columns: Mapping[str, pl.DataType], project: Project) 
             **column_descriptions(Candidates),
             **scores,
             form: f"{scores[INTEREST]} {FORMS['z'].capitalize()}.",
-            **dict(catalogue(project.behaviour).select("name", "meaning").iter_rows()),
+            **dict(catalogue(config).select("name", "meaning").iter_rows()),
         }
     return _schema(columns, meanings)
 

@@ -3,31 +3,35 @@
 from features.errors import ModelError
 from models.ranker.tuning import Trial, Tuning, tuning_metric
 from models.ranker.tuning import tune as search
+from models.registry.registry import Registry
 from models.registry.tracking import measures
-from pipelines.deployment import Deployment
+from pipelines.slice_tables import SliceTables
 from pipelines.terminal import Terminal, styled
 
 
 def tune(
-    deployment: Deployment, out: Terminal, trials: int, folds: int, seconds: float | None = None
+    tables: SliceTables,
+    registry: Registry,
+    out: Terminal,
+    trials: int,
+    folds: int,
+    seconds: float | None = None,
 ) -> Tuning:
     """Search settings on the newest slices, printing one line per trial. Raises ModelError before the first run."""
-    project, lake = deployment.project, deployment.lake
+    project, lake = tables.project, tables.lake
     slices = lake.slices("ranking_dataset")[-(project.ranker.window + folds) :]
     if not slices:
-        raise ModelError(
-            f"there is no ranking dataset to tune on yet: momentrank run {deployment.settings.project}"
-        )
+        raise ModelError("there is no ranking dataset to tune on yet: `momentrank run` makes one")
     dataset = lake.read("ranking_dataset", slices)
     metric, best = tuning_metric(dataset, project.promotion), float("-inf")
     parameters = {"trials": trials, "folds": folds, "slices": f"{slices[0]} … {slices[-1]}"}
-    with deployment.registry.track("tuning", slices[-1], (), parameters):
+    with registry.track("tuning", slices[-1], (), parameters):
 
         def report(trial: Trial) -> None:
             nonlocal best
             scores = {f"{metric} fold {n}": value for n, value in enumerate(trial.values, 1)}
             measured = measures({metric: trial.value, "seconds": trial.seconds, **scores})
-            with deployment.registry.track("trial", slices[-1], measured, trial.settings):
+            with registry.track("trial", slices[-1], measured, trial.settings):
                 pass
             mark, best = ("best" if trial.value > best else "    "), max(best, trial.value)
             settings = ", ".join(f"{name} {value:.4g}" for name, value in trial.settings.items())

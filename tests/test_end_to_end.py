@@ -90,7 +90,7 @@ def test_versions_are_registered_and_plain_mlflow_serves_them(ran: Deployment) -
         versions = ran.registry.versions(kind)
         assert [v["slice"] for v in versions] == SLICES
         assert all(v["tags"]["dagster_run"] for v in versions)
-    version = ran.champion() or ran.latest("ranker", before="9999")
+    version = ran.registry.serving("9999")
     assert version is not None
     mlflow.set_tracking_uri(ran.settings.tracking_uri)
     model = mlflow.pyfunc.load_model(f"models:/newsroom-ranker/{version.version}")
@@ -168,7 +168,7 @@ def test_lists_of_an_earlier_slice_can_be_made_again(ran: Deployment) -> None:
     with dg.DagsterInstance.get() as instance:
         result = advance_job(ran).execute_in_process(
             instance=instance,
-            asset_selection=[asset_key(ran.project, name) for name in ("ranked_lists", "report")],
+            asset_selection=[asset_key(ran.project.name, name) for name in ("ranked_lists", "report")],
             tags=range_tags(SLICES[1], SLICES[2]),
         )  # fmt: skip
 
@@ -362,7 +362,7 @@ def test_a_slice_served_over_http_reads_what_its_batch_read_and_a_restart_knows_
         *(table.drop("slice") for table in (found.items, found.impressions, found.interactions))
     )
     at = datetime.fromtimestamp(0, UTC) + timedelta(microseconds=live.at)
-    nightly = advance(ran.state_after(SLICES[2]), events, at)
+    nightly = advance(ran.slices.state_after(SLICES[2]), events, at)
     for grain in ("item", "user", "user_item", "attribute"):
         assert live.counts(grain).equals(nightly.counts(grain)), grain
 

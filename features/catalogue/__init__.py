@@ -4,7 +4,7 @@ Training tables, slices, live requests and docs/features.md all use this one cat
 """
 
 import difflib
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from fnmatch import fnmatchcase
 
 import polars as pl
@@ -14,6 +14,7 @@ from features.catalogue.families.item import attribute_features, item_features
 from features.catalogue.families.user import session_features, user_features
 from features.catalogue.families.user_item import affinity_features, pair_features, text_features
 from features.catalogue.term import Feature
+from features.config.extensions import extended
 from features.config.sections import BehaviourConfig
 from features.errors import ProjectError
 
@@ -25,20 +26,27 @@ FORMS: Mapping[str, str] = {
 }
 """Suffix of a relative form → its meaning."""
 
+Family = Callable[[BehaviourConfig], Iterable[Feature]]
+"""Declares the features of one subject."""
+
+FAMILIES: Mapping[str, Family] = {
+    "item": item_features,
+    "attribute": attribute_features,
+    "user": user_features,
+    "session": session_features,
+    "affinity": affinity_features,
+    "pair": pair_features,
+    "text": lambda _: text_features(),
+    "context": context_features,
+    "list": list_features,
+}
+"""The built-in families, in the order of their columns; those of `features.families` come after them."""
+
 
 def features(config: BehaviourConfig) -> list[Feature]:
     """Every feature that can be computed, without list-relative forms."""
-    return [
-        *item_features(config),
-        *attribute_features(config),
-        *user_features(config),
-        *session_features(config),
-        *affinity_features(config),
-        *pair_features(config),
-        *text_features(),
-        *context_features(config),
-        *list_features(config),
-    ]
+    families = extended(FAMILIES, config.features.families, Callable, "features.families")
+    return [feature for family in families.values() for feature in family(config)]
 
 
 def catalogue(config: BehaviourConfig) -> pl.DataFrame:

@@ -1,7 +1,6 @@
 """Features, and their values as terms: arithmetic over numbers looked up in the state, items and impressions."""
 
 from dataclasses import dataclass
-from typing import Literal
 
 from features.state.counters import Read
 
@@ -65,15 +64,12 @@ def read(grain: str, name: str, part: str = "") -> Term:
     return Term("read", leaf=Read(grain, part, name))
 
 
-Family = Literal["item", "attribute", "user", "session", "affinity", "pair", "text", "context", "list"]
-
-
 @dataclass(frozen=True)
 class Feature:
     """One column of the features table."""
 
     name: str
-    family: Family
+    family: str
     meaning: str
     value: Term
     source: str = ""

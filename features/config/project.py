@@ -12,6 +12,7 @@ from typing import Any
 
 from pydantic import BaseModel, Field, ValidationError, model_validator
 
+from features.config.extensions import search
 from features.config.sections import (
     BehaviourConfig,
     Checks,
@@ -54,7 +55,12 @@ class Project(Section):
     retention: Retention = Retention()
     scale: Scale = Scale()
     folder: Path = Path()
-    """Folder of the project file; relative source paths start here."""
+    """Folder of the project file; relative source paths and modules of extensions are there."""
+
+    def __setstate__(self, state: dict[Any, Any]) -> None:
+        """Let the process that unpickles a project import its extensions."""
+        super().__setstate__(state)
+        search(self.folder)
 
     @property
     def behaviour(self) -> BehaviourConfig:
@@ -114,6 +120,17 @@ class Project(Section):
         return self
 
     @model_validator(mode="after")
+    def _promotion_metric_is_evaluated(self) -> "Project":
+        own = (reference.partition(":")[2] for reference in self.evaluation.metrics)
+        known = ("ndcg@5", "ndcg@10", "mrr", "auc", *own)
+        if self.promotion.metric not in known:
+            raise ValueError(
+                f"promotion.metric is {self.promotion.metric!r}: write {', '.join(known)}, or name a metric of your "
+                "own in evaluation.metrics"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _passes_are_divisible(self) -> "Project":
         passes, trainers = self.interest.accumulate, self.scale.trainers
         if passes % trainers:
@@ -141,6 +158,7 @@ def load(path: Path, overrides: Iterable[str] = ()) -> Project:
         _apply(content, override)
     if "folder" in content:
         raise ProjectError(f"{path} is invalid:\n  folder: cannot be set; it is the folder of the file")
+    search(path.resolve().parent)
     try:
         return Project.model_validate({**content, "folder": path.resolve().parent})
     except ValidationError as error:

@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from features.config.extensions import Reference, checked
 from features.config.slices import Duration, Instant, Section, parse_duration
 
 
@@ -67,10 +68,20 @@ class TableMapping(Section):
         return self
 
 
+READERS = {
+    "metarank": "features.sources.jsonl_events:METARANK",
+    "mind": "features.sources.mind:MIND",
+    "tables": "features.sources.mapped_tables:TABLES",
+    "newsroom": "features.sources.jsonl_events:METARANK",
+}
+"""Built-in source formats and their readers."""
+
+
 class Source(Section):
     """Where the logs are, and their format."""
 
-    format: Literal["metarank", "mind", "tables", "newsroom"]
+    format: str
+    """A name of READERS, or `module:object` for a `Reader` of your own."""
     path: str | tuple[str, ...] = ""
     """Files, folders or globs (`logs/*.csv`), relative to the project file or else to the data folders."""
     known_after: Duration = timedelta(0)
@@ -83,6 +94,13 @@ class Source(Section):
     """Rows and candidates parsed at a time; memory grows with it."""
     newsroom: NewsroomWorld = NewsroomWorld()
     tables: TableMapping | None = None
+
+    @field_validator("format")
+    @classmethod
+    def _has_a_reader(cls, text: str) -> str:
+        if text not in READERS and ":" not in text:
+            raise ValueError(f"write {', '.join(READERS)}, or module:object for a reader of your own")
+        return text if text in READERS else checked(text)
 
 
 class Labels(Section):
@@ -116,6 +134,8 @@ class Features(Section):
     half_lives: tuple[str, ...] = ("1h", "6h", "1d", "7d", "none")
     select: tuple[str, ...] = ("*",)
     """Names or patterns of the columns to compute; `!` excludes. The last matching pattern decides."""
+    families: tuple[Reference, ...] = ()
+    """Feature families of your own, as `module:function`."""
     relative: tuple[Literal["z", "rank", "share", "best"], ...] = ("z",)
     """Forms in which a candidate's value is compared with the rest of its impression."""
     valued: tuple[str, ...] = ()
@@ -245,7 +265,8 @@ class Ranker(Section):
 class Promotion(Section):
     """When a challenger replaces the champion."""
 
-    metric: Literal["ndcg@5", "ndcg@10", "mrr", "auc"] = "ndcg@10"
+    metric: str = "ndcg@10"
+    """ndcg@5, ndcg@10, mrr, auc, or the name of one of `evaluation.metrics`."""
     min_gain: float = 0.0
     """The lower end of the confidence interval of (challenger − champion) must exceed `min_gain − margin`."""
     margin: float = Field(0.005, ge=0)
@@ -258,7 +279,12 @@ class Promotion(Section):
 
 
 class Evaluation(Section):
-    """Segments in which evaluation reports quality separately."""
+    """Metrics and baselines of your own, and the segments in which quality is reported separately."""
+
+    metrics: tuple[Reference, ...] = ()
+    """As `module:function`."""
+    baselines: tuple[Reference, ...] = ()
+    """As `module:object`, each a `Baseline`."""
 
     top_values: int = Field(4, ge=0)
     """Number of values per categorical attribute that become segments, by number of candidates."""
@@ -282,6 +308,8 @@ class Checks(Section):
 
     level: dict[str, Literal["warn", "block", "off"]] = Field(default={})
     """`table.check` → `warn` reports, `block` stops downstream assets, `off` skips the check."""
+    monitors: tuple[Reference, ...] = ()
+    """Monitors of your own, as `module:object`, each a `Monitor`."""
     trailing: int = Field(14, ge=1)
     """Number of earlier slices that the newest is compared with."""
     min_history: int = Field(3, ge=2)

@@ -165,6 +165,10 @@ class Slices(Section):
         """Number of a slice, from 1. Raises ProjectError for an invalid key."""
         return (self.window(key)[0] - self.start) // self.every + 1
 
+    def following(self, key: str) -> str:
+        """Key of the slice after."""
+        return self.key(self.window(key)[1])
+
     def previous(self, key: str) -> str | None:
         """Key of the slice before, or None for the first."""
         start, _ = self.window(key)

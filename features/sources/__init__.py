@@ -5,10 +5,10 @@ from pathlib import Path
 
 import polars as pl
 
-from features.config.sections import ReaderConfig
-from features.errors import SourceError
-from features.sources import jsonl_events, mapped_tables, mind
-from features.sources.files import LogFile, find, resolve
+from features.config.extensions import resolve as resolve_extension
+from features.config.sections import READERS, ReaderConfig
+from features.errors import ProjectError, SourceError
+from features.sources.files import LogFile, Reader, resolve
 from features.sources.raw import FORGOTTEN, Hide, RawEvents, as_logged, concat_events, gather
 from features.sources.reject_hints import hint
 from features.sources.sampling import Past
@@ -18,11 +18,7 @@ __all__ = ["LogFile", "Past", "RawEvents", "chunks", "log_files", "read", "requi
 
 def log_files(config: ReaderConfig, paths: Sequence[Path]) -> list[LogFile]:
     """List the files to parse, in order: items tables first. Raises SourceError if a path holds no log."""
-    if config.source.format == "mind":
-        return [mind.files(paths)]
-    if config.source.format == "tables":
-        return mapped_tables.files(config, paths)
-    return [LogFile((file,)) for file in find(paths, jsonl_events.SUFFIXES)]
+    return _reader(config.source.format).files(config, paths)
 
 
 def chunks(
@@ -33,20 +29,21 @@ def chunks(
     `hide` maps user ids before any other id is built from them. `past` is the pool from which the
     candidates of shape `interactions` are sampled.
     """
-    if config.source.format == "mind":
-        pieces = mind.chunks(config, file, hide)
-    elif config.source.format == "tables":
-        pieces = mapped_tables.chunks(config, file, hide, past)
-    else:
-        pieces = jsonl_events.chunks(config, file, hide)
     buffered: list[RawEvents] = []
-    for piece in pieces:
+    for piece in _reader(config.source.format).chunks(config, file, hide, past):
         buffered.append(piece)
         if sum(part.size for part in buffered) >= config.source.chunk_rows:
             yield concat_events(buffered)
             buffered = []
     if buffered:
         yield concat_events(buffered)
+
+
+def _reader(source_format: str) -> Reader:
+    reader = resolve_extension(READERS.get(source_format, source_format))
+    if not isinstance(reader, Reader):
+        raise ProjectError(f"source.format: {source_format} is a {type(reader).__name__}, expected a Reader")
+    return reader
 
 
 def read(config: ReaderConfig, paths: Sequence[Path], hide: Hide = as_logged) -> RawEvents:

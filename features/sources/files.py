@@ -6,15 +6,17 @@ Truncated gz files, lines that are not UTF-8 and lines that are too long yield r
 import glob
 import io
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 
 import polars as pl
 
+from features.config.sections import ReaderConfig
 from features.errors import SourceError
 from features.sources.decoding import BrokenGzip, read_pieces
-from features.sources.raw import RAW_LENGTH, SCHEMAS
+from features.sources.raw import RAW_LENGTH, SCHEMAS, Hide, RawEvents
+from features.sources.sampling import Past
 
 _BLOCK = 1 << 24
 """Bytes that are split into lines at a time; a reader's working memory grows with this."""
@@ -46,6 +48,22 @@ class LogFile:
     def path(self) -> Path:
         """Path of the first file."""
         return self.files[0][1]
+
+
+@dataclass(frozen=True)
+class Reader:
+    """A source format: which files to parse, in order, and how one becomes rows, in chunks.
+
+    `chunks` calls the function `Hide` on user ids before it builds other ids from them, and may sample from `Past`.
+    """
+
+    files: Callable[[ReaderConfig, Sequence[Path]], list[LogFile]]
+    chunks: Callable[[ReaderConfig, LogFile, Hide, Past | None], Iterator[RawEvents]]
+
+
+def with_suffix(*suffixes: str) -> Callable[[ReaderConfig, Sequence[Path]], list[LogFile]]:
+    """`Reader.files` of a format whose files are parsed one by one."""
+    return lambda _, paths: [LogFile((file,)) for file in find(paths, suffixes)]
 
 
 @dataclass(frozen=True)

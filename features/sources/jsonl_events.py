@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 import polars as pl
 
 from features.config.sections import ReaderConfig
-from features.sources.files import Block, LogFile, cut_json_lines, quote_lines, split
+from features.sources.files import Block, LogFile, Reader, cut_json_lines, quote_lines, split, with_suffix
 from features.sources.instants import read_instants
 from features.sources.item_rows import (
     FIELD,
@@ -28,6 +28,7 @@ from features.sources.item_rows import (
 )
 from features.sources.json_texts import decode
 from features.sources.raw import Hide, RawEvents, absent, as_logged, gather, refuse, with_positions
+from features.sources.sampling import Past
 from features.threads import work_ahead
 
 SUFFIXES = (".jsonl", ".jsonl.gz", ".ndjson", ".ndjson.gz", ".json", ".json.gz")
@@ -48,7 +49,9 @@ _QUOTED = pl.lit(None, pl.String)
 _ROW = pl.Schema({**_PLACE, **_WIRE.to_schema(), "problem": pl.String})
 
 
-def chunks(config: ReaderConfig, file: LogFile, hide: Hide = as_logged) -> Iterator[RawEvents]:
+def chunks(
+    config: ReaderConfig, file: LogFile, hide: Hide = as_logged, _: Past | None = None
+) -> Iterator[RawEvents]:
     """Read events one block at a time. Each line becomes one item, impression, interaction or reject.
 
     An interaction's value is null unless it is a finite number. It is known at its `known_at` (a key or a field),
@@ -57,6 +60,9 @@ def chunks(config: ReaderConfig, file: LogFile, hide: Hide = as_logged) -> Itera
     """
     blocks = cut_json_lines(file.path, file.source, file.after, file.first)
     return work_ahead(partial(_parse_block, config, hide), blocks)
+
+
+METARANK = Reader(with_suffix(*SUFFIXES), chunks)
 
 
 def read_lines(config: ReaderConfig, content: bytes, source: str, hide: Hide = as_logged) -> RawEvents:

@@ -22,7 +22,7 @@ import polars as pl
 from features.config.sections import ItemFields, ReaderConfig, TableMapping
 from features.errors import SourceError
 from features.sources.cells import SPACES, find_separator, read_ids, read_values
-from features.sources.files import LogFile, find, resolve
+from features.sources.files import LogFile, Reader, find, resolve
 from features.sources.instants import read_instants
 from features.sources.item_rows import FIELD, before_first_slice, item_rows, named_values, names_of
 from features.sources.raw import INSTANT, Hide, RawEvents, as_logged, gather, refuse, with_positions
@@ -103,6 +103,9 @@ def chunks(
             yield gather(rejects=rejects)
     if left is not None:
         yield gather([], [_impressions(left, context)], quotes=read.quotes)
+
+
+TABLES = Reader(files, chunks)
 
 
 def _impressions(log: pl.DataFrame, context: Sequence[str]) -> pl.DataFrame:

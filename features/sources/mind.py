@@ -18,7 +18,7 @@ import polars as pl
 
 from features.config.sections import ReaderConfig
 from features.errors import SourceError
-from features.sources.files import Block, LogFile, cut, find, split
+from features.sources.files import Block, LogFile, Reader, cut, find, split
 from features.sources.item_rows import FIELD, TEXTS, before_first_slice, item_rows, text_of
 from features.sources.json_texts import decode_each
 from features.sources.raw import (
@@ -32,6 +32,7 @@ from features.sources.raw import (
     refuse,
     with_positions,
 )
+from features.sources.sampling import Past
 from features.threads import work_ahead
 
 CLICK_DELAY = timedelta(seconds=1)
@@ -52,15 +53,17 @@ _ENTITIES = pl.List(pl.Struct({"Label": pl.String}))
 _TIME = "%m/%d/%Y %I:%M:%S %p"
 
 
-def files(paths: Sequence[Path]) -> LogFile:
+def files(_: ReaderConfig, paths: Sequence[Path]) -> list[LogFile]:
     """Find the files of all parts under the folders, `news.tsv` first. Raises SourceError without a `behaviors.tsv`."""
     parts = find(paths, (_BEHAVIORS, _NEWS))
     if not any(path.name == _BEHAVIORS for _, path in parts):
         raise SourceError(f"no {_BEHAVIORS} under {', '.join(map(str, paths))}: expected MIND's part folders")
-    return LogFile(tuple(sorted(parts, key=lambda file: file[1].name == _BEHAVIORS)))
+    return [LogFile(tuple(sorted(parts, key=lambda file: file[1].name == _BEHAVIORS)))]
 
 
-def chunks(config: ReaderConfig, parts: LogFile, hide: Hide = as_logged) -> Iterator[RawEvents]:
+def chunks(
+    config: ReaderConfig, parts: LogFile, hide: Hide = as_logged, _: Past | None = None
+) -> Iterator[RawEvents]:
     """Read the parts one block at a time. Click histories come last, once all impressions are read.
 
     Impression ids repeat between parts: with several parts, the folder's name is their prefix.
@@ -84,6 +87,9 @@ def chunks(config: ReaderConfig, parts: LogFile, hide: Hide = as_logged) -> Iter
             first = _first_impressions(shown if first is None else pl.concat([first, shown]))
     if first is not None:
         yield gather(interactions=[_histories(first, config.start)])
+
+
+MIND = Reader(files, chunks)
 
 
 def _columns(block: Block, count: int) -> tuple[pl.DataFrame, list[pl.DataFrame]]:

@@ -32,38 +32,41 @@ class Skips:
         """
         from features.state.kernels import NEVER, next_lists
 
-        config, events = self._state.config, self._events
-        opened = exposed(events.impressions).filter(
-            pl.col("position") <= config.features.skips_per_impression
+        config, events, opened = self._state.config, self._events, self._state.open
+        names = ["impression_id", "user_id", "shown_at"]
+        lists = pl.concat(
+            [opened.select(names).unique(maintain_order=True), events.impressions.select(names)]
         )
-        rows = pl.concat([self._state.open, opened])
-        lists = rows.select("impression_id", "user_id", "shown_at").unique(maintain_order=True)
-        following = events.impressions.select("impression_id", "user_id", "shown_at")
-        known = (
-            pl.concat([lists, following]).unique(maintain_order=True).sort("shown_at", maintain_order=True)
-        )
-        user = known["user_id"].cast(pl.Categorical(pl.Categories.random())).to_physical().to_numpy()
+        lists = lists.with_row_index("n").sort("shown_at", maintain_order=True)
+        user = lists["user_id"].cast(pl.Categorical(pl.Categories.random())).to_physical().to_numpy()
         upcoming = next_lists(
-            user.astype(np.int64), known["shown_at"].to_physical().to_numpy(), user.max(initial=0) + 1
+            user.astype(np.int64), lists["shown_at"].to_physical().to_numpy(), user.max(initial=0) + 1
         )
         next_at = pl.Series(upcoming).replace(NEVER, None).cast(_INSTANT) - timedelta(microseconds=1)
-        known = known.select("impression_id", "user_id", next_at=next_at)
-        closed_at = pl.min_horizontal("next_at", pl.col("shown_at") + config.labels.attribution)
-        rows = rows.join(known, on=["impression_id", "user_id"], how="left", maintain_order="left")
-        rows = rows.with_columns(closed_at=closed_at).drop("next_at")
+        ends = pl.min_horizontal(next_at, pl.col("shown_at") + config.labels.attribution)
+        lists = lists.select("n", "impression_id", "user_id", closed_at=ends).sort("n")
+        shown = events.impressions.with_columns(lists["closed_at"].tail(events.impressions.height))
+        within = pl.col("position") <= config.features.skips_per_impression
+        opened = opened.join(
+            lists.drop("n").head(lists.height - shown.height),
+            on=["impression_id", "user_id"],
+            maintain_order="left",
+        )
+        rows = pl.concat([opened, exposed(shown, "closed_at").filter(within)]).with_row_index("n")
         done = events.interactions.select("user_id", "item_id", "known_at")
-        within = pl.col("known_at").is_between(pl.col("shown_at"), pl.col("closed_at"))
-        acted = rows.join(done, on=["user_id", "item_id"]).filter(within).select("impression_id", "item_id")
-        return rows.join(acted.unique(), on=["impression_id", "item_id"], how="anti", maintain_order="left")
+        acted = rows.join(done, on=["user_id", "item_id"]).filter(
+            pl.col("known_at").is_between(pl.col("shown_at"), pl.col("closed_at"))
+        )
+        return rows.remove(pl.col("n").is_in(acted["n"].implode())).drop("n")
 
     def still_open(self, until: datetime) -> pl.DataFrame:
         """`state.open` as of `until`."""
         return self.closed.filter(pl.col("closed_at") >= until).drop("closed_at")
 
 
-def exposed(impressions: pl.DataFrame) -> pl.DataFrame:
-    """One row per (impression, candidate): `impression_id, user_id, item_id, position, shown_at`."""
-    return impressions.select("impression_id", "user_id", "shown_at", "candidates").explode(
+def exposed(impressions: pl.DataFrame, *more: str) -> pl.DataFrame:
+    """One row per (impression, candidate): `impression_id, user_id, item_id, position, shown_at`, and `more`."""
+    return impressions.select("impression_id", "user_id", "shown_at", "candidates", *more).explode(
         "candidates", empty_as_null=False
     ).select(
         "impression_id",
@@ -71,6 +74,7 @@ def exposed(impressions: pl.DataFrame) -> pl.DataFrame:
         item_id=pl.col("candidates").struct.field("item_id"),
         position=pl.col("candidates").struct.field("position"),
         shown_at=pl.col("shown_at"),
+        **{name: pl.col(name) for name in more},
     )  # fmt: skip
 
 

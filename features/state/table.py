@@ -34,7 +34,8 @@ class Index:
     def copy(self) -> "Index":
         """An independent copy."""
         other = object.__new__(Index)
-        other._codes, other._slots, other._size = self._codes.copy(), self._slots.copy(), self._size
+        other._codes = _wider(self._codes, self._size, self._codes.size)
+        other._slots, other._size = self._slots.copy(), self._size
         return other
 
     def locate(self, codes: NDArray[np.int64], *, insert: bool = True) -> NDArray[np.int64]:
@@ -98,7 +99,8 @@ class Table:
         """An independent copy."""
         other = object.__new__(Table)
         other.__dict__ |= self.__dict__
-        other._index, other._values = self._index.copy(), self._values.copy()
+        other._index = self._index.copy()
+        other._values = _wider(self._values, len(self), self._values.shape[0])
         return other
 
     def locate(self, codes: NDArray[np.int64], *, insert: bool) -> NDArray[np.int64]:

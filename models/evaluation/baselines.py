@@ -1,53 +1,86 @@
 """Baselines: scorers that learn nothing, evaluated like the ranker."""
 
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
 import numpy as np
 import polars as pl
 
 from features.behaviour import measure, plan_of
+from features.config.extensions import extended
+from features.config.sections import Evaluation
 from features.ranking_dataset import KEYS
 from features.schemas import ItemVectors
 from features.state import MomentState, SliceEvents
 from models.ranking import require, stable_hash
 
-POSITION = "position"
-POPULARITY = "item_clicks_all"
-"""An item's clicks so far, without decay."""
-AGE = "item_age_hours"
-BASELINES = ("as_shown", "random", "popularity", "recency")
-"""The baselines' names as scorers."""
-
-_OLDEST_HOURS = 1e9
-"""Age of an item of unknown age: older than any other."""
+_WORST = -1e9
+"""Score of a candidate whose baseline is unknown, such as an item of unknown age."""
 
 
-def lookup(state: MomentState, events: SliceEvents) -> pl.DataFrame:
+@dataclass(frozen=True)
+class Baseline:
+    """A scorer that learns nothing."""
+
+    score: Callable[[pl.DataFrame, int], pl.Series]
+    """Rows of a ranking dataset with `features`, and a seed → a score per row; higher is better, null is worst."""
+    features: tuple[str, ...] = ()
+    """Names of the catalogue's features that it reads."""
+
+
+def _random(rows: pl.DataFrame, seed: int) -> pl.Series:
+    return _uniform(rows["impression_id"], rows["item_id"], seed)
+
+
+BASELINES: Mapping[str, Baseline] = {
+    "as_shown": Baseline(lambda rows, _: -rows["position"].cast(pl.Float64)),
+    "random": Baseline(_random),
+    "popularity": Baseline(lambda rows, _: rows["item_clicks_all"].fill_null(0.0), ("item_clicks_all",)),
+    "recency": Baseline(lambda rows, _: -rows["item_age_hours"], ("item_age_hours",)),
+}
+"""The built-in baselines: displayed order, a seeded hash of impression and item, most clicks so far, newest first.
+
+Those of `evaluation.baselines` come after them.
+"""
+
+
+def baselines_of(config: Evaluation) -> dict[str, Baseline]:
+    """The built-in baselines and the project's own, by name."""
+    return extended(BASELINES, config.baselines, Baseline, "evaluation.baselines")
+
+
+def lookup(
+    state: MomentState, events: SliceEvents, baselines: Mapping[str, Baseline] = BASELINES
+) -> pl.DataFrame:
     """One row per candidate: `impression_id`, `item_id` and the features that baselines read.
 
     They are computed as the project's own features, whether or not `features.select` includes them.
     """
-    features = state.config.features.model_copy(update={"select": (POPULARITY, AGE), "relative": ()})
+    names = dict.fromkeys(name for baseline in baselines.values() for name in baseline.features)
+    features = state.config.features.model_copy(update={"select": (*names,), "relative": ()})
     plan = plan_of(state.config.model_copy(update={"features": features}))
     return measure(state, events, ItemVectors.create_empty(), plan)
 
 
-def scores(dataset: pl.DataFrame, measured: pl.DataFrame, seed: int) -> pl.DataFrame:
-    """`impression_id`, `item_id` and one Float64 column per baseline, higher is better, rows as in `dataset`.
+def scores(
+    dataset: pl.DataFrame, measured: pl.DataFrame, seed: int, baselines: Mapping[str, Baseline] = BASELINES
+) -> pl.DataFrame:
+    """`impression_id`, `item_id` and one Float64 column per baseline, rows as in `dataset`.
 
-    `as_shown` prefers the first `position` of `dataset`, a ranking dataset. `measured` is the result of `lookup`:
-    `popularity` prefers the largest `item_clicks_all`, `recency` the smallest `item_age_hours` (null is oldest).
-    `random` is a seeded hash of impression and item, in [0, 1). Raises TableError if a column is missing.
+    `dataset` is a ranking dataset, `measured` the result of `lookup`. Raises TableError if a column is missing.
     """
-    require(dataset, (*KEYS, POSITION), "baselines")
-    require(measured, (*KEYS, POPULARITY, AGE), "baselines")
-    dataset = dataset.select(*KEYS, POSITION).join(measured, on=KEYS, how="left", maintain_order="left")
-    return dataset.select(
-        "impression_id",
-        "item_id",
-        as_shown=-pl.col(POSITION).cast(pl.Float64),
-        random=_uniform(dataset["impression_id"], dataset["item_id"], seed),
-        popularity=pl.col(POPULARITY).cast(pl.Float64).fill_null(0.0),
-        recency=-pl.col(AGE).cast(pl.Float64).fill_nan(None).fill_null(_OLDEST_HOURS),
+    require(dataset, (*KEYS, "position"), "baselines")
+    require(
+        measured,
+        (*KEYS, *(name for baseline in baselines.values() for name in baseline.features)),
+        "baselines",
     )
+    rows = dataset.select(*KEYS, "position").join(measured, on=KEYS, how="left", maintain_order="left")
+    columns = {
+        name: baseline.score(rows, seed).cast(pl.Float64).fill_nan(None).fill_null(_WORST)
+        for name, baseline in baselines.items()
+    }
+    return rows.select(KEYS).with_columns(**columns)
 
 
 def _uniform(impressions: pl.Series, items: pl.Series, seed: int) -> pl.Series:

@@ -27,6 +27,7 @@ from models.evaluation.metrics import (
     POINTWISE,
     POOLED_AUC,
     Lists,
+    Metric,
     MetricSet,
     pooled_auc,
 )
@@ -36,7 +37,8 @@ ALL = "all"
 """Name of the segment of all rows."""
 
 _POOLED_RESAMPLES = 200
-_VALUES = ("segment", "scorer", "impression_id", "candidates", "positives", "evaluated", *METRICS)
+_KEYS = ("segment", "scorer", "impression_id", "candidates", "positives", "evaluated")
+"""Columns of `EvaluationResult.values` before the metrics."""
 _TABLE = {
     "scorer": pl.String,
     "metric": pl.String,
@@ -86,6 +88,7 @@ def evaluate(
     scorers: Sequence[str],
     segments: Mapping[str, pl.Expr] | None = None,
     *,
+    listwise: Mapping[str, Metric] = METRICS,
     probabilities: Mapping[str, str] | None = None,
     min_impressions: int = 0,
     seed: int = 1,
@@ -97,12 +100,15 @@ def evaluate(
     `frame`: `impression_id`, `item_id`, `label` and the score columns. A segment is a boolean expression that selects
     rows: one that is constant within an impression (new users) selects impressions; one that varies (new items)
     reduces each impression to the selected candidates, ranked among themselves. `probabilities`: scorer → its column
-    of click probabilities, for the log loss of impressions of one candidate. Segments with fewer than
+    of click probabilities, for the log loss of impressions of one candidate. `listwise`: the metrics of impressions of
+    several. Segments with fewer than
     `min_impressions` evaluated impressions are left out. Raises TableError for missing columns, ModelError for scores
     or labels that are not numbers.
     """
-    values = impression_values(frame, scorers, segments, probabilities)
+    values = impression_values(frame, scorers, segments, listwise, probabilities)
     metrics = MetricSet.among(values.columns)
+    if metrics == LISTWISE:
+        metrics = metrics._replace(paired=tuple(listwise))
     by_segment = values.filter("evaluated").group_by("segment").agg(pl.col("impression_id").n_unique())
     counts = dict.fromkeys(segments or {}, 0) | dict(by_segment.iter_rows())
     left_out = {name: counts[name] for name in segments or {} if counts[name] < min_impressions}
@@ -118,7 +124,8 @@ def evaluate(
         rows = frame.filter(selected)
         draws = min(resamples, _POOLED_RESAMPLES) if name == ALL else 0
         pooled = [_pooled(rows, scorer, name, seed, draws, confidence) for scorer in scorers]
-        tables += [_summary(segment_values, name, scorers, seed, resamples, confidence), _table(pooled)]
+        summary = _summary(segment_values, name, scorers, [*listwise], seed, resamples, confidence)
+        tables += [summary, _table(pooled)]
     lists = values.filter(pl.col("segment") == ALL).unique("impression_id")
     evaluated = int(lists["evaluated"].sum())
     return EvaluationResult(
@@ -135,6 +142,7 @@ def impression_values(
     frame: pl.DataFrame,
     scorers: Sequence[str],
     segments: Mapping[str, pl.Expr] | None = None,
+    listwise: Mapping[str, Metric] = METRICS,
     probabilities: Mapping[str, str] | None = None,
 ) -> pl.DataFrame:
     """Metrics of every impression, scorer and segment (`ALL` included): `EvaluationResult.values`.
@@ -154,9 +162,10 @@ def impression_values(
     for name, selected in every.items():
         mask = frame.with_columns(selected.fill_null(False).alias("__selected"))["__selected"].to_numpy()
         for scorer in scorers:
-            evaluated = pl.col(METRICS[0]).is_not_null()
+            evaluated = (pl.col("positives") > 0) & (pl.col("positives") < pl.col("candidates"))
             marks = {"segment": pl.lit(name), "scorer": pl.lit(scorer), "evaluated": evaluated}
-            parts.append(lists.measure(scorer, mask).with_columns(**marks).select(_VALUES))
+            measured = lists.measure(scorer, mask, listwise).with_columns(**marks)
+            parts.append(measured.select(*_KEYS, *listwise))
     return pl.concat(parts)
 
 
@@ -213,11 +222,17 @@ def calibration_error(table: pl.DataFrame) -> float:
 
 
 def _summary(
-    values: pl.DataFrame, segment: str, scorers: Sequence[str], seed: int, resamples: int, confidence: float
+    values: pl.DataFrame,
+    segment: str,
+    scorers: Sequence[str],
+    metrics: Sequence[str],
+    seed: int,
+    resamples: int,
+    confidence: float,
 ) -> pl.DataFrame:
-    columns = _wide(values, scorers, METRICS)
+    columns = _wide(values, scorers, metrics)
     intervals = mean_intervals(columns, seed, resamples, confidence)
-    names = [(scorer, metric) for metric in METRICS for scorer in scorers]
+    names = [(scorer, metric) for metric in metrics for scorer in scorers]
     return _table(
         [
             (scorer, metric, segment, *interval, columns.shape[0])

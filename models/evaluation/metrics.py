@@ -16,7 +16,7 @@ Impressions of one candidate have no order. They are evaluated across impression
 the click probability. Which metrics apply follows from the impressions: `MetricSet.of`.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -25,46 +25,19 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from features.config.extensions import extended
+from features.config.sections import Evaluation
 from features.errors import ModelError
 from models.ranking import order, require
-
-METRICS = ("ndcg@5", "ndcg@10", "recall@10", "mrr", "auc")
-"""Names of the per-impression metrics, in display order."""
 
 POOLED_AUC = "pooled_auc"
 LOG_LOSS = "log_loss"
 
-
-class MetricSet(NamedTuple):
-    """The metrics of one kind of impressions."""
-
-    headline: str
-    """The metric of summaries and plots."""
-    paired: tuple[str, ...]
-    """Metrics with paired differences, by impression or by resample."""
-    shown: tuple[str, ...]
-    """Columns of a table, the headline first."""
-
-    @staticmethod
-    def of(frame: pl.DataFrame) -> "MetricSet":
-        """LISTWISE if an impression of `frame`, one row per candidate, has several candidates, or if it is empty."""
-        return LISTWISE if has_lists(frame) or frame.is_empty() else POINTWISE
-
-    @staticmethod
-    def among(metrics: Collection[str]) -> "MetricSet":
-        """The set that results with these metrics were evaluated with."""
-        return LISTWISE if LISTWISE.headline in metrics else POINTWISE
-
-
-LISTWISE = MetricSet("ndcg@10", METRICS, ("ndcg@10", "ndcg@5", "mrr", "auc", POOLED_AUC))
-POINTWISE = MetricSet(POOLED_AUC, (POOLED_AUC, LOG_LOSS), (POOLED_AUC, LOG_LOSS))
-"""Pooled AUC: higher is better, 0.5 is chance. Log loss in nats: lower is better."""
-
 _COLUMNS = ("impression_id", "item_id", "label")
 
-_Floats = NDArray[np.float64]
-_Counts = NDArray[np.int64]
-_Flags = NDArray[np.bool_]
+Floats = NDArray[np.float64]
+Counts = NDArray[np.int64]
+Flags = NDArray[np.bool_]
 
 
 class Lists:
@@ -87,31 +60,31 @@ class Lists:
         }
         self._best = np.lexsort((-self._label, self._list))
 
-    def measure(self, scorer: str, selected: _Flags | None = None) -> pl.DataFrame:
+    def measure(self, scorer: str, selected: Flags | None, metrics: "Mapping[str, Metric]") -> pl.DataFrame:
         """As `per_impression`, of the `selected` rows ranked among themselves; impressions without any are left out."""
         rows, best = self._orders[scorer], self._best
         if selected is not None:
             rows, best = rows[selected[rows]], best[selected[best]]
         starts = np.flatnonzero(np.diff(self._list[rows], prepend=-1))
-        ranked = _Ranked(starts, self._label[rows], self._scores[scorer][rows], self._label[best])
+        ranked = Ranked(starts, self._label[rows], self._scores[scorer][rows], self._label[best])
         return pl.DataFrame(
             {
                 "impression_id": self._ids.gather(self._list[rows][starts]),
                 "candidates": ranked.sizes,
                 "positives": ranked.positives,
-                **ranked.metrics(),
+                **ranked.measure(metrics),
             }
         )
 
 
-def per_impression(frame: pl.DataFrame) -> pl.DataFrame:
+def per_impression(frame: pl.DataFrame, metrics: "Mapping[str, Metric] | None" = None) -> pl.DataFrame:
     """One row per impression, sorted by `impression_id`.
 
-    `frame`: `impression_id`, `item_id`, `label` (≥ 0), `score`. Returns `impression_id`, `candidates`,
-    `positives` and the columns of METRICS (Float64, null where the impression cannot be evaluated). Raises
+    `frame`: `impression_id`, `item_id`, `label` (≥ 0), `score`. Returns `impression_id`, `candidates`, `positives` and
+    a column for each of `metrics`, by default METRICS (Float64, null where the impression cannot be evaluated). Raises
     TableError for a missing column, ModelError for a null or NaN score or a null, NaN or negative label.
     """
-    return Lists(frame, ["score"]).measure("score")
+    return Lists(frame, ["score"]).measure("score", None, metrics or METRICS)
 
 
 def has_lists(frame: pl.DataFrame) -> bool:
@@ -139,71 +112,119 @@ def pooled_auc(frame: pl.DataFrame) -> float | None:
 
 
 @dataclass(frozen=True)
-class _Ranked:
+class Ranked:
     """Rows of consecutive impressions, each ranked: best score first, ties adjacent."""
 
-    starts: _Counts
+    starts: Counts
     """First row of each impression."""
-    label: _Floats
-    score: _Floats
-    best_label: _Floats
+    label: Floats
+    score: Floats
+    best_label: Floats
     """Labels of each impression in the best order."""
 
     @cached_property
-    def sizes(self) -> _Counts:
+    def sizes(self) -> Counts:
+        """Candidates of each impression."""
         return np.diff(self.starts, append=self.label.size)
 
     @cached_property
-    def rank(self) -> _Counts:
+    def rank(self) -> Counts:
+        """Rank of each row in its impression, from 1."""
         return np.arange(self.label.size) - np.repeat(self.starts, self.sizes) + 1
 
     @cached_property
-    def positive(self) -> _Flags:
+    def positive(self) -> Flags:
+        """Whether a row's label is above 0."""
         return self.label > 0
 
     @cached_property
-    def positives(self) -> _Counts:
-        return self._sum(self.positive.astype(np.int64))
+    def positives(self) -> Counts:
+        """Positive rows of each impression."""
+        return self.sum(self.positive.astype(np.int64))
 
-    def metrics(self) -> dict[str, pl.Series]:
-        """METRICS of each impression; null if it cannot be evaluated."""
-        others = self.sizes - self.positives
-        ratios = {
-            **{f"ndcg@{k}": (self._gain(self.label, k), self._gain(self.best_label, k)) for k in (5, 10)},
-            "recall@10": (self._sum(self.positive & (self.rank <= 10)), self.positives),
-            "mrr": (np.ones(self.starts.size), self._first),
-            "auc": (self._pairs_won, self.positives * others),
-        }
-        evaluated = (self.positives > 0) & (others > 0)
-        shares = {
-            name: np.divide(part, total, out=np.full(evaluated.size, np.nan), where=evaluated)
-            for name, (part, total) in ratios.items()
-        }
-        return {name: pl.Series(shares[name], dtype=pl.Float64).fill_nan(None) for name in METRICS}
-
-    def _gain(self, label: _Floats, k: int) -> _Floats:
-        return self._sum(np.where(self.rank <= k, label / np.log2(self.rank + 1), 0.0))
-
-    @property
-    def _first(self) -> _Counts:
-        """Rank of the first positive."""
-        return np.minimum.reduceat(np.where(self.positive, self.rank, self.label.size + 1), self.starts)
-
-    @property
-    def _pairs_won(self) -> _Floats:
-        """(Positive, other) pairs in the right order, from ranks from below; tied scores share their mean rank."""
-        begins = self.rank == 1
-        begins[1:] |= self.score[1:] != self.score[:-1]
-        tied = np.flatnonzero(begins)
-        length = np.diff(tied, append=self.score.size)
-        mean_rank = np.repeat(self.rank[tied] + (length - 1) / 2, length)
-        below = np.repeat(self.sizes + 1, self.sizes) - mean_rank
-        return self._sum(np.where(self.positive, below, 0.0)) - self.positives * (self.positives + 1) / 2
-
-    def _sum(self, values: NDArray[Any]) -> NDArray[Any]:
-        """Sum over each impression."""
+    def sum(self, values: NDArray[Any]) -> NDArray[Any]:
+        """Sum of the rows' values over each impression."""
         dtype = np.int64 if values.dtype.kind in "bi" else np.float64
         return np.add.reduceat(values, self.starts, dtype=dtype)
+
+    def measure(self, metrics: "Mapping[str, Metric]") -> dict[str, pl.Series]:
+        """Each metric of each impression; null if it cannot be evaluated."""
+        evaluated = (self.positives > 0) & (self.positives < self.sizes)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            values = {name: np.where(evaluated, metric(self), np.nan) for name, metric in metrics.items()}
+        return {name: pl.Series(value, dtype=pl.Float64).fill_nan(None) for name, value in values.items()}
+
+
+def _ndcg(k: int) -> "Metric":
+    def gain(ranked: Ranked, label: Floats) -> Floats:
+        return ranked.sum(np.where(ranked.rank <= k, label / np.log2(ranked.rank + 1), 0.0))
+
+    return lambda ranked: gain(ranked, ranked.label) / gain(ranked, ranked.best_label)
+
+
+def _recall(k: int) -> "Metric":
+    return lambda ranked: ranked.sum(ranked.positive & (ranked.rank <= k)) / ranked.positives
+
+
+def _mrr(ranked: Ranked) -> Floats:
+    first = np.where(ranked.positive, ranked.rank, ranked.label.size + 1)
+    return 1.0 / np.minimum.reduceat(first, ranked.starts)
+
+
+def _auc(ranked: Ranked) -> Floats:
+    """Share of (positive, other) pairs in order, from ranks from below; tied scores share their mean rank."""
+    begins = ranked.rank == 1
+    begins[1:] |= ranked.score[1:] != ranked.score[:-1]
+    tied = np.flatnonzero(begins)
+    length = np.diff(tied, append=ranked.score.size)
+    mean_rank = np.repeat(ranked.rank[tied] + (length - 1) / 2, length)
+    below = ranked.sum(np.where(ranked.positive, np.repeat(ranked.sizes + 1, ranked.sizes) - mean_rank, 0.0))
+    positives = ranked.positives
+    return (below - positives * (positives + 1) / 2) / (positives * (ranked.sizes - positives))
+
+
+Metric = Callable[[Ranked], Floats]
+"""One value per impression; what it returns for impressions that cannot be evaluated is ignored."""
+
+METRICS: Mapping[str, Metric] = {
+    "ndcg@5": _ndcg(5),
+    "ndcg@10": _ndcg(10),
+    "recall@10": _recall(10),
+    "mrr": _mrr,
+    "auc": _auc,
+}
+"""The built-in metrics, in display order; those of `evaluation.metrics` come after them."""
+
+
+class MetricSet(NamedTuple):
+    """The metrics of one kind of impressions."""
+
+    headline: str
+    """The metric of summaries and plots."""
+    paired: tuple[str, ...]
+    """Metrics with paired differences, by impression or by resample."""
+    shown: tuple[str, ...]
+    """Columns of a table, the headline first."""
+
+    @staticmethod
+    def of(frame: pl.DataFrame) -> "MetricSet":
+        """LISTWISE if an impression of `frame`, one row per candidate, has several candidates, or if it is empty."""
+        return LISTWISE if has_lists(frame) or frame.is_empty() else POINTWISE
+
+    @staticmethod
+    def among(metrics: Collection[str]) -> "MetricSet":
+        """The set that results with these metrics were evaluated with."""
+        return LISTWISE if LISTWISE.headline in metrics else POINTWISE
+
+
+LISTWISE = MetricSet("ndcg@10", tuple(METRICS), ("ndcg@10", "ndcg@5", "mrr", "auc", POOLED_AUC))
+POINTWISE = MetricSet(POOLED_AUC, (POOLED_AUC, LOG_LOSS), (POOLED_AUC, LOG_LOSS))
+"""Pooled AUC: higher is better, 0.5 is chance. Log loss in nats: lower is better."""
+
+
+def metrics_of(config: Evaluation) -> dict[str, Metric]:
+    """The built-in metrics and the project's own, by name."""
+    return extended(METRICS, config.metrics, Callable, "evaluation.metrics")
 
 
 def check_scores(frame: pl.DataFrame, scorer: str) -> None:

@@ -22,7 +22,6 @@ calibrated probabilities.
 """
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple
@@ -36,8 +35,6 @@ from models.evaluation.metrics import LOG_LOSS, POINTWISE, POOLED_AUC, MetricSet
 
 MIN_IMPRESSIONS = 30
 """Evaluated impressions that a decision needs."""
-BASELINES = ("random", "popularity", "recency")
-"""Baselines that a first challenger must beat. Not `as_shown`: position bias inflates its metrics."""
 
 
 class Guard(NamedTuple):
@@ -105,17 +102,17 @@ def decide(
     calibration_error: float,
     challenger: str = "challenger",
     champion: str | None = "champion",
-    baselines: Sequence[str] = BASELINES,
 ) -> Decision:
     """Decide from per-impression `values` (as in EvaluationResult) whether to promote the challenger.
 
-    `challenger`, `champion` and `baselines` are names in `values["scorer"]`; `champion=None` if there is none yet.
+    `challenger` and `champion` are names in `values["scorer"]`, the others are baselines; `champion=None` if there is
+    none yet.
     `calibration_error` is that of the challenger's click probabilities (`evaluate.calibration_error`). Raises
     ModelError if the scorers were evaluated on different impressions.
     """
     pointwise = MetricSet.among(values.columns) == POINTWISE
     metric = POINTWISE.headline if pointwise else config.metric
-    against = champion or _best(values, baselines, metric)
+    against = champion or _best(values, challenger, metric)
     evaluated = values.filter("evaluated", pl.col("scorer") == challenger)
     compare = partial(
         difference,
@@ -224,14 +221,15 @@ def _beats(gain: Interval, metric: str, against: str) -> tuple[bool, str]:
     )
 
 
-def _best(values: pl.DataFrame, baselines: Sequence[str], metric: str) -> str:
-    """The baseline with the highest mean; the first of equals."""
+def _best(values: pl.DataFrame, challenger: str, metric: str) -> str:
+    """The baseline with the highest mean, the first of equals. Not `as_shown`: position bias inflates its metrics."""
 
     def mean(scorer: str) -> float:
         value = mean_of(values, scorer, metric)
         return -math.inf if value is None else value
 
-    return max(baselines, key=mean)
+    scorers: list[str] = values["scorer"].unique(maintain_order=True).to_list()
+    return max((name for name in scorers if name not in (challenger, "as_shown")), key=mean)
 
 
 def _label(metric: str) -> str:

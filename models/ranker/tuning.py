@@ -15,7 +15,15 @@ from features.config.sections import Labels, Promotion
 from features.config.sections import Ranker as RankerConfig
 from features.errors import ModelError
 from features.ranking_dataset import feature_columns
-from models.evaluation.metrics import LISTWISE, POOLED_AUC, MetricSet, per_impression, pooled_auc
+from models.evaluation.metrics import (
+    LISTWISE,
+    METRICS,
+    POOLED_AUC,
+    Metric,
+    MetricSet,
+    per_impression,
+    pooled_auc,
+)
 from models.ranker import fit
 from models.ranker.folds import Fold, folds
 
@@ -66,6 +74,7 @@ def tune(
     count: int,
     seconds: float | None = None,
     on_trial: Callable[[Trial], None] = lambda trial: None,
+    metrics: Mapping[str, Metric] = METRICS,
 ) -> Tuning:
     """Evaluate the current settings and `trials` others on `count` folds of a ranking dataset.
 
@@ -87,7 +96,7 @@ def tune(
         started = monotonic()
         settings = _suggest(trial)
         values = tuple(
-            _value_of_fold(dataset, fold, config.model_copy(update=settings), labels, metric, seed)
+            _value_of_fold(dataset, fold, config.model_copy(update=settings), labels, metric, seed, metrics)
             for fold in held_out
         )
         completed.append(Trial(trial.number, settings, values, monotonic() - started))
@@ -118,7 +127,13 @@ def _suggest(trial: Any) -> dict[str, Any]:
 
 
 def _value_of_fold(
-    dataset: pl.DataFrame, fold: Fold, config: RankerConfig, labels: Labels, metric: str, seed: int
+    dataset: pl.DataFrame,
+    fold: Fold,
+    config: RankerConfig,
+    labels: Labels,
+    metric: str,
+    seed: int,
+    metrics: Mapping[str, Metric],
 ) -> float:
     earlier, later = dataset.filter(fold.fit), dataset.filter(fold.held_out)
     window = earlier["slice"].unique().sort().tail(config.window)
@@ -130,7 +145,11 @@ def _value_of_fold(
         seed,
     )
     scored = later.with_columns(score=ranker.score(later))
-    mean = pooled_auc(scored) if metric == POOLED_AUC else per_impression(scored)[metric].mean()
+    mean: Any
+    if metric == POOLED_AUC:
+        mean = pooled_auc(scored)
+    else:
+        mean = per_impression(scored, {metric: metrics[metric]})[metric].mean()
     if not isinstance(mean, float):
         raise ModelError(
             f"no impression of slice {later['slice'][0]} has a click to evaluate on: hold out fewer slices (--folds)"

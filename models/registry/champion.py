@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal
 from features.errors import ModelError
 from models.registry import versions as registered
 from models.registry.champion_history import Action, Move, moves, succession, withdrawn
+from models.registry.versions import Version
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -28,13 +29,13 @@ class Champions(ABC):
     def _connected(self) -> AbstractContextManager["MlflowClient"]:
         """A client of the MLflow store."""
 
-    def champion(self) -> tuple[str, str] | None:
-        """Version and slice of the champion, or None before the first promotion."""
+    def champion(self) -> Version | None:
+        """The champion, or None before the first promotion."""
         with self._connected() as client:
             if CHAMPION not in registered.aliases(client, self.name("ranker")):
                 return None
             version = registered.find(client, self.name("ranker"), CHAMPION)
-            return str(version.version), version.tags.get("slice", "")
+            return Version(str(version.version), version.tags.get("slice", ""))
 
     def promote(self, version_or_alias: str, reason: str = "") -> str:
         """Make a ranker version the champion by hand; return its number."""

@@ -26,6 +26,7 @@ from models.registry.quality import Table
 from models.registry.ranker_card import shortened
 from models.registry.relocation import relocate
 from models.registry.shipping import shipped
+from models.registry.versions import Version
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -130,15 +131,19 @@ class Registry(Champions, Erasures):
         """Local folder with an interest model's files; downloads remote artifacts."""
         return self._folder("interest", version_or_alias)
 
-    def latest(self, kind: Kind, before: str, dagster_run: str | None = None) -> tuple[str, str] | None:
-        """Version and slice of the model fitted on the latest slice before `before`, or None.
+    def latest(self, kind: Kind, before: str, dagster_run: str | None = None) -> Version | None:
+        """The version fitted up to the latest slice before `before`, which it has not seen; or None.
 
         Of several versions of that slice it is the one of `dagster_run`, so that simultaneous runs do not mix; else the
         newest.
         """
         with self._connected() as client:
             version = registered.latest(client, self.name(kind), before, dagster_run)
-            return (str(version.version), version.tags["slice"]) if version else None
+            return Version(str(version.version), version.tags["slice"]) if version else None
+
+    def serving(self, before: str) -> Version | None:
+        """The champion; before the first promotion, the newest ranker fitted before a slice."""
+        return self.champion() or self.latest("ranker", before)
 
     def versions(self, kind: Kind) -> list[dict[str, Any]]:
         """All versions, oldest first: `version, slice, aliases, tags, metrics`."""

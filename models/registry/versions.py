@@ -3,7 +3,7 @@
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from features.errors import ModelError
 from models.registry.ranker_card import shortened, with_section
@@ -14,6 +14,13 @@ if TYPE_CHECKING:
 
 CARD = "card.md"
 """A version's card in its run's artifacts."""
+
+
+class Version(NamedTuple):
+    """A registered model version and the last slice that it was fitted on."""
+
+    version: str
+    slice: str
 
 
 def search(client: "MlflowClient", name: str, condition: str = "", limit: int = 1) -> list["ModelVersion"]:

@@ -1,7 +1,5 @@
 """Events: the raw logs, parsed, validated and split into slices."""
 
-from collections.abc import Iterator
-
 import dagster as dg
 
 from features.errors import ModelError
@@ -9,13 +7,9 @@ from features.schemas import Candidates, Impressions, Interactions, Items, Rejec
 from models.evaluation.metrics import LISTWISE, POINTWISE, MetricSet
 from models.ranker.objective import choose_objective
 from pipelines import chain
-from pipelines.dagster_names import asset_key
-from pipelines.deployment import Deployment
+from pipelines.asset_steps import Step, StepRun
 from pipelines.preflight import gap
-from pipelines.publish import publish
-from pipelines.retries import with_retries
 from pipelines.triggers.arrival import LATE, outdated_labels
-from pipelines.triggers.partitions import ONE_RUN
 
 TABLES = {
     "items": "Item versions, one row each: text, attributes, numbers.",
@@ -26,35 +20,21 @@ TABLES = {
 }
 
 
-@dg.multi_asset(
-    name="ingest",
-    specs=[
-        dg.AssetSpec(name, description=text, group_name="events", kinds={"polars", "deltalake"})
-        for name, text in TABLES.items()
-    ],
-    backfill_policy=ONE_RUN,
-    pool="writer",
-)
-@with_retries
-def ingest(
-    context: dg.AssetExecutionContext, deployment: dg.ResourceParam[Deployment]
-) -> Iterator[dg.MaterializeResult[None]]:
+def ingest(run: StepRun) -> None:
     """Parse the source's new files, and read the slice's events from the event log."""
+    deployment, project = run.deployment, run.deployment.project
     deployment.take_in()
     deployment.log.require_rows()
-    project = deployment.project
-    first, last = context.partition_keys[0], context.partition_keys[-1]
-    if message := gap(deployment.held(), project, first, last):
+    first, last = run.slices[0], run.slices[-1]
+    if message := gap(deployment.held(), project.slices, first, last):
         deployment.tell(message)
-    late = outdated_labels(deployment, first)
+    late = outdated_labels(deployment.log, deployment.slices, first)
     if late:
         deployment.tell(
             f"ingest: late-arriving events change labels of {', '.join(late)}; run these slices again"
         )
-    keys = context.partition_keys
-    events_by_slice = zip(deployment.progress.track(keys), deployment.log.walk(keys), strict=True)
     pointwise, labels = True, set[float]()
-    for _, (slice, events, known) in events_by_slice:
+    for _, (slice, events, known) in zip(run.track(), deployment.log.walk(run.slices), strict=True):
         items, impressions, interactions, rejects = (
             table.drop("slice")
             for table in (events.items, events.impressions, events.interactions, events.rejects)
@@ -64,18 +44,27 @@ def ingest(
         )
         pointwise &= labelled.is_empty() or MetricSet.of(labelled) == POINTWISE
         labels |= {*labelled["label"].unique()}
-        publish(context, deployment, "items", slice, Items.validate(items))
-        publish(context, deployment, "impressions", slice, Impressions.validate(impressions))
-        publish(context, deployment, "interactions", slice, Interactions.validate(interactions))
+        run.publish("items", slice, Items.validate(items))
+        run.publish("impressions", slice, Impressions.validate(impressions))
+        run.publish("interactions", slice, Interactions.validate(interactions))
         rate = {"click_rate": labelled["clicked"].mean() or 0.0, LATE: dg.MetadataValue.json(late)}
-        publish(context, deployment, "candidates", slice, Candidates.validate(labelled), rate)
+        run.publish("candidates", slice, Candidates.validate(labelled), rate)
         reasons = rejects.group_by("reason").len().sort("reason")
         counts = {"reasons": dg.MetadataValue.json(dict(reasons.iter_rows()))}
-        publish(context, deployment, "rejects", slice, Rejects.validate(rejects), counts)
+        run.publish("rejects", slice, Rejects.validate(rejects), counts)
     if labels:
         deployment.tell(_objective(POINTWISE if pointwise else LISTWISE, labels))
-    for name in TABLES:
-        yield dg.MaterializeResult(asset_key=asset_key(project, name))
+
+
+STEP = Step(
+    "ingest",
+    ingest,
+    [
+        dg.AssetSpec(name, description=text, group_name="events", kinds={"polars", "deltalake"})
+        for name, text in TABLES.items()
+    ],
+    "writer",
+)
 
 
 def _objective(metrics: MetricSet, labels: set[float]) -> str:

@@ -3,77 +3,64 @@
 import dagster as dg
 
 from models.report.page import write
-from pipelines.deployment import Deployment
-from pipelines.publish import publish
+from pipelines.asset_steps import StepRun, step
 from pipelines.reporting import evaluated, metrics_of, page_of, report_data, write_metrics
-from pipelines.requests import active_users, rank, serving_until
-from pipelines.retries import with_retries
-from pipelines.triggers.partitions import ONE_RUN
+from pipelines.requests import active_users, serving_until
 
 
-@dg.asset(
-    group_name="lists",
-    kinds={"lightgbm", "deltalake"},
-    deps=["promotion", "ranker", "interest_model", "moment_state", "item_vectors", "impressions"],
-    backfill_policy=ONE_RUN,
-    pool="writer",
+@step(
+    "lists",
+    {"lightgbm", "deltalake"},
+    ["promotion", "ranker", "interest_model", "moment_state", "item_vectors", "impressions"],
 )
-@with_retries
-def ranked_lists(context: dg.AssetExecutionContext, deployment: dg.ResourceParam[Deployment]) -> None:
+def ranked_lists(run: StepRun) -> None:
     """The champion's top items for each active user at the end of the slice, or of the last slice of a range."""
-    project, slice = deployment.project, _last_slice(context)
-    serving = serving_until(deployment, slice)
+    deployment, slice = run.deployment, _last_slice(run)
+    project = deployment.project
+    serving = serving_until(deployment.registry, project.slices, slice)
     if serving is None:
-        context.add_asset_metadata({"skipped": "no ranker is registered yet"}, partition_key=slice)
+        run.describe(slice, {"skipped": "no ranker is registered yet"})
         return
     _, end = project.slices.window(slice)
-    lists = rank(
-        deployment,
+    lists = deployment.requests.rank(
         active_users(deployment.lake, slice, project.lists.users),
         end,
         project.lists.k,
         deployment.registry.load_ranker(serving.version),
     )
-    publish(context, deployment, "ranked_lists", slice, lists, {"ranked_by": f"version {serving.version}"})
+    run.publish("ranked_lists", slice, lists, {"ranked_by": f"version {serving.version}"})
     deployment.progress.made(
         slice, f"{lists['user_id'].n_unique()} lists by ranker version {serving.version}"
     )
 
 
-@dg.asset(
-    group_name="lists",
-    kinds={"html", "mlflow"},
-    deps=["evaluation", "exposure", "ranked_lists", "rejects"],
-    backfill_policy=ONE_RUN,
-    pool="writer",
-)
-@with_retries
-def report(context: dg.AssetExecutionContext, deployment: dg.ResourceParam[Deployment]) -> None:
+@step("lists", {"html", "mlflow"}, ["evaluation", "exposure", "ranked_lists", "rejects"])
+def report(run: StepRun) -> None:
     """One page: quality against the baselines, feature importance, calibration, explained lists, versions."""
-    slice = _last_slice(context)
-    result = evaluated(deployment.lake, deployment.project, slice)
-    page = page_of(deployment, slice, "report.html")
-    write(page, report_data(deployment, result, slice))
-    metrics = metrics_of(deployment, result)
-    write_metrics(metrics, page_of(deployment, slice, "metrics.json"))
-    run = deployment.registry.log_report(page, slice)
-    context.add_asset_metadata(
+    deployment, slice = run.deployment, _last_slice(run)
+    result = evaluated(deployment.slices, slice)
+    folder = deployment.settings.report(deployment.project.name)
+    page = page_of(folder, deployment.lake, slice, "report.html")
+    write(page, report_data(deployment.slices, deployment.registry, result, slice))
+    metrics = metrics_of(deployment.slices, deployment.registry.champion(), result)
+    write_metrics(metrics, page_of(folder, deployment.lake, slice, "metrics.json"))
+    run.describe(
+        slice,
         {
             "page": dg.MetadataValue.path(str(page)),
             "metrics": dg.MetadataValue.json(metrics),
-            "mlflow_run": run,
+            "mlflow_run": deployment.registry.log_report(page, slice),
         },
-        partition_key=slice,
     )
     deployment.progress.made(slice, str(page))
 
 
-def _last_slice(context: dg.AssetExecutionContext) -> str:
+def _last_slice(run: StepRun) -> str:
     """The last slice of the range, the only one materialised; the metadata of the others says so."""
-    last: str = context.partition_keys[-1]
-    for slice in context.partition_keys[:-1]:
+    *others, last = run.slices
+    for slice in others:
         skipped = (
             f"of a range, only the last slice, {last}, is materialised; materialise this slice on its own"
         )
-        context.add_asset_metadata({"skipped": skipped}, partition_key=slice)
+        run.describe(slice, {"skipped": skipped})
     return last

@@ -3,6 +3,7 @@
 import dagster as dg
 import polars as pl
 
+from features.catalogue import catalogue
 from features.errors import ModelError
 from models.evaluation.exposure import beyond_accuracy
 from models.evaluation.exposure import exposure as exposure_of
@@ -11,58 +12,44 @@ from models.registry.quality import points
 from models.registry.ranker_card import EVALUATED, evaluated, ranker_card
 from models.report import plots as figures
 from pipelines import chain
-from pipelines.deployment import Deployment
+from pipelines.asset_steps import WIDTH, StepRun, picture, step
 from pipelines.promoting import challenge
-from pipelines.publish import WIDTH, picture, publish
 from pipelines.reporting import with_family
-from pipelines.retries import with_retries
-from pipelines.triggers.partitions import ONE_RUN, before
+from pipelines.triggers.partitions import before
 
 _TABLES = {"polars", "deltalake"}
 
 
-@dg.asset(
-    group_name="ranker",
-    kinds=_TABLES,
-    deps=["candidates", "features", "interest_scores"],
-    backfill_policy=ONE_RUN,
-    pool="writer",
-)
-@with_retries
-def ranking_dataset(context: dg.AssetExecutionContext, deployment: dg.ResourceParam[Deployment]) -> None:
+@step("ranker", _TABLES, ["candidates", "features", "interest_scores"])
+def ranking_dataset(run: StepRun) -> None:
     """Candidates joined with their features and interest scores: the rows that rankers are fitted and evaluated on."""
-    for slice in deployment.progress.track(context.partition_keys):
+    deployment = run.deployment
+    for slice in run.track():
         candidates, features, scores = (
             deployment.lake.read(name, [slice]).drop("slice")
             for name in ("candidates", "features", "interest_scores")
         )
-        publish(context, deployment, "ranking_dataset", slice, chain.assemble(candidates, features, scores))
+        run.publish("ranking_dataset", slice, chain.assemble(candidates, features, scores))
 
 
-@dg.asset(
-    group_name="ranker",
-    kinds={"lightgbm", "mlflow"},
-    deps=["ranking_dataset"],
-    backfill_policy=ONE_RUN,
-    pool="trainer",
-)
-@with_retries
-def ranker(context: dg.AssetExecutionContext, deployment: dg.ResourceParam[Deployment]) -> None:
+@step("ranker", {"lightgbm", "mlflow"}, ["ranking_dataset"], pool="trainer")
+def ranker(run: StepRun) -> None:
     """LightGBM on the trailing window, and its ablation without text; each slice registers a challenger."""
+    deployment = run.deployment
     project, registry = deployment.project, deployment.registry
-    for slice in deployment.progress.track(context.partition_keys):
+    for slice in run.track():
         window = chain.RankingWindow.ending(deployment.lake, slice, project.ranker.window)
         try:
             full, behaviour_only, examples, how = chain.fit_window(
                 window, project, deployment.engine, deployment.scratch("rankers")
             )
         except ModelError as error:
-            context.log.warning(f"no ranker for {slice}: {error}")
-            context.add_asset_metadata({"skipped": str(error)}, partition_key=slice)
+            run.context.log.warning(f"no ranker for {slice}: {error}")
+            run.describe(slice, {"skipped": str(error)})
             continue
-        next_slice = project.slices.key(project.slices.window(slice)[1])
-        interest = deployment.latest("interest", next_slice, context.run.run_id)
-        importance = with_family(full.importance(), project)
+        next_slice = project.slices.following(slice)
+        interest = deployment.registry.latest("interest", next_slice, run.id)
+        importance = with_family(full.importance(), catalogue(project))
         figure = figures.importance_figure(importance, width=WIDTH)
         tags = {
             "interest_version": interest.version if interest else "none",
@@ -73,7 +60,7 @@ def ranker(context: dg.AssetExecutionContext, deployment: dg.ResourceParam[Deplo
         version = registry.register_ranker(
             full,
             slice,
-            context.run.run_id,
+            run.id,
             {
                 f"validation_{full.info['validation_metric']}": full.info["validation"],
                 "rounds": full.info["best_iteration"],
@@ -86,7 +73,8 @@ def ranker(context: dg.AssetExecutionContext, deployment: dg.ResourceParam[Deplo
             card=ranker_card(registry.name("ranker"), full, project.labels, importance, tags),
             trained_on=[deployment.table("ranking_dataset")],
         )
-        context.add_asset_metadata(
+        run.describe(
+            slice,
             {
                 "version": version,
                 "features": len(full.columns),
@@ -99,35 +87,25 @@ def ranker(context: dg.AssetExecutionContext, deployment: dg.ResourceParam[Deplo
                     registry.url("ranker", version, deployment.settings.mlflow_url)
                 ),
             },
-            partition_key=slice,
         )
         deployment.progress.made(slice, f"version {version}, {full.info['best_iteration']} rounds")
 
 
-@dg.asset(
-    group_name="ranker",
-    kinds=_TABLES,
-    deps=["ranking_dataset", before("ranker"), before("moment_state")],
-    backfill_policy=ONE_RUN,
-    pool="writer",
-)
-@with_retries
-def evaluation(context: dg.AssetExecutionContext, deployment: dg.ResourceParam[Deployment]) -> None:
+@step("ranker", _TABLES, ["ranking_dataset", before("ranker"), before("moment_state")])
+def evaluation(run: StepRun) -> None:
     """Prequential evaluation: the ranker fitted before this slice against every baseline on it."""
-    project = deployment.project
-    for slice in deployment.progress.track(context.partition_keys):
-        version = deployment.latest("ranker", before=slice, dagster_run=context.run.run_id)
+    deployment, project = run.deployment, run.deployment.project
+    for slice in run.track():
+        version = deployment.registry.latest("ranker", before=slice, dagster_run=run.id)
         if version is None:
-            context.add_asset_metadata(
-                {"skipped": "no ranker was fitted on earlier slices"}, partition_key=slice
-            )
+            run.describe(slice, {"skipped": "no ranker was fitted on earlier slices"})
             continue
-        state, events = deployment.state_before(slice), deployment.events(slice)
+        state, events = deployment.slices.state_before(slice), deployment.slices.events(slice)
         scored = chain.score_slice(
             deployment.lake.read("ranking_dataset", [slice]).drop("slice"),
             deployment.registry.load_ranker(version.version),
             deployment.registry.load_ranker(version.version, "behaviour_only"),
-            chain.background(state, events),
+            chain.background(state, events, project.evaluation),
             project.seed,
         ).with_columns(ranker_version=pl.lit(version.version), ranker_slice=pl.lit(version.slice))
         deployment.lake.write("evaluation_scores", slice, scored)
@@ -144,15 +122,14 @@ def evaluation(context: dg.AssetExecutionContext, deployment: dg.ResourceParam[D
         means, headline = result.as_json()["scorers"], result.metrics.headline
         quality, without_text = (means[name][headline]["mean"] or 0.0 for name in ("full", "behaviour_only"))
         deployment.progress.made(slice, f"{headline} {quality:.3f}, without text {without_text:.3f}")
-        publish(
-            context, deployment, "evaluation", slice, result.table,
+        run.publish("evaluation", slice, result.table,
             {
                 "impressions_evaluated": result.impressions,
                 "ranker_version": version.version,
                 "left_out": ", ".join(f"{name} ({count})" for name, count in result.left_out.items()),
                 **{
                     f"{headline.replace('@', '_at_')}_{name}": means[name][headline]["mean"] or 0.0
-                    for name in chain.SCORERS
+                    for name in chain.scorers(project.evaluation)
                 },
                 "quality": picture(
                     figures.intervals_figure(result.table.filter(segment="all"), headline, WIDTH)
@@ -161,52 +138,45 @@ def evaluation(context: dg.AssetExecutionContext, deployment: dg.ResourceParam[D
         )  # fmt: skip
 
 
-@dg.asset(
-    group_name="ranker",
-    kinds=_TABLES,
-    deps=["evaluation", "item_vectors"],
-    backfill_policy=ONE_RUN,
-    pool="writer",
-)
-@with_retries
-def exposure(context: dg.AssetExecutionContext, deployment: dg.ResourceParam[Deployment]) -> None:
+@step("ranker", _TABLES, ["evaluation", "item_vectors"])
+def exposure(run: StepRun) -> None:
     """Beyond accuracy: which items get the first ranks, how novel and how diverse they are."""
-    project = deployment.project
-    for slice in deployment.progress.track(context.partition_keys):
+    deployment, project = run.deployment, run.deployment.project
+    for slice in run.track():
         if not deployment.lake.has("evaluation_scores", slice):
-            context.add_asset_metadata({"skipped": "nothing was evaluated"}, partition_key=slice)
+            run.describe(slice, {"skipped": "nothing was evaluated"})
             continue
         scored = deployment.lake.read("evaluation_scores", [slice])
-        metrics = beyond_accuracy(scored, chain.SCORERS, deployment.vectors(slice), project.lists.k)
+        metrics = beyond_accuracy(
+            scored, chain.scorers(project.evaluation), deployment.slices.vectors(slice), project.lists.k
+        )
         deployment.lake.write("beyond_accuracy", slice, metrics)
         full = metrics.row(by_predicate=pl.col("scorer") == "full", named=True)
-        publish(
-            context, deployment, "exposure", slice,
-            exposure_of(scored, chain.SCORERS, project.items.categorical, project.lists.k),
+        run.publish("exposure", slice,
+            exposure_of(scored, chain.scorers(project.evaluation), project.items.categorical, project.lists.k),
             {name: value for name, value in full.items() if isinstance(value, float)},
         )  # fmt: skip
 
 
-@dg.asset(group_name="ranker", kinds={"mlflow"}, deps=["evaluation"], backfill_policy=ONE_RUN, pool="writer")
-@with_retries
-def promotion(context: dg.AssetExecutionContext, deployment: dg.ResourceParam[Deployment]) -> None:
+@step("ranker", {"mlflow"}, ["evaluation"])
+def promotion(run: StepRun) -> None:
     """Compare champion and challenger on the same unseen impressions; promote the challenger if it passes the rule."""
-    for slice in deployment.progress.track(context.partition_keys):
-        outcome = challenge(deployment, slice)
+    deployment = run.deployment
+    for slice in run.track():
+        outcome = challenge(deployment.slices, deployment.registry, slice)
         if isinstance(outcome, str):
-            context.add_asset_metadata({"promoted": False, "reasons": outcome}, partition_key=slice)
+            run.describe(slice, {"promoted": False, "reasons": outcome})
             continue
         decision, promoted, row = outcome
         if decision.promote and not promoted:
-            context.log.warning(
+            run.context.log.warning(
                 "not promoted: the version was rolled back earlier, or the champion changed meanwhile; "
                 "in that case run this slice's promotion again"
             )
         deployment.progress.made(
             slice, f"version {row['challenger'].item()} {'is champion' if promoted else 'is not promoted'}"
         )
-        publish(
-            context, deployment, "promotion", slice, row,
+        run.publish("promotion", slice, row,
             {
                 "promoted": promoted,
                 "difference": decision.difference.mean,

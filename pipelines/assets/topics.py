@@ -6,26 +6,21 @@ import polars as pl
 from features.ranking_dataset import INTEREST, KEYS
 from features.schemas import ItemVectors, TopicShifts
 from models.report.report_plots import topics_figure
-from pipelines.deployment import Deployment
+from pipelines.asset_steps import WIDTH, StepRun, picture, preview, step
 from pipelines.lake import STATE
 from pipelines.monitoring.attribute_shifts import attribute_figures, find_shifts, with_typical
-from pipelines.publish import WIDTH, picture, preview, publish
-from pipelines.retries import with_retries
-from pipelines.triggers.partitions import ONE_RUN, before
+from pipelines.triggers.partitions import before
 
 
-@dg.asset(
-    group_name="moments",
-    kinds={"polars", "deltalake"},
-    deps=["candidates", "interest_scores", "item_vectors", "moment_state", before("topic_shifts")],
-    backfill_policy=ONE_RUN,
-    pool="writer",
+@step(
+    "moments",
+    {"polars", "deltalake"},
+    ["candidates", "interest_scores", "item_vectors", "moment_state", before("topic_shifts")],
 )
-@with_retries
-def topic_shifts(context: dg.AssetExecutionContext, deployment: dg.ResourceParam[Deployment]) -> None:
+def topic_shifts(run: StepRun) -> None:
     """Click rate, predicted rate and share of each attribute value, and which of them left their expected bands."""
-    lake, checks = deployment.lake, deployment.project.checks
-    for slice in deployment.progress.track(context.partition_keys):
+    deployment, lake, checks = run.deployment, run.deployment.lake, run.deployment.project.checks
+    for slice in run.track():
         candidates = lake.read("candidates", [slice], [*KEYS, "clicked"]).join(
             lake.read("interest_scores", [slice], [*KEYS, INTEREST]), on=KEYS
         )
@@ -37,12 +32,12 @@ def topic_shifts(context: dg.AssetExecutionContext, deployment: dg.ResourceParam
             else TopicShifts.create_empty().with_columns(slice=pl.lit(""))
         )
         table = find_shifts(attribute_figures(candidates, items), history, checks, slice)
-        vectors = deployment.vectors(slice) if table["shifted"].any() else ItemVectors.create_empty()
+        vectors = deployment.slices.vectors(slice) if table["shifted"].any() else ItemVectors.create_empty()
         table = TopicShifts.validate(with_typical(table, candidates, items, vectors))
         series = pl.concat([history, table.with_columns(slice=pl.lit(slice))], how="diagonal")
         first = deployment.project.items.categorical[:1]
-        publish(
-            context, deployment, "topic_shifts", slice, table,
+        run.publish(
+            "topic_shifts", slice, table,
             {
                 "shifted": int(table["shifted"].sum()),
                 "largest": dg.MetadataValue.md(preview(table.filter("shifted"))),

@@ -18,6 +18,8 @@ from models.correctable import CORRECTABLE
 from pipelines import error_messages
 from pipelines.cli import console as show
 from pipelines.deployment import Deployment
+from pipelines.identities import Privacy
+from pipelines.lake import Lake
 from pipelines.preflight import gap, preflight
 from pipelines.progress import Lines, RunProgress
 from pipelines.settings import storage_check as storage
@@ -106,15 +108,15 @@ def check(project: ProjectFile, overrides: Overrides = None) -> None:
     Exit status 1 means that a run could not train on these logs.
     """
     deployment = _open(project, overrides)
-    preflight(deployment)
+    preflight(deployment.project, deployment.settings.engine == "embedded", deployment.tell)
     deployment.take_in()
     events = deployment.log.events()
     read = sum((record.read for record in deployment.log.records()), Read())
     config = deployment.project
     problems = find_problems(read, events, config.source.tables, config.slices, config.labels)
-    if empty := gap(deployment.held(), deployment.project):
+    if empty := gap(deployment.held(), config.slices):
         deployment.tell(empty)
-    show.inputs(out, deployment, events, problems)
+    show.inputs(out, config.name, config.source, deployment.settings.project, events, problems)
     if any(problem.fatal for problem in problems):
         raise typer.Exit(1)
 
@@ -127,13 +129,13 @@ def run(
     overrides: Overrides = None,
 ) -> None:
     """Materialize every asset over the project's slices, or a range of them, and show the results."""
-    from pipelines.definitions import assets
+    from pipelines.definitions import steps
     from pipelines.running import materialise
 
     deployment = _open(project, overrides)
     initialise_dagster(deployment.settings)
     started = monotonic()
-    with RunProgress(out, deployment.settings.logs, len(assets())) as progress:
+    with RunProgress(out, deployment.settings.logs, len(steps())) as progress:
         last = materialise(replace(deployment, progress=progress), since, until)
     show.results(out, deployment, last, monotonic() - started)
     out.print(f"log      {progress.log}", soft_wrap=True)
@@ -194,7 +196,8 @@ def tune(
     """Search better ranker settings on past slices. Registers nothing."""
     from pipelines.tuning import tune as search
 
-    search(_open(project, overrides), out, trials, folds, seconds)
+    deployment = _open(project, overrides)
+    search(deployment.slices, deployment.registry, out, trials, folds, seconds)
 
 
 @app.command()
@@ -208,13 +211,11 @@ def rank(
     overrides: Overrides = None,
 ) -> None:
     """Rank items for a user at an instant, and say why."""
-    from pipelines.requests import rank as rank_for
-
     deployment = _open(project, overrides)
-    serving = show.require_ranker(deployment)
+    serving = deployment.require_ranker()
     instant = _instant(at) if at else None
-    stored = _stored_id(deployment, user)
-    lists = rank_for(deployment, [stored], instant, k, deployment.registry.load_ranker(serving.version))
+    stored = _stored_id(deployment.lake, deployment.privacy, user)
+    lists = deployment.requests.rank([stored], instant, k, deployment.registry.load_ranker(serving.version))
     show.ranked(out, lists, f"{user}, by ranker version {serving.version}")
 
 
@@ -234,21 +235,19 @@ def explain(
     overrides: Overrides = None,
 ) -> None:
     """Explain how the champion ranks a past impression, or the candidates of a user at an instant."""
-    from pipelines import requests
-
     if (impression is None) == (user is None) or (at and impression):
         raise ProjectError(
             "explain needs either --impression ID or --user ID; --at INSTANT goes with --user only"
         )
     deployment = _open(project, overrides)
-    serving = show.require_ranker(deployment)
+    serving = deployment.require_ranker()
     ranker = deployment.registry.load_ranker(serving.version)
     if user is None:
-        rows = requests.explain(deployment, str(impression), ranker)
+        rows = deployment.requests.explain(str(impression), ranker)
     else:
         instant, k = _instant(at) if at else None, deployment.project.lists.k
-        stored = _stored_id(deployment, user)
-        rows = requests.explain_user(deployment, stored, instant, k, ranker)
+        stored = _stored_id(deployment.lake, deployment.privacy, user)
+        rows = deployment.requests.explain_user(stored, instant, k, ranker)
     show.explained(out, rows, f"{impression or user}, by ranker version {serving.version}")
 
 
@@ -263,7 +262,7 @@ def promote(
     from pipelines.promoting import promote as promote_by_hand
 
     deployment = _open(project, overrides)
-    promoted = promote_by_hand(deployment, version, reason)
+    promoted = promote_by_hand(deployment.lake, deployment.registry, version, reason)
     out.print(f"{deployment.registry.name('ranker')} version {promoted} is champion")
 
 
@@ -302,7 +301,9 @@ def forget(
     out.print(f"{user}: {traces.total:,} rows in {len(traces.rows)} tables")
     if not yes:
         typer.confirm("Delete them for good, with all older versions of all tables?", abort=True)
-    for line in forgetting.summary(deployment, traces, forgetting.forget(deployment, traces)):
+    for line in forgetting.summary(
+        deployment.registry, deployment.settings.project, traces, forgetting.forget(deployment, traces)
+    ):
         out.print(line, soft_wrap=True)
 
 
@@ -343,12 +344,12 @@ def serve(
     serve_until_stopped(_open(project, overrides), host, port, lambda line: out.print(line, soft_wrap=True))
 
 
-def _stored_id(deployment: Deployment, user: str) -> str:
+def _stored_id(lake: Lake, privacy: Privacy, user: str) -> str:
     """A user id of the logs as stored in the tables; prints a note if the user is unknown."""
     from pipelines.requests import is_known_user
 
-    stored = deployment.privacy.stored(user)
-    if not is_known_user(deployment.lake, stored):
+    stored = privacy.stored(user)
+    if not is_known_user(lake, stored):
         out.print(f"user {user!r} is in no log and is ranked as a new user")
     return stored
 

@@ -2,12 +2,13 @@
 
 import json
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import polars as pl
 from rich.table import Table
 
-from features.errors import ModelError
+from features.config.sections import Source
 from features.events.log_problems import Problem
 from features.events.validation import Events
 from features.sources.reject_hints import hint
@@ -15,7 +16,7 @@ from models.evaluation.attainable import beside_random
 from models.evaluation.metrics import MetricSet
 from models.evaluation.seed_variance import GAIN
 from models.registry.champion_history import Move
-from pipelines.deployment import Deployment, Version
+from pipelines.deployment import Deployment
 from pipelines.reporting import page_of
 from pipelines.requests import EXPLANATION_COLUMNS
 from pipelines.terminal import Terminal, styled
@@ -24,9 +25,11 @@ _EXAMPLE = 160
 """Characters shown of a rejected row."""
 
 
-def inputs(out: Terminal, deployment: Deployment, events: Events, problems: Sequence[Problem]) -> None:
+def inputs(
+    out: Terminal, name: str, source: Source, file: Path, events: Events, problems: Sequence[Problem]
+) -> None:
     """Print row counts per slice, rejected rows by reason with an example, and problems of the whole log."""
-    table = Table("slice", "items", "impressions", "interactions", "rejects", title=deployment.project.name)
+    table = Table("slice", "items", "impressions", "interactions", "rejects", title=name)
     tables = (events.items, events.impressions, events.interactions, events.rejects)
     counts = [dict(frame["slice"].value_counts().iter_rows()) for frame in tables]
     for slice in sorted(set().union(*counts)):
@@ -39,12 +42,11 @@ def inputs(out: Terminal, deployment: Deployment, events: Events, problems: Sequ
             f"  {count:,} x {reason}, first in {source}: {example['raw'][:_EXAMPLE]}",
             soft_wrap=True,
         )
-        if advice := hint(reason, tables=deployment.project.source.format == "tables"):
+        if advice := hint(reason, tables=source.format == "tables"):
             out.print(f"    {advice}", style="dim", soft_wrap=True)
     for problem in problems:
         kind = ("error", "bold red") if problem.fatal else ("warning", "bold yellow")
         out.print(styled(kind, (f" {problem.text}", "")), soft_wrap=True)
-    file = deployment.settings.project
     if any(problem.fatal for problem in problems):
         out.print(
             f"A model cannot be trained on this log yet. Fix it or the project file, then: momentrank check {file}"
@@ -89,7 +91,10 @@ def seed_variance(out: Terminal, figures: dict[str, Any], title: str) -> None:
 
 def results(out: Terminal, deployment: Deployment, last: str, seconds: float) -> None:
     """Print a run's metrics, model versions, one ranked list, and where to see more."""
-    metrics = page_of(deployment, last, "metrics.json")
+    report, metrics = (
+        page_of(deployment.settings.report(deployment.project.name), deployment.lake, last, name)
+        for name in ("report.html", "metrics.json")
+    )
     quality(out, json.loads(metrics.read_text(encoding="utf-8")), deployment.project.name)
     for kind in ("ranker", "interest"):
         versions = deployment.registry.versions(kind)
@@ -99,7 +104,7 @@ def results(out: Terminal, deployment: Deployment, last: str, seconds: float) ->
         lists = deployment.lake.read("ranked_lists", [last])
         for user in lists["user_id"].head(1):
             ranked(out, lists.filter(user_id=user), f"{user} at the end of {last}")
-    out.print(f"report   {page_of(deployment, last, 'report.html')}", soft_wrap=True)
+    out.print(f"report   {report}", soft_wrap=True)
     out.print(f"metrics  {metrics}", soft_wrap=True)
     out.print(f"UI       make ui, or: momentrank ui {deployment.settings.project}")
     out.print(f"took     {seconds:.0f} s")
@@ -166,15 +171,6 @@ def history(out: Terminal, moves: Sequence[Move], champion: tuple[str, str] | No
     out.print(table)
     now = f"version {champion[0]} ({champion[1]}) is champion" if champion else "there is no champion yet"
     out.print(f"{name}: {now}")
-
-
-def require_ranker(deployment: Deployment) -> Version:
-    """The serving ranker. Raises ModelError if there is none yet."""
-    slices = deployment.lake.slices("ranking_dataset")
-    serving = deployment.serving(slices[-1]) if slices else None
-    if serving is None:
-        raise ModelError(f"no ranker is registered yet: momentrank run {deployment.settings.project}")
-    return serving
 
 
 def _share(probability: float | None) -> str:

@@ -101,7 +101,11 @@ def fit_window(window: RankingWindow, project: Project, engine: Engine, scratch:
     """
     scale, candidates = project.scale, window.candidates()
     if candidates > scale.in_memory and scale.rankers > 1:
-        rankers = _fit_distributed(window, candidates, project, engine, scratch)
+        refuse_learned(project.ranker)
+        since, file = held_from(window.impressions()), f"{uuid4()}.parquet"
+        shards = Shards(window, project, candidates, since, scratch, file)
+        engine.train(fit_shards, shards, scale.rankers)
+        rankers = shards.load()
         return Fit(*rankers, window.examples(), {"workers": rankers[0].info["workers"]})
     if candidates <= scale.in_memory:
         dataset, tags = window.read(), {}
@@ -110,17 +114,6 @@ def fit_window(window: RankingWindow, project: Project, engine: Engine, scratch:
         tags = {"drawn": f"{dataset.height:,} of {candidates:,} candidates, whole impressions at random"}
     rankers = fit_rankers(dataset, project.ranker, project.labels, project.seed)
     return Fit(*rankers, dataset.tail(_EXAMPLES), tags)
-
-
-def _fit_distributed(
-    window: RankingWindow, candidates: int, project: Project, engine: Engine, scratch: str
-) -> tuple[Ranker, Ranker]:
-    refuse_learned(project.ranker)
-    shards = Shards(
-        window, project, candidates, held_from(window.impressions()), scratch, f"{uuid4()}.parquet"
-    )
-    engine.train(fit_shards, shards, project.scale.rankers)
-    return shards.load()
 
 
 @dataclass(frozen=True)

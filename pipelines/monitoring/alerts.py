@@ -12,8 +12,8 @@ from urllib.request import Request, urlopen
 import dagster as dg
 
 from pipelines.dagster_names import is_of, named, step
-from pipelines.deployment import Deployment
 from pipelines.monitoring.monitors import overdue_slices
+from pipelines.slice_tables import SliceTables
 from pipelines.triggers.partitions import partition_range
 
 TRIES = 3
@@ -67,15 +67,15 @@ def _post(alert: Alert, webhook: str) -> str:
     return last_error
 
 
-def alerts_of_run(deployment: Deployment, instance: dg.DagsterInstance, run: dg.DagsterRun) -> list[Alert]:
+def alerts_of_run(project: str, pages: str, instance: dg.DagsterInstance, run: dg.DagsterRun) -> list[Alert]:
     """Alerts of a finished run: one per failed check and, if the run failed, one per failed step.
 
-    Only this project's part of a run that several projects share; nothing for another project's run.
+    Only this project's part of a run that several projects share; nothing for another project's run. `pages`: address
+    of Dagster's pages.
     """
-    project, pages = deployment.project.name, deployment.settings.dagster_url
-    if not is_of(deployment.project, run):
+    if not is_of(project, run):
         return []
-    slices, prefix = partition_range(run.tags), step(deployment.project, "")
+    slices, prefix = partition_range(run.tags), step(project, "")
     slice = " to ".join(dict.fromkeys(slices)) if slices else "no slice"
     kinds = {dg.DagsterEventType.ASSET_CHECK_EVALUATION, dg.DagsterEventType.STEP_FAILURE}
     records = instance.get_records_for_run(run.run_id, of_type=kinds).records
@@ -108,15 +108,16 @@ def _shortened(text: str) -> str:
     return line if len(line) <= _MAX_MESSAGE_LENGTH else f"{line[:_MAX_MESSAGE_LENGTH]}…"
 
 
-def _send_run_alerts(deployment: Deployment, context: dg.RunStatusSensorContext) -> None:
-    alerts = alerts_of_run(deployment, context.instance, context.dagster_run)
-    send(alerts, deployment.settings.webhook, context.log)
+def sensors(tables: SliceTables, webhook: str, pages: str) -> list[dg.SensorDefinition]:
+    """The three alerting sensors; they start switched on if a webhook is set, else switched off.
 
-
-def sensors(deployment: Deployment) -> list[dg.SensorDefinition]:
-    """The three alerting sensors; they start switched on if a webhook is set, else switched off."""
-    project, webhook = deployment.project, deployment.settings.webhook
+    `pages`: address of Dagster's pages.
+    """
+    project = tables.project.name
     status = dg.DefaultSensorStatus.RUNNING if webhook else dg.DefaultSensorStatus.STOPPED
+
+    def alert(context: dg.RunStatusSensorContext) -> None:
+        send(alerts_of_run(project, pages, context.instance, context.dagster_run), webhook, context.log)
 
     @dg.run_failure_sensor(
         name=named(project, "failed_runs"),
@@ -124,7 +125,7 @@ def sensors(deployment: Deployment) -> list[dg.SensorDefinition]:
         description="Alerts for failed runs: the failed steps and checks.",
     )
     def failed_runs(context: dg.RunFailureSensorContext) -> None:
-        _send_run_alerts(deployment, context)
+        alert(context)
 
     @dg.run_status_sensor(
         name=named(project, "failed_checks"),
@@ -133,7 +134,7 @@ def sensors(deployment: Deployment) -> list[dg.SensorDefinition]:
         description="Alerts for failed checks in runs that succeeded.",
     )
     def failed_checks(context: dg.RunStatusSensorContext) -> None:
-        _send_run_alerts(deployment, context)
+        alert(context)
 
     @dg.sensor(
         name=named(project, "missing_slices"),
@@ -142,12 +143,12 @@ def sensors(deployment: Deployment) -> list[dg.SensorDefinition]:
         description="Alerts once for each slice that is overdue although no run failed.",
     )
     def missing_slices(context: dg.SensorEvaluationContext) -> dg.SensorResult:
-        overdue = overdue_slices(deployment.lake, deployment.project, datetime.now(UTC))
+        overdue = overdue_slices(tables, datetime.now(UTC))
         if overdue and overdue[-1] > (context.cursor or ""):
             message = f"{len(overdue)} slices are overdue in the lake: check that the trigger is switched on"
-            page = f"{deployment.settings.dagster_url}/automation"
+            page = f"{pages}/automation"
             slices = " to ".join(dict.fromkeys((overdue[0], overdue[-1])))
-            send([Alert(project.name, slices, "lake", "warning", message, page)], webhook, context.log)
+            send([Alert(project, slices, "lake", "warning", message, page)], webhook, context.log)
         return dg.SensorResult(cursor=overdue[-1] if overdue else context.cursor)
 
     return [failed_runs, failed_checks, missing_slices]

@@ -12,12 +12,13 @@ from dagster._core.definitions.asset_checks.asset_check_evaluation import (
 )
 
 from features.config.project import Project
+from features.config.sections import Checks
 from features.errors import MomentRankError, ProjectError
 from models.evaluation.metrics import MetricSet
 from pipelines.dagster_names import asset_key, resource
 from pipelines.deployment import Deployment
-from pipelines.lake import STATE
-from pipelines.monitoring.monitors import MONITORS, Finding, Monitor, View
+from pipelines.lake import STATE, Lake
+from pipelines.monitoring.monitors import Finding, Monitor, View, monitors_of
 from pipelines.triggers.partitions import partition_range
 
 
@@ -154,7 +155,7 @@ WARNING: Sequence[Rule] = (
 """A failure is worth a look; the run goes on."""
 
 
-def declared(project: Project) -> list[tuple[Rule | Monitor, str]]:
+def declared(config: Checks) -> list[tuple[Rule | Monitor, str]]:
     """Every check with its level, `warn` or `block`, as set in `[checks.level]`; checks that are `off` are left out.
 
     Raises ProjectError if `[checks.level]` names an unknown check.
@@ -162,34 +163,33 @@ def declared(project: Project) -> list[tuple[Rule | Monitor, str]]:
     defaults: list[tuple[Rule | Monitor, str]] = [
         *((rule, "block") for rule in BLOCKING),
         *((rule, "warn") for rule in WARNING),
-        *((monitor, monitor.level) for monitor in MONITORS),
+        *((monitor, monitor.level) for monitor in monitors_of(config)),
     ]
     names = [f"{check.asset}.{check.name}" for check, _ in defaults]
-    for name in project.checks.level:
+    for name in config.level:
         if name not in names:
             near = difflib.get_close_matches(name, names, n=1, cutoff=0)
             raise ProjectError(f"checks.level: no check is called {name!r}; the nearest is {near[0]!r}")
     levels = (
-        (check, project.checks.level.get(name, level))
-        for name, (check, level) in zip(names, defaults, strict=True)
+        (check, config.level.get(name, level)) for name, (check, level) in zip(names, defaults, strict=True)
     )
     return [(check, level) for check, level in levels if level != "off"]
 
 
 def build(project: Project) -> list[dg.AssetChecksDefinition]:
     """The project's asset checks."""
-    return [_asset_check(project, check, level == "block") for check, level in declared(project)]
+    return [_asset_check(project, check, level == "block") for check, level in declared(project.checks)]
 
 
-def _slices_of_run(context: dg.AssetCheckExecutionContext, deployment: Deployment, table: str) -> list[str]:
+def _slices_of_run(context: dg.AssetCheckExecutionContext, lake: Lake, table: str) -> list[str]:
     """The run's slices that the table has; its newest slice if the run names none."""
-    run, stored = partition_range(context.run.tags), deployment.lake.slices(table)
+    run, stored = partition_range(context.run.tags), lake.slices(table)
     return [key for key in stored if run[0] <= key <= run[1]] if run else stored[-1:]
 
 
 def _asset_check(project: Project, check: Rule | Monitor, blocking: bool) -> dg.AssetChecksDefinition:
     table = (check.table if isinstance(check, Rule) else None) or check.asset
-    asset, key = asset_key(project, check.asset), resource(project)
+    asset, key = asset_key(project.name, check.asset), resource(project.name)
 
     @dg.asset_check(  # type: ignore[arg-type]  # yields Dagster's own events instead of a result
         asset=asset,
@@ -202,8 +202,12 @@ def _asset_check(project: Project, check: Rule | Monitor, blocking: bool) -> dg.
         context: dg.AssetCheckExecutionContext,
     ) -> Iterator[dg.Output[None] | dg.AssetCheckEvaluation]:
         deployment: Deployment = getattr(context.resources, key)
-        slices = _slices_of_run(context, deployment, table)
-        finding = _evaluate(check, deployment, slices) if slices else Finding(True, "no slice was written")
+        slices = _slices_of_run(context, deployment.lake, table)
+        finding = (
+            _evaluate(check, View(deployment.lake, project, slices))
+            if slices
+            else Finding(True, "no slice was written")
+        )
         yield dg.Output(None)
         # Not an AssetCheckResult: for a range of slices, Dagster would list every partition to build the evaluation.
         yield dg.AssetCheckEvaluation(
@@ -232,14 +236,14 @@ def _newest(
     return None
 
 
-def _evaluate(check: Rule | Monitor, deployment: Deployment, slices: Sequence[str]) -> Finding:
+def _evaluate(check: Rule | Monitor, view: View) -> Finding:
     if isinstance(check, Monitor):
         try:
-            return check.evaluate(View(deployment, slices))
+            return check.evaluate(view)
         except MomentRankError as error:
             # A monitor that cannot be evaluated fails its check, not the run.
             return Finding(False, f"could not be evaluated: {error}")
     columns = None if check.columns is None else [*check.columns, "slice"]
-    failing = check.failing(deployment.lake.read(check.table or check.asset, slices, columns))
+    failing = check.failing(view.lake.read(check.table or check.asset, view.slices, columns))
     summary = f"{failing} violations" if failing else "holds"
     return Finding(failing == 0, summary, {"failing": float(failing)})

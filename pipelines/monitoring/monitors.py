@@ -1,6 +1,6 @@
 """Monitors: each compares a run's slices with the slices before them."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -9,16 +9,16 @@ import polars as pl
 import polars.selectors as cs
 
 from features.behaviour import read_features
+from features.config.extensions import extended
 from features.config.project import Project
 from features.config.sections import Checks
 from features.drift import drift
 from features.schemas import Interactions, Items
 from features.state import SliceEvents
-from pipelines.deployment import Deployment
 from pipelines.lake import Lake
 from pipelines.monitoring.anomalies import anomalies, click_noise, cosine_distance
 from pipelines.reporting import with_titles
-from pipelines.requests import state_at
+from pipelines.slice_tables import SliceTables
 from pipelines.triggers.partitions import LAST_TABLE, complete
 
 _MAX_ROWS = 5_000
@@ -38,24 +38,25 @@ class Finding:
 
 @dataclass(frozen=True)
 class View:
-    """The slices of a run, in order, with the deployment that stores them."""
+    """The slices of a run, in order, and the lake and the project that they belong to."""
 
-    deployment: Deployment
+    lake: Lake
+    project: Project
     slices: Sequence[str]
 
     @property
     def checks(self) -> Checks:
         """The project's thresholds."""
-        return self.deployment.project.checks
+        return self.project.checks
 
     def before(self, table: str) -> list[str]:
         """The trailing slices of a table before the newest one."""
-        return [k for k in self.deployment.lake.slices(table) if k < self.slices[-1]][-self.checks.trailing :]
+        return [k for k in self.lake.slices(table) if k < self.slices[-1]][-self.checks.trailing :]
 
     def series(self, table: str, **figures: pl.Expr) -> pl.DataFrame:
         """Aggregates of each slice of a table up to the newest: `slice` and one column per figure."""
-        lake = self.deployment.lake
-        rows = lake.scan(table, [key for key in lake.slices(table) if key <= self.slices[-1]])
+        slices = [key for key in self.lake.slices(table) if key <= self.slices[-1]]
+        rows = self.lake.scan(table, slices)
         return rows.group_by("slice").agg(**figures).collect().sort("slice")
 
 
@@ -66,8 +67,10 @@ class Monitor:
     asset: str
     name: str
     description: str
+    """What holds if it passes."""
     evaluate: Callable[[View], Finding]
     level: str = "warn"
+    """`warn` or `block`, unless `[checks.level]` says otherwise."""
 
 
 _TOO_FEW = Finding(True, "too few slices to compare with")
@@ -96,7 +99,7 @@ def _outliers(view: View, values: dict[str, float], quantity: str, noise: dict[s
 
 
 def _unknown_items(view: View) -> Finding:
-    lake = view.deployment.lake
+    lake = view.lake
     slices = [key for key in lake.slices("items") if key <= view.slices[-1]]
     described = lake.scan("items", slices).select("item_id").unique()
     shown = lake.scan("candidates", view.slices).select("item_id")
@@ -106,13 +109,13 @@ def _unknown_items(view: View) -> Finding:
 
 
 def _no_text(view: View) -> Finding:
-    items = view.deployment.lake.read("items", view.slices, ["title", "body"])
+    items = view.lake.read("items", view.slices, ["title", "body"])
     empty = items.filter((pl.col("title") == "") & (pl.col("body").fill_null("") == "")).height
     return _share(empty, items.height, view.checks.no_text, "item versions have no text")
 
 
 def _rejected(view: View) -> Finding:
-    lake = view.deployment.lake
+    lake = view.lake
     rejected, valid = (
         sum(lake.read(name, view.slices, ["slice"]).height for name in names)
         for names in (["rejects"], ["items", "impressions", "interactions"])
@@ -127,8 +130,8 @@ def _share(part: int, total: int, limit: float, what: str) -> Finding:
 
 
 def _feature_drift(view: View) -> Finding:
-    schema = view.deployment.lake.scan("features").collect_schema()
-    forms = tuple(f"_{form}" for form in view.deployment.project.features.relative)
+    schema = view.lake.scan("features").collect_schema()
+    forms = tuple(f"_{form}" for form in view.project.features.relative)
     # Lifetime counters always grow, and relative forms compare within an impression: neither shows drift.
     columns = [
         name
@@ -146,7 +149,7 @@ def _drift(view: View, table: str, columns: list[str]) -> Finding:
     before, checks = view.before(table), view.checks
     if len(before) <= checks.min_history:
         return _TOO_FEW
-    lake = view.deployment.lake
+    lake = view.lake
     past, previous, newest = (
         _sample(lake.read(table, slices, columns)) for slices in (before[:-1], before[-1:], view.slices[-1:])
     )
@@ -182,7 +185,7 @@ def _text_drift(view: View) -> Finding:
     before, limit = view.before("item_vectors"), view.checks.text_drift
     if len(before) < view.checks.min_history:
         return _TOO_FEW
-    lake = view.deployment.lake
+    lake = view.lake
     newest, past = (
         _mean_vector(lake.read("item_vectors", slices, ["vector"])) for slices in (view.slices[-1:], before)
     )
@@ -201,7 +204,7 @@ def _mean_vector(table: pl.DataFrame) -> pl.Series | None:
 
 
 def _calibration(view: View) -> Finding:
-    lake, limit = view.deployment.lake, view.checks.calibration
+    lake, limit = view.lake, view.checks.calibration
     evaluated = [key for key in view.slices if lake.has("evaluation_scores", key)]
     if not evaluated:
         return Finding(True, "nothing was evaluated yet")
@@ -218,25 +221,25 @@ def _calibration(view: View) -> Finding:
 
 def _training_serving_skew(view: View) -> Finding:
     """Recompute features of past impressions as a live request would, and compare them with the stored ones."""
-    deployment, slice = view.deployment, view.slices[-1]
-    impressions = deployment.lake.read("impressions", [slice]).drop("slice").sort("shown_at", "impression_id")
+    tables, slice = SliceTables(view.lake, view.project), view.slices[-1]
+    impressions = view.lake.read("impressions", [slice]).drop("slice").sort("shown_at", "impression_id")
     # A request needs the state of an earlier slice.
-    if impressions.is_empty() or not view.checks.requests or not deployment.project.slices.previous(slice):
+    if impressions.is_empty() or not view.checks.requests or not view.project.slices.previous(slice):
         return Finding(True, "no impression to compare")
     sample = impressions.gather_every(max(1, impressions.height // view.checks.requests))
     sample = sample.tail(view.checks.requests)
-    vectors = deployment.vectors(slice)
+    vectors = tables.vectors(slice)
     no_items, no_interactions = Items.create_empty(), Interactions.create_empty()
     live = [
         read_features(
-            state_at(deployment, request["shown_at"][0]),
+            tables.state_at(request["shown_at"][0]),
             SliceEvents(no_items, request, no_interactions),
             vectors,
         )
         for request in sample.iter_slices(1)
     ]
     ids = sample["impression_id"].implode()
-    stored = deployment.lake.scan("features", [slice]).filter(pl.col("impression_id").is_in(ids))
+    stored = view.lake.scan("features", [slice]).filter(pl.col("impression_id").is_in(ids))
     largest, column = largest_difference(
         stored.drop("slice").collect(), pl.concat(live), view.checks.max_difference
     )
@@ -266,22 +269,22 @@ def largest_difference(stored: pl.DataFrame, live: pl.DataFrame, limit: float) -
 
 
 def _freshness(view: View) -> Finding:
-    overdue = overdue_slices(view.deployment.lake, view.deployment.project, datetime.now(UTC))
-    newest = view.deployment.lake.slices(LAST_TABLE)[-1:]
+    overdue = overdue_slices(SliceTables(view.lake, view.project), datetime.now(UTC))
+    newest = view.lake.slices(LAST_TABLE)[-1:]
     missing = f"missing: {', '.join(overdue[:_MAX_NAMED])}" if overdue else "no slice is overdue"
     summary = f"newest slice {' '.join(newest) or 'none'}; {missing}"
     return Finding(not overdue, summary, {"missing": float(len(overdue))})
 
 
-def overdue_slices(lake: Lake, project: Project, now: datetime) -> list[str]:
+def overdue_slices(tables: SliceTables, now: datetime) -> list[str]:
     """Slices after the lake's newest that have been complete for `checks.max_delay` (default: a slice's length)."""
-    stored = lake.slices(LAST_TABLE)
-    newest = stored[-1] if stored else None
-    return complete(project, now - (project.checks.max_delay or project.slices.every), after=newest)
+    project, stored = tables.project, tables.lake.slices(LAST_TABLE)
+    now -= project.checks.max_delay or project.slices.every
+    return complete(project.slices, project.labels.attribution, now, stored[-1] if stored else None)
 
 
 def _attribute_shift(view: View) -> Finding:
-    lake, slices = view.deployment.lake, view.slices[-1:]
+    lake, slices = view.lake, view.slices[-1:]
     table = lake.read("topic_shifts", slices)
     shifted = table.filter("shifted")
     if shifted.is_empty():
@@ -303,25 +306,35 @@ def _described(shift: dict[str, Any]) -> str:
     )
 
 
-MONITORS: Sequence[Monitor] = (
-    Monitor("impressions", "volume", "the number of impressions is in its usual range", _volume),
-    Monitor("candidates", "click_rate", "the click rate is in its usual range", _click_rate),
-    Monitor("candidates", "known_items", "the logs describe the items shown", _unknown_items),
-    Monitor("items", "text", "items have a text", _no_text),
-    Monitor("rejects", "share", "few rows are rejected", _rejected),
-    Monitor("features", "drift", "feature distributions have not drifted", _feature_drift),
-    Monitor(
-        "features",
-        "training_serving_skew",
-        "live requests compute the features that training used",
-        _training_serving_skew,
-    ),
-    Monitor("item_vectors", "drift", "new texts resemble earlier texts", _text_drift),
-    Monitor("interest_scores", "drift", "the distribution of interest scores has not drifted", _score_drift),
-    Monitor("evaluation", "calibration", "predicted and observed click rates match", _calibration),
-    Monitor(
-        "topic_shifts", "bands", "rates and volumes by attribute are within their bands", _attribute_shift
-    ),
-    Monitor("ranked_lists", "freshness", "no slice is overdue", _freshness),
-)
-"""Every monitor, with its default level; `[checks.level]` overrides it."""
+MONITORS: Mapping[str, Monitor] = {
+    f"{monitor.asset}.{monitor.name}": monitor
+    for monitor in (
+        Monitor("impressions", "volume", "the number of impressions is in its usual range", _volume),
+        Monitor("candidates", "click_rate", "the click rate is in its usual range", _click_rate),
+        Monitor("candidates", "known_items", "the logs describe the items shown", _unknown_items),
+        Monitor("items", "text", "items have a text", _no_text),
+        Monitor("rejects", "share", "few rows are rejected", _rejected),
+        Monitor("features", "drift", "feature distributions have not drifted", _feature_drift),
+        Monitor(
+            "features",
+            "training_serving_skew",
+            "live requests compute the features that training used",
+            _training_serving_skew,
+        ),
+        Monitor("item_vectors", "drift", "new texts resemble earlier texts", _text_drift),
+        Monitor(
+            "interest_scores", "drift", "the distribution of interest scores has not drifted", _score_drift
+        ),
+        Monitor("evaluation", "calibration", "predicted and observed click rates match", _calibration),
+        Monitor(
+            "topic_shifts", "bands", "rates and volumes by attribute are within their bands", _attribute_shift
+        ),
+        Monitor("ranked_lists", "freshness", "no slice is overdue", _freshness),
+    )
+}
+"""The built-in monitors by name; those of `checks.monitors` come after them."""
+
+
+def monitors_of(config: Checks) -> list[Monitor]:
+    """The built-in monitors and the project's own."""
+    return [*extended(MONITORS, config.monitors, Monitor, "checks.monitors").values()]

@@ -133,8 +133,8 @@ def forget(deployment: Deployment, traces: Traces) -> Erased:
     return Erased(files, pages, swept)
 
 
-def summary(deployment: Deployment, traces: Traces, erased: Erased) -> Iterator[str]:
-    """Lines that say what was erased, what was not, and what remains to be done."""
+def summary(registry: Registry, file: Path, traces: Traces, erased: Erased) -> Iterator[str]:
+    """Lines that say what was erased, what was not, and what remains to be done; `file`: the project file."""
     tables = ", ".join(f"{table} {sum(slices.values()):,}" for table, slices in traces.rows.items())
     yield f"{traces.total:,} rows deleted ({tables or 'there were none'})"
     yield f"{erased.files:,} files of older table versions removed; those versions can no longer be read"
@@ -145,24 +145,19 @@ def summary(deployment: Deployment, traces: Traces, erased: Erased) -> Iterator[
         yield f"{traces.names[0]!r} is too short to search for: logs and run records stay as they are"
     yield "the source's log files still contain this user: clean them yourself. Their rows are ignored from now on"
     yield "anonymous counters of items, attributes and all users still include their events"
-    yield from _about_models(deployment, traces)
-
-
-def _about_models(deployment: Deployment, traces: Traces) -> Iterator[str]:
     for kind, versions in traces.versions.items():
         if versions:
-            name, numbers = deployment.registry.name(kind), ", ".join(versions)
+            name, numbers = registry.name(kind), ", ".join(versions)
             yield f"{name}: versions {numbers} were fitted on this user's impressions and are tagged {FORGOTTEN_TAG}"
     if traces.slices:
         yield (
-            f"to rebuild counters and models without them: momentrank run {deployment.settings.project} --from "
-            f"{traces.slices[0]}"
+            f"to rebuild counters and models without them: momentrank run {file} --from {traces.slices[0]}"
         )
-    champion = deployment.champion()
+    champion = registry.champion()
     if champion and champion.version in traces.versions["ranker"]:
         yield (
             f"the champion, version {champion.version}, is one of them and serves until another one is promoted: after "
-            f"that run, momentrank promote {deployment.settings.project} challenger"
+            f"that run, momentrank promote {file} challenger"
         )
 
 

@@ -6,11 +6,11 @@ a run, which marks the slice as done.
 """
 
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import dagster as dg
 
-from features.config.project import Project
+from features.config.slices import Slices
 from models.registry.registry import Registry
 from pipelines.dagster_names import named, resource, step
 from pipelines.lake import STATE, Lake
@@ -21,12 +21,9 @@ PERSONAL = ("user_id", "impression_id", "raw")
 """Columns that identify a user; a table with one of them is personal."""
 
 
-def expired(project: Project, slices: Sequence[str], now: datetime) -> list[str]:
-    """The slices that ended `retention.keep` ago or earlier, in order."""
-    keep = project.retention.keep
-    if keep is None:
-        return []
-    return [key for key in sorted(slices) if project.slices.window(key)[1] <= now - keep]
+def expired(slices: Slices, keys: Sequence[str], before: datetime) -> list[str]:
+    """The slices that ended at an instant or earlier, in order."""
+    return [key for key in sorted(keys) if slices.window(key)[1] <= before]
 
 
 def personal_tables(lake: Lake) -> list[str]:
@@ -38,11 +35,11 @@ def personal_tables(lake: Lake) -> list[str]:
     ]
 
 
-def slices_to_delete(lake: Lake, project: Project, now: datetime) -> dict[str, list[str]]:
-    """Table → slices to delete now."""
+def slices_to_delete(lake: Lake, slices: Slices, before: datetime) -> dict[str, list[str]]:
+    """Table → slices to delete: those that ended at an instant or earlier."""
     due = {}
     for table in personal_tables(lake):
-        old = expired(project, lake.slices(table), now)
+        old = expired(slices, lake.slices(table), before)
         if table.startswith(f"{STATE}/"):
             old = old[:-1]
         if table == LAST_TABLE:
@@ -53,10 +50,9 @@ def slices_to_delete(lake: Lake, project: Project, now: datetime) -> dict[str, l
 
 
 def retire(
-    lake: Lake, registry: Registry, project: Project, due: Mapping[str, Sequence[str]], now: datetime
+    lake: Lake, registry: Registry, slices: Slices, due: Mapping[str, Sequence[str]], before: datetime
 ) -> tuple[int, int]:
     """Delete slices by table, and all older versions of personal tables. Returns the files and pages removed."""
-    slices = project.slices
     for table, keys in due.items():
         for key in keys:
             if table == LAST_TABLE:
@@ -64,7 +60,7 @@ def retire(
             else:
                 lake.delete(table, key)
     files = sum(lake.purge(table) for table in personal_tables(lake))
-    old = set(expired(project, slices.keys(slices.start, now), now))
+    old = set(expired(slices, slices.keys(slices.start, before), before))
     return files, registry.erase_pages(lambda slice, _: slice in old)
 
 
@@ -75,9 +71,11 @@ class RetentionConfig(dg.Config):
     """Only list what would be deleted."""
 
 
-def jobs(project: Project, tags: Mapping[str, str]) -> list[dg.JobDefinition]:
-    """The retention job; none if the project keeps everything."""
-    if project.retention.keep is None:
+def jobs(
+    project: str, slices: Slices, keep: timedelta | None, tags: Mapping[str, str]
+) -> list[dg.JobDefinition]:
+    """The job that deletes what is older than `keep`; none if everything is kept."""
+    if keep is None:
         return []
 
     @dg.op(
@@ -87,10 +85,10 @@ def jobs(project: Project, tags: Mapping[str, str]) -> list[dg.JobDefinition]:
         description="Deletes personal data that is older than `retention.keep`.",
     )
     def retire_what_is_old(context: dg.OpExecutionContext, config: RetentionConfig) -> None:
-        now, deployment = datetime.now(UTC), getattr(context.resources, resource(project))
-        due = slices_to_delete(deployment.lake, project, now)
+        before, deployment = datetime.now(UTC) - keep, getattr(context.resources, resource(project))
+        due = slices_to_delete(deployment.lake, slices, before)
         files, pages = (
-            (0, 0) if config.dry else retire(deployment.lake, deployment.registry, project, due, now)
+            (0, 0) if config.dry else retire(deployment.lake, deployment.registry, slices, due, before)
         )
         context.add_output_metadata(
             {
@@ -112,9 +110,9 @@ def jobs(project: Project, tags: Mapping[str, str]) -> list[dg.JobDefinition]:
     return [retire_slices]
 
 
-def schedules(project: Project) -> list[dg.ScheduleDefinition]:
-    """A daily schedule, off until switched on; none if the project keeps everything."""
-    if project.retention.keep is None:
+def schedules(project: str, keep: timedelta | None) -> list[dg.ScheduleDefinition]:
+    """A daily schedule, off until switched on; none if everything is kept."""
+    if keep is None:
         return []
     return [
         dg.ScheduleDefinition(

@@ -9,7 +9,7 @@ from pathlib import Path
 from features.live import LiveMoments
 from models.live_ranking import LiveModels
 from models.registry.registry import Registry
-from pipelines.deployment import Version
+from models.registry.versions import Version
 
 _log = logging.getLogger(__name__)
 

@@ -22,7 +22,8 @@ from features.live import Answer, Request
 from features.state.histories import SKIPPED
 from models.explanation.sentences import because_of, sentences
 from models.live_ranking import Ranked
-from pipelines.deployment import Deployment, Version
+from models.registry.versions import Version
+from pipelines.deployment import Deployment
 from pipelines.lake import STATE
 from pipelines.landing import open_landing
 from pipelines.service.champion_follower import Champion, Follower, load
@@ -122,7 +123,7 @@ class Service:
             )
         self.slice = slices[-1]
         resident = Resident(
-            deployment.state_after(self.slice), deployment.vectors(self.slice), self.project, deployment.privacy,
+            deployment.slices.state_after(self.slice), deployment.slices.vectors(self.slice), self.project, deployment.privacy,
             known, deployment.settings.cache,
         )  # fmt: skip
         later = [key for key in lake.slices("impressions") if key > self.slice] if self._until is None else []
@@ -130,7 +131,7 @@ class Service:
             tables = (lake.read(name, [key]) if lake.has(name, key) else None for name in _EVENTS)
             resident.note_ids(*tables)
         for key in later:
-            resident.add_slice(deployment.events(key))
+            resident.add_slice(deployment.slices.events(key))
         return resident
 
     def close(self) -> None:
@@ -276,8 +277,9 @@ class Service:
         """The ranker that should serve, and the newest interest model of earlier slices; None before any ranker."""
         slices = self.project.slices
         at = instant(resident.live.at) if self._until is None else slices.window(self._until)[1]
-        ranker = self.deployment.serving(slices.key(at))
-        return (ranker, self.deployment.latest("interest", before=slices.key(at))) if ranker else None
+        key, registry = slices.key(at), self.deployment.registry
+        ranker = registry.serving(slices.following(key))
+        return (ranker, registry.latest("interest", before=key)) if ranker else None
 
     def _prepare(self, versions: tuple[Version, Version | None]) -> Champion:
         """Load a champion and rank with it once, so that it is warm and known to work."""

@@ -2,17 +2,18 @@
 
 import json
 from collections.abc import Iterable, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import dagster as dg
 import polars as pl
 
-from features.config.project import Project
+from features.config.slices import Slices
 from features.events.labels import attribute, reprocessed, timely
 from pipelines.dagster_names import asset_key, named
 from pipelines.deployment import Deployment
 from pipelines.event_log import EventLog, Record
 from pipelines.landing import Landing, Stamp, open_landing, settled
+from pipelines.slice_tables import SliceTables
 from pipelines.triggers.partitions import LAST_TABLE, REPROCESSES, complete, due, request, under_way
 
 _INTERVAL_SECONDS = 30
@@ -25,7 +26,7 @@ def arrivals(deployment: Deployment, job_name: str) -> dg.SensorDefinition:
     """The landing folder's sensor; starts switched off."""
 
     @dg.sensor(
-        name=named(deployment.project, "arriving_logs"),
+        name=named(deployment.project.name, "arriving_logs"),
         job_name=job_name,
         minimum_interval_seconds=_INTERVAL_SECONDS,
         description="Parses new files and runs the complete slices that they touch, and all slices after those.",
@@ -41,10 +42,13 @@ def arrivals(deployment: Deployment, job_name: str) -> dg.SensorDefinition:
         for message in messages:
             context.log.info(message)
         records = deployment.log.records()
-        keys = complete(deployment.project, now)
+        project = deployment.project
+        keys = complete(project.slices, project.labels.attribution, now)
         stored = deployment.lake.slices(LAST_TABLE)
         running = under_way(context.instance, job_name, keys)
-        ranges, too_old = ranges_to_run(records, since, keys, stored, running, deployment.project)
+        ranges, too_old = ranges_to_run(
+            records, since, keys, stored, running, project.slices, project.source.allowed_lateness
+        )
         if too_old:
             context.log.warning(
                 f"events of {', '.join(too_old)} arrived later than source.allowed_lateness and were ignored: "
@@ -89,7 +93,8 @@ def ranges_to_run(
     complete: Sequence[str],
     stored: Sequence[str],
     running: Iterable[str],
-    project: Project,
+    slices: Slices,
+    allowed_lateness: timedelta,
 ) -> tuple[list[tuple[str, str]], list[str]]:
     """Ranges of slices to run now, and the slices whose new events arrived too late to use.
 
@@ -102,12 +107,8 @@ def ranges_to_run(
     new = {key for record in records if record.number > since for key in record.slices if key in complete}
     too_old: list[str] = []
     if stored:
-        newest, _ = project.slices.window(stored[-1])
-        too_old = sorted(
-            key
-            for key in new & {*stored}
-            if project.slices.window(key)[1] + project.source.allowed_lateness < newest
-        )
+        newest, _ = slices.window(stored[-1])
+        too_old = sorted(key for key in new & {*stored} if slices.window(key)[1] + allowed_lateness < newest)
     again = new - {*too_old}
     end = max([reached, *stored]) if again & {*stored} else reached
     following = [key for key in complete if key <= end]
@@ -132,14 +133,14 @@ def late_interactions(deployment: Deployment, job_name: str) -> dg.SensorDefinit
     """Sensor that reprocesses slices whose labels late-arriving interactions changed; starts switched off."""
 
     @dg.sensor(
-        name=named(deployment.project, "late_interactions"),
+        name=named(deployment.project.name, "late_interactions"),
         job_name=job_name,
         minimum_interval_seconds=_INTERVAL_SECONDS,
         description="Reprocesses the slices whose labels changed after they were run, and every slice after them.",
     )
     def late(context: dg.SensorEvaluationContext) -> dg.SensorResult:
         after = int(context.cursor or 0)
-        keys, newest = late_since(context.instance, deployment.project, after)
+        keys, newest = late_since(context.instance, deployment.project.name, after)
         if not keys:
             return dg.SensorResult(skip_reason="no label changed after its slice was run", cursor=str(newest))
         last = deployment.lake.slices("candidates")[-1]
@@ -153,7 +154,7 @@ def late_interactions(deployment: Deployment, job_name: str) -> dg.SensorDefinit
     return late
 
 
-def late_since(instance: dg.DagsterInstance, project: Project, after: int) -> tuple[list[str], int]:
+def late_since(instance: dg.DagsterInstance, project: str, after: int) -> tuple[list[str], int]:
     """Slices reported late by materialisations after an event and not run again since, and the newest event read."""
     labels = asset_key(project, "candidates")
     records = instance.fetch_materializations(
@@ -172,21 +173,21 @@ def late_since(instance: dg.DagsterInstance, project: Project, after: int) -> tu
     return outdated, max((record.storage_id for record in records), default=after)
 
 
-def outdated_labels(deployment: Deployment, first: str) -> list[str]:
+def outdated_labels(log: EventLog, tables: SliceTables, first: str) -> list[str]:
     """Slices before `first` whose stored labels differ from the labels that the event log now gives, in order.
 
     Only stored slices that interactions known from `first` on can change are compared.
     """
-    project, stored = deployment.project, deployment.lake.slices("candidates")
-    before, after = deployment.log.before(first)
-    impressions = deployment.log.read("impressions", [key for key in before if key in stored])
+    project, stored = tables.project, tables.lake.slices("candidates")
+    before, after = log.before(first)
+    impressions = log.read("impressions", [key for key in before if key in stored])
     if impressions.is_empty():
         return []
-    interactions = timely(deployment.log.read("interactions", before + after).drop("slice"), project.source)
+    interactions = timely(log.read("interactions", before + after).drop("slice"), project.source)
     start, changed = project.slices.window(first)[0], []
     for slice in reprocessed(impressions, interactions, start, project.labels):
         shown = impressions.filter(pl.col("slice") == slice).drop("slice")
         labels = attribute(shown, interactions, project.labels).select(_LABEL)
-        if not deployment.lake.read("candidates", [slice], _LABEL).equals(labels):
+        if not tables.lake.read("candidates", [slice], _LABEL).equals(labels):
             changed.append(slice)
     return changed

@@ -5,10 +5,10 @@ from datetime import UTC, datetime, timedelta
 
 import dagster as dg
 
-from features.config.project import Project
+from features.config.slices import Slices
 from features.errors import ProjectError
-from pipelines.deployment import Deployment
 from pipelines.liveness import fail_dead
+from pipelines.slice_tables import SliceTables
 
 PREVIOUS = dg.TimeWindowPartitionMapping(
     start_offset=-1, end_offset=-1, allow_nonexistent_upstream_partitions=True
@@ -43,9 +43,8 @@ def before(asset: str) -> dg.AssetDep:
     return dg.AssetDep(asset, partition_mapping=PREVIOUS)
 
 
-def partitions(project: Project) -> dg.TimeWindowPartitionsDefinition:
-    """The project's slices as Dagster partitions with the same keys."""
-    slices = project.slices
+def partitions(slices: Slices) -> dg.TimeWindowPartitionsDefinition:
+    """Slices as Dagster partitions with the same keys."""
     return dg.TimeWindowPartitionsDefinition(
         start=slices.start,
         end=slices.end,
@@ -67,18 +66,14 @@ def cron(start: datetime, every: timedelta) -> str:
     return f"{start.minute} {start.hour} * * {weekday}"
 
 
-def last_complete(project: Project, now: datetime) -> str | None:
-    """The newest slice whose attribution window has closed, or None."""
-    return project.slices.last_ended(now - project.labels.attribution)
-
-
-def chosen(project: Project, since: str | None, until: str | None, now: datetime) -> tuple[str, str]:
+def chosen(
+    slices: Slices, attribution: timedelta, since: str | None, until: str | None, now: datetime
+) -> tuple[str, str]:
     """First and last slice of a run; by default from the first slice to the last complete one.
 
     Raises ProjectError for a slice that does not exist or has not ended, and if the range is empty.
     """
-    slices = project.slices
-    first, last = since or slices.key(slices.start), until or last_complete(project, now)
+    first, last = since or slices.key(slices.start), until or slices.last_ended(now - attribution)
     for option, key in (("--from", since), ("--until", until)):
         if key is None:
             continue
@@ -95,7 +90,7 @@ def chosen(project: Project, since: str | None, until: str | None, now: datetime
                 + (f"name {ended} or an earlier slice" if ended else "no slice has ended yet")
             )
     if last is None:
-        complete_at = slices.window(slices.key(slices.start))[1] + project.labels.attribution
+        complete_at = slices.window(slices.key(slices.start))[1] + attribution
         raise ProjectError(
             f"no slice is complete yet: the first will be at {complete_at.isoformat()}; wait until then, or correct "
             "slices.start"
@@ -119,9 +114,9 @@ def partition_range(tags: Mapping[str, str]) -> tuple[str, str] | None:
     return (first, tags.get("dagster/asset_partition_range_end", single)) if first else None
 
 
-def complete(project: Project, now: datetime, after: str | None = None) -> list[str]:
+def complete(slices: Slices, attribution: timedelta, now: datetime, after: str | None = None) -> list[str]:
     """Slices whose attribution window has closed, in order; with `after`, only those after that slice."""
-    slices, last = project.slices, last_complete(project, now)
+    last = slices.last_ended(now - attribution)
     since = slices.window(after)[1] if after else slices.start
     return slices.keys(since, slices.window(last)[1]) if last else []
 
@@ -156,23 +151,23 @@ def request(first: str, last: str, run_key: str, reason: str, **tags: str) -> dg
     return dg.RunRequest(run_key=run_key, tags={**range_tags(first, last), REASON: reason, **tags})
 
 
-def schedule(deployment: Deployment, job_name: str) -> dg.ScheduleDefinition:
+def schedule(tables: SliceTables, job_name: str) -> dg.ScheduleDefinition:
     """Schedule that runs the complete slices missing in the lake, each time one completes; starts switched off."""
-    project = deployment.project
+    slices, attribution = tables.project.slices, tables.project.labels.attribution
     # Rounded up, as cron counts in whole minutes.
-    wait = timedelta(minutes=-(-project.labels.attribution // timedelta(minutes=1)))
+    wait = timedelta(minutes=-(-attribution // timedelta(minutes=1)))
 
     @dg.schedule(
         name=f"{job_name}_every_slice",
         job_name=job_name,
-        cron_schedule=cron(project.slices.start + wait, project.slices.every),
+        cron_schedule=cron(slices.start + wait, slices.every),
         execution_timezone="UTC",
         description="Runs every complete slice that is missing in the lake, oldest first.",
     )
     def every_slice(context: dg.ScheduleEvaluationContext) -> list[dg.RunRequest] | dg.SkipReason:
         now = context.scheduled_execution_time.astimezone(UTC)
-        keys = complete(project, now)
-        ranges = due(keys, deployment.lake.slices(LAST_TABLE), under_way(context.instance, job_name, keys))
+        keys = complete(slices, attribution, now)
+        ranges = due(keys, tables.lake.slices(LAST_TABLE), under_way(context.instance, job_name, keys))
         if not ranges:
             return dg.SkipReason("every complete slice is in the lake or being run")
         return [

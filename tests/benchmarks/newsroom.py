@@ -9,12 +9,14 @@ from pathlib import Path
 
 import polars as pl
 
+from features.config.sections import Evaluation
 from models.evaluation.evaluate import Interval, difference, evaluate
 from models.evaluation.segments import NEW
-from models.prequential import SCORERS
+from models.prequential import scorers
 from pipelines.lake import Lake
 
 METRIC = "ndcg@10"
+SCORERS = scorers(Evaluation())
 FLOOR = 0.78
 """Minimum share of the attainable gain for `full` over all slices. docs/benchmarks.md reports 80 %; other processors
 round differently."""

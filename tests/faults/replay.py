@@ -103,7 +103,7 @@ class Replay:
             instance=self.instance,
             run_config=QUIET,
             tags=dict(tags),
-            asset_selection=[asset_key(self.deployment.project, name) for name in self.chain],
+            asset_selection=[asset_key(self.deployment.project.name, name) for name in self.chain],
         )
         assert result.success
         self.counts["runs"] += 1

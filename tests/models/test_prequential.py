@@ -9,7 +9,8 @@ from features.behaviour import advance
 from features.config.sections import Evaluation, Promotion
 from features.events.point_in_time import versions
 from features.state import SliceEvents, start
-from models.prequential import SCORERS, Background, evaluate_slice, promotion_values, score_slice
+from models.evaluation.baselines import BASELINES
+from models.prequential import Background, evaluate_slice, promotion_values, score_slice, scorers
 from models.ranker import Ranker
 
 
@@ -48,7 +49,7 @@ def scored(toy: SimpleNamespace) -> pl.DataFrame:
         "impression_id", "item_id", item_clicks_all=pl.lit(1.0), item_age_hours=pl.lit(2.0)
     )
     users, items = state.counts("user")["user_id"], state.counts("item")["item_id"]
-    known = Background(measured, versions(before, later), users, items)
+    known = Background(measured, BASELINES, versions(before, later), users, items)
     return score_slice(dataset, _ranker("good"), _ranker("bad"), known, seed=1)
 
 
@@ -63,7 +64,7 @@ def test_an_item_has_the_attributes_known_strictly_before_the_impression(scored:
 
 
 def test_scores_come_with_probabilities_and_new_users_and_items(scored: pl.DataFrame) -> None:
-    assert set(SCORERS) <= set(scored.columns)
+    assert set(scorers(Evaluation())) <= set(scored.columns)
     assert scored["full"].to_list() == [2.0, 1.0, 0.0] * 40
     assert scored["click_probability"].to_list() == pytest.approx([0.2, 0.1, 0.0] * 40)
     assert scored["text_only"].to_list() == [0.0] * 120

@@ -118,7 +118,7 @@ def test_columns_of_features_are_described_by_the_catalogue(tmp_path: Path) -> N
     name, meaning = catalogue(project.behaviour).select("name", "meaning").row(0)
 
     schema = described(
-        "ranking_dataset", {"label": pl.Float64(), name: pl.Float32(), "own": pl.Int8()}, project
+        "ranking_dataset", {"label": pl.Float64(), name: pl.Float32(), "own": pl.Int8()}, project.behaviour
     )
 
     label, feature, unknown = schema.columns

@@ -3,9 +3,6 @@
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
-from unittest.mock import Mock
 
 import pytest
 
@@ -45,7 +42,7 @@ def test_impossible_settings_are_errors(
 ) -> None:
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     with pytest.raises(CORRECTABLE) as caught:
-        preflight(small_newsroom(tmp_path, override))
+        preflight(small_newsroom(tmp_path, override).project, True, print)
     assert expected in str(caught.value)
 
 
@@ -53,7 +50,7 @@ def test_a_cluster_may_have_the_device_that_this_machine_lacks(
     small_newsroom: Callable[..., Deployment], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
-    preflight(small_newsroom(tmp_path, 'interest.device="cuda"', ENGINE="ray"))
+    preflight(small_newsroom(tmp_path, 'interest.device="cuda"').project, False, print)
 
 
 @pytest.mark.parametrize(
@@ -67,19 +64,18 @@ def test_a_cluster_may_have_the_device_that_this_machine_lacks(
 )
 def test_too_many_partitions_are_a_warning(every: str, end: datetime | None, expected: str | None) -> None:
     lines: list[str] = []
-    settings: Any = SimpleNamespace(engine="embedded")
-    preflight(Deployment(project(every, end), settings, Mock(tell=lines.append)))
+    preflight(project(every, end), True, lines.append)
     assert [expected in line for line in lines] == ([True] if expected else [])
 
 
 def test_partitions_of_an_old_project_without_an_end_go_until_now() -> None:
-    assert partitions(project("1h"), START + timedelta(days=3650)) == 87_600
+    assert partitions(project("1h").slices, START + timedelta(days=3650)) == 87_600
 
 
 def test_a_run_without_an_end_goes_to_the_last_slice_with_events() -> None:
-    assert last_with_events(["2026-01-06", "2026-01-09", "2026-01-05"], project()) == "2026-01-09"
+    assert last_with_events(["2026-01-06", "2026-01-09", "2026-01-05"], START) == "2026-01-09"
     with pytest.raises(ProjectError, match="slices start at 2026-01-05"):
-        last_with_events([], project())
+        last_with_events([], START)
 
 
 JANUARY = [f"2026-01-{day:02}" for day in range(5, 32)]
@@ -104,11 +100,11 @@ JANUARY = [f"2026-01-{day:02}" for day in range(5, 32)]
 def test_more_empty_slices_than_slices_with_events_are_a_warning(
     with_events: list[str], expected: str | None
 ) -> None:
-    warning = gap(with_events, project())
+    warning = gap(with_events, project().slices)
     assert (expected in warning) if expected and warning else warning is expected
 
 
 def test_only_gaps_among_the_slices_of_a_run_count() -> None:
     with_events = [*JANUARY, "2026-06-19"]
-    assert gap(with_events, project(), "2026-01-05", "2026-01-31") is None
-    assert "2026-02-01 to 2026-03-31" in str(gap(with_events, project(), "2026-01-05", "2026-03-31"))
+    assert gap(with_events, project().slices, "2026-01-05", "2026-01-31") is None
+    assert "2026-02-01 to 2026-03-31" in str(gap(with_events, project().slices, "2026-01-05", "2026-03-31"))

@@ -1,9 +1,8 @@
 """Progress of a run: one line per step, a bar only in a terminal, details in the log."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from io import StringIO
 from pathlib import Path
-from types import SimpleNamespace
 
 import dagster as dg
 import pytest
@@ -100,17 +99,14 @@ def test_a_retried_step_counts_once(opened: Opened, monkeypatch: pytest.MonkeyPa
     progress, page = opened()
 
     @dg.asset
-    @retries.with_retries
-    def table(
-        context: dg.AssetExecutionContext, deployment: dg.ResourceParam[SimpleNamespace]
-    ) -> Iterator[dg.MaterializeResult[None]]:
-        for slice in deployment.progress.track(SLICES):
-            deployment.progress.wrote("table", slice, 1)
-            if context.retry_number == 0:
-                raise ConnectionResetError("the server is away")
-        yield dg.MaterializeResult()
+    def table(context: dg.AssetExecutionContext) -> None:
+        with progress.step("table"), retries.with_retries(context.retry_number):
+            for slice in progress.track(SLICES):
+                progress.wrote("table", slice, 1)
+                if context.retry_number == 0:
+                    raise ConnectionResetError("the server is away")
 
-    assert dg.materialize([table], resources={"deployment": SimpleNamespace(progress=progress)}).success
+    assert dg.materialize([table]).success
     assert [" ".join(line.split()) for line in page.getvalue().splitlines()] == [
         "1/2 table 0.0 s failed, the server is away; retrying in 0 s",
         "1/2 table 0.0 s 3 rows",

@@ -7,18 +7,19 @@ import polars as pl
 import pytest
 
 from features.behaviour import lookup_and_update
+from features.config.sections import Evaluation
 from features.errors import ModelError
 from features.events.labels import attribute
 from features.ranking_dataset import assemble, feature_columns
 from features.schemas import InterestScores, ItemVectors
 from features.state import SliceEvents, start
-from models.prequential import SCORERS
+from models.prequential import scorers
 from models.ranker import Ranker, fit
 from pipelines.dagster_names import asset_key
 from pipelines.definitions import advance_job
 from pipelines.deployment import Deployment
 from pipelines.lake import STATE
-from pipelines.promoting import promote
+from pipelines.promoting import evaluated_version, promote
 
 SLICES = ["2026-01-05", "2026-01-06", "2026-01-07"]
 EVALUATED = (
@@ -84,7 +85,7 @@ def _register(deployment: Deployment, ranker: Ranker, slice: str, run: str) -> s
 def _evaluate(deployment: Deployment, slice: str, run: str) -> dict[str, object]:
     """Materialize the evaluation assets of a slice in a Dagster run; returns the slice's row of `promotion`."""
     job = advance_job(deployment)
-    selected = [asset_key(deployment.project, name) for name in ("evaluation", "exposure", "promotion")]
+    selected = [asset_key(deployment.project.name, name) for name in ("evaluation", "exposure", "promotion")]
     assert job.execute_in_process(partition_key=slice, run_id=run, asset_selection=selected).success
     return deployment.lake.read("promotion", [slice]).row(0, named=True)
 
@@ -116,7 +117,7 @@ def test_a_better_version_is_promoted_a_worse_one_is_not_and_a_rollback_restores
     assert "below the required +0.0000" in str(rejected["reasons"])
     assert "it may be worse by more than the margin" in str(rejected["reasons"])
     assert deployment.registry.champion() == (plain, SLICES[0])
-    assert deployment.evaluated(SLICES[2]) == (worse, SLICES[1])
+    assert evaluated_version(deployment.lake, SLICES[2]) == (worse, SLICES[1])
 
     accepted = _evaluate(deployment, SLICES[2], other)
 
@@ -140,11 +141,11 @@ def test_a_version_registered_after_the_evaluation_is_not_promoted(
     deployment: Deployment,
 ) -> None:
     late = str(uuid.uuid4())
-    before = deployment.evaluated(SLICES[2])
+    before = evaluated_version(deployment.lake, SLICES[2])
     _register(deployment, _fit(deployment, SLICES[:2], shuffled=True), SLICES[1], late)
     job = advance_job(deployment)
 
-    promotion = [asset_key(deployment.project, "promotion")]
+    promotion = [asset_key(deployment.project.name, "promotion")]
     assert job.execute_in_process(partition_key=SLICES[2], run_id=late, asset_selection=promotion).success
 
     assert deployment.lake.read("promotion", [SLICES[2]])["challenger"].item() == before[0]  # type: ignore[index]
@@ -164,7 +165,7 @@ def test_an_evaluation_names_its_version_and_describes_the_top_positions(deploym
     places = shown.group_by("scorer", "attribute").agg(pl.col("places").sum())["places"]
     assert places.to_list() == pytest.approx([4 * scored["impression_id"].n_unique()] * places.len())
     around = deployment.lake.read("beyond_accuracy", [SLICES[2]])
-    assert around["scorer"].to_list() == list(SCORERS)
+    assert around["scorer"].to_list() == list(scorers(Evaluation()))
     assert around.sort("popularity_lift")["scorer"][-1] == "popularity"
     assert around["diversity"].null_count() == around.height  # no vectors here
 
@@ -179,8 +180,8 @@ def test_a_version_of_another_project_is_not_promoted(deployment: Deployment) ->
     before = registry.champion()
 
     with pytest.raises(ModelError, match=f"version {foreign} reads {len(names)} columns .*another project"):
-        promote(deployment, foreign, "")
+        promote(deployment.lake, deployment.registry, foreign, "")
 
     assert registry.champion() == before
     ours = next(version["version"] for version in registry.versions("ranker"))
-    assert promote(deployment, ours, "") == ours
+    assert promote(deployment.lake, deployment.registry, ours, "") == ours

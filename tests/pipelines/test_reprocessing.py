@@ -30,7 +30,7 @@ SMALLER = (
     'source.format="metarank"',
 )
 DAYS = ["2026-01-05", "2026-01-06", "2026-01-07"]
-(SKEW,) = (monitor.evaluate for monitor in MONITORS if monitor.name == "training_serving_skew")
+(SKEW,) = (monitor.evaluate for monitor in MONITORS.values() if monitor.name == "training_serving_skew")
 QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 TABLES = ("items", "impressions", "interactions", "candidates", "rejects", "features", "item_vectors",
           "interest_scores", "ranking_dataset", "topic_shifts")  # fmt: skip
@@ -81,7 +81,7 @@ def run(deployment: Deployment, instance: dg.DagsterInstance, request: dg.RunReq
         instance=instance,
         run_config=QUIET,
         tags=dict(request.tags),
-        asset_selection=[asset_key(deployment.project, name) for name in CHAIN],
+        asset_selection=[asset_key(deployment.project.name, name) for name in CHAIN],
     )
     assert result.success
 
@@ -135,7 +135,7 @@ def test_late_clicks_reprocess_their_slice_and_later_ones(
         )
         run(fresh, instance, dg.RunRequest(tags=range_tags(DAYS[0], DAYS[2])))
     for day in DAYS:
-        found = SKEW(View(fresh, [day]))
+        found = SKEW(View(fresh.lake, fresh.project, [day]))
         assert found.passed, found.summary
         assert found.summary.startswith("no impression" if day == DAYS[0] else "3 impressions recomputed")
 

@@ -2,7 +2,6 @@
 
 import errno
 import threading
-from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -22,12 +21,12 @@ def asset(*raised: Exception | None) -> tuple[dg.AssetsDefinition, list[int]]:
     tries: list[int] = []
 
     @dg.asset
-    @retries.with_retries
     def table(context: dg.AssetExecutionContext) -> None:
         tries.append(context.retry_number)
         error = raised[context.retry_number]
-        if error:
-            raise error
+        with retries.with_retries(context.retry_number):
+            if error:
+                raise error
 
     return table, tries
 
@@ -129,22 +128,6 @@ def test_boto_errors_of_an_unreachable_store_are_retried() -> None:
     assert retries.transient(exceptions.ReadTimeoutError(endpoint_url="http://store"))
     assert retries.transient(responded(503))
     assert not retries.transient(responded(403))
-
-
-def test_a_body_of_several_tables_is_retried_too() -> None:
-    tries = []
-
-    @dg.multi_asset(specs=[dg.AssetSpec("one"), dg.AssetSpec("other")])
-    @retries.with_retries
-    def both(context: dg.AssetExecutionContext) -> Iterator[dg.MaterializeResult[None]]:
-        tries.append(context.retry_number)
-        if not context.retry_number:
-            raise TrackingError("away")
-        yield dg.MaterializeResult("one")
-        yield dg.MaterializeResult("other")
-
-    assert dg.materialize([both]).success
-    assert tries == [0, 1]
 
 
 def test_pauses_double_up_to_a_limit_and_are_never_equal(monkeypatch: pytest.MonkeyPatch) -> None:

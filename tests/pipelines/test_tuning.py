@@ -41,7 +41,7 @@ def test_trials_are_tracked_inside_one_run_and_nothing_is_registered(deployment:
         deployment.lake.write("ranking_dataset", f"2026-01-{day:02}", _slice(day))
     page = StringIO()
 
-    tuning = tune(deployment, Terminal(file=page, width=200), trials=2, folds=2)
+    tuning = tune(deployment.slices, deployment.registry, Terminal(file=page, width=200), trials=2, folds=2)
 
     lines = page.getvalue().splitlines()
     assert sum(line.startswith("trial ") for line in lines) == len(tuning.trials) == 3
@@ -58,4 +58,4 @@ def test_trials_are_tracked_inside_one_run_and_nothing_is_registered(deployment:
 
 def test_without_a_dataset_it_says_what_to_run_first(deployment: Deployment) -> None:
     with pytest.raises(ModelError, match="no ranking dataset to tune on yet: momentrank run"):
-        tune(deployment, Terminal(file=StringIO()), trials=1, folds=1)
+        tune(deployment.slices, deployment.registry, Terminal(file=StringIO()), trials=1, folds=1)

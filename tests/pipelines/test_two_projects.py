@@ -30,15 +30,15 @@ def test_a_slice_of_each_is_run_in_one_instance(
     with dg.DagsterInstance.from_config(str(one.settings.dagster_home)) as instance:
         for made in (one, two):
             assert made.lake.tables() == []
-            job = merged.resolve_job_def(named(made.project, JOB))
-            selected = [asset_key(made.project, name) for name in TABLES]
+            job = merged.resolve_job_def(named(made.project.name, JOB))
+            selected = [asset_key(made.project.name, name) for name in TABLES]
             tags = range_tags(SLICE, SLICE)
             assert job.execute_in_process(QUIET, instance, tags=tags, asset_selection=selected).success
             assert all(instance.get_latest_materialization_event(key) for key in selected)
-            once = dg.AssetCheckKey(asset_key(made.project, "impressions"), "unique")
+            once = dg.AssetCheckKey(asset_key(made.project.name, "impressions"), "unique")
             assert instance.event_log_storage.get_asset_check_execution_history(once, limit=1)
         instance.create_run_for_job(job, tags=tags)
-        waiting = [under_way(instance, named(made.project, JOB), [SLICE]) for made in (one, two)]
+        waiting = [under_way(instance, named(made.project.name, JOB), [SLICE]) for made in (one, two)]
 
     assert waiting == [set(), {SLICE}]
     rows = [made.lake.read("impressions").height for made in (one, two)]

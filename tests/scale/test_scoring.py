@@ -22,9 +22,9 @@ from models.interest.items import ItemArrays
 from models.interest.scoring import embed
 from models.interest.version import InterestModel
 from models.interest_input import interest_config, interest_input, interest_scores
+from models.registry.versions import Version
 from pipelines.compute.engine import Cluster, Embedded
 from pipelines.compute.scoring import Scored, Scorer, score_with_actors
-from pipelines.deployment import Version
 from pipelines.lake import STATE, Lake
 
 SECONDS = 60

@@ -73,7 +73,7 @@ def main() -> None:
         _wait(f"{mlflow}/health answers", lambda: urlopen(f"{mlflow}/health", timeout=5).status == 200)
         names = {key.to_user_string() for key in expected}
         _wait(f"Dagster shows {len(names)} assets", lambda: _assets(dagster) == names)
-        run = _launch(dagster, named(project, JOB))
+        run = _launch(dagster, named(project.name, JOB))
         _wait(f"run {run} of slice {SLICE} succeeds", lambda: _succeeded(dagster, run))
         versions = set(_versions(mlflow))
         if versions != {(f"{project.name}-{kind}", "1") for kind in ("ranker", "interest")}:

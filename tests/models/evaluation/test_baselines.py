@@ -8,7 +8,9 @@ from features.behaviour import read_features
 from features.errors import TableError
 from features.state import start
 from models.evaluation import baselines
-from models.evaluation.baselines import AGE, BASELINES, POPULARITY, lookup
+from models.evaluation.baselines import BASELINES, lookup
+
+POPULARITY, AGE = "item_clicks_all", "item_age_hours"
 
 
 def _dataset(rows: int = 4) -> pl.DataFrame:

@@ -6,8 +6,9 @@ import pytest
 
 from features.config.sections import Promotion
 from features.errors import ModelError
+from models.evaluation.baselines import BASELINES
 from models.evaluation.evaluate import impression_values
-from models.evaluation.promotion import BASELINES, MIN_IMPRESSIONS, Decision, decide
+from models.evaluation.promotion import MIN_IMPRESSIONS, Decision, decide
 
 
 def _values(count: int = 200, **gains: float) -> pl.DataFrame:

@@ -199,12 +199,12 @@ def test_the_asset_computes_its_slices_in_buckets(tmp_path: Path) -> None:
                     "dagster/asset_partition_range_end": DAYS[-1],
                 },
                 asset_selection=[
-                    asset_key(deployment.project, "moment_state"),
-                    asset_key(deployment.project, "features"),
+                    asset_key(deployment.project.name, "moment_state"),
+                    asset_key(deployment.project.name, "features"),
                 ],
             )
             records = instance.fetch_materializations(
-                asset_key(deployment.project, "features"), limit=9
+                asset_key(deployment.project.name, "features"), limit=9
             ).records
         assert result.success
         results[buckets] = deployment.lake.read("features"), tables(deployment.lake), len(records)

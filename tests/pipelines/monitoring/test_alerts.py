@@ -62,9 +62,7 @@ def instance() -> Iterator[dg.DagsterInstance]:
         yield instance
 
 
-def deployment(webhook: str = "", project: str = "toy") -> Any:
-    settings = SimpleNamespace(dagster_url=PAGES, webhook=webhook)
-    return SimpleNamespace(lake=None, project=SimpleNamespace(name=project), settings=settings)
+TABLES: Any = SimpleNamespace(lake=None, project=SimpleNamespace(name="toy"))
 
 
 def run(instance: dg.DagsterInstance, *, blocking: bool = False, broken: bool = False) -> dg.DagsterRun:
@@ -123,7 +121,7 @@ def test_without_a_webhook_an_alert_is_only_logged(caplog: pytest.LogCaptureFixt
 
 
 def test_a_failed_check_links_to_its_page(instance: dg.DagsterInstance) -> None:
-    (alert,) = alerts_of_run(deployment(), instance, run(instance))
+    (alert,) = alerts_of_run("toy", PAGES, instance, run(instance))
     assert (alert.subject, alert.level) == ("items.text", "warning")
     assert alert.slice == "2026-01-05 to 2026-01-06"
     assert alert.message == "items come with text: 9 % none"
@@ -131,12 +129,12 @@ def test_a_failed_check_links_to_its_page(instance: dg.DagsterInstance) -> None:
 
 
 def test_a_run_of_another_project_raises_no_alert(instance: dg.DagsterInstance) -> None:
-    assert alerts_of_run(deployment(project="toys"), instance, run(instance, broken=True)) == []
+    assert alerts_of_run("toys", PAGES, instance, run(instance, broken=True)) == []
 
 
 def test_a_failed_step_shows_its_error_message(instance: dg.DagsterInstance) -> None:
     failed = run(instance, broken=True)
-    by_subject = {alert.subject: alert for alert in alerts_of_run(deployment(), instance, failed)}
+    by_subject = {alert.subject: alert for alert in alerts_of_run("toy", PAGES, instance, failed)}
     assert set(by_subject) == {"items.text", "ranker"}
     assert by_subject["ranker"].message == "nothing was clicked in the window: wait a slice"
     assert by_subject["ranker"].level == "error"
@@ -144,15 +142,15 @@ def test_a_failed_step_shows_its_error_message(instance: dg.DagsterInstance) -> 
 
 
 def test_a_blocking_check_is_an_error(instance: dg.DagsterInstance) -> None:
-    alerts_ = alerts_of_run(deployment(), instance, run(instance, blocking=True))
+    alerts_ = alerts_of_run("toy", PAGES, instance, run(instance, blocking=True))
     assert ("items.text", "error") in {(alert.subject, alert.level) for alert in alerts_}
 
 
 def test_the_sensors_post_failures_and_each_missing_slice_once(
     hook: Hook, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    off = alerts.sensors(deployment())
-    failed_runs, failed_checks, missing = alerts.sensors(deployment(hook.url))
+    off = alerts.sensors(TABLES, "", PAGES)
+    failed_runs, failed_checks, missing = alerts.sensors(TABLES, hook.url, PAGES)
     assert {sensor.default_status for sensor in off} == {dg.DefaultSensorStatus.STOPPED}
     assert failed_runs.default_status == dg.DefaultSensorStatus.RUNNING
 

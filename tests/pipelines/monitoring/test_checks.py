@@ -104,9 +104,9 @@ def project(**level: str) -> Project:
 
 
 def test_a_project_sets_the_level_of_each_check() -> None:
-    defaults = {f"{check.asset}.{check.name}": level for check, level in declared(project())}
+    defaults = {f"{check.asset}.{check.name}": level for check, level in declared(project().checks)}
     levels = {"impressions.volume": "block", "items.text": "off", "candidates.unique": "warn"}
-    actual = {f"{check.asset}.{check.name}": level for check, level in declared(project(**levels))}
+    actual = {f"{check.asset}.{check.name}": level for check, level in declared(project(**levels).checks)}
     assert defaults["impressions.volume"] == defaults["items.text"] == "warn"
     assert defaults["candidates.unique"] == "block"
     assert actual == {name: level for name, level in {**defaults, **levels}.items() if level != "off"}

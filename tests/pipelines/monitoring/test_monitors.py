@@ -14,7 +14,7 @@ from features.schemas import TopicShifts
 from pipelines.lake import STATE, Lake
 from pipelines.monitoring.monitors import MONITORS, Finding, View, largest_difference, overdue_slices
 
-EVALUATE = {f"{monitor.asset}.{monitor.name}": monitor.evaluate for monitor in MONITORS}
+EVALUATE = {f"{monitor.asset}.{monitor.name}": monitor.evaluate for monitor in MONITORS.values()}
 START = datetime(2026, 1, 5, tzinfo=UTC)
 DAYS = [f"2026-01-{day:02}" for day in range(5, 11)]
 ROWS = 400
@@ -118,7 +118,7 @@ def evaluate(folder: Path, name: str, before: Tables, newest: Tables, **checks: 
     for day in DAYS:
         for table, frame in (newest if day == DAYS[-1] else before).items():
             toy.lake.write(table, day, frame)
-    return EVALUATE[name](View(toy, DAYS[-1:]))
+    return EVALUATE[name](View(toy.lake, toy.project, DAYS[-1:]))
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -167,9 +167,9 @@ def test_a_slice_is_overdue_max_delay_after_it_was_complete(tmp_path: Path) -> N
     toy = deployment(tmp_path, max_delay="6h")
     toy.lake.write("ranking_dataset", DAYS[0], lists(1))
     complete_at = START + timedelta(days=2, minutes=30)  # the second slice's end, and its attribution window
-    assert overdue_slices(toy.lake, toy.project, complete_at + timedelta(hours=5)) == []
-    assert overdue_slices(toy.lake, toy.project, complete_at + timedelta(hours=6)) == [DAYS[1]]
-    assert overdue_slices(toy.lake, toy.project, complete_at + timedelta(days=2, hours=6)) == DAYS[1:4]
+    assert overdue_slices(toy, complete_at + timedelta(hours=5)) == []
+    assert overdue_slices(toy, complete_at + timedelta(hours=6)) == [DAYS[1]]
+    assert overdue_slices(toy, complete_at + timedelta(days=2, hours=6)) == DAYS[1:4]
 
 
 def read(**columns: list[float | None]) -> pl.DataFrame:

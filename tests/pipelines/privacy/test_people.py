@@ -3,7 +3,7 @@
 import gzip
 import sqlite3
 from contextlib import closing
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from unittest.mock import Mock
 
@@ -16,13 +16,13 @@ from features.config.project import Project
 from features.errors import ProjectError
 from models.report.page import write as write_page
 from models.report.report_data import RankedList, ReportData
+from pipelines.asset_steps import preview
 from pipelines.deployment import Deployment
 from pipelines.identities import Privacy
 from pipelines.lake import Lake
 from pipelines.privacy import retention
 from pipelines.privacy.forgetting import find, forget
 from pipelines.privacy.sweeping import BLANK, sweep
-from pipelines.publish import preview
 from pipelines.settings.settings import Settings
 from pipelines.settings.settings import load as load_settings
 
@@ -185,8 +185,9 @@ def test_retention_deletes_old_slices_and_keeps_the_state(settings: Settings) ->
             deployment.lake.write(table, day, pl.DataFrame({"item_id": ["a"]}))
         deployment.lake.write("evaluation", day, pl.DataFrame({"mean": [0.5]}))
 
-    due = retention.slices_to_delete(deployment.lake, deployment.project, NOW)
-    files, _ = retention.retire(deployment.lake, deployment.registry, deployment.project, due, NOW)
+    slices, before = deployment.project.slices, NOW - timedelta(days=2)
+    due = retention.slices_to_delete(deployment.lake, slices, before)
+    files, _ = retention.retire(deployment.lake, deployment.registry, slices, due, before)
 
     assert due["impressions"] == DAYS[:2]
     assert deployment.lake.slices("impressions") == DAYS[2:]
@@ -201,15 +202,15 @@ def test_retention_deletes_old_slices_and_keeps_the_state(settings: Settings) ->
     assert deployment.lake.read("ranking_dataset")["slice"].unique().sort().to_list() == DAYS[2:]
     assert deployment.lake.slices("evaluation") == DAYS
     assert files == 6
-    assert retention.slices_to_delete(deployment.lake, deployment.project, NOW) == {}
+    assert retention.slices_to_delete(deployment.lake, slices, before) == {}
     unwanted = deployment.registry.erase_pages.call_args.args[0]
     assert [unwanted(day, "") for day in DAYS] == [True, True, False, False]
 
 
 def test_a_dry_run_deletes_nothing(settings: Settings) -> None:
-    deployment = deploy(settings, retention={"keep": "7d"})
+    deployment, keep = deploy(settings), timedelta(days=7)
     deployment.lake.write("impressions", DAYS[0], lists("anna"))
-    (job,) = retention.jobs(deployment.project, {})
+    (job,) = retention.jobs("toy", deployment.project.slices, keep, {})
 
     def run(dry: bool) -> dict[str, object]:
         config = {"ops": {"toy__retire_what_is_old": {"config": {"dry": dry}}}}
@@ -224,14 +225,10 @@ def test_a_dry_run_deletes_nothing(settings: Settings) -> None:
     assert deployment.lake.slices("impressions") == []
 
 
-def test_without_retention_nothing_is_deleted(settings: Settings) -> None:
-    deployment = deploy(settings)
-    deployment.lake.write("impressions", DAYS[0], lists("anna"))
-    assert retention.slices_to_delete(deployment.lake, deployment.project, NOW) == {}
-    assert retention.jobs(deployment.project, {}) == retention.schedules(deployment.project) == []
-    assert [one.cron_schedule for one in retention.schedules(project(retention={"keep": "30d"}))] == [
-        "0 4 * * *"
-    ]
+def test_without_retention_there_is_no_job(settings: Settings) -> None:
+    slices = deploy(settings).project.slices
+    assert retention.jobs("toy", slices, None, {}) == retention.schedules("toy", None) == []
+    assert [one.cron_schedule for one in retention.schedules("toy", timedelta(days=30))] == ["0 4 * * *"]
 
 
 def test_retention_shorter_than_the_window_is_an_error() -> None:

@@ -3,7 +3,7 @@
 from types import SimpleNamespace
 from typing import Any
 
-from pipelines.deployment import Version
+from models.registry.versions import Version
 from pipelines.service.champion_follower import Follower
 
 

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -33,7 +33,7 @@ def records(*slices: tuple[str, ...]) -> list[Record]:
 def ranges(
     log: list[Record], since: int, complete: list[str], stored: list[str], running: tuple[str, ...] = ()
 ) -> list[tuple[str, str]]:
-    return ranges_to_run(log, since, complete, stored, running, project())[0]
+    return ranges_to_run(log, since, complete, stored, running, project().slices, timedelta(days=2))[0]
 
 
 def test_a_log_runs_its_complete_slices_and_no_others() -> None:
@@ -67,10 +67,10 @@ def test_a_running_slice_is_not_requested_again_unless_new_events_arrive() -> No
 
 def test_events_beyond_the_allowed_lateness_are_reported_and_ignored() -> None:
     log = records((DAYS[0], DAYS[5]))
-    due, too_old = ranges_to_run(log, 0, DAYS, DAYS[:6], (), project(allowed_lateness="2d"))
+    due, too_old = ranges_to_run(log, 0, DAYS, DAYS[:6], (), project().slices, timedelta(days=2))
     assert due == [(DAYS[5], DAYS[5])]
     assert too_old == [DAYS[0]]
-    assert ranges_to_run(log, 0, DAYS, DAYS[:6], (), project(allowed_lateness="9d")) == (
+    assert ranges_to_run(log, 0, DAYS, DAYS[:6], (), project().slices, timedelta(days=9)) == (
         [(DAYS[0], DAYS[5])],
         [],
     )
@@ -171,5 +171,5 @@ def test_late_slices_are_reprocessed_once_up_to_the_newest(
     # Once run again, they are no longer late, whatever the cursor says.
     for slice in DAYS[1:4]:
         materialise(instance, slice, [])
-    assert late_since(instance, project(tmp_path), 0)[0] == []
+    assert late_since(instance, "toy", 0)[0] == []
     assert not tick(None).run_requests

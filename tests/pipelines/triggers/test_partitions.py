@@ -15,7 +15,6 @@ from pipelines.triggers.partitions import (
     complete,
     cron,
     due,
-    last_complete,
     partition_range,
     partitions,
     range_tags,
@@ -46,7 +45,7 @@ def test_partitions_of_every_length_are_the_slices(start: str, every: timedelta)
     begin = datetime.fromisoformat(start)
     slices = {"start": begin, "every": every, "end": begin + 9 * every}
     project = Project.model_validate({"name": "x", "source": {"format": "newsroom"}, "slices": slices})
-    assert partitions(project).get_partition_keys() == project.slices.keys(begin, begin + 9 * every)
+    assert partitions(project.slices).get_partition_keys() == project.slices.keys(begin, begin + 9 * every)
 
 
 @pytest.mark.parametrize("name", ["newsroom", "ranklens", "mind"])
@@ -54,16 +53,15 @@ def test_partitions_are_the_project_s_slices(name: str) -> None:
     project = load(PROJECTS / f"{name}.toml")
     slices = project.slices
     assert slices.end is not None
-    assert partitions(project).get_partition_keys() == slices.keys(slices.start, slices.end)
+    assert partitions(project.slices).get_partition_keys() == slices.keys(slices.start, slices.end)
 
 
 def test_a_slice_is_complete_when_its_attribution_window_has_closed() -> None:
     project = load(PROJECTS / "newsroom.toml")
     midnight = datetime(2026, 1, 7, tzinfo=UTC)
-    assert last_complete(project, midnight + timedelta(minutes=29)) == "2026-01-05"
-    assert last_complete(project, midnight + timedelta(minutes=30)) == "2026-01-06"
-    assert last_complete(project, datetime(2026, 1, 5, 12, tzinfo=UTC)) is None
-    assert last_complete(project, datetime(2027, 1, 1, tzinfo=UTC)) == "2026-01-12"
+    attribution = project.labels.attribution
+    assert complete(project.slices, attribution, midnight + timedelta(minutes=29)) == ["2026-01-05"]
+    assert complete(project.slices, attribution, midnight + timedelta(minutes=30)) == DAYS[:2]
 
 
 NOW = datetime(2026, 1, 8, 6, tzinfo=UTC)
@@ -81,7 +79,7 @@ def test_a_run_covers_the_slices_named_or_all_that_are_complete(
     since: str | None, until: str | None, expected: tuple[str, str]
 ) -> None:
     project = load(PROJECTS / "newsroom.toml")
-    assert chosen(project, since, until, NOW) == expected
+    assert chosen(project.slices, project.labels.attribution, since, until, NOW) == expected
 
 
 @pytest.mark.parametrize(
@@ -98,12 +96,13 @@ def test_a_run_covers_the_slices_named_or_all_that_are_complete(
 def test_invalid_ranges_are_rejected(since: str | None, until: str | None, message: str) -> None:
     project = load(PROJECTS / "newsroom.toml")
     with pytest.raises(ProjectError, match=message):
-        chosen(project, since, until, NOW)
+        chosen(project.slices, project.labels.attribution, since, until, NOW)
 
 
 def test_before_the_first_slice_is_complete_nothing_can_run() -> None:
+    project = load(PROJECTS / "newsroom.toml")
     with pytest.raises(ProjectError, match="the first will be at 2026-01-06T00:30:00"):
-        chosen(load(PROJECTS / "newsroom.toml"), None, None, datetime(2026, 1, 6, tzinfo=UTC))
+        chosen(project.slices, project.labels.attribution, None, None, datetime(2026, 1, 6, tzinfo=UTC))
 
 
 def test_without_an_end_a_future_slice_is_rejected() -> None:
@@ -111,7 +110,7 @@ def test_without_an_end_a_future_slice_is_rejected() -> None:
         {"name": "x", "source": {"format": "newsroom"}, "slices": {"start": "2026-01-05T00:00Z"}}
     )
     with pytest.raises(ProjectError, match="--until 2099-01-08 has not ended"):
-        chosen(project, None, "2099-01-08", NOW)
+        chosen(project.slices, project.labels.attribution, None, "2099-01-08", NOW)
 
 
 DAYS = [f"2026-01-{day:02}" for day in range(5, 13)]
@@ -119,10 +118,16 @@ DAYS = [f"2026-01-{day:02}" for day in range(5, 13)]
 
 def test_complete_slices_are_in_order() -> None:
     project = load(PROJECTS / "newsroom.toml")
-    assert complete(project, datetime(2026, 1, 8, 0, 29, tzinfo=UTC)) == DAYS[:2]
-    assert complete(project, datetime(2027, 1, 1, tzinfo=UTC)) == DAYS
-    assert complete(project, project.slices.start) == []
-    assert complete(project, datetime(2027, 1, 1, tzinfo=UTC), after=DAYS[5]) == DAYS[6:]
+    assert (
+        complete(project.slices, project.labels.attribution, datetime(2026, 1, 8, 0, 29, tzinfo=UTC))
+        == DAYS[:2]
+    )
+    assert complete(project.slices, project.labels.attribution, datetime(2027, 1, 1, tzinfo=UTC)) == DAYS
+    assert complete(project.slices, project.labels.attribution, project.slices.start) == []
+    assert (
+        complete(project.slices, project.labels.attribution, datetime(2027, 1, 1, tzinfo=UTC), after=DAYS[5])
+        == DAYS[6:]
+    )
 
 
 @pytest.mark.parametrize(
