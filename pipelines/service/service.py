@@ -123,8 +123,8 @@ class Service:
             )
         self.slice = slices[-1]
         resident = Resident(
-            deployment.slices.state_after(self.slice), deployment.slices.vectors(self.slice), self.project, deployment.privacy,
-            known, deployment.settings.cache,
+            deployment.slices.state_after(self.slice), deployment.slices.vectors(self.slice), self.project,
+            deployment.privacy, known, deployment.settings.cache,
         )  # fmt: skip
         later = [key for key in lake.slices("impressions") if key > self.slice] if self._until is None else []
         for key in [self.slice, *later]:
