@@ -74,7 +74,7 @@ class LiveModels:
 
     def embed(self, items: pl.DataFrame) -> "NewItems | None":
         """New item versions (`schemas.Items`) for `describe`: the slow part, for which no lock is needed."""
-        return self.scorer and self.scorer.embed(self._arrays(items, blank=False))
+        return self.scorer.embed(self._arrays(items, blank=False)) if self.scorer else None
 
     def describe(self, found: pl.DataFrame, items: pl.DataFrame, embedded: "NewItems | None") -> None:
         """Replace the item versions by those of the state. `embedded`: of `items`, those that are new."""

@@ -7,6 +7,7 @@ position, so a key/value cache can slide.
 """
 
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -155,7 +156,9 @@ class MomentDecoder(nn.Module):
         """Prepare a fresh decoder for its first fit: predict the click rate, standardise `items`. Later, do nothing."""
         if self.items.standardised or not len(items):
             return
-        nn.init.constant_(self.match[-1].bias, float(torch.tensor(click_rate).logit(eps=_LOWEST_RATE)))
+        nn.init.constant_(
+            self.match[-1].get_parameter("bias"), float(torch.tensor(click_rate).logit(eps=_LOWEST_RATE))
+        )
         self.items.standardise(items)
 
     def tokens(self, item: Tensor, action: Tensor, gap: Tensor) -> Tensor:
@@ -171,7 +174,7 @@ class MomentDecoder(nn.Module):
         past, shown = batch.item[:, :history], batch.item[:, history:]
         x = self.tokens(items.token[batch.item], batch.action, batch.gap)
         key_at = batch.at[:, :history]
-        *lower, top = self.layers
+        *lower, top = cast(list[Layer], [*self.layers])
         if lower:
             seen = Visible.between(batch.prefix, batch.at, key_at, window)
             for layer in lower:
