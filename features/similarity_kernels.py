@@ -5,6 +5,7 @@ product of two, and every part of its sum, fits 32 bits. A row of zeros is an it
 """
 
 import math
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -140,7 +141,13 @@ def similarities(
 
 @compiled
 def _summary(
-    products: Ints, offset: float, near: Floats, unit: float, scale: Floats, cosines: Floats, powers: Floats
+    products: Ints,
+    offset: "np.signedinteger[Any]",
+    near: Floats,
+    unit: float,
+    scale: Floats,
+    cosines: Floats,
+    powers: Floats,
 ) -> tuple[float, float, float]:
     """Mean, maximum and soft maximum of a candidate's cosines; `cosines` and `powers` are overwritten."""
     for place in range(products.size):

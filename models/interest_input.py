@@ -22,8 +22,8 @@ from features.state.histories import moments as moments_of
 
 if TYPE_CHECKING:
     from models.interest.config import InterestConfig
-    from models.interest.items import ItemArrays
-    from models.interest.moments import MomentArrays
+    from models.interest.item_arrays import ItemArrays
+    from models.interest.moment_arrays import MomentArrays
     from models.interest.version import InterestModel
 
 
@@ -63,7 +63,7 @@ def require_interest(interest: Interest, *, here: bool) -> None:
 
     find_encoder(interest.encoder)
     if here and interest.device == "cuda":
-        from models.interest.device import find_device
+        from models.interest.config import find_device
 
         find_device(interest.device)
 
@@ -98,7 +98,7 @@ def query_rows(texts: pl.Series, interest: Interest, cache: Path | None = None) 
 
 
 def _vectors(texts: Sequence[str], interest: Interest, cache: Path | None) -> pl.Series:
-    from models.interest.text import frozen_vectors
+    from models.interest.encoder import frozen_vectors
 
     vectors = frozen_vectors(texts, interest.encoder, interest.max_tokens, cache)
     return pl.Series(vectors, dtype=pl.Array(pl.Float32, vectors.shape[1])).cast(pl.List(pl.Float32))
@@ -143,7 +143,7 @@ def interest_input(
 
     `labels`: `impression_id, item_id, label`; the default is 0.
     """
-    from models.interest.moments import MomentArrays
+    from models.interest.moment_arrays import MomentArrays
 
     seen = versions(state.items, events.items)
     shown = exposed(events.impressions).sort("user_id", "shown_at", "impression_id", "position")
@@ -221,7 +221,7 @@ def _latest(moments: pl.DataFrame, seen: pl.DataFrame, since: datetime) -> pl.Se
 
 def item_arrays(items: pl.DataFrame, seen: pl.DataFrame, numbers: Sequence[str]) -> "ItemArrays":
     """Items (`item_id`, `version`: a row of `seen`, or null if it had no version yet) as arrays."""
-    from models.interest.items import ItemArrays, attribute_code, id_code
+    from models.interest.item_arrays import ItemArrays, attribute_code, id_code
 
     numbered = seen.with_row_index("version").join(
         items.select("version").drop_nulls(), on="version", how="semi", maintain_order="left"

@@ -19,8 +19,8 @@ from models.ranker import Ranker
 from models.ranking import order_of
 
 if TYPE_CHECKING:
-    from models.interest.items import ItemArrays
-    from models.interest.live import LiveHistory, LiveScorer, NewItems
+    from models.interest.item_arrays import ItemArrays
+    from models.interest.live_scorer import LiveHistory, LiveScorer, NewItems
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class LiveModels:
         self.scorer = None if interest is None else self._scorer(interest, cache)
 
     def _scorer(self, interest: Path, cache: Path) -> "LiveScorer":
-        from models.interest.live import LiveScorer
+        from models.interest.live_scorer import LiveScorer
         from models.interest.version import InterestModel
 
         return LiveScorer(InterestModel.load(interest), self._arrays(self._found, blank=True), cache)
@@ -74,7 +74,7 @@ class LiveModels:
 
     def embed(self, items: pl.DataFrame) -> "NewItems | None":
         """New item versions (`schemas.Items`) for `describe`: the slow part, for which no lock is needed."""
-        return self.scorer and self.scorer.embed(self._arrays(items, blank=False))
+        return self.scorer.embed(self._arrays(items, blank=False)) if self.scorer else None
 
     def describe(self, found: pl.DataFrame, items: pl.DataFrame, embedded: "NewItems | None") -> None:
         """Replace the item versions by those of the state. `embedded`: of `items`, those that are new."""
@@ -117,7 +117,7 @@ class LiveModels:
         return titles_behind(raised, list(zip(titles, answer.past.actions, strict=True)))
 
     def _history(self, answer: Answer) -> "LiveHistory":
-        from models.interest.live import LiveHistory
+        from models.interest.live_scorer import LiveHistory
 
         past = answer.past
         return LiveHistory(
@@ -136,7 +136,7 @@ def _ids(items: Sequence[str]) -> NDArray[np.int64]:
 
 @lru_cache(1 << 18)
 def _id_code(item: str) -> int:
-    from models.interest.items import id_code
+    from models.interest.item_arrays import id_code
 
     return id_code(item)
 

@@ -140,11 +140,15 @@ class _Amounts:
     """How much each interaction of a slice adds to each quantity."""
 
     def __init__(self, layout: Layout, config: BehaviourConfig) -> None:
+        self.names: list[str] = []
+        self.position, self.clicked, self.done = _NO_INTS, np.zeros(0, bool), np.zeros((0, 1))
+        if not layout.done_at.size:
+            return
         kinds, kind = kinds_counted(config), layout.interactions["kind"]
         columns = {quantity: (kind == name).to_numpy().astype(float) for name, quantity in kinds.items()}
         self.clicked = columns["clicks"] > 0
-        self.position = layout.interactions["position"].fill_null(-1).to_numpy().astype(np.int64)
-        value = layout.interactions["value"].fill_null(0.0).to_numpy()
+        self.position = np.nan_to_num(layout.interactions["position"].to_numpy(), nan=-1).astype(np.int64)
+        value = np.nan_to_num(layout.interactions["value"].to_numpy(), posinf=np.inf, neginf=-np.inf)
         for name in config.features.valued:
             columns[f"{kinds[name]}_value"] = columns[kinds[name]] * value
         for name in config.items.numeric:

@@ -1,7 +1,7 @@
 """Low-rank adapters on an encoder's attention projections, through peft.
 
 LoRA (Hu et al. 2022) adds a trained product of two narrow matrices to each frozen projection. AdaLoRA (Zhang et
-al. 2023) begins with higher ranks and takes the least important ones away while it trains.
+al. 2023) starts with higher ranks and removes the least important ones during training.
 """
 
 import math
@@ -15,22 +15,22 @@ _PROJECTIONS = {
 }
 _NAME = "default"
 _SURPLUS = 1.5
-"""AdaLoRA's rank at the beginning, over the rank that remains."""
+"""AdaLoRA's initial rank, relative to its final rank."""
 _MIN_STEPS = 10
-"""Fewer do not show importance: such a fit keeps all ranks."""
+"""A fit of fewer steps keeps all ranks: it cannot estimate their importance."""
 _BEFORE, _AFTER = 0.1, 0.3
-"""Shares of the steps before the first rank is removed and after the last one is."""
+"""Shares of the steps before the first removal of a rank, and after the last."""
 _ALLOCATIONS = 100
 
 
 def projections(model: nn.Module) -> list[str]:
-    """Names of the linear layers that make queries, keys and values; of all linear layers where none is known."""
+    """Names of the linear layers for queries, keys and values; of all linear layers if none has a known name."""
     linear = [name for name, module in model.named_modules() if isinstance(module, nn.Linear)]
     return [name for name in linear if name.rpartition(".")[2] in _PROJECTIONS] or linear
 
 
 def add_lora(model: nn.Module, rank: int, seed: int) -> None:
-    """Put adapters into `model`, which stays as it is until they are trained."""
+    """Add adapters to `model`; its outputs do not change until they are trained."""
     from peft import LoraConfig, inject_adapter_in_model
 
     config = LoraConfig(r=rank, lora_alpha=2 * rank, target_modules=projections(model))
@@ -40,10 +40,10 @@ def add_lora(model: nn.Module, rank: int, seed: int) -> None:
 
 
 class Allocation:
-    """AdaLoRA's adapters of a model, and which of their ranks are in use."""
+    """AdaLoRA's adapters of a model and their ranks in use."""
 
     def __init__(self, model: nn.Module, rank: int, seed: int) -> None:
-        """Put adapters into `model`, which stays as it is until they are trained."""
+        """Add adapters to `model`; its outputs do not change until they are trained."""
         from peft import AdaLoraConfig, inject_adapter_in_model
         from peft.tuners.adalora import RankAllocator
 
@@ -52,7 +52,7 @@ class Allocation:
             target_r=rank,
             lora_alpha=2 * rank,
             target_modules=projections(model),
-            total_step=_MIN_STEPS,  # each step says anew how many there are
+            total_step=_MIN_STEPS,  # `stepped` sets it
         )
         with torch.random.fork_rng():
             torch.manual_seed(seed)
@@ -62,7 +62,7 @@ class Allocation:
         self._kept: dict[str, list[bool]] = {}
 
     def stepped(self, step: int, steps: int) -> None:
-        """Weigh the ranks after step `step` (from 1) of `steps`, and take away those beyond the budget."""
+        """Update the importance of ranks after step `step` (from 1) of `steps`; remove ranks beyond the budget."""
         trained = [p for p in self._model.parameters() if p.requires_grad]
         if steps < _MIN_STEPS or any(p.grad is None for p in trained):
             return
@@ -78,7 +78,7 @@ class Allocation:
             allocator.mask_using_rank_pattern(self._model, self._kept)
 
     def penalty(self) -> Tensor:
-        """How far the adapters' singular vectors are from orthogonal, weighted for the loss."""
+        """Regularisation term: how far the adapters' singular vectors are from orthogonal."""
         distance = []
         for name, weight in self._model.named_parameters():
             if ".lora_A." in name or ".lora_B." in name:
@@ -90,7 +90,7 @@ class Allocation:
         return share * torch.stack(distance).mean()
 
     def state(self) -> dict[str, Tensor]:
-        """What `stepped` remembers, for a fit that is interrupted."""
+        """State of the rank allocation, for the checkpoint."""
         averages = {"importance": self._allocator.exp_avg_ipt, "uncertainty": self._allocator.exp_avg_unc}
         state = {f"{kind}.{name}": value for kind, all_ in averages.items() for name, value in all_.items()}
         return state | {f"kept.{name}": torch.tensor(kept) for name, kept in self._kept.items()}

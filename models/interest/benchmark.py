@@ -1,9 +1,9 @@
-"""How fast and how right the interest model is on this machine.
+"""Speed and accuracy of the interest model on this machine.
 
-`python -m models.interest.benchmark FOLDER` reads arrays that `arrays.save_arrays` wrote; `--synthetic` draws some.
-Needs torch, transformers and numpy alone; without a GPU it prints the processor's figures. Throughput is of real
-tokens: packs have no padding. The share of the card's peak counts the encoder's matrix products only.
-`--workers N` also fits with N processes, one a GPU where there are as many, and sets them against one.
+`python -m models.interest.benchmark FOLDER` reads the arrays of `saved_fit.save_arrays`; `--synthetic` generates some.
+Needs torch, transformers and numpy only, and no GPU. Throughput counts real tokens: packs have no padding. The share
+of the card's peak counts the encoder's matrix products only. `--workers N` compares N processes, one per GPU if there
+are as many, with one.
 """
 
 import argparse
@@ -18,28 +18,26 @@ import numpy as np
 import torch
 from transformers import BertConfig, BertModel, BertTokenizer
 
-from .arrays import load_arrays, save_arrays
-from .config import InterestConfig
-from .device import find_device
-from .fitting import SavedFit, fit_saved, saved_history
-from .items import ItemArrays
-from .moments import MomentArrays
+from .config import InterestConfig, find_device
+from .encoder import TextEncoder
+from .fit import fine_tune
+from .item_arrays import ItemArrays
+from .moment_arrays import MomentArrays
+from .saved_fit import SavedFit, fit_saved, load_arrays, save_arrays, saved_history
 from .scoring import score
-from .text import TextEncoder
-from .training import fine_tune
 from .version import InterestModel
 from .workers import launch
 
 RANDOM = "bert-base"
-"""An encoder of BERT's base size with random weights: throughput does not depend on what they say."""
+"""An encoder of BERT's base size with random weights, for throughput."""
 PEAK = {
     "B200": 2250, "GH200": 989, "H200": 989, "H100 PCIe": 756, "H100 NVL": 835, "H100": 989,
     "A100": 312, "L40S": 362, "L4": 121, "RTX 4090": 165,
 }  # fmt: skip
-"""Dense bf16 TFLOP/s that makers state, by what the card's name holds; the first that fits counts."""
+"""Dense bf16 TFLOP/s from the data sheets, by part of the card's name; the first match counts."""
 _WORDS = 8_000
 _TOLERANCE = 0.02
-"""Between probabilities on CPU and CUDA, which round bf16 differently."""
+"""Allowed difference of probabilities on CPU and CUDA, which round bf16 differently."""
 _TIMED = 5
 
 
@@ -78,22 +76,24 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("folder", nargs="?", type=Path, help="arrays written by arrays.save_arrays")
-    parser.add_argument("--synthetic", action="store_true", help="seeded arrays instead of a folder's")
+    parser.add_argument("folder", nargs="?", type=Path, help="arrays of saved_fit.save_arrays")
+    parser.add_argument("--synthetic", action="store_true", help="seeded arrays instead of a folder")
     parser.add_argument("--lists", type=int, default=512, help="synthetic lists")
     parser.add_argument("--encoder", help=f"as in the configuration, or {RANDOM} (the default on CUDA)")
     parser.add_argument("--tune", help="as in the configuration; full by default on CUDA")
-    parser.add_argument("--texts", type=int, default=64, help="texts with gradient a step; try 1024 on a GPU")
+    parser.add_argument(
+        "--texts", type=int, default=64, help="texts with gradients per pass; try 1024 on a GPU"
+    )
     parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"))
-    parser.add_argument("--workers", type=int, default=1, help="also fit with so many processes")
+    parser.add_argument("--workers", type=int, default=1, help="also fit with this many processes")
     options = parser.parse_args(arguments)
     if (options.folder is None) != options.synthetic:
-        parser.error("name a folder or give --synthetic, one of the two")
+        parser.error("name a folder or give --synthetic, but not both")
     return options
 
 
 def synthetic(lists: int, seed: int = 1) -> tuple[ItemArrays, MomentArrays, InterestConfig]:
-    """Seeded texts of 4 to 40 words, a quarter as many users as lists with 0 to 100 moments, 24 candidates a list."""
+    """Seeded arrays: texts of 4 to 40 words, lists of 24 candidates, one user per 4 lists with 0 to 100 moments."""
     rng = np.random.default_rng(seed)
     lengths = np.clip(rng.normal(16, 8, 2_000).astype(int), 4, 40)
     texts = [" ".join(f"w{word}" for word in rng.integers(_WORDS, size=length)) for length in lengths]
@@ -129,7 +129,7 @@ def random_encoder(folder: Path, **shape: int) -> Path:
 
 
 def _time_fit(items: ItemArrays, moments: MomentArrays, config: InterestConfig, work: Path) -> InterestModel:
-    """Fit one epoch; print its throughput and what its last steps spent their time on."""
+    """Fit one epoch; print its throughput and a profile of its slowest operations."""
     steps: list[dict[str, float]] = []
     began = time.perf_counter()
     model = fine_tune(
@@ -159,10 +159,10 @@ def _time_fit(items: ItemArrays, moments: MomentArrays, config: InterestConfig, 
 def _time_workers(
     items: ItemArrays, moments: MomentArrays, config: InterestConfig, work: Path, most: int
 ) -> None:
-    """Fit one epoch in one process and in `most`, with one and the same plan; print the throughputs."""
+    """Fit one epoch with one process and with `most`, on the same schedule; print the throughputs."""
     config = replace(config, accumulate=most * -(-config.accumulate // most))
     save_arrays(work / "arrays", items, moments, config)
-    print(f"\n| workers (steps of {config.accumulate} passes) | impressions/s | of so many times one |")
+    print(f"\n| workers (steps of {config.accumulate} passes) | impressions/s | efficiency |")
     print("|---:|---:|---:|")
     speeds: dict[int, float] = {}
     for count in (1, most):
@@ -175,7 +175,7 @@ def _time_workers(
 
 
 def _print_profile(call: Callable[[], object]) -> None:
-    """Where the time of a call goes: the operations with the largest own time."""
+    """Print the operations of a call with the largest own time."""
     with torch.profiler.profile() as profile:
         call()
     cuda = torch.cuda.is_available()
@@ -190,7 +190,7 @@ def _print_profile(call: Callable[[], object]) -> None:
 
 
 def _time_encoder(model: InterestModel, texts: list[str], many: int, peak: float | None) -> None:
-    """Texts and tokens a second through the encoder alone, and the share of the card's peak."""
+    """Print the encoder's texts and tokens per second and its share of the card's peak."""
     encoder = model.encoder
     rows = encoder.prepare(texts)
     lengths = [len(ids) for ids in encoder.tokenise(texts)]
@@ -207,7 +207,7 @@ def _time_encoder(model: InterestModel, texts: list[str], many: int, peak: float
     def learn() -> None:
         encoder(rows[: len(chosen)]).sum().backward()
 
-    # A token takes 2 operations a weight forward, 2 for the gradient that is passed on, 2 for the weight's own.
+    # Operations per token and weight: 2 forward, 2 for the gradient of the input, 2 for that of the weight.
     ways: list[tuple[str, Callable[[], object], list[int], int]] = [
         ("texts → vectors, all layers", lambda: encoder.vectors(encoder.prepare(texts)), lengths, 2 * every)
     ]
@@ -224,7 +224,7 @@ def _time_encoder(model: InterestModel, texts: list[str], many: int, peak: float
 
 
 def _seconds(call: Callable[[], object], device: torch.device) -> float:
-    """Median of some calls after two that warm up."""
+    """Median seconds of some calls, after two warm-up calls."""
     spent = []
     for _ in range(2 + _TIMED):
         began = time.perf_counter()
@@ -236,7 +236,7 @@ def _seconds(call: Callable[[], object], device: torch.device) -> float:
 
 
 def _compare(model: InterestModel, items: ItemArrays, moments: MomentArrays, work: Path) -> int:
-    """Print how far bf16 is from float32 here, and CUDA from the CPU; 1 if that is too far."""
+    """Print the differences of bf16 from float32 and of CUDA from the CPU; 1 if the latter is too large."""
     texts = items.texts[:256]
     exact, fast = (
         encoder.vectors(encoder.prepare(texts))

@@ -1,4 +1,4 @@
-"""Where a fit stands, in one file that replaces its predecessor at once: killed anywhere, the fit goes on."""
+"""The state of an unfinished fit, in one file that is replaced atomically, so that a killed fit can be resumed."""
 
 import json
 import os
@@ -19,7 +19,7 @@ _EVERY_SECONDS = 30.0
 
 @dataclass(frozen=True)
 class TrainingState:
-    """What a fit needs to go on, beside the weights and the optimiser."""
+    """What resuming a fit needs besides weights and optimiser."""
 
     step: int
     """Steps done."""
@@ -27,11 +27,11 @@ class TrainingState:
     vectors: Tensor
     """The cache of text vectors."""
     best: dict[str, Tensor]
-    """The best weights by held-out loss, if any were held out."""
+    """Weights of the epoch with the lowest validation loss; empty without a holdout."""
 
 
 class Checkpoint:
-    """One fit's checkpoint in `folder`; `identity` is the hash of all that the fit's result depends on."""
+    """One fit's checkpoint in `folder`; `identity` hashes everything that the fit's result depends on."""
 
     def __init__(self, folder: Path, identity: str) -> None:
         self._path = folder / "training.safetensors"
@@ -40,7 +40,7 @@ class Checkpoint:
 
     @property
     def due(self) -> bool:
-        """Whether the last one is old enough for a new one."""
+        """Whether the last checkpoint is old enough to be replaced."""
         return time.monotonic() - self._written >= _EVERY_SECONDS
 
     def save(self, model: InterestModel, optimiser: torch.optim.Optimizer, state: TrainingState) -> None:
@@ -63,7 +63,7 @@ class Checkpoint:
         self._written = time.monotonic()
 
     def restore(self, model: InterestModel, optimiser: torch.optim.Optimizer) -> TrainingState | None:
-        """Put weights and optimiser back; None if there is no checkpoint of this very fit."""
+        """Restore weights and optimiser; None without a checkpoint of the same identity."""
         try:
             with safe_open(self._path, framework="pt") as file:
                 facts = file.metadata() or {}
@@ -87,7 +87,7 @@ class Checkpoint:
         )
 
     def remove(self) -> None:
-        """The fit is finished: nothing to resume."""
+        """Delete the checkpoint of a finished fit."""
         self._path.unlink(missing_ok=True)
         if self._path.parent.is_dir() and not any(self._path.parent.iterdir()):
             self._path.parent.rmdir()

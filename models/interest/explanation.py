@@ -1,9 +1,8 @@
-"""What each moment of a user's past brings to a candidate's logit.
+"""Contributions of a user's past moments to a candidate's logit.
 
-Each past moment is given a presence of 1: its weight in every softmax over the past, in `Taste` and in the user's
-state. The slope of the logit in it says what would be lost if the moment began to fade: attention-weighted,
-with the gradient of everything that follows, for one more pass over a candidate's own tokens. Leaving moments
-out one at a time, and scoring anew, gives nearly the same order; a test holds the two against each other.
+Each past moment has a presence of 1: its weight in every attention, in `Taste` and in the user's state. A moment's
+contribution is the derivative of the logit with respect to its presence, at the cost of one more pass over a
+candidate's tokens. Leaving out moments one by one gives nearly the same order; a test compares the two.
 """
 
 from dataclasses import dataclass, replace
@@ -14,31 +13,31 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from .items import ItemArrays
-from .moments import Batch, MomentArrays, by_length, collate, gaps, segments, used_items
+from .item_arrays import ItemArrays
+from .moment_arrays import Batch, MomentArrays, by_length, collate, gaps, segments, used_items
 from .network import MomentDecoder, Visible
 from .reader import Reading
 from .scoring import embed
 from .version import InterestModel
 
 _TOKENS_PER_BATCH = 2048
-"""Fewer than a score takes: the past's keys are held once a candidate."""
+"""Fewer than for scores, because the history's keys are copied for each candidate."""
 
 
 @dataclass(frozen=True)
 class Contributions:
-    """The moments that brought most to each of C candidates, greatest first."""
+    """The moments with the greatest contributions to each of C candidates, greatest first."""
 
     moment: npt.NDArray[np.int64]
-    """[C, top] index into the history arrays; -1 where the candidate sees no more of them."""
+    """[C, top] index into the history arrays; -1 if the candidate sees fewer moments."""
     weight: npt.NDArray[np.float32]
-    """[C, top] in units of the logit; below 0 where a moment speaks against the candidate."""
+    """[C, top] in units of the logit; negative if a moment counts against the candidate."""
 
 
 def contributions(
     model: InterestModel, items: ItemArrays, moments: MomentArrays, top: int, cache: Path | None = None
 ) -> Contributions:
-    """The `top` moments of each candidate's visible past. Arrays and errors as in `scoring.score`."""
+    """The `top` moments of each candidate's visible history. Arrays and errors as in `scoring.score`."""
     items.check(model.config)
     moments.check(len(items), len(model.config.actions))
     if not len(moments.history_item) or not len(moments.candidate_item):
@@ -70,13 +69,13 @@ def _nothing(candidates: int, top: int) -> Contributions:
 
 
 def _slopes(decoder: MomentDecoder, batch: Batch, read: Reading) -> Tensor:
-    """[N, J] slope of each candidate's logit in the presence of each history token; -inf where it sees none."""
+    """[N, J] derivative of each candidate's logit by each history token's presence; -inf if it is not visible."""
     length, row, place = batch.history, batch.row, batch.history + batch.column
     x, past, states = _remember(decoder, batch, read)
     visible = batch.prefix[row, place]
     newest = (visible - 1).clamp_min(0)
     presence = torch.ones(len(row), length, device=x.device, requires_grad=True)
-    # Two tokens a candidate: the user's newest, whose output is their state, and the candidate itself.
+    # Two tokens per candidate: the user's newest, whose output is the user's state, and the candidate itself.
     both = torch.stack([newest, place], dim=1)
     seen = Visible.between(
         torch.stack([newest, visible], dim=1),
@@ -88,7 +87,7 @@ def _slopes(decoder: MomentDecoder, batch: Batch, read: Reading) -> Tensor:
     for layer, (keys, values) in zip(decoder.layers, past, strict=True):
         x, _, _ = layer(x, replace(seen, presence=presence), (keys[row], values[row]))
     x = decoder.last(x)
-    # Without its newest moment the user would be in the state before it.
+    # Without the newest moment, the user would still have the state before it.
     before = states[row, newest]
     state = before + presence.gather(1, newest[:, None]) * (x[:, 0] - before)
     chosen, item = batch.item[row, place], batch.item[row, :length]
@@ -111,7 +110,7 @@ def _remember(
 ) -> tuple[Tensor, list[tuple[Tensor, Tensor]], Tensor]:
     """Tokens [S, T, width], the history's keys and values in each layer, and states [S, J+1, width].
 
-    State n is that of a user with n moments; state 0 the no_history's.
+    State n is that of a user with n moments; state 0 is `no_history`.
     """
     length = batch.history
     tokens = decoder.tokens(read.token[batch.item], batch.action, batch.gap)

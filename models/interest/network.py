@@ -1,25 +1,26 @@
 """The moment decoder: a user's past tokens and appended candidates → one logit a candidate.
 
-A token is the item as it reads + what the user did + the time since the token before. In each layer a token
-attends to itself, to the last `window` history tokens before it and to a learned attention sink, so attention
-is never empty and a candidate never sees another. Nothing depends on absolute position: distance and elapsed
-time enter as a learned bias (cf. ALiBi, Press et al. 2022), which is what lets a key/value cache slide.
+A token is the sum of an item, an action and the time since the previous token. In each layer a token attends to
+itself, to the last `window` history tokens before it and to a learned attention sink; candidates do not see each
+other. Distance and elapsed time are learned biases (cf. ALiBi, Press et al. 2022). Nothing depends on absolute
+position, so a key/value cache can slide.
 """
 
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .config import InterestConfig
-from .items import Embedded
-from .moments import Batch
+from .item_arrays import Embedded
+from .moment_arrays import Batch
 from .reader import ItemReader, Reading
 
 _DROPOUT = 0.1
 _HIDDEN = -1e9
-"""Bias of a key that a query may not see; not -inf, whose product with a gradient of 0 is no number."""
+"""Bias of a key that a query must not see; with -inf, gradients would be NaN."""
 _LOWEST_RATE = 1e-4
 _GAP_BUCKETS = 26
 """Powers of two of a second: up to about a year."""
@@ -27,16 +28,16 @@ _GAP_BUCKETS = 26
 
 @dataclass(frozen=True)
 class Visible:
-    """Which keys [S, J] each query [S, T] may see, and how far away they are."""
+    """Which keys [S, J] each query [S, T] may see, and their distances."""
 
     allowed: Tensor
     """[S, T, J] bool."""
     distance: Tensor
-    """[S, T, J] log(1 + tokens between)."""
+    """[S, T, J] log(1 + number of tokens between)."""
     elapsed: Tensor
     """[S, T, J] log(1 + seconds between)."""
     presence: Tensor | None = None
-    """[S, J] how much of each key is there, where an explanation asks what it brings; else all of it."""
+    """[S, J] weight of each key, 1 by default; explanations differentiate by it."""
 
     @classmethod
     def between(cls, prefix: Tensor, at: Tensor, key_at: Tensor, window: int) -> "Visible":
@@ -50,15 +51,15 @@ class Visible:
 
 
 class Attention(nn.Module):
-    """Attention over cached keys, a learned attention sink and the token itself."""
+    """Attention over the history's keys, a learned attention sink and the token itself."""
 
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
         self.heads = heads
         self.project = nn.Linear(width, 3 * width)
         self.out = nn.Linear(width, width)
-        self.rest_key = nn.Parameter(torch.zeros(heads, width // heads))
-        self.rest_value = nn.Parameter(torch.zeros(heads, width // heads))
+        self.sink_key = nn.Parameter(torch.zeros(heads, width // heads))
+        self.sink_value = nn.Parameter(torch.zeros(heads, width // heads))
         self.by_distance = nn.Parameter(-torch.linspace(0.0, 1.0, heads))
         self.by_time = nn.Parameter(torch.zeros(heads))
 
@@ -71,23 +72,23 @@ class Attention(nn.Module):
     def forward(
         self, own: tuple[Tensor, Tensor, Tensor], keys: Tensor, values: Tensor, seen: Visible
     ) -> Tensor:
-        """[S, T, width]; `keys` and `values` are those of the history, [S, heads, J, width / heads]."""
+        """Outputs [S, T, width]; `own`: from `split`; `keys`, `values` [S, heads, J, width / heads]: the history's."""
         query, key, value = own
         query = query * query.shape[-1] ** -0.5
-        # One product makes the biases of all heads: each pass over [S, heads, T, J] counts.
+        # One product computes the biases of all heads: passes over [S, heads, T, J] take most of the time.
         terms = torch.stack([seen.distance, seen.elapsed, _HIDDEN * ~seen.allowed], dim=1)
         by = torch.stack([self.by_distance, self.by_time, torch.ones_like(self.by_time)], dim=1)
         bias = (by @ terms.flatten(2)).view(len(terms) * self.heads, *terms.shape[2:])
         if seen.presence is not None:
             bias = bias + seen.presence.log().repeat_interleave(self.heads, 0)[:, None]
         past = torch.baddbmm(bias, query.flatten(0, 1), keys.flatten(0, 1).transpose(-1, -2))
-        rest = torch.einsum("shtd,hd->sht", query, self.rest_key)[..., None]
+        sink = torch.einsum("shtd,hd->sht", query, self.sink_key)[..., None]
         itself = (query * key).sum(-1, keepdim=True)
-        weight = torch.cat([past.view(*query.shape[:3], keys.shape[2]), rest, itself], dim=-1).softmax(dim=-1)
+        weight = torch.cat([past.view(*query.shape[:3], keys.shape[2]), sink, itself], dim=-1).softmax(dim=-1)
         length = keys.shape[2]
         mixed = (
             weight[..., :length] @ values
-            + weight[..., length : length + 1] * self.rest_value[:, None]
+            + weight[..., length : length + 1] * self.sink_value[:, None]
             + weight[..., length + 1 :] * value
         )
         result: Tensor = self.out(mixed.transpose(1, 2).flatten(-2))
@@ -107,7 +108,7 @@ class Layer(nn.Module):
         )
 
     def remember(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Keys and values of history tokens [S, J, width], as `forward` takes them for `past`."""
+        """Keys and values of history tokens [S, J, width], for `past` of `forward`."""
         _, key, value = self.attention.split(self.before_attention(x))
         return key, value
 
@@ -116,7 +117,7 @@ class Layer(nn.Module):
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Tokens [S, T, width] after this layer, and their keys and values.
 
-        The history is the first J of `past`, keys and values of earlier tokens, and these tokens.
+        Their history is the first J of: `past` (keys and values of earlier tokens), then these tokens themselves.
         """
         query, key, value = self.attention.split(self.before_attention(x))
         length = seen.allowed.shape[-1]
@@ -129,7 +130,7 @@ class Layer(nn.Module):
 
 
 class MomentDecoder(nn.Module):
-    """Tokens, layers and the score head."""
+    """Tokens, layers and the head that computes logits."""
 
     def __init__(self, config: InterestConfig, text_width: int) -> None:
         super().__init__()
@@ -147,19 +148,21 @@ class MomentDecoder(nn.Module):
         )
         nn.init.normal_(self.action.weight, std=0.5)
         nn.init.normal_(self.gap.weight, std=0.1)
-        # A fresh decoder scores by taste alone.
+        # A fresh decoder ranks by taste only.
         for parameter in (*self.user.parameters(), *self.match[-1].parameters()):
             nn.init.zeros_(parameter)
 
     def setup(self, items: Embedded, click_rate: float) -> None:
-        """Before a first fit: start from the click rate, and read `items` on a common scale. Later, do nothing."""
+        """Prepare a fresh decoder for its first fit: predict the click rate, standardise `items`. Later, do nothing."""
         if self.items.standardised or not len(items):
             return
-        nn.init.constant_(self.match[-1].bias, float(torch.tensor(click_rate).logit(eps=_LOWEST_RATE)))
+        nn.init.constant_(
+            self.match[-1].get_parameter("bias"), float(torch.tensor(click_rate).logit(eps=_LOWEST_RATE))
+        )
         self.items.standardise(items)
 
     def tokens(self, item: Tensor, action: Tensor, gap: Tensor) -> Tensor:
-        """[…, width] from read items […, width], actions […] and seconds since the token before […]."""
+        """Tokens […, width] from items […, width], actions […] and seconds since the previous token […]."""
         bucket = (gap.clamp_min(0.0) + 1.0).log2().floor().long().clamp_max(_GAP_BUCKETS) + 1
         bucket = torch.where(gap < 0, torch.zeros_like(bucket), bucket)
         result: Tensor = item + self.action(action) + self.gap(bucket)
@@ -171,12 +174,12 @@ class MomentDecoder(nn.Module):
         past, shown = batch.item[:, :history], batch.item[:, history:]
         x = self.tokens(items.token[batch.item], batch.action, batch.gap)
         key_at = batch.at[:, :history]
-        *lower, top = self.layers
+        *lower, top = cast(list[Layer], [*self.layers])
         if lower:
             seen = Visible.between(batch.prefix, batch.at, key_at, window)
             for layer in lower:
                 x, _, _ = layer(x, seen)
-        # Of the last layer's outputs only these are used: the candidates' and those of each impression's newest token.
+        # The head uses the last layer's outputs of candidates and of each impression's newest history token only.
         candidates = torch.arange(history, x.shape[1], device=x.device).expand(len(x), -1)
         used = torch.cat([candidates, batch.newest], dim=1)
         seen = Visible.between(batch.prefix.gather(1, used), batch.at.gather(1, used), key_at, window)
@@ -207,9 +210,9 @@ class MomentDecoder(nn.Module):
     def head(
         self, output: Tensor, state: Tensor, item_embedding: Tensor, item_bias: Tensor, taste: Tensor
     ) -> Tensor:
-        """Logits [N]: what the candidate drew from the past, its nearness to the user, its bias, their taste.
+        """Logits [N]: from the candidate's output, item embedding × user vector, item bias and taste.
 
-        `output` [N, width], `state` [N or 1, width], `item_embedding` [N, d + k], `bias` and `taste` [N].
+        `output` [N, width], `state` [N or 1, width], `item_embedding` [N, d + k], `item_bias` and `taste` [N].
         """
         near = (self.user(state) * item_embedding).sum(-1) * item_embedding.shape[-1] ** -0.5
         logit: Tensor = self.match(output).squeeze(-1) + near + item_bias + taste
@@ -219,8 +222,8 @@ class MomentDecoder(nn.Module):
 def list_loss(logits: Tensor, labels: Tensor, sizes: Tensor) -> Tensor:
     """Softmax cross-entropy inside each impression (ListNet, Cao et al. 2007) + binary cross-entropy.
 
-    `logits` and `labels` [N] lie impression by impression, `sizes` [I] candidates each. The first asks for
-    the right order, the second for calibrated probabilities; impressions without a positive have no first part.
+    `logits` and `labels` [N] are sorted by impression, with `sizes` [I] candidates each. The first term is for the
+    order, the second for calibration; impressions without a positive have only the second.
     """
     clicked = (labels > 0).to(logits.dtype)
     calibration = F.binary_cross_entropy_with_logits(logits, clicked)

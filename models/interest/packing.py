@@ -1,7 +1,7 @@
 """Texts of different length laid end to end, so that no layer of the encoder computes padding.
 
-Linear layers, norms and activations see real tokens only. Attention sees each text by itself: on CUDA through
-kernels for varying length, elsewhere by laying queries, keys and values out as a rectangle for that one product.
+Linear layers, norms and activations process real tokens only. Attention is within each text: on CUDA by kernels for
+variable lengths, elsewhere by padding queries, keys and values for this one product.
 """
 
 from collections.abc import Iterator, Sequence
@@ -12,33 +12,32 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.nn.attention.varlen import varlen_attn
 from transformers import AttentionInterface
 
 ATTENTION = f"packed_{__name__.replace('.', '_')}"
 """Name of `attend` among the attention implementations of transformers."""
 _LENGTH_STEP = 8
-"""Texts come in few widths."""
+"""Widths are multiples of this, so that there are few of them."""
 
 
 @dataclass(frozen=True)
 class Pack:
-    """n texts of T tokens in all."""
+    """n texts with T tokens in total."""
 
     ends: Tensor
     """[n+1] text i is tokens `ends[i]:ends[i+1]`; int32."""
     owner: Tensor
     """[T] text of each token."""
     position: Tensor
-    """[T] place of each token in its text."""
+    """[T] position of each token in its text."""
     real: Tensor
-    """[n, L] which places of the rectangle hold a token."""
+    """[n, L] which positions of the padded rectangle have a token."""
     width: int
     """L: the longest text, rounded up."""
 
     @classmethod
     def of(cls, lengths: Sequence[int], device: torch.device) -> "Pack":
-        """Texts of these lengths."""
+        """A pack of texts with these lengths."""
         sizes = np.asarray(lengths, dtype=np.int64)
         ends = np.concatenate([[0], np.cumsum(sizes)])
         owner = np.repeat(np.arange(len(sizes)), sizes)
@@ -89,12 +88,15 @@ def attend(
     """Attention inside each text of a pack: `query`, `key`, `value` [1, heads, T, d] → [1, T, heads, d]."""
     q, k, v = (part[0].transpose(0, 1) for part in (query, key, value))
     if _has_varlen(q):
+        # Here, because it imports torch's compiler: 1.8 seconds in each process without a GPU.
+        from torch.nn.attention.varlen import varlen_attn
+
         flash: Any = varlen_attn(q, k, v, pack.ends, pack.ends, pack.width, pack.width, scale=scaling)
         return flash[None], None
     q, k, v = (pack.spread(part).transpose(1, 2) for part in (q, k, v))
     seen = pack.real[:, None, None]
     if q.requires_grad and not q.is_cuda:
-        # On short texts the fused kernel's backward makes a whole training step take twice as long.
+        # For short texts, the fused kernel's backward pass doubles the time of a training step.
         scale = q.shape[-1] ** -0.5 if scaling is None else scaling
         weight = (q @ k.transpose(-1, -2) * scale).masked_fill(~seen, float("-inf")).softmax(-1)
         mixed = weight.to(v.dtype) @ v
@@ -107,7 +109,7 @@ AttentionInterface.register(ATTENTION, attend)
 
 
 def _has_varlen(query: Tensor) -> bool:
-    """Flash attention takes half precision from Ampere on."""
+    """Whether flash attention supports the tensor: half precision, Ampere or newer."""
     return (
         query.is_cuda
         and query.dtype in (torch.bfloat16, torch.float16)
@@ -118,10 +120,10 @@ def _has_varlen(query: Tensor) -> bool:
 def packs(
     lengths: Sequence[int], tokens: int, *, padding: bool = False
 ) -> Iterator[tuple[list[int], list[int]]]:
-    """Positions of texts that pass together, and lengths of filler texts that bring them to `tokens` in all.
+    """Positions of the texts of each pack, and lengths of filler texts that fill it up to `tokens`.
 
-    They are of one width, so that neither the matrix products nor the attention of a text change their shape with
-    its company, for other shapes are rounded differently. With `padding` every text counts as long as the width.
+    The texts of a pack have one width, so that the shapes of matrix products and attention, and thus their rounding, do
+    not depend on the other texts. With `padding`, every text counts as its width.
     """
     groups: dict[int, list[int]] = {}
     for number, length in enumerate(lengths):

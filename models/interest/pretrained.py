@@ -112,7 +112,7 @@ def _pooling(name: str, config: dict[str, Any]) -> str:
 
 def _prompt(config: dict[str, Any]) -> str:
     prompts: dict[str, str] = config.get("prompts") or {}
-    names = (*_ITEM_PROMPTS, config.get("default_prompt_name"))
+    names = (*_ITEM_PROMPTS, config.get("default_prompt_name", ""))
     return next((prompts[name] for name in names if prompts.get(name)), "")
 
 

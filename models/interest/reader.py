@@ -1,7 +1,7 @@
-"""What the decoder reads of an item: its text vector, and beside it attribute values, numbers and id.
+"""An item's embedding, token and bias, from its text vector, attribute values, numbers and id.
 
-What an id or an attribute value adds begins at nothing, so that one never learnt from is neutral. Ids are also
-hidden at random while training: what can be said without them must be, for that is all a new item has.
+Embeddings of ids and attribute values start at zero, so that values never trained on are neutral. Training drops ids
+at random, so that the model also works for new items, whose ids it does not know.
 """
 
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .config import InterestConfig
-from .items import ATTRIBUTE_BUCKETS, ID_BUCKETS, Embedded
+from .item_arrays import ATTRIBUTE_BUCKETS, ID_BUCKETS, Embedded
 from .taste import Taste
 
 _CODE_WIDTH = 24
@@ -20,16 +20,16 @@ _BINS = 8
 
 @dataclass(frozen=True)
 class Reading:
-    """n items as the decoder uses them, read once however often they occur."""
+    """What the decoder uses of n distinct items."""
 
     token: Tensor
-    """[n, width] what a moment with the item adds to a token."""
+    """[n, width] the item's part of a token."""
     item_embedding: Tensor
-    """[n, d + k] what the user's state is compared with."""
+    """[n, d + k] its product with the user vector is part of the logit."""
     item_bias: Tensor
-    """[n] logit of the item for anybody."""
+    """[n] the item's part of the logit that is the same for all users."""
     place: Tensor
-    """[n, views, p] where `Taste` puts it."""
+    """[n, views, p] unit vectors that `Taste` compares."""
 
     def __getitem__(self, chosen: Tensor) -> "Reading":
         """Some of the items."""
@@ -56,7 +56,7 @@ class ItemReader(nn.Module):
         self.register_buffer("centre", torch.zeros(text_width))
         self.register_buffer("spread", torch.zeros(()))
         self.register_buffer("edges", torch.zeros(numbers, _BINS + 1))
-        # The last column of a table is what the value adds to the item's bias, the others are its item_embedding.
+        # The last column of a table is the value's item bias, the others are part of the item embedding.
         self.attribute = _table(ATTRIBUTE_BUCKETS) if config.attributes else None
         self.id = _table(ID_BUCKETS) if config.ids else None
         codes = _CODE_WIDTH * (int(config.attributes) + int(config.ids))
@@ -77,7 +77,7 @@ class ItemReader(nn.Module):
         )
 
     def tables(self) -> list[nn.Embedding]:
-        """The tables of codes, which begin at nothing."""
+        """The embeddings of attribute values and ids, which start at zero."""
         return [table for table in (self.attribute, self.id) if table is not None]
 
     @property
@@ -95,8 +95,8 @@ class ItemReader(nn.Module):
             self.edges.copy_(items.number.nanquantile(shares, dim=0).T.nan_to_num(0.0))
 
     def forward(self, items: Embedded) -> Reading:
-        """Read items. In training, ids are hidden at random."""
-        # Raw text vectors share most of their length: they are read about 0 with unit spread.
+        """Read items; in training, drop ids at random."""
+        # Text vectors point in similar directions: centre and scale them.
         text = (items.text - self.centre) / self.spread.clamp_min(1e-4)
         parts, bias = self._beside(items)
         beside = torch.cat([text[:, :0], *parts], dim=1)
@@ -110,7 +110,7 @@ class ItemReader(nn.Module):
         )
 
     def _beside(self, items: Embedded) -> tuple[list[Tensor], Tensor]:
-        """What stands beside the text, each [n, …], and what it adds to the bias [n]."""
+        """Parts of the item embedding besides the text, each [n, …], and their item bias [n]."""
         parts, bias = [], items.text.new_zeros(len(items))
         if self.attribute is not None:
             bag = F.embedding_bag(items.attribute, self.attribute.weight, mode="mean", padding_idx=0)
@@ -127,9 +127,9 @@ class ItemReader(nn.Module):
         return parts, bias
 
     def _numbers(self, number: Tensor) -> Tensor:
-        """[n, F·(bins + 1)]: how far a number fills each bin between quantiles, and whether it is missing.
+        """[n, F·(bins + 1)] of numbers [n, F]: how far each fills the bins between quantiles; whether it is missing.
 
-        Piecewise linear encoding (Gorishniy et al. 2022): it needs no guess at the number's unit or shape.
+        Piecewise linear encoding (Gorishniy et al. 2022), for any unit and distribution.
         """
         low, high = self.edges[:, :-1], self.edges[:, 1:]
         value = number[..., None]

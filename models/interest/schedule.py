@@ -1,4 +1,4 @@
-"""What a fit goes through: which impressions in which step, at which learning rates."""
+"""The schedule of a fit: impressions and learning rates of each step."""
 
 import math
 from typing import Any
@@ -8,21 +8,21 @@ import numpy.typing as npt
 from torch import nn
 
 from .config import InterestConfig
-from .moments import MomentArrays, Segment, segments
+from .moment_arrays import MomentArrays, Segment, segments
 from .version import InterestModel
 
 _WARM_UP = 0.1
 _LOWEST_RATE = 0.05
 _WEIGHT_DECAY = 0.01
-_CODE_PACE = 3.0
-"""An attribute value or id is met in few of a slice's steps, and starts from nothing."""
+_CODE_RATE = 3.0
+"""Embeddings of ids and attribute values learn faster: each occurs in few steps, and starts at zero."""
 
 Step = list[list[Segment]]
 """The passes of one step, each about `impressions_per_step` impressions."""
 
 
 def plan(moments: MomentArrays, config: InterestConfig) -> list[list[Step]]:
-    """Steps of each epoch: segments in a seeded order. No epochs where there is nothing to learn from."""
+    """Steps of each epoch, with segments in a seeded order; no epochs without candidates."""
     pieces = [s for s in segments(moments, config) if s.candidates]
     if not pieces:
         return []
@@ -40,7 +40,7 @@ def plan(moments: MomentArrays, config: InterestConfig) -> list[list[Step]]:
 
 
 def share_of_peak(step: int, steps: int) -> float:
-    """Share of the peak learning rate: linear warm-up, then a cosine down to a small rest."""
+    """Share of the peak learning rate: linear warm-up, then cosine decay to a small rate."""
     warm = max(1, round(_WARM_UP * steps))
     if step <= warm:
         return step / warm
@@ -49,17 +49,17 @@ def share_of_peak(step: int, steps: int) -> float:
 
 
 def parameter_groups(model: InterestModel) -> list[dict[str, Any]]:
-    """Optimiser groups with their `peak` rate: matrices decay; biases, norms, scalars and tables do not."""
+    """Optimiser groups with their `peak` rate. Weight decay is for matrices only, not for embeddings."""
     config = model.config
     codes = {id(module.weight) for module in model.decoder.items.tables()}
     tables = {id(m.weight) for m in model.decoder.modules() if isinstance(m, nn.Embedding)} - codes
     own = list(model.decoder.parameters())
     matrices = [p for p in own if p.ndim > 1 and id(p) not in codes | tables]
-    clicked = {id(p) for p in matrices} | codes
+    grouped = {id(p) for p in matrices} | codes
     groups = [
         (matrices, config.decoder_rate, _WEIGHT_DECAY),
-        ([p for p in own if id(p) not in clicked], config.decoder_rate, 0.0),
-        ([p for p in own if id(p) in codes], _CODE_PACE * config.decoder_rate, 0.0),
+        ([p for p in own if id(p) not in grouped], config.decoder_rate, 0.0),
+        ([p for p in own if id(p) in codes], _CODE_RATE * config.decoder_rate, 0.0),
         (list(model.encoder.tuned_parameters().values()), config.encoder_rate, _WEIGHT_DECAY),
     ]
     return [

@@ -1,7 +1,7 @@
-"""Scores: of whole slices in batches, and of a live user whose state each event advances once.
+"""Interest scores: of a slice in batches, and of a live user, whose state each event advances once.
 
-A live state keeps each layer's keys and values of the last `window` history tokens; a batch recomputes them
-from the arrays. Both give the same score (within 1e-4 in float32) for any split of a history into moments.
+A live state keeps the keys and values of the last `window` history tokens in each layer; a batch recomputes them from
+the arrays. Both give the same scores (within 1e-4 in float32).
 """
 
 from collections.abc import Sequence
@@ -13,8 +13,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from .items import Embedded, ItemArrays
-from .moments import MomentArrays, by_length, collate, gaps, segments, used_items
+from .item_arrays import Embedded, ItemArrays
+from .moment_arrays import MomentArrays, by_length, collate, gaps, segments, used_items
 from .network import Visible
 from .reader import Reading
 from .version import InterestModel
@@ -26,7 +26,7 @@ _NEVER = -1.0
 def score(
     model: InterestModel, items: ItemArrays, moments: MomentArrays, cache: Path | None = None
 ) -> npt.NDArray[np.float32]:
-    """Probability in (0, 1) of each candidate, [C]; labels are not looked at."""
+    """Click probability in (0, 1) of each candidate, [C]; labels are not used."""
     items.check(model.config)
     moments.check(len(items), len(model.config.actions))
     result = np.zeros(len(moments.candidate_item), dtype=np.float32)
@@ -46,7 +46,7 @@ def score(
 
 @dataclass(frozen=True)
 class LiveState:
-    """What is remembered of one user: bounded by the window, however long the history."""
+    """The decoder's state of one user; its size is bounded by the window."""
 
     keys: Tensor
     """[layers, heads, n, width / heads] of the last n ≤ window tokens."""
@@ -55,15 +55,15 @@ class LiveState:
     at: Tensor
     """[n] epoch seconds of those tokens, float64."""
     places: Tensor
-    """[n, views, p] those items as `Taste` places them."""
+    """[n, views, p] views of those items, for `Taste`."""
     actions: Tensor
-    """[n] what was done, as index into the vocabulary."""
+    """[n] indices of the actions."""
     output: Tensor
-    """[width] output of the newest token; the no_history's vector before any."""
+    """[width] output of the newest token; `no_history` without one."""
 
 
 def start(model: InterestModel) -> LiveState:
-    """State of a user with no past."""
+    """State of a user without a history."""
     config, device = model.config, model.device
     empty = torch.zeros(config.layers, config.heads, 0, config.width // config.heads, device=device)
     return LiveState(
@@ -77,13 +77,13 @@ def start(model: InterestModel) -> LiveState:
 
 
 def embed(model: InterestModel, items: ItemArrays, cache: Path | None = None) -> Embedded:
-    """Items as `advance` and `score_live` take them; keep them, an item needs its own only once."""
+    """Encoded items, the input of `advance` and `score_live`; keep them for later calls."""
     items.check(model.config)
     return items.tensors(model.encoder.vectors(model.encoder.prepare(items.texts, cache)))
 
 
 def advance(model: InterestModel, state: LiveState, item: Embedded, action: str, at: float) -> LiveState:
-    """State after the user did `action`, at `at` (epoch seconds), to `item`, a bundle of one."""
+    """State after `action` on `item` (a single item) at `at` (epoch seconds)."""
     return extend(model, state, item, [action], np.array([at]))
 
 
@@ -94,7 +94,7 @@ def extend(
     actions: Sequence[str],
     at: npt.NDArray[np.float64],
 ) -> LiveState:
-    """State after several events of a user, in order: `actions` done to `items` at `at` [n] (epoch seconds)."""
+    """State after n events in order: `actions` on `items` at `at` [n] (epoch seconds)."""
     device = model.device
     codes = torch.tensor([model.config.action_code(action) for action in actions], device=device)
     when = torch.as_tensor(at, dtype=torch.float64, device=device)
@@ -119,7 +119,7 @@ def extend(
 
 
 def read_items(model: InterestModel, items: Embedded) -> Reading:
-    """Items as the decoder reads them: kept, so that requests need not."""
+    """Items as the decoder reads them, computed once for many requests."""
     with torch.inference_mode():
         found: Reading = model.decoder.eval().items(items)
         return found
@@ -154,7 +154,7 @@ def _decode(
     model: InterestModel, state: LiveState, read: Reading, actions: Tensor, gap: Tensor, at: Tensor, prefix: Tensor,
     known: Tensor,
 ) -> tuple[Tensor, Tensor, Tensor, Visible]:  # fmt: skip
-    """Outputs [n, width] of n tokens after the state, their keys and values in each layer, and what they saw.
+    """Outputs [n, width] of n tokens after the state, their keys and values per layer, and what they see.
 
     Token i sees the first `prefix[i]` of the tokens at `known`: those of the state, then of these.
     """
@@ -170,6 +170,6 @@ def _decode(
 
 
 def _probability(logits: Tensor) -> npt.NDArray[np.float32]:
-    # float32 holds no number between 1 - 6e-8 and 1: the ends stay open.
+    # Rounding to float32 must not give exactly 0 or 1.
     result: npt.NDArray[np.float32] = logits.sigmoid().clamp(1e-7, 1 - 1e-7).float().cpu().numpy()
     return result

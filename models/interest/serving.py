@@ -1,8 +1,7 @@
-"""A version behind MLflow's generic interface: rows of texts in, probabilities out. Knows no MLflow.
+"""A version as MLflow's generic model: rows of texts in, probabilities out. Does not import MLflow.
 
-A version ships this package under a name of its own (`models/registry/shipping.py`), with relative imports. MLflow
-calls `_load_pyfunc` with the version's folder; nothing is pickled. Items are read by their text alone, as one that
-nobody has met would be.
+A version ships this package under its own name (`models/registry/shipping.py`). MLflow calls `_load_pyfunc` with the
+version's folder; nothing is pickled. Items have only their text, like new items.
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,24 +13,24 @@ from typing import Any
 import numpy as np
 
 from .config import InterestConfig
-from .items import ItemArrays
-from .moments import MomentArrays
+from .item_arrays import ItemArrays
+from .moment_arrays import MomentArrays
 from .scoring import score
 from .version import InterestModel
 
 
 class ServedInterest:
-    """A version that answers for any number of users at once."""
+    """A version that scores candidates of any number of users per call."""
 
     def __init__(self, model: InterestModel) -> None:
         self._model = model
 
     def predict(self, rows: Any, params: Mapping[str, Any] | None = None) -> list[list[float]]:
-        """Probability that the user takes each candidate: a list a row, in the order of its candidates.
+        """Click probability of each candidate: one list per row, in the order of its candidates.
 
-        `rows` is a pandas frame: `history`, a list of `{text, action, at}`; `candidates`, a list of texts;
-        and, where it is not the moment after all that, `at`. Instants are epoch seconds; what did not happen
-        strictly before `at` is not looked at. Raises InterestModelError for an action that was never declared.
+        `rows`: a pandas frame with `history` (a list of `{text, action, at}`), `candidates` (a list of texts) and
+        optionally `at` (default: just after the history). Instants are epoch seconds; history from `at` on is
+        ignored. Raises InterestModelError for an undeclared action.
         """
         requests = rows.to_dict("records")
         items, moments = _arrays(requests, self._model.config)
@@ -41,7 +40,7 @@ class ServedInterest:
 
 
 def example(config: InterestConfig) -> list[dict[str, Any]]:
-    """Two requests, one of them with no past and no instant: what `predict` takes."""
+    """Two rows for `predict`, one of them without history and instant."""
     past = {"text": "Storm closes the harbour", "action": config.actions[0], "at": 1_767_600_000.0}
     return [
         {
@@ -54,12 +53,12 @@ def example(config: InterestConfig) -> list[dict[str, Any]]:
 
 
 def _load_pyfunc(folder: str) -> ServedInterest:
-    """What MLflow calls, by this name."""
+    """MLflow's entry point, which it finds by this name."""
     return ServedInterest(InterestModel.load(Path(folder)))
 
 
 def _arrays(requests: Sequence[Mapping[str, Any]], config: InterestConfig) -> tuple[ItemArrays, MomentArrays]:
-    """Each request as a user with one list."""
+    """Arrays in which each request is a user with one impression."""
     pasts = [sorted(request["history"], key=lambda moment: moment["at"]) for request in requests]
     shown = [list(request["candidates"]) for request in requests]
     instants = [_instant(request.get("at"), past) for request, past in zip(requests, pasts, strict=True)]
@@ -87,7 +86,7 @@ def _arrays(requests: Sequence[Mapping[str, Any]], config: InterestConfig) -> tu
 
 
 def _instant(at: float | None, past: Sequence[Mapping[str, Any]]) -> float:
-    """When a list is shown; a moment after everything, where a request does not say (pandas: NaN)."""
+    """Instant of an impression; by default (None, in pandas NaN) just after the history."""
     if at is None or np.isnan(at):
         return float(np.nextafter(past[-1]["at"], np.inf)) if past else 0.0
     return float(at)

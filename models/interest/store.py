@@ -1,7 +1,7 @@
-"""Rows of different length kept on disk by content hash, so that no text is encoded twice.
+"""Rows of different lengths on disk by content hash, so that no text is encoded twice.
 
-A shard is two files written once: `<name>.rows.npy` holds the rows end to end, `<name>.keys.npy` their keys
-and lengths. The keys are moved into place last, so that a shard is there wholly or not at all.
+A shard is two files written once: `<name>.rows.npy` has the rows end to end, `<name>.keys.npy` their keys and
+lengths. The keys are renamed into place last, which makes a shard atomic.
 """
 
 import hashlib
@@ -23,7 +23,7 @@ def key(text: str) -> bytes:
 
 
 class RowStore:
-    """Rows [length, width] by key. Without a folder it remembers only what this process put in."""
+    """Rows [length, width] by key; without a folder, in memory only."""
 
     def __init__(self, folder: Path | None) -> None:
         self._folder = folder
@@ -33,7 +33,7 @@ class RowStore:
                 self._open(keys)
 
     def _open(self, path: Path) -> None:
-        """Read a shard; a damaged one is dropped, and its rows are computed once more."""
+        """Read a shard; delete a damaged one, whose rows are then computed again."""
         content = path.with_name(path.name.replace(".keys.", ".rows."))
         try:
             index = np.load(path, allow_pickle=False)
@@ -43,7 +43,7 @@ class RowStore:
         except (OSError, ValueError, EOFError, IndexError):
             whole = False
         if not whole:
-            _log.warning("the cache file %s is damaged: it is dropped and computed once more", path)
+            _log.warning("the cache file %s is damaged and deleted; its rows are computed again", path)
             path.unlink(missing_ok=True)
             content.unlink(missing_ok=True)
             return
@@ -53,15 +53,15 @@ class RowStore:
             self._rows[name] = rows[end - length : end]
 
     def missing(self, keys: Sequence[bytes]) -> list[int]:
-        """Positions of the keys that have no row yet."""
+        """Positions of the keys without a row."""
         return [number for number, name in enumerate(keys) if name not in self._rows]
 
     def get(self, name: bytes) -> npt.NDArray[np.generic]:
-        """Row of a key that is not missing."""
+        """The row of a key."""
         return self._rows[name]
 
     def put(self, keys: Sequence[bytes], rows: Sequence[npt.NDArray[np.generic]]) -> None:
-        """Add rows; with a folder, as one new shard."""
+        """Add rows, in one new shard of the folder."""
         if not keys:
             return
         self._rows.update(zip(keys, rows, strict=True))

@@ -1,9 +1,8 @@
-"""Taste: what share of the similarly worded items of a user's past was clicked, as evidence for a candidate.
+"""Taste: the share of clicks among similar items of a user's history, as evidence for a candidate.
 
-A kernel regression (Nadaraya 1964, Watson 1964) with a learned metric over text vectors: past items count by
-how near their text lies to the candidate's, in several views of it (what it is about, how it is written), and fade
-with time. Shared attribute values make one more view. Attention has to learn to compare; this begins by
-comparing, so a few hundred lists teach it something.
+A kernel regression (Nadaraya 1964, Watson 1964): past items are weighted by the cosine of learned projections of
+their text vectors and the candidate's, one projection per view, and decay with time. One more view compares attribute
+values. Attention has to learn comparing; taste compares from the start, so a few hundred impressions suffice.
 """
 
 import math
@@ -13,25 +12,25 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 SKIPPED = "skipped"
-"""The one action that speaks against an item."""
+"""The only action that counts against an item."""
 _PLACES = 48
 _SHARPNESS = (2.0, 3.0, 4.0, 8.0)
-"""One view of the texts each, to begin with."""
+"""Initial sharpness of each view of the texts."""
 _ATTRIBUTE_SHARPNESS = 4.0
 _PRIOR = 0.15
 _PACE = 20.0
-"""A handful of scalars must move further in a slice's few steps than the decoder's learning rate lets weights."""
+"""Scales the learning rate of the scalars, which must move further in a slice's few steps than weights."""
 
 
 class Taste(nn.Module):
-    """Log of a smoothed share, over its prior, one number a candidate."""
+    """Log of the smoothed share of clicks over its prior, one number per candidate and 0 without a history."""
 
     def __init__(self, actions: tuple[str, ...], text_width: int, attributes: int = 0) -> None:
-        """`attributes`: buckets of attribute codes, 0 for a taste by text alone."""
+        """`attributes`: number of buckets of attribute codes; 0 to compare texts only."""
         super().__init__()
         self.metric = nn.Linear(text_width, len(_SHARPNESS) * _PLACES, bias=False)
         nn.init.orthogonal_(self.metric.weight)
-        # Random directions: the nearness of two bags of values is about the share of values they have in common.
+        # Random directions: the cosine of two items is about the share of attribute values they have in common.
         self.attribute = nn.Embedding(attributes, _PLACES, padding_idx=0) if attributes else None
         sharpness = (*_SHARPNESS, _ATTRIBUTE_SHARPNESS) if attributes else _SHARPNESS
         self.views = len(sharpness)
@@ -44,7 +43,7 @@ class Taste(nn.Module):
         self.weight = _paced(torch.full((self.views,), 0.4))
 
     def place(self, normal: Tensor, attribute: Tensor) -> Tensor:
-        """Unit vectors [n, views, p], one a view, of normal text vectors [n, d] and attribute codes [n, k]."""
+        """Unit vectors [n, views, p] from standardised text vectors [n, d] and attribute codes [n, k]."""
         places = self.metric(normal).unflatten(-1, (len(_SHARPNESS), _PLACES))
         if self.attribute is not None:
             bag = F.embedding_bag(attribute, self.attribute.weight, mode="sum", padding_idx=0)
@@ -60,7 +59,7 @@ class Taste(nn.Module):
         elapsed: Tensor,
         presence: Tensor | None = None,
     ) -> Tensor:
-        """Logits [S, M] of candidates [S, M, views, p], given past items [S, J, views, p] and actions [S, J].
+        """Logits [S, M] from views of candidates [S, M, views, p] and of past items [S, J, views, p]; actions [S, J].
 
         `allowed` and `elapsed` [S, M, J], `presence` [S, J] as in `Visible`.
         """
@@ -71,7 +70,7 @@ class Taste(nn.Module):
             counts = counts * presence[..., None]
         prior = (_PACE * self.prior).sigmoid()
         logit = candidate.new_zeros(candidate.shape[:2])
-        # With a 1 and a -1 behind them, the product of two unit vectors is their cosine - 1.
+        # With 1 and -1 appended, the product of two unit vectors is their cosine minus 1.
         candidate, past = F.pad(candidate, (0, 1), value=-1.0), F.pad(past, (0, 1), value=1.0)
         for view in range(self.views):
             sharp = (_PACE * self.sharpness[view]).exp() * candidate[:, :, view]
@@ -84,5 +83,5 @@ class Taste(nn.Module):
 
 
 def _paced(value: Tensor) -> nn.Parameter:
-    """A parameter kept as `value / _PACE`."""
+    """A parameter stored as `value / _PACE`."""
     return nn.Parameter(value / _PACE)

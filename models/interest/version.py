@@ -1,4 +1,4 @@
-"""A version of the interest model: what was trained, the tokenizer, the configuration, the base's hash."""
+"""A version of the interest model: trained weights, tokenizer, configuration and the base encoder's hash."""
 
 import json
 from pathlib import Path
@@ -10,19 +10,18 @@ import transformers
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from .config import InterestConfig, InterestModelError
-from .device import find_device
+from .config import InterestConfig, InterestModelError, find_device
+from .encoder import TextEncoder
 from .network import MomentDecoder
-from .text import TextEncoder
 
-_FORMAT = 3
+_FORMAT = 4
 
 
 class InterestModel:
-    """Text encoder and moment decoder that belong together; `history` is the loss curve of the last fit."""
+    """A text encoder and its moment decoder; `history` is the loss curve of the last fit."""
 
     def __init__(self, config: InterestConfig) -> None:
-        """A fresh model: the encoder as it comes, the decoder seeded."""
+        """A fresh model: the pre-trained encoder and a seeded decoder."""
         self.config = config
         self.device = find_device(config.device)
         self.encoder = TextEncoder(
@@ -40,23 +39,25 @@ class InterestModel:
         self.history: list[dict[str, float]] = []
 
     def trained(self) -> dict[str, Tensor]:
-        """Everything that training changes, by name."""
+        """Weights that training changes, by name."""
         weights = {f"decoder.{name}": value for name, value in self.decoder.state_dict().items()}
         weights |= {f"encoder.{name}": value.data for name, value in self.encoder.tuned_parameters().items()}
         return weights
 
     def restore(self, weights: dict[str, Tensor]) -> None:
-        """Put back what `trained` gave."""
+        """Inverse of `trained`."""
         own = self.trained()
         if own.keys() != weights.keys():
             odd = sorted(own.keys() ^ weights.keys())[:3]
-            raise InterestModelError(f"the saved weights do not fit this configuration, for example {odd}")
+            raise InterestModelError(
+                f"the saved weights do not match the configuration, for example {odd}: fit anew"
+            )
         with torch.no_grad():
             for name, value in own.items():
                 value.copy_(weights[name])
 
-    def go_on(self, config: InterestConfig) -> None:
-        """Take up a configuration of the same shape, to be fitted further."""
+    def resume(self, config: InterestConfig) -> None:
+        """Prepare for another fit with a configuration of the same shape."""
         self.config = self.decoder.config = self.decoder.items.config = config
         self.history = []
 
@@ -80,11 +81,11 @@ class InterestModel:
 
     @classmethod
     def load(cls, folder: Path, encoder: str | None = None, device: str | None = None) -> "InterestModel":
-        """Read a version. `encoder` names the base where it lies elsewhere than when the version was saved.
+        """Read a version. `encoder` names the base encoder if it has moved since the version was saved.
 
-        Without a `device` it goes where the configuration says; one fitted on CUDA also loads without it.
+        `device`: by default the configuration's; a version fitted on CUDA also loads without CUDA.
 
-        Raises InterestModelError if the folder holds no version, or one that was trained over another base.
+        Raises InterestModelError if the folder holds no version, or one of another base encoder.
         """
         try:
             description: dict[str, Any] = json.loads((folder / "config.json").read_text(encoding="utf-8"))
@@ -101,13 +102,13 @@ class InterestModel:
         if found != _FORMAT:
             raise InterestModelError(
                 f"the interest model version in {folder} has format {found}, this release reads {_FORMAT}: fit anew "
-                "(momentrank run with a fresh registry), or go back to the release that wrote it"
+                "with momentrank run and a fresh registry, or use the release that wrote it"
             )
         model = cls(config)
         if model.encoder.hash != base["hash"]:
             raise InterestModelError(
-                f"the version in {folder} was trained over {base['name']} with weights {base['hash'][:12]}, "
-                f"but {config.encoder} has weights {model.encoder.hash[:12]}: give the same base, or fit anew"
+                f"the version in {folder} was fitted over {base['name']} with weights {base['hash'][:12]}, "
+                f"but {config.encoder} has weights {model.encoder.hash[:12]}: name the same encoder, or fit anew"
             )
         model.restore(load_file(folder / "model.safetensors"))
         model.history = description["history"]

@@ -1,7 +1,7 @@
-"""Several processes that fit one model: who they are, what they share, how they are started on one machine.
+"""Several processes that fit one model: their collectives, the sum of their gradients, and starting them.
 
-They find each other as under `torchrun`: RANK, WORLD_SIZE, LOCAL_RANK, MASTER_ADDR and MASTER_PORT in the
-environment, or a process group that was made already, as Ray Train does. Without either, one works alone.
+They find each other as under `torchrun`, by RANK, WORLD_SIZE, LOCAL_RANK, MASTER_ADDR and MASTER_PORT in the
+environment, or in a process group that exists already, as with Ray Train. Without either there is one worker.
 """
 
 import os
@@ -20,16 +20,17 @@ from uuid import uuid4
 
 import torch
 import torch.distributed as dist
-from torch import Tensor
+from torch import Tensor, nn
 from torch.distributed.distributed_c10d import PrefixStore
 from torch.distributed.rendezvous import rendezvous
+from torch.nn import functional as F
 
 RESTARTS = 3
-"""How often `launch` starts a group anew that lost a worker."""
+"""How often `launch` restarts a group that lost a worker."""
 _LONGEST_WAIT = timedelta(hours=2)
-"""One worker may encode or score for long while the others wait; a lost one is noticed at once all the same."""
-_MENDABLE = (RuntimeError, OSError, EOFError)
-"""What another try may mend: with one worker lost, the others' collectives fail so."""
+"""One worker may encode for long while the others wait; a lost worker is noticed at once anyway."""
+_RETRYABLE = (RuntimeError, OSError, EOFError)
+"""What a retry may mend: the collectives of the other workers fail like this when one is lost."""
 
 Config = TypeVar("Config")
 Value = TypeVar("Value")
@@ -37,7 +38,7 @@ Value = TypeVar("Value")
 
 @dataclass(frozen=True)
 class Workers:
-    """A group of workers as one of them sees it. Every worker calls the same methods in the same order."""
+    """A group of workers, seen from one of them. All workers call the same methods in the same order."""
 
     rank: int = 0
     size: int = 1
@@ -45,7 +46,7 @@ class Workers:
     @classmethod
     @contextmanager
     def join(cls) -> Iterator["Workers"]:
-        """The group that the environment describes; a group that was there before is not ended."""
+        """Inside the context, the group that the environment describes; a group that existed before is not ended."""
         if torch.cuda.is_available():
             torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")) % torch.cuda.device_count())
         if dist.is_initialized():
@@ -54,15 +55,15 @@ class Workers:
             yield cls()
         else:
             store, rank, size = next(rendezvous("env://", timeout=_LONGEST_WAIT))
-            # A restarted group meets at the store of the one before: it must not take that one's addresses for its own.
+            # A restarted group uses the previous group's store: a prefix keeps their addresses apart.
             own = PrefixStore(f"attempt-{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", store)
             dist.init_process_group(_backend(), store=own, rank=rank, world_size=size, timeout=_LONGEST_WAIT)
             yield cls(dist.get_rank(), dist.get_world_size())
-            # Not after an error: a group that has lost a worker may wait for it for ever.
+            # Not after an error: a group that has lost a worker may wait for ever.
             dist.destroy_process_group()
 
     def gather(self, value: Value) -> list[Value]:
-        """Every worker's value, by rank; for small things that can be pickled."""
+        """Every worker's value, by rank; for small values that can be pickled."""
         if self.size == 1:
             return [value]
         values: list[Any] = [None] * self.size
@@ -70,16 +71,16 @@ class Workers:
         return values
 
     def share(self, things: Sequence[Value]) -> Sequence[Value]:
-        """What this worker takes of `things`, which all workers have in the same order."""
+        """This worker's share of `things`, which all workers have in the same order."""
         return things[self.rank :: self.size]
 
     def collect(self, own: Sequence[Value]) -> list[Value]:
-        """What came of each thing that was shared out, in the order of the things; `own` is this worker's."""
+        """Results for all things that were divided by `share`, in their order; `own`: this worker's results."""
         parts = self.gather(own)
         return [parts[n % self.size][n // self.size] for n in range(sum(map(len, parts)))]
 
     def barrier(self) -> None:
-        """Wait until every worker is here."""
+        """Wait for all workers."""
         self.gather(None)
 
     def sum(self, tensor: Tensor) -> Tensor:
@@ -91,18 +92,57 @@ class Workers:
         return place.to(tensor.device)
 
     def exchange(self, rows: Tensor) -> Tensor:
-        """[size, n]: row w of each worker goes to worker w, who finds them by rank."""
+        """All-to-all of `rows` [size, n]: row w goes to worker w; the result has one row per sender."""
         sent = _reachable(rows)
         received = torch.empty_like(sent)
         dist.all_to_all_single(received, sent)
         return received.to(rows.device)
 
     def assemble(self, row: Tensor) -> Tensor:
-        """[size, n]: every worker's row [n], by rank, on each of them."""
+        """All-gather: every worker's row [n], by rank, as [size, n]."""
         sent = _reachable(row)
         rows = sent.new_empty(self.size, len(sent))
         dist.all_gather(list(rows), sent)
         return rows.to(row.device)
+
+
+class GradientSum:
+    """The gradient of a step: the sum over its passes in their order, on whichever workers they run.
+
+    A sum's last bits depend on its order, and grow once weights are rounded to bf16 and Adam divides by small numbers.
+    So no worker sums its own passes: each sums one part of the parameters over all passes. That moves as many bytes as
+    an all-reduce if each worker has one pass.
+    """
+
+    def __init__(self, parameters: Sequence[nn.Parameter], workers: Workers) -> None:
+        self._parameters, self._workers = parameters, workers
+        self._part: Tensor | None = None
+
+    def add(self, passes: int) -> None:
+        """Add the `grad` of the first `passes` workers, and clear it."""
+        if self._workers.size == 1:
+            return  # autograd adds to `grad` in this order
+        for row in self._workers.exchange(self._line())[:passes]:
+            self._part = row if self._part is None else self._part.add_(row)
+        for parameter in self._parameters:
+            parameter.grad = None
+
+    def finish(self) -> None:
+        """Set `grad` to the sum on every worker; None if no pass had a gradient."""
+        if self._part is None:
+            return
+        line = self._workers.assemble(self._part).flatten()
+        sizes = [*(p.numel() for p in self._parameters), len(self._parameters)]
+        *parts, counts = torch.split(line[: sum(sizes)], sizes)
+        for parameter, part, count in zip(self._parameters, parts, counts.tolist(), strict=True):
+            parameter.grad = part.view_as(parameter) if count else None
+
+    def _line(self) -> Tensor:
+        """Gradients of all parameters, then whether each has one, as [size, n] with one row per worker."""
+        own = [p.new_zeros(p.shape) if p.grad is None else p.grad for p in self._parameters]
+        counts = own[0].new_tensor([float(p.grad is not None) for p in self._parameters])
+        line = torch.cat([*(gradient.flatten() for gradient in own), counts])
+        return F.pad(line, (0, -len(line) % self._workers.size)).view(self._workers.size, -1)
 
 
 def has_group() -> bool:
@@ -111,24 +151,24 @@ def has_group() -> bool:
 
 
 def _reachable(tensor: Tensor) -> Tensor:
-    """Where the group can send it from: a group that Ray Train made knows one kind of memory only."""
+    """The tensor in memory that the group's backend can send from; Ray Train's groups have one backend."""
     backend = dist.get_backend()
     return tensor.cpu() if backend == "gloo" else tensor.cuda() if backend == "nccl" else tensor
 
 
 def _backend() -> str:
-    """Several workers on one GPU are nothing for NCCL."""
+    """The backend; NCCL does not support several workers on one GPU."""
     local = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
     each = torch.cuda.is_available() and local <= torch.cuda.device_count()
     return "cpu:gloo,cuda:nccl" if each else "gloo"
 
 
 def launch(function: Callable[[Config], None], config: Config, workers: int) -> None:
-    """Run `function(config)` in each of `workers` new processes of this machine, which `Workers.join` unites.
+    """Run `function(config)` in `workers` new processes of this machine, which join by `Workers.join`.
 
-    A worker that dies, or fails with a RuntimeError or OSError, takes the others with it; all begin anew, up
-    to RESTARTS times, and go on from what `function` has saved. Any other exception is raised here, with the
-    worker's traceback as a note. Raises RuntimeError when the restarts are used up.
+    If a worker dies, or fails with a RuntimeError or OSError, all are restarted, up to RESTARTS times; `function`
+    should resume from what it has saved. Other exceptions are raised here, with the worker's traceback as a note.
+    Raises RuntimeError after the last restart.
     """
     from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
@@ -170,7 +210,7 @@ def launch(function: Callable[[Config], None], config: Config, workers: int) -> 
 
 
 def _handled(names: str) -> list[signal.Signals]:
-    """Signals whose handlers torch replaces for good; it does so in the main thread only."""
+    """Signals whose handlers torch replaces without restoring them; only in the main thread."""
     import threading
 
     inside = threading.current_thread() is threading.main_thread()
@@ -178,7 +218,7 @@ def _handled(names: str) -> list[signal.Signals]:
 
 
 def _work(function: Callable[[Config], None], config: Config, broken: Path) -> None:
-    """One worker's whole life. What no other try would mend is written down, and ends the group."""
+    """Run one worker. An exception that a retry would not mend is written to `broken` and ends the group."""
     if broken.exists():
         return
     threads = max(1, len(_cores()) // int(os.environ["LOCAL_WORLD_SIZE"]))
@@ -186,7 +226,7 @@ def _work(function: Callable[[Config], None], config: Config, broken: Path) -> N
     os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo" if sys.platform == "linux" else "lo0")
     try:
         function(config)
-    except _MENDABLE:
+    except _RETRYABLE:
         raise
     except Exception as error:
         error.add_note(f"in worker {os.environ['RANK']}:\n{traceback.format_exc()}")

@@ -41,8 +41,7 @@ def fine_tune(
 
     All workers must reach `folder`. An interrupted fit in it is resumed.
     """
-    from models.interest.arrays import save_arrays
-    from models.interest.fitting import SavedFit, fit_saved, saved_history
+    from models.interest.saved_fit import SavedFit, fit_saved, save_arrays, saved_history
 
     fit = SavedFit(
         arrays=folder / "arrays",

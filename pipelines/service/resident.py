@@ -123,14 +123,14 @@ class Resident:
             events = replace(events, items=items)
         if items.height:
             vectors = item_vectors(items, self.project.interest, self._cache)
-            embedded = champion and champion.models.embed(items)
+            embedded = champion.models.embed(items) if champion else None
         if self.live.queries is not None and events.impressions.height:
             texts = query_of(events.impressions, self.project.context).drop_nulls().unique()
             vectors = pl.concat([vectors, query_rows(texts, self.project.interest)])
         with self.lock:
             self.live.update(events, vectors, rows)
             if items.height and self.champion is not champion:
-                embedded = self.champion and self.champion.models.embed(items)
+                embedded = self.champion.models.embed(items) if self.champion else None
             if self.champion is not None:
                 self.champion.models.describe(self.live.described.found, items, embedded)
 

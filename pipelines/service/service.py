@@ -133,7 +133,7 @@ class Service:
         for key in [self.slice, *later]:
             resident.note_ids(*(lake.read(name, [key]) if lake.has(name, key) else None for name in _EVENTS))
         for key in later:
-            resident.add_slice(tables.events(key))
+            resident.add_slice(deployment.slices.events(key))
         return resident
 
     def close(self) -> None:
@@ -283,9 +283,9 @@ class Service:
         """The ranker that should serve, and the newest interest model of earlier slices; None before any ranker."""
         slices = self.project.slices
         at = instant(resident.live.at) if self._until is None else slices.window(self._until)[1]
-        registry, slice = self.deployment.registry, slices.key(at)
-        ranker = registry.serving(slices.following(slice))
-        return (ranker, registry.latest("interest", before=slice)) if ranker else None
+        key, registry = slices.key(at), self.deployment.registry
+        ranker = registry.serving(slices.following(key))
+        return (ranker, registry.latest("interest", before=key)) if ranker else None
 
     def _prepare(self, versions: tuple[Version, Version | None]) -> Champion:
         """Load a champion and rank with it once, so that it is warm and known to work."""

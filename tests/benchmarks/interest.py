@@ -29,12 +29,12 @@ from features.events.labels import attribute
 from features.state import SliceEvents, start
 from models.interest import scoring
 from models.interest.config import InterestConfig
-from models.interest.items import ItemArrays
-from models.interest.moments import MomentArrays, collate, gaps, segments
+from models.interest.encoder import TextEncoder
+from models.interest.fit import fine_tune
+from models.interest.item_arrays import ItemArrays
+from models.interest.moment_arrays import MomentArrays, collate, gaps, segments
 from models.interest.network import list_loss
 from models.interest.pretrained import find_encoder
-from models.interest.text import TextEncoder
-from models.interest.training import fine_tune
 from models.interest.version import InterestModel
 from models.interest_input import interest_config, interest_input
 from pipelines.deployment import Deployment

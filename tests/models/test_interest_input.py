@@ -11,7 +11,7 @@ from features.config.project import Project
 from features.schemas import InterestScores
 from features.state import SliceEvents, start
 from features.state.histories import SKIPPED
-from models.interest.items import attribute_code, id_code
+from models.interest.item_arrays import attribute_code, id_code
 from models.interest_input import (
     InterestInput,
     actions,

@@ -18,7 +18,7 @@ from features.buckets import bucket
 from features.config.project import Project
 from features.schemas import InterestScores
 from features.state import start
-from models.interest.items import ItemArrays
+from models.interest.item_arrays import ItemArrays
 from models.interest.scoring import embed
 from models.interest.version import InterestModel
 from models.interest_input import interest_config, interest_input, interest_scores

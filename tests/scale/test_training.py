@@ -12,9 +12,8 @@ from typing import Any
 import pytest
 import torch
 
-from models.interest.arrays import save_arrays
 from models.interest.benchmark import random_encoder, synthetic
-from models.interest.fitting import SavedFit, fit_saved, saved_history
+from models.interest.saved_fit import SavedFit, fit_saved, save_arrays, saved_history
 from pipelines.compute.engine import Cluster, Embedded, Engine
 
 SECONDS = 60

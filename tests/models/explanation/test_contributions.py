@@ -9,7 +9,7 @@ from features.config.project import Project
 from features.config.sections import Labels, Ranker
 from features.state import SliceEvents, start
 from models.explanation.contributions import by_family, past_behind, strongest
-from models.interest.items import ItemArrays
+from models.interest.item_arrays import ItemArrays
 from models.interest.scoring import embed
 from models.interest.version import InterestModel
 from models.interest_input import interest_config, interest_input

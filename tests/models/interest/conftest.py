@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from models.interest.items import ItemArrays
-from models.interest.moments import MomentArrays
+from models.interest.item_arrays import ItemArrays
+from models.interest.moment_arrays import MomentArrays
 from models.interest.pretrained import find_encoder
 
 WORDS = ("river", "stone", "cloud", "engine", "market", "garden", "violin", "rocket", "harbour", "winter")

@@ -6,7 +6,7 @@ from torch import nn
 
 from models.interest.adapters import projections
 from models.interest.config import InterestConfig
-from models.interest.text import TextEncoder
+from models.interest.encoder import TextEncoder
 from models.interest.version import InterestModel
 
 

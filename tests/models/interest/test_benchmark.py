@@ -5,10 +5,10 @@ import numpy as np
 import pytest
 
 from models.interest import benchmark
-from models.interest.arrays import load_arrays, save_arrays
 from models.interest.benchmark import main, random_encoder, synthetic
 from models.interest.config import InterestConfig, InterestModelError
-from models.interest.text import TextEncoder
+from models.interest.encoder import TextEncoder
+from models.interest.saved_fit import load_arrays, save_arrays
 
 
 def test_arrays_come_back_as_they_were_saved(

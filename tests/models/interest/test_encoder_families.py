@@ -9,11 +9,11 @@ import pytest
 import torch
 
 from models.interest.config import InterestConfig, InterestModelError
+from models.interest.encoder import TextEncoder
 from models.interest.explanation import contributions
+from models.interest.fit import fine_tune
 from models.interest.pretrained import find_encoder
 from models.interest.scoring import score
-from models.interest.text import TextEncoder
-from models.interest.training import fine_tune
 from models.interest.version import InterestModel
 
 SHAPE = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}

@@ -8,8 +8,8 @@ import torch
 
 from models.interest.config import InterestConfig
 from models.interest.explanation import contributions
-from models.interest.items import ItemArrays
-from models.interest.moments import MomentArrays
+from models.interest.item_arrays import ItemArrays
+from models.interest.moment_arrays import MomentArrays
 from models.interest.scoring import embed, score
 from models.interest.version import InterestModel
 

@@ -5,8 +5,10 @@ import pytest
 import torch
 
 from models.interest.config import InterestConfig, InterestModelError
-from models.interest.moments import collate, gaps, segments
+from models.interest.moment_arrays import collate, gaps, segments
 from models.interest.network import MomentDecoder, list_loss
+from models.interest.scoring import embed, score
+from models.interest.version import InterestModel
 
 CONFIG = InterestConfig(width=16, heads=2, layers=2, window=8, numbers=("price", "length"))
 
@@ -130,3 +132,17 @@ def test_arrays_that_contradict_each_other_are_refused(random_moments, field, ch
 def test_a_wrong_configuration_is_refused(wrong) -> None:
     with pytest.raises(InterestModelError):
         InterestConfig(**wrong)
+
+
+def test_a_fresh_model_predicts_the_click_rate_and_ranks_by_similar_clicked_items(
+    checkerboard, area_under_curve
+) -> None:
+    items, moments = checkerboard(2)
+    model = InterestModel(InterestConfig(tune="frozen", max_tokens=8, layers=1, window=32, device="cpu"))
+    model.decoder.setup(embed(model, items), click_rate=0.05)
+
+    found = score(model, items, moments)
+    known = np.repeat(moments.impression_prefix > 0, np.diff(moments.impression_start))
+
+    assert np.allclose(found[~known], 0.05, atol=1e-5)
+    assert area_under_curve(moments.label[known], found[known]) > 0.9

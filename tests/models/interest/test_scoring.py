@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from models.interest.config import InterestConfig, InterestModelError
-from models.interest.items import ItemArrays
+from models.interest.fit import fine_tune
+from models.interest.item_arrays import ItemArrays
 from models.interest.scoring import advance, embed, extend, score, score_live, start
-from models.interest.training import fine_tune
 from models.interest.version import InterestModel
 
 
@@ -97,7 +97,7 @@ def test_a_live_state_stays_as_small_as_the_window(model: InterestModel, random_
 
 
 def test_an_unknown_action_is_refused(model: InterestModel, random_items) -> None:
-    with pytest.raises(InterestModelError, match="known are skipped, click"):
+    with pytest.raises(InterestModelError, match="expected one of skipped, click"):
         advance(model, start(model), embed(model, random_items(20))[0], "purchase", 1.7e9)
 
 
@@ -189,7 +189,7 @@ def test_a_saved_version_scores_the_same(
 def test_another_base_is_refused(model: InterestModel, other_encoder: str, tmp_path: Path) -> None:
     model.save(tmp_path)
 
-    with pytest.raises(InterestModelError, match="give the same base, or fit anew"):
+    with pytest.raises(InterestModelError, match="name the same encoder, or fit anew"):
         InterestModel.load(tmp_path, encoder=other_encoder)
 
 
@@ -201,9 +201,9 @@ def test_a_folder_without_a_version_is_refused(tmp_path: Path) -> None:
 def test_a_version_of_another_format_is_refused(model: InterestModel, tmp_path: Path) -> None:
     model.save(tmp_path)
     path = tmp_path / "config.json"
-    path.write_text(path.read_text().replace('"format": 3', '"format": 1'))
+    path.write_text(path.read_text().replace('"format": 4', '"format": 1'))
 
-    with pytest.raises(InterestModelError, match="has format 1, this release reads 3: fit anew"):
+    with pytest.raises(InterestModelError, match="has format 1, this release reads 4: fit anew"):
         InterestModel.load(tmp_path)
 
 

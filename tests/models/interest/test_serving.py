@@ -65,7 +65,7 @@ def test_without_an_instant_it_is_the_moment_after_the_history(served: ServedInt
 
 
 def test_an_undeclared_action_is_refused(served: ServedInterest) -> None:
-    with pytest.raises(InterestModelError, match="known are skipped, click"):
+    with pytest.raises(InterestModelError, match="expected one of skipped, click"):
         ask(served, row([{"text": "a", "action": "purchase", "at": 1.0}]))
 
 

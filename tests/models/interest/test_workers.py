@@ -15,13 +15,11 @@ from safetensors import safe_open
 from torch import Tensor, nn
 
 from models.interest import workers as group
-from models.interest.arrays import save_arrays
 from models.interest.config import InterestConfig, InterestModelError
-from models.interest.fitting import SavedFit, fit_saved, saved_history
-from models.interest.gradients import GradientSum
-from models.interest.training import fine_tune
+from models.interest.fit import fine_tune
+from models.interest.saved_fit import SavedFit, fit_saved, save_arrays, saved_history
 from models.interest.version import InterestModel
-from models.interest.workers import Workers, launch
+from models.interest.workers import GradientSum, Workers, launch
 
 
 @pytest.fixture
@@ -116,7 +114,7 @@ def test_a_fit_ends_the_same_with_any_number_of_workers_and_with_one_of_them_kil
 def test_more_workers_than_passes_are_refused(
     config: InterestConfig, random_items, random_moments, tmp_path: Path
 ) -> None:
-    with pytest.raises(InterestModelError, match="set accumulate to a multiple of 2"):
+    with pytest.raises(InterestModelError, match=r"set interest\.accumulate to a multiple of 2"):
         fine_tune(
             random_items(20), random_moments(1), replace(config, accumulate=1), start_from=None,
             checkpoint=tmp_path, workers=Workers(0, 2),

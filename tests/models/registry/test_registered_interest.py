@@ -11,7 +11,7 @@ import pandas
 import pytest
 
 from models.interest.config import InterestConfig
-from models.interest.items import ItemArrays
+from models.interest.item_arrays import ItemArrays
 from models.interest.scoring import embed
 from models.interest.serving import ServedInterest
 from models.interest.serving import example as example_requests

@@ -8,11 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from models.interest.arrays import load_arrays
 from models.interest.config import InterestConfig
-from models.interest.fitting import SavedFit
-from models.interest.items import ItemArrays
-from models.interest.moments import MomentArrays
+from models.interest.item_arrays import ItemArrays
+from models.interest.moment_arrays import MomentArrays
+from models.interest.saved_fit import SavedFit, load_arrays
 from pipelines.compute.fine_tuning import Trainers, fine_tune
 
 

@@ -1,8 +1,7 @@
 """Users' histories and the impressions in them, as arrays; cut into segments and padded into batches.
 
-A segment is a run of one user's impressions with the history they can see. It starts `config.reach` tokens
-before its first impression's visible prefix, so that cutting never changes a score: nothing further back
-can reach it. This is the only place that cuts a history.
+A segment is a run of one user's impressions with the history that can influence their scores: it starts
+`config.reach` tokens before the newest token that its first impression sees. Only this module cuts histories.
 """
 
 import hashlib
@@ -16,10 +15,10 @@ import torch
 from torch import Tensor
 
 from .config import InterestConfig, InterestModelError
-from .items import ItemArrays, inside
+from .item_arrays import ItemArrays, inside
 
 IMPRESSIONS_PER_SEGMENT = 8
-"""More would attend over ever longer histories of which each impression sees a window only."""
+"""Longer segments would attend over long histories of which each impression sees only a window."""
 
 
 @dataclass(frozen=True)
@@ -33,22 +32,22 @@ class MomentArrays:
     history_at: npt.NDArray[np.float64]
     """[H] epoch seconds."""
     user_start: npt.NDArray[np.int64]
-    """[U+1] a user's history is `user_start[u]:user_start[u+1]`."""
+    """[U+1] the history of user u is `user_start[u]:user_start[u+1]`."""
     impression_user: npt.NDArray[np.int64]
-    """[I]"""
+    """[I] index of the user."""
     impression_prefix: npt.NDArray[np.int64]
-    """[I] how many of the user's history tokens are visible."""
+    """[I] number of visible history tokens of the user."""
     impression_at: npt.NDArray[np.float64]
     """[I] epoch seconds."""
     impression_start: npt.NDArray[np.int64]
-    """[I+1] an impression's candidates are `impression_start[i]:impression_start[i+1]`."""
+    """[I+1] the candidates of impression i are `impression_start[i]:impression_start[i+1]`."""
     candidate_item: npt.NDArray[np.int64]
     """[C] index into the items."""
     label: npt.NDArray[np.float32]
     """[C] graded relevance, 0 or more."""
 
     def check(self, items: int, actions: int) -> None:
-        """Raise InterestModelError unless every index points at something that exists."""
+        """Raise InterestModelError if the arrays contradict each other or an index is out of range."""
         users = len(self.user_start) - 1
         length = np.diff(self.user_start)
         rules = {
@@ -97,7 +96,7 @@ class MomentArrays:
         )
 
     def with_history_dropout(self, share: float, seed: int) -> "MomentArrays":
-        """The same impressions and, after them, `share` of those with a past once more, with none of it visible."""
+        """All impressions, followed by `share` of those with a history once more, with an empty one."""
         draw = np.random.default_rng(seed).random(len(self.impression_prefix))
         drawn = np.flatnonzero((draw < share) & (self.impression_prefix > 0))
         every = np.arange(len(self.impression_prefix))
@@ -116,7 +115,7 @@ class MomentArrays:
 
 @dataclass(frozen=True)
 class Segment:
-    """A run of one user's impressions (ascending prefix) and the history span that can reach them."""
+    """A run of one user's impressions (ascending prefix) and the span of history tokens that can influence them."""
 
     start: int
     stop: int
@@ -125,12 +124,12 @@ class Segment:
 
     @property
     def length(self) -> int:
-        """Tokens in all: history and candidates."""
+        """Number of tokens: history and candidates."""
         return self.stop - self.start + self.candidates
 
 
 def segments(moments: MomentArrays, config: InterestConfig) -> list[Segment]:
-    """Every impression once, grouped by user, in order of what it sees."""
+    """Segments of all impressions, by user and visible history."""
     order = np.lexsort(
         (np.arange(len(moments.impression_user)), moments.impression_prefix, moments.impression_user)
     )
@@ -164,7 +163,7 @@ def segments(moments: MomentArrays, config: InterestConfig) -> list[Segment]:
 def used_items(
     items: ItemArrays, moments: MomentArrays, config: InterestConfig
 ) -> tuple[ItemArrays, MomentArrays]:
-    """The items that can influence a score, and the arrays pointing at them."""
+    """Only the items that can influence a score, and the arrays with indices into them."""
     reached = np.zeros(len(moments.history_item), dtype=bool)
     for segment in segments(moments, config):
         reached[segment.start : segment.stop] = True
@@ -178,41 +177,41 @@ def used_items(
 
 @dataclass(frozen=True)
 class Batch:
-    """S segments padded to J history and M candidate tokens; `T = J + M`, history first."""
+    """S segments padded to J history and M candidate tokens; T = J + M, history first."""
 
     item: Tensor
     """[S, T] index into the items."""
     action: Tensor
     """[S, T] action of a history token; the size of the vocabulary for a candidate."""
     gap: Tensor
-    """[S, T] seconds since the user's token before; -1 where there is none."""
+    """[S, T] seconds since the user's previous token; -1 if there is none."""
     at: Tensor
     """[S, T] epoch seconds, float64."""
     prefix: Tensor
-    """[S, T] history tokens of this segment that come before."""
+    """[S, T] number of the segment's history tokens before the token."""
     history: int
     """J"""
     newest: Tensor
-    """[S, K] place of the newest history token that each of a segment's impressions sees; 0 where there is none."""
+    """[S, K] position of the newest history token that each impression of a segment sees; 0 if there is none."""
     row: Tensor
     """[N] segment of each real candidate."""
     column: Tensor
-    """[N] its place in 0…M-1."""
+    """[N] its position in 0…M-1."""
     impression: Tensor
-    """[N] its impression's place in 0…K-1."""
+    """[N] its impression's position in 0…K-1."""
     candidate: npt.NDArray[np.int64]
     """[N] its index in the moment arrays; ordered by impression."""
     sizes: npt.NDArray[np.int64]
     """Candidates of each impression, in the order of `candidate`."""
 
     def to(self, device: torch.device) -> "Batch":
-        """The tensors on a device; what only indexes the moment arrays stays."""
+        """The batch with its tensors on a device."""
         tensors: dict[str, Any] = {n: v.to(device) for n, v in vars(self).items() if isinstance(v, Tensor)}
         return replace(self, **tensors)
 
 
 def gaps(moments: MomentArrays) -> npt.NDArray[np.float32]:
-    """[H] seconds between a history token and the one before it; -1 for a user's first."""
+    """[H] seconds since the user's previous history token; -1 for the first."""
     result = np.diff(moments.history_at, prepend=0.0)
     starts = moments.user_start[:-1]
     first = starts[starts < len(result)]
@@ -224,7 +223,7 @@ def gaps(moments: MomentArrays) -> npt.NDArray[np.float32]:
 def collate(
     moments: MomentArrays, chosen: Sequence[Segment], gap: npt.NDArray[np.float32], config: InterestConfig
 ) -> Batch:
-    """Pad segments into one batch. `gap` is `gaps(moments)`, computed once for all batches."""
+    """Pad segments into one batch. `gap`: `gaps(moments)`, computed once for all batches."""
     history = max(s.stop - s.start for s in chosen)
     shape = (len(chosen), history + max(s.candidates for s in chosen))
     item = np.zeros(shape, dtype=np.int64)
@@ -279,7 +278,7 @@ def collate(
 
 
 def by_length(chosen: Sequence[Segment], tokens: int) -> Iterator[list[Segment]]:
-    """Segments of similar length together, at most `tokens` padded tokens a batch."""
+    """Batches of segments of similar length, with at most `tokens` padded tokens each."""
     batch: list[Segment] = []
     for segment in sorted(chosen, key=lambda s: s.length):
         if batch and segment.length * (len(batch) + 1) > tokens:

@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from models.interest.config import InterestConfig, InterestModelError
-from models.interest.items import ItemArrays
+from models.interest.fit import fine_tune
+from models.interest.item_arrays import ItemArrays
 from models.interest.scoring import score
-from models.interest.training import fine_tune
 
 
 @pytest.fixture
@@ -186,7 +186,7 @@ from pathlib import Path
 import numpy as np
 from models.interest import checkpoint
 from models.interest.config import InterestConfig
-from models.interest.training import fine_tune
+from models.interest.fit import fine_tune
 sys.path.insert(0, sys.argv[1])
 import conftest
 checkpoint._EVERY_SECONDS = 0.0

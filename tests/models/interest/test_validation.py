@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 
 from models.interest.config import InterestConfig
-from models.interest.holdout import calibration_error, split
+from models.interest.fit import fine_tune
 from models.interest.scoring import score
-from models.interest.training import fine_tune
+from models.interest.validation import calibration_error, split
 
 
 @pytest.fixture

@@ -1,8 +1,8 @@
-"""Item text → unit vectors: tokenises, packs, encodes, keeps what never changes in a cache.
+"""Item text → unit vectors: tokenise, pack, encode, cache what tuning does not change.
 
-What is cached depends on how much is tuned: the vector itself (`frozen`), the hidden states below the tuned
-layers (`top:N`), or the token ids (`lora`, `adalora`, `full`). Each distinct text is encoded once, in packs that
-always hold the same number of tokens, so that a text's vector does not depend on which texts came with it.
+That is the vector itself (`frozen`), the hidden states below the tuned layers (`top:N`), or the token ids (`lora`,
+`adalora`, `full`). Each distinct text is encoded once, in packs of a fixed number of tokens, so that its vector does
+not depend on the other texts.
 """
 
 import logging
@@ -18,17 +18,16 @@ import torch
 from torch import Tensor, nn
 
 from .adapters import Allocation, add_lora
-from .config import InterestModelError
-from .device import find_device
+from .config import InterestModelError, find_device
 from .layers import LayerStack
 from .packing import ATTENTION, Pack, packs
 from .pretrained import load_encoder
 from .store import RowStore, key
 
 _PACK_TOKENS = {"cpu": 1024, "cuda": 32_768}
-"""Fewer leave the processor waiting; more make a single text slow, for every pack is filled up."""
+"""Smaller packs leave the processor idle; larger ones make a single text slow, because packs are filled up."""
 _NEAR = 1e-3
-"""How far packed hidden states, which are about 1, may be from padded ones in float32."""
+"""Tolerance between packed and padded hidden states in float32; they are about 1."""
 
 Row = npt.NDArray[Any]
 _PROBE: tuple[Row, ...] = tuple(np.arange(5, 5 + length, dtype=np.int32) for length in (4, 9, 2))
@@ -36,7 +35,7 @@ _log = logging.getLogger(__name__)
 
 
 def fast_bf16(device: torch.device) -> bool:
-    """Whether the device has bf16 instructions; without them fp32 is quicker."""
+    """Whether the device has bf16 instructions; without them fp32 is faster."""
     if device.type == "cuda":
         return torch.cuda.get_device_capability(device) >= (8, 0)
     return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
@@ -56,7 +55,7 @@ class TextEncoder(nn.Module):
         device: str | torch.device = "auto",
         bf16: bool = True,
     ) -> None:
-        """`rank` and `seed` are those of `lora` and `adalora`, `device` a name as in the configuration.
+        """`rank` and `seed`: for `lora` and `adalora`. `device`: a name as in the configuration.
 
         `max_tokens` is lowered to what the encoder reads at most.
 
@@ -87,7 +86,7 @@ class TextEncoder(nn.Module):
             self._compile()
 
     def _find_packed(self) -> None:
-        """Find the layers that can be run one by one on packs; none where that is not what the encoder does."""
+        """Find the layers that can run one by one on packs; none if that changes the hidden states."""
         layers = getattr(getattr(self.base, "encoder", None), "layer", None)
         if layers is None:
             return
@@ -96,19 +95,19 @@ class TextEncoder(nn.Module):
             before = self.base.config._attn_implementation
             try:
                 self.base.set_attn_implementation(ATTENTION)
-                # RoBERTa and its kin number positions from the one after the padding's.
+                # RoBERTa and related models number positions from padding_idx + 1.
                 self._first_position = getattr(self.base.embeddings, "padding_idx", -1) + 1
                 self._packed = list(layers)
                 found, _ = self._embed(_PROBE)
                 same = bool((found - expected).abs().max() < _NEAR)
-            except Exception:  # a foreign architecture may refuse in any way
+            except Exception:  # an unknown architecture may fail in any way
                 same = False
         if not same:
             self._packed = []
             self.base.set_attn_implementation(before)
 
     def _compile(self) -> None:
-        """Compile the layers; where that fails, they run as they are."""
+        """Compile the layers; without a compiler they run uncompiled."""
         plain = self._packed
         self._packed = [torch.compile(layer, dynamic=True) for layer in plain]  # type: ignore[misc]
         try:
@@ -142,25 +141,25 @@ class TextEncoder(nn.Module):
         return {name: p for name, p in self.base.named_parameters() if p.requires_grad}
 
     def stepped(self, step: int, steps: int) -> None:
-        """To be called after step `step` (from 1) of `steps`, before its gradients are cleared."""
+        """Update AdaLoRA's ranks after step `step` (from 1) of `steps`, before gradients are cleared."""
         if self._allocation is not None:
             self._allocation.stepped(step, steps)
 
     def penalty(self) -> Tensor:
-        """What the way of tuning adds to the loss; 0 for most."""
+        """AdaLoRA's regularisation term for the loss; 0 for other ways of tuning."""
         return torch.zeros(()) if self._allocation is None else self._allocation.penalty()
 
     def allocation(self) -> dict[str, Tensor]:
-        """What `stepped` remembers beside the weights, to go on after an interruption with `resume`."""
+        """State of `stepped` besides the weights, for `resume`."""
         return {} if self._allocation is None else self._allocation.state()
 
     def resume(self, allocation: dict[str, Tensor]) -> None:
-        """Put back what `allocation` gave."""
+        """Inverse of `allocation`."""
         if self._allocation is not None:
             self._allocation.restore(allocation)
 
     def prepare(self, texts: Sequence[str], cache: Path | None = None) -> list[Row]:
-        """One row a text: what `forward` starts from. Computed once per distinct text and kept in `cache`."""
+        """One row per text, the input of `forward`; computed once per distinct text and kept in `cache`."""
         ids = self.tokenise(texts)
         if self._from_ids:
             return ids
@@ -179,7 +178,7 @@ class TextEncoder(nn.Module):
         return [store.get(name) for name in keys]
 
     def forward(self, rows: Sequence[Row]) -> Tensor:
-        """Unit vectors [n, width] from rows of `prepare`, with gradient to what is tuned."""
+        """Unit vectors [n, width] from rows of `prepare`, with gradients for tuned weights."""
         if self.tune == "frozen":
             return torch.from_numpy(np.concatenate(rows)).to(self.device)
         if self._from_ids:
@@ -196,7 +195,7 @@ class TextEncoder(nn.Module):
         return pack.pool(states, self._pooling)
 
     def vectors(self, rows: Sequence[Row]) -> Tensor:
-        """`forward` without gradient, over any number of rows. [n, width] float32."""
+        """`forward` without gradients, for any number of rows: [n, width] float32."""
         if self.tune == "frozen" and len(rows):
             return self.forward(rows)
         result = torch.zeros(len(rows), self.width, device=self.device)
@@ -207,27 +206,27 @@ class TextEncoder(nn.Module):
 
     @property
     def _from_ids(self) -> bool:
-        """Whether every layer may change, so that nothing but token ids can be kept."""
+        """Whether every layer may change, so that only token ids can be cached."""
         return self.tune in ("lora", "adalora", "full")
 
     def tokenise(self, texts: Sequence[str]) -> list[Row]:
         """Token ids of each text after the prompt, cut at `max_tokens`; at least one."""
         if not texts:
             return []
-        # Lone surrogates come from broken logs; the tokeniser refuses them.
+        # The tokeniser rejects lone surrogates, which broken logs contain.
         clean = [(self._prompt + text).encode("utf-8", "replace").decode("utf-8") for text in texts]
         encoded = self.tokenizer(clean, truncation=True, max_length=self.max_tokens)["input_ids"]
         return [np.array(row or [self.tokenizer.pad_token_id or 0], dtype=np.int32) for row in encoded]
 
     def _packs(self, rows: Sequence[Row]) -> Iterator[tuple[list[int], list[Row]]]:
-        """Positions of rows that pass together, and those rows with filler behind them."""
+        """Positions of the rows of each pack, and these rows followed by filler."""
         lengths = [len(row) for row in rows]
         for chosen, filler in packs(lengths, _PACK_TOKENS[self.device.type], padding=not self._packed):
             own = [rows[n] for n in chosen]
             yield chosen, own + [np.zeros((length, *own[0].shape[1:]), own[0].dtype) for length in filler]
 
     def _embed(self, ids: Sequence[Row]) -> tuple[Tensor, Pack]:
-        """Hidden states [T, width] under the tuned layers (of the last layer if there are none)."""
+        """Hidden states [T, width] that enter the tuned layers, or leave the last one if none is tuned."""
         pack = Pack.of([len(row) for row in ids], self.device)
         tokens = torch.from_numpy(np.concatenate(ids).astype(np.int64)).to(self.device)
         if self._packed:
@@ -240,7 +239,7 @@ class TextEncoder(nn.Module):
         return pack.gather(states).float(), pack
 
     def _through(self, hidden: Tensor, pack: Pack, layers: Sequence[nn.Module]) -> Tensor:
-        """Hidden states [T, width] after some layers."""
+        """Hidden states [T, width] after `layers`."""
         with self._autocast():
             for layer in layers:
                 hidden = _output(layer(hidden[None], None, pack=pack))[0]
@@ -250,7 +249,7 @@ class TextEncoder(nn.Module):
         return torch.autocast(self.device.type, dtype=torch.bfloat16) if self._bf16 else nullcontext()
 
     def _kept(self, hidden: Tensor, pack: Pack) -> list[Row]:
-        """Rows of `prepare`, on the CPU."""
+        """Rows for the cache, on the CPU."""
         if self.tune == "frozen":
             return list(pack.pool(hidden, self._pooling).cpu().numpy()[:, None])
         states = hidden.clamp(-6e4, 6e4).half().cpu().numpy()
@@ -260,7 +259,7 @@ class TextEncoder(nn.Module):
 def frozen_vectors(
     texts: Sequence[str], encoder: str = "all-MiniLM-L6-v2", max_tokens: int = 48, cache: Path | None = None
 ) -> npt.NDArray[np.float32]:
-    """Unit vectors [n, d] of the encoder as it comes (mean over tokens), each distinct text encoded once."""
+    """Unit vectors [n, d] of the pre-trained encoder; each distinct text is encoded once."""
     model = load_frozen(encoder, max_tokens)
     rows = model.prepare(texts, cache)
     return np.concatenate(rows).astype(np.float32) if rows else np.zeros((0, model.width), dtype=np.float32)
@@ -268,12 +267,12 @@ def frozen_vectors(
 
 @lru_cache(maxsize=2)
 def load_frozen(encoder: str, max_tokens: int) -> TextEncoder:
-    """The untuned encoder, kept for the process: loading takes longer than encoding a slice's new texts."""
+    """The pre-trained encoder, loaded once per process."""
     return TextEncoder(encoder, "frozen", max_tokens)
 
 
 def _halve(model: nn.Module) -> None:
-    """Keep frozen matrices in bf16: autocast would convert them at every use."""
+    """Convert frozen matrices to bf16 once, which autocast would do at every use."""
     for module in model.modules():
         if isinstance(module, nn.Linear) and not module.weight.requires_grad:
             module.to(torch.bfloat16)

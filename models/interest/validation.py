@@ -1,12 +1,12 @@
-"""Impressions held out of a fit: what the loss on them says about when to stop, and about calibration."""
+"""Validation on impressions that are held out of a fit: early stopping and calibration."""
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from .items import Embedded
-from .moments import MomentArrays, Segment, by_length, collate, gaps, segments
+from .item_arrays import Embedded
+from .moment_arrays import MomentArrays, Segment, by_length, collate, gaps, segments
 from .network import list_loss
 from .reader import Reading
 from .version import InterestModel
@@ -16,50 +16,50 @@ _TOKENS_PER_PASS = 8192
 _BINS = 10
 
 _Measured = tuple[float, int, npt.NDArray[np.float32], npt.NDArray[np.bool_]]
-"""Of some impressions: mean loss, how many, each candidate's probability, and whether it was clicked."""
+"""Of some impressions: mean loss, count, each candidate's probability, and whether it was clicked."""
 
 
 def split(moments: MomentArrays, share: float) -> tuple[MomentArrays, MomentArrays]:
-    """(what is fitted, what is watched): the latest `share` of the impressions is watched."""
+    """Impressions to fit, and impressions to hold out: the latest `share` of them."""
     order = np.argsort(moments.impression_at, kind="stable")
     fitted = len(order) - round(share * len(order))
     return moments.only(np.sort(order[:fitted])), moments.only(np.sort(order[fitted:]))
 
 
-class Watch:
-    """Held-out impressions, and the best weights so far by their loss; the same on each of the workers."""
+class Validation:
+    """Held-out impressions and the best weights by their loss; the same on every worker."""
 
     def __init__(self, model: InterestModel, moments: MomentArrays, workers: Workers = Workers()) -> None:
         self._model, self._moments, self._workers = model, moments, workers
         self._pieces = [s for s in segments(moments, model.config) if s.candidates]
         self._gap = gaps(moments)
         self.losses: list[float] = []
-        """Loss after each epoch."""
+        """Validation loss after each epoch."""
         self.best: dict[str, Tensor] = {}
-        """`InterestModel.trained` after the best of them; empty without a holdout."""
+        """`InterestModel.trained` after the epoch with the lowest loss; empty without a holdout."""
 
     @property
-    def needed(self) -> bool:
-        """Whether anything was held out."""
+    def enabled(self) -> bool:
+        """Whether impressions were held out."""
         return bool(self._pieces)
 
     @property
-    def over(self) -> bool:
-        """Whether the last epochs brought nothing, so that the fit should end."""
+    def exhausted(self) -> bool:
+        """Whether the loss has not fallen for `patience` epochs."""
         if not self.losses:
             return False
         return len(self.losses) - 1 - int(np.argmin(self.losses)) >= self._model.config.patience
 
-    def look(self, items: Embedded) -> dict[str, float]:
-        """Held-out loss and calibration error under the present weights; nothing without a holdout."""
-        if not self.needed:
+    def measure(self, items: Embedded) -> dict[str, float]:
+        """Validation loss and calibration error of the current weights; empty without a holdout."""
+        if not self.enabled:
             return {}
         decoder = self._model.decoder.eval()
         with torch.no_grad():
             read = decoder.items(items)
             chunks = list(by_length(self._pieces, _TOKENS_PER_PASS))
             measured = self._workers.collect(
-                [self._read(chunk, read) for chunk in self._workers.share(chunks)]
+                [self._measure(chunk, read) for chunk in self._workers.share(chunks)]
             )
         losses, sizes, probability, clicked = zip(*measured, strict=True)
         loss = float(np.average(losses, weights=sizes))
@@ -69,7 +69,7 @@ class Watch:
         error = calibration_error(np.concatenate(probability), np.concatenate(clicked))
         return {"held_out_loss": loss, "held_out_calibration_error": error}
 
-    def _read(self, chunk: list[Segment], items: Reading) -> _Measured:
+    def _measure(self, chunk: list[Segment], items: Reading) -> _Measured:
         batch = collate(self._moments, chunk, self._gap, self._model.config).to(self._model.device)
         label = torch.from_numpy(self._moments.label[batch.candidate])
         logit: Tensor = self._model.decoder(batch, items).cpu()
@@ -78,7 +78,7 @@ class Watch:
 
 
 def calibration_error(probability: npt.NDArray[np.float32], clicked: npt.NDArray[np.bool_]) -> float:
-    """Expected calibration error: |mean probability − share clicked| over ten equal bins, weighted by their size."""
+    """Expected calibration error: |mean probability − click rate| of ten equal bins, weighted by their size."""
     place = np.minimum((probability * _BINS).astype(int), _BINS - 1)
     gap = np.bincount(place, weights=probability - clicked, minlength=_BINS)
     return float(np.abs(gap).sum() / max(len(place), 1))

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from models.interest.config import InterestConfig, InterestModelError
-from models.interest.items import ATTRIBUTE_BUCKETS, ID_BUCKETS, ItemArrays, attribute_code, id_code
+from models.interest.item_arrays import ATTRIBUTE_BUCKETS, ID_BUCKETS, ItemArrays, attribute_code, id_code
 from models.interest.reader import ItemReader
 
 CONFIG = InterestConfig(width=16, heads=2, numbers=("price", "length"))

@@ -1,4 +1,4 @@
-"""The fine-tuning loop: which texts carry gradient, both losses, held-out loss, resume, progress."""
+"""The training loop: gradients of texts, losses, validation, checkpoints, progress."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -9,25 +9,24 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .beginning import begin, deterministic, identity, prepare
 from .checkpoint import Checkpoint, TrainingState
 from .config import InterestConfig, InterestModelError
-from .gradients import GradientSum
-from .holdout import Watch, split
-from .items import Embedded, ItemArrays
-from .moments import Batch, MomentArrays, Segment, by_length, collate, gaps, used_items
+from .encoder import Row
+from .fit_setup import deterministic, identity, prepare, setup
+from .item_arrays import Embedded, ItemArrays
+from .moment_arrays import Batch, MomentArrays, Segment, by_length, collate, gaps, used_items
 from .network import list_loss
 from .schedule import Step, parameter_groups, plan, share_of_peak
-from .text import Row
+from .validation import Validation, split
 from .version import InterestModel
-from .workers import Workers
+from .workers import GradientSum, Workers
 
 Progress = Callable[[dict[str, float]], None]
 
 _GRADIENT_NORM = 1.0
 _LOG_POINTS = 50
 _TOKENS_PER_PASS = 2048
-_SEEDS_APART = 7_919_000_003
+_PASS_SEED = 7_919_000_003
 
 
 def fine_tune(
@@ -41,28 +40,28 @@ def fine_tune(
     cache: Path | None = None,
     workers: Workers = Workers(),
 ) -> InterestModel:
-    """Fit on the impressions of `moments`, beginning from the version in `start_from` if there is one.
+    """Fit on the impressions of `moments`, starting from the version in `start_from` if given.
 
-    `checkpoint` is a folder for this fit alone; if it holds an interrupted fit of the same data and
-    configuration, that one is finished. `cache` keeps what never changes of each text, across slices.
-    `progress` receives epoch, step, steps, loss, texts_per_second and impressions_per_second.
+    `checkpoint`: a folder for this fit only; an interrupted fit of the same data and configuration in it is resumed.
+    `cache`: folder for what is computed once per text, for all fits. `progress` receives epoch, step, steps, loss,
+    texts_per_second and impressions_per_second.
 
-    Several `workers` share out the passes of each step and each end with the same model, which does not
-    depend on how many they are. All call this with the same arguments; the first one writes the checkpoint.
+    `workers` divide the passes of each step. All call this with the same arguments and get the same model, whatever
+    their number; the first one writes the checkpoint.
 
-    Raises InterestModelError if the arrays contradict each other, the version to start from has another
-    shape, or a step has fewer passes than there are workers.
+    Raises InterestModelError if arrays contradict each other, the version to start from has another shape, or a step
+    has fewer passes than there are workers.
     """
     if workers.size > config.accumulate:
         raise InterestModelError(
-            f"{workers.size} workers have {config.accumulate} passes a step to share: set accumulate to a multiple "
-            f"of {workers.size} (and impressions_per_step lower, for steps of the same size), or take fewer workers"
+            f"{workers.size} workers cannot divide {config.accumulate} passes per step: set interest.accumulate to a "
+            f"multiple of {workers.size} (and lower impressions_per_step to keep the step's size), or use fewer workers"
         )
     items.check(config)
     moments.check(len(items), len(config.actions))
-    model = begin(config, start_from)
+    model = setup(config, start_from)
     items, moments = used_items(items, moments, config)
-    fitted, watched = split(moments, config.holdout)
+    fitted, held_out = split(moments, config.holdout)
     fitted = fitted.with_history_dropout(config.history_dropout, config.seed)
     epochs = plan(fitted, config)
     if not epochs:
@@ -71,10 +70,10 @@ def fine_tune(
     rows = prepare(model, items.texts, cache, workers)
     with deterministic(config.seed):
         kept = Checkpoint(checkpoint, identity(model, items, moments, config))
-        watch = Watch(model, watched, workers)
-        Fit(model, rows, items, fitted, watch, kept, workers).run(epochs, progress)
+        validation = Validation(model, held_out, workers)
+        Fit(model, rows, items, fitted, validation, kept, workers).run(epochs, progress)
     if before:
-        # An average over successive fits (cf. Wortsman et al. 2022): each alone has learnt its slice too well.
+        # Averaging successive fits (cf. Wortsman et al. 2022) undoes part of each one's overfitting to its slice.
         own = model.trained()
         model.restore({name: old.lerp(own[name], config.weight_averaging) for name, old in before.items()})
     return model
@@ -82,18 +81,18 @@ def fine_tune(
 
 @dataclass(frozen=True)
 class Encoded:
-    """What was read of the texts of one pass."""
+    """Texts that one pass encoded."""
 
     count: int
-    """Texts that carry gradient, or all where none can."""
+    """Number of texts with gradients; of all texts if the encoder is frozen."""
     text: Tensor
-    """[n] those with a new vector."""
+    """[n] encoded texts."""
     vector: Tensor
-    """[n, d]"""
+    """[n, d] their new vectors."""
 
 
 class Fit:
-    """One fit's moving parts: model, optimiser, vector cache, held-out impressions, checkpoint, workers."""
+    """The state of one fit: model, optimiser, vector cache, validation, checkpoint, workers."""
 
     def __init__(
         self,
@@ -101,32 +100,32 @@ class Fit:
         rows: Sequence[Row],
         items: ItemArrays,
         moments: MomentArrays,
-        watch: Watch,
+        validation: Validation,
         checkpoint: Checkpoint,
         workers: Workers,
     ) -> None:
         self._model, self._rows, self._moments, self._checkpoint = model, rows, moments, checkpoint
         self._config, self._workers = model.config, workers
-        self._watch = watch
+        self._validation = validation
         self._gap = gaps(moments)
         self._tuned = bool(model.encoder.tuned_parameters())
         self._optimiser = torch.optim.AdamW(parameter_groups(model), fused=True)
         self._vectors = torch.empty(0)
-        # Text vectors change from step to step and come to the items then.
+        # Each step adds the current text vectors.
         self._items = items.tensors(torch.empty(len(rows), 0, device=model.device))
         self._text = torch.from_numpy(items.text).to(model.device)
         self._is_candidate = np.zeros(len(rows), dtype=bool)
         self._is_candidate[items.text[moments.candidate_item]] = True
 
     def run(self, epochs: list[list[Step]], progress: Progress | None) -> None:
-        """All epochs, or as many as lower the held-out loss; `epochs[epoch][step]` are the step's passes."""
+        """Fit all epochs, or stop early; `epochs[epoch][step]` are the passes of a step."""
         steps = sum(len(epoch) for epoch in epochs)
         interval = max(1, steps // _LOG_POINTS)
         done, history = self._resume()
         losses: list[float] = []
         step = 0
         for epoch, chunks in enumerate(epochs):
-            if self._watch.over:
+            if self._validation.exhausted:
                 break
             for number, passes in enumerate(chunks):
                 step += 1
@@ -135,42 +134,42 @@ class Fit:
                 facts = {"epoch": epoch + 1, "step": step, "steps": steps} | self._timed(passes, step, steps)
                 losses.append(facts["loss"])
                 last = number == len(chunks) - 1
-                if last and (step < steps or self._watch.needed):
+                if last and (step < steps or self._validation.enabled):
                     self._refresh()
-                    facts |= self._watch.look(self._embedded())
+                    facts |= self._validation.measure(self._embedded())
                 if last or step % interval == 0:
                     history.append(facts | {"loss": float(np.mean(losses))})
                     losses = []
                 if self._workers.rank == 0 and (self._checkpoint.due or (last and step < steps)):
-                    state = TrainingState(step, history, self._vectors, self._watch.best)
+                    state = TrainingState(step, history, self._vectors, self._validation.best)
                     self._checkpoint.save(self._model, self._optimiser, state)
                 if progress is not None:
                     progress(facts)
-        if self._watch.best:
-            self._model.restore(self._watch.best)
+        if self._validation.best:
+            self._model.restore(self._validation.best)
         self._model.decoder.eval()
         self._model.history = history
         if self._workers.rank == 0:
             self._checkpoint.remove()
 
     def _resume(self) -> tuple[int, list[dict[str, float]]]:
-        """Steps done and the loss curve so far."""
+        """Number of steps done and the loss curve so far."""
         state = self._checkpoint.restore(self._model, self._optimiser)
         if len(found := set(self._workers.gather(state.step if state else 0))) > 1:
             raise InterestModelError(
-                f"the workers find checkpoints of steps {sorted(found)}: put it into a folder that all of them share"
+                f"the workers find checkpoints of steps {sorted(found)}: give them one checkpoint folder that all reach"
             )
         if state is None:
             self._refresh()
             self._model.decoder.setup(self._embedded(), float((self._moments.label > 0).mean()))
             return 0, []
         self._vectors = state.vectors
-        self._watch.best = state.best
-        self._watch.losses = [e["held_out_loss"] for e in state.history if "held_out_loss" in e]
+        self._validation.best = state.best
+        self._validation.losses = [e["held_out_loss"] for e in state.history if "held_out_loss" in e]
         return state.step, state.history
 
     def _refresh(self) -> None:
-        """Bring the cached text vectors up to the encoder's present weights."""
+        """Encode all texts with the encoder's current weights."""
         if self._tuned or not len(self._vectors):
             vectors = torch.zeros(len(self._rows), self._model.encoder.width, device=self._model.device)
             vectors[self._workers.rank :: self._workers.size] = self._model.encoder.vectors(
@@ -207,7 +206,7 @@ class Fit:
         gradient.finish()
         losses, read, sizes = zip(*self._workers.collect(own), strict=True)
         for encoded in read:
-            # Only now, so that every pass of a step has met the same cache, wherever it was made.
+            # After all passes, so that each of them reads the same vectors on any worker.
             self._vectors[encoded.text] = encoded.vector.to(self._vectors.device)
         encoder = self._model.encoder
         if self._tuned and (penalty := encoder.penalty()).requires_grad:
@@ -215,7 +214,7 @@ class Fit:
         norm = torch.nn.utils.clip_grad_norm_(parameters, _GRADIENT_NORM)
         if not bool(torch.isfinite(norm)):
             raise InterestModelError(
-                f"the gradient is not finite at step {step} of {steps}: lower decoder_rate or encoder_rate"
+                f"the gradient is not finite at step {step} of {steps}: lower interest.decoder_rate or encoder_rate"
             )
         self._optimiser.step()
         encoder.stepped(step, steps)
@@ -229,10 +228,10 @@ class Fit:
         return facts | ({"encoder_learning_rate": share * self._config.encoder_rate} if self._tuned else {})
 
     def _pass(self, chunk: list[Segment], step: int, number: int) -> tuple[Tensor, Encoded, int]:
-        """Loss of some segments, what was read of their texts, and how many impressions they have."""
-        # Chance depends on the pass alone, so that a resumed fit and any worker take the same path.
-        torch.manual_seed(self._config.seed * 1_000_003 + step + number * _SEEDS_APART)
-        # Segments of similar length pass together: padding all to the longest would double the work.
+        """Loss of some segments, the texts encoded for them, and their number of impressions."""
+        # A seed per pass, so that a resumed fit and any number of workers compute the same.
+        torch.manual_seed(self._config.seed * 1_000_003 + step + number * _PASS_SEED)
+        # Batches of segments of similar length: padding all to the longest would double the work.
         batches = [
             collate(self._moments, part, self._gap, self._config)
             for part in by_length(chunk, _TOKENS_PER_PASS)
@@ -246,7 +245,7 @@ class Fit:
         return loss, encoded, len(sizes)
 
     def _present(self, batches: list[Batch], seed: list[int]) -> tuple[list[Batch], Embedded, Encoded]:
-        """The batches over their own distinct items, those items, and what was read of their texts."""
+        """The batches with indices into their distinct items, these items, and the texts encoded for them."""
         present, place = torch.unique(
             torch.cat([batch.item.flatten() for batch in batches]), return_inverse=True
         )
@@ -258,7 +257,7 @@ class Fit:
         return local, self._items[present].with_text(vectors[text]), encoded
 
     def _text_vectors(self, used: Tensor, seed: list[int]) -> tuple[Tensor, Encoded]:
-        """Vectors [n, d] of texts [n], some of them fresh and with gradient."""
+        """Vectors [n, d] of texts [n]: `texts_per_step` of them encoded with gradients, the others from the cache."""
         vectors = self._vectors[used]
         if not self._tuned:
             return vectors, Encoded(len(used), used[:0].cpu(), vectors[:0].cpu())

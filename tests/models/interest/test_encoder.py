@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from models.interest.config import InterestModelError
+from models.interest.encoder import TextEncoder, frozen_vectors
 from models.interest.store import RowStore, key
-from models.interest.text import TextEncoder, frozen_vectors
 
 ODD = ["", " ", "😀🎉", "Привет, мир", "日本語の記事", "\ud800 broken", "word " * 5000]
 WAYS = ["frozen", "top:1", "top:3", "lora", "adalora", "full"]

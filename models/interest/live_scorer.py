@@ -1,4 +1,4 @@
-"""The interest model for live requests: item vectors made once, and the states of users with recent requests."""
+"""The interest model of a live process: encoded items, and the states of users with recent requests."""
 
 from collections import OrderedDict
 from collections.abc import Sequence
@@ -11,14 +11,14 @@ import numpy.typing as npt
 import torch
 
 from .explanation import Contributions, contributions_of
-from .items import Embedded, ItemArrays
-from .moments import MomentArrays
+from .item_arrays import Embedded, ItemArrays
+from .moment_arrays import MomentArrays
 from .reader import Reading
 from .scoring import LiveState, embed, extend, read_items, score_live, start
 from .version import InterestModel
 
 _USERS = 5_000
-"""Cached user states, about 200 kB each at the default sizes."""
+"""Cached user states, about 200 kB each with default settings."""
 
 
 NewItems = tuple[Embedded, Reading]
@@ -26,7 +26,7 @@ NewItems = tuple[Embedded, Reading]
 
 @dataclass(frozen=True)
 class LiveHistory:
-    """A user's moments, oldest first. Row -1 is an item that is known by its id only."""
+    """A user's history, oldest first. Row -1 is an unknown item, of which only the id is known."""
 
     items: npt.NDArray[np.int64]
     """[n] row of each item."""
@@ -36,16 +36,16 @@ class LiveHistory:
     at: npt.NDArray[np.float64]
     """[n] epoch seconds."""
     settled: int
-    """How many of them are the same for any later request, as long as `since` is."""
+    """The number of leading moments that no later request changes, as long as `since` is the same."""
     since: float
-    """When the items known by their id only were last looked up again."""
+    """When the items of which only the id was known were last looked up again."""
 
 
 class LiveScorer:
-    """Scores candidates for one user at a time. Threads may share it."""
+    """Scores the candidates of one user per call. Thread-safe."""
 
     def __init__(self, model: InterestModel, items: ItemArrays, cache: Path | None = None) -> None:
-        """Encode `items`; the last one stands for unknown items."""
+        """Encode `items`; the last one represents unknown items."""
         self._model, self._cache = model, cache
         self._items = embed(model, items, cache)
         self._read = read_items(model, self._items)
@@ -56,17 +56,17 @@ class LiveScorer:
 
     def embed(self, items: ItemArrays) -> NewItems:
         """New items for `set_items`: the slow part, which needs no lock."""
-        found = embed(self._model, items, self._cache)
-        return found, read_items(self._model, found)
+        embedded = embed(self._model, items, self._cache)
+        return embedded, read_items(self._model, embedded)
 
     def set_items(self, kept: npt.NDArray[np.int64], added: NewItems | None) -> None:
-        """Replace the items. `kept`: an old row, or -1 - n for row n of `added`."""
+        """Replace the items. `kept`: for each item an old row, or -1 - n for row n of `added`."""
         items, read = self._items, self._read
-        place = np.where(kept >= 0, kept, len(items) - 1 - kept)
+        rows = np.where(kept >= 0, kept, len(items) - 1 - kept)
         if added is not None:
             items, read = items.joined(added[0]), read.joined(added[1])
         with self._lock:
-            self._items, self._read = items[place], read[torch.from_numpy(place).to(self._model.device)]
+            self._items, self._read = items[rows], read[torch.from_numpy(rows).to(self._model.device)]
 
     def score(
         self,
@@ -144,7 +144,7 @@ class LiveScorer:
 
 
 def _continues(known: LiveHistory, history: LiveHistory) -> bool:
-    """Whether a history begins with the settled moments of an earlier one."""
+    """Whether a history starts with the settled moments of an earlier one."""
     n = known.settled
     return (
         history.settled >= n

@@ -1,4 +1,4 @@
-"""Before the first step: the model a fit begins from, its texts' rows, its identity, its seeded state."""
+"""What a fit does before its first step: load the model, prepare texts, hash its inputs, seed."""
 
 import hashlib
 import json
@@ -9,9 +9,9 @@ from pathlib import Path
 import torch
 
 from .config import InterestConfig, InterestModelError
-from .items import ItemArrays
-from .moments import MomentArrays
-from .text import Row
+from .encoder import Row
+from .item_arrays import ItemArrays
+from .moment_arrays import MomentArrays
 from .version import InterestModel
 from .workers import Workers
 
@@ -20,8 +20,8 @@ _SHAPE = (
 )  # fmt: skip
 
 
-def begin(config: InterestConfig, start_from: Path | None) -> InterestModel:
-    """A fresh model, or the version in `start_from`; InterestModelError if that one has another shape."""
+def setup(config: InterestConfig, start_from: Path | None) -> InterestModel:
+    """A fresh model, or the version in `start_from`. Raises InterestModelError if that version has another shape."""
     if start_from is None:
         return InterestModel(config)
     model = InterestModel.load(start_from, encoder=config.encoder, device=config.device)
@@ -29,15 +29,15 @@ def begin(config: InterestConfig, start_from: Path | None) -> InterestModel:
         found, wanted = getattr(model.config, name), getattr(config, name)
         if found != wanted:
             raise InterestModelError(
-                f"the version in {start_from} has {name} {found!r}, the configuration asks for {wanted!r}: "
-                "set it back, or fit without a version to start from"
+                f"the version in {start_from} has {name} {found!r}, the configuration {wanted!r}: set "
+                f"interest.{name} back, or fit without a version to start from"
             )
-    model.go_on(config)
+    model.resume(config)
     return model
 
 
 def prepare(model: InterestModel, texts: list[str], cache: Path | None, workers: Workers) -> list[Row]:
-    """Rows of all texts. With a cache that the workers share, each of them makes a part."""
+    """The encoder's rows of all texts. With a shared cache, each worker computes a part of them."""
     if workers.size > 1 and cache is not None:
         model.encoder.prepare(workers.share(texts), cache)
         workers.barrier()
@@ -45,7 +45,7 @@ def prepare(model: InterestModel, texts: list[str], cache: Path | None, workers:
 
 
 def identity(model: InterestModel, items: ItemArrays, moments: MomentArrays, config: InterestConfig) -> str:
-    """Hash of all that a fit's result depends on."""
+    """Hash of everything that a fit's result depends on."""
     content = hashlib.sha256(json.dumps(config.as_dict(), sort_keys=True).encode())
     content.update(model.encoder.hash.encode())
     content.update(items.digest().encode())
@@ -57,7 +57,7 @@ def identity(model: InterestModel, items: ItemArrays, moments: MomentArrays, con
 
 @contextmanager
 def deterministic(seed: int) -> Iterator[None]:
-    """Same seed, same result; the caller's random state and settings are put back."""
+    """Inside the context, the same seed gives the same result; random state and settings are restored after it."""
     before, warn = (
         torch.are_deterministic_algorithms_enabled(),
         torch.is_deterministic_algorithms_warn_only_enabled(),

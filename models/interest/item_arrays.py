@@ -1,7 +1,7 @@
-"""Items as arrays and as tensors: their text, declared attribute values, declared numbers and id.
+"""Items as arrays and as tensors: text, declared attribute values, declared numbers and id.
 
-Attribute values and ids are open vocabularies: a stable hash puts each into one of a fixed number of buckets,
-so that an item of tomorrow needs no new rows. An item of this room is a version of an item, as it read then.
+Attribute values and ids are open vocabularies: a stable hash maps each to one of a fixed number of buckets, so that
+new items need no new rows. An item of this package is one version of an item.
 """
 
 import hashlib
@@ -18,7 +18,7 @@ from .config import InterestConfig, InterestModelError
 
 ATTRIBUTE_BUCKETS = 16_384
 ID_BUCKETS = 32_768
-"""Of 2,500 known items about one in 13 shares its bucket. Bucket 0 stands for no value, no known id."""
+"""Of 2,500 known items about one in 13 shares its bucket. Bucket 0 means no value or no known id."""
 
 
 def attribute_code(value: str) -> int:
@@ -45,17 +45,17 @@ class ItemArrays:
     text: npt.NDArray[np.int64]
     """[N] index into `texts`."""
     attribute_start: npt.NDArray[np.int64]
-    """[N+1] an item's attribute values are `attribute[attribute_start[n]:attribute_start[n+1]]`."""
+    """[N+1] the attribute values of item n are `attribute[attribute_start[n]:attribute_start[n+1]]`."""
     attribute: npt.NDArray[np.int64]
     """[A] `attribute_code` of each value."""
     number: npt.NDArray[np.float32]
-    """[N, F] declared numbers in any unit, NaN where there is none."""
+    """[N, F] declared numbers in any unit, NaN if missing."""
     id: npt.NDArray[np.int64]
     """[N] `id_code`, or 0 for an item without one."""
 
     @classmethod
     def of_texts(cls, texts: Sequence[str]) -> "ItemArrays":
-        """One item a text, with nothing but its text."""
+        """One item per text, without attribute values, numbers or id."""
         count = len(texts)
         place = {text: number for number, text in enumerate(dict.fromkeys(texts))}
         return cls(
@@ -71,7 +71,7 @@ class ItemArrays:
         return len(self.text)
 
     def check(self, config: InterestConfig) -> None:
-        """Raise InterestModelError unless the arrays agree with each other and with the configuration."""
+        """Raise InterestModelError if the arrays contradict each other or the configuration."""
         rules = {
             "item arrays differ in length": len(self.text)
             == len(self.id)
@@ -99,7 +99,7 @@ class ItemArrays:
         return content.hexdigest()
 
     def pick(self, chosen: npt.NDArray[np.int64]) -> "ItemArrays":
-        """The chosen items in that order, with the texts they use."""
+        """The chosen items in that order, with their texts."""
         used, text = np.unique(self.text[chosen], return_inverse=True)
         sizes = np.diff(self.attribute_start)[chosen]
         start = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
@@ -114,7 +114,7 @@ class ItemArrays:
         )
 
     def tensors(self, vectors: Tensor) -> "Embedded":
-        """The items as tensors beside `vectors` [texts, d], on their device."""
+        """The items as tensors with their text vectors from `vectors` [texts, d], on the same device."""
         sizes = np.diff(self.attribute_start)
         attribute = np.zeros((len(self), int(sizes.max(initial=1))), dtype=np.int64)
         row = np.repeat(np.arange(len(self)), sizes)
@@ -132,14 +132,14 @@ class ItemArrays:
 
 @dataclass(frozen=True)
 class Embedded:
-    """n items as the decoder takes them; keep them, an item needs its own only once."""
+    """n items as tensors, the decoder's input."""
 
     text: Tensor
     """[n, d] text vectors."""
     attribute: Tensor
-    """[n, k] attribute codes, filled up with 0."""
+    """[n, k] attribute codes, padded with 0."""
     number: Tensor
-    """[n, F] declared numbers, NaN where there is none."""
+    """[n, F] declared numbers, NaN if missing."""
     id: Tensor
     """[n] id codes."""
 
@@ -147,12 +147,12 @@ class Embedded:
         return len(self.text)
 
     def __getitem__(self, chosen: int | npt.NDArray[np.int64] | Tensor) -> "Embedded":
-        """The items at some places; one of them for a number."""
+        """The items at some positions; a single item for an integer."""
         place = torch.as_tensor([chosen] if isinstance(chosen, int) else chosen, device=self.text.device)
         return Embedded(**{name: tensor[place] for name, tensor in vars(self).items()})
 
     def joined(self, more: "Embedded") -> "Embedded":
-        """These items, then others."""
+        """These items followed by `more`."""
         width = max(self.attribute.shape[1], more.attribute.shape[1])
         both = [
             replace(part, attribute=F.pad(part.attribute, (0, width - part.attribute.shape[1])))
@@ -161,10 +161,10 @@ class Embedded:
         return Embedded(**{name: torch.cat([vars(part)[name] for part in both]) for name in vars(self)})
 
     def with_text(self, text: Tensor) -> "Embedded":
-        """The same items under other text vectors [n, d]."""
+        """The same items with other text vectors [n, d]."""
         return replace(self, text=text)
 
 
 def inside(index: npt.NDArray[np.int64], size: int) -> bool:
-    """Whether every index lies in 0…size-1."""
+    """Whether every index is in 0…size-1."""
     return not len(index) or bool(index.min() >= 0 and index.max() < size)
