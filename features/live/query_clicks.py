@@ -46,7 +46,7 @@ class LiveQueries:
             if gains.get(done.kind, 0.0) > 0 and exposure and (query := self.query_of(exposure.context))
         ]
         if rows:
-            clicks = pl.DataFrame(rows, self._clicks.columns, orient="row").cast(dict(self._clicks.schema))
+            clicks = pl.DataFrame(rows, self._clicks.columns, orient="row").cast(self._clicks.schema)
             self._clicks, self._past = pl.concat([self._clicks, clicks]), None
 
     def start_slice(self) -> None:
