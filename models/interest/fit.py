@@ -13,11 +13,11 @@ from .checkpoint import Checkpoint, TrainingState
 from .config import InterestConfig, InterestModelError
 from .encoder import Row
 from .fit_setup import deterministic, identity, prepare, setup
+from .held_out import Validation, split
 from .item_arrays import Embedded, ItemArrays
 from .moment_arrays import Batch, MomentArrays, Segment, by_length, collate, gaps, used_items
 from .network import list_loss
 from .schedule import Step, parameter_groups, plan, share_of_peak
-from .validation import Validation, split
 from .version import InterestModel
 from .workers import GradientSum, Workers
 

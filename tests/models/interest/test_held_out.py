@@ -6,8 +6,8 @@ import pytest
 
 from models.interest.config import InterestConfig
 from models.interest.fit import fine_tune
+from models.interest.held_out import calibration_error, split
 from models.interest.scoring import score
-from models.interest.validation import calibration_error, split
 
 
 @pytest.fixture
