@@ -12,7 +12,6 @@ import polars as pl
 from numpy.typing import NDArray
 
 from features.similarity import layout_texts, whole_vectors
-from features.similarity_kernels import lengths
 from features.state.moment import MomentState
 
 if TYPE_CHECKING:
@@ -77,6 +76,8 @@ class QueryClicks:
     """Clicks after queries (`MomentState.query_clicks`) as arrays."""
 
     def __init__(self, clicks: pl.DataFrame, state: MomentState, vectors: pl.DataFrame) -> None:
+        from features.similarity_kernels import lengths
+
         self._texts = clicks["query"].unique(maintain_order=True)
         self._vectors = query_vectors(self._texts, vectors)
         self._length = lengths(self._vectors)

@@ -141,7 +141,7 @@ def test_only_what_is_selected_is_computed(
     computed, run = [], passing.run
 
     def recorded(*arguments: Any, **options: Any) -> Any:
-        computed.extend(arguments[6])  # the counters
+        computed.extend(arguments[5])  # the grains
         return run(*arguments, **options)
 
     monkeypatch.setattr(passing, "run", recorded)

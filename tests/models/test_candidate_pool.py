@@ -69,7 +69,7 @@ def test_items_that_a_user_clicked_are_left_out_for_that_user(
 
 
 def test_a_request_is_an_impression_at_the_given_instant(toy: SimpleNamespace, state: MomentState) -> None:
-    frame = draw(state, ["w"], toy.vectors(state.items), 10, toy.at(100))
+    frame = draw(state, ["w"], toy.vectors(state.items), 100, toy.at(100))
 
     assert frame.select("impression_id", "user_id", "shown_at").rows() == [("request:w", "w", toy.at(100))]
     assert [c["position"] for c in frame["candidates"][0]] == list(range(1, 9))

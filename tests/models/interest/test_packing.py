@@ -58,7 +58,7 @@ def test_a_text_attends_to_itself_only(learning: bool) -> None:
 def test_the_mean_is_over_a_texts_own_tokens(sizes: list[int]) -> None:
     hidden = torch.randn(sum(sizes), 6)
 
-    vectors = Pack.of(sizes, CPU).mean(hidden)
+    vectors = Pack.of(sizes, CPU).pool(hidden, "mean")
 
     expected = torch.stack([F.normalize(part.mean(0), dim=0) for part in hidden.split(sizes)])
     assert torch.allclose(vectors, expected, atol=1e-6)

@@ -52,7 +52,7 @@ def test_the_known_propensities_of_newsroom_are_recovered(tmp_path: Path) -> Non
 
 
 def _newsroom(project: Project, folder: Path) -> pl.DataFrame:
-    write(project, folder / "newsroom")
+    write(project.reader, folder / "newsroom")
     events = build(
         sources.read(project.reader, [folder / "newsroom" / "events"]), project.slices, datetime.now(UTC)
     )

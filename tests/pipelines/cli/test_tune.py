@@ -57,5 +57,5 @@ def test_trials_are_tracked_inside_one_run_and_nothing_is_registered(deployment:
 
 
 def test_without_a_dataset_it_says_what_to_run_first(deployment: Deployment) -> None:
-    with pytest.raises(ModelError, match="no ranking dataset to tune on yet: momentrank run"):
+    with pytest.raises(ModelError, match="there is no ranking dataset to tune on yet: `momentrank run`"):
         tune(deployment.slices, deployment.registry, Terminal(file=StringIO()), trials=1, folds=1)

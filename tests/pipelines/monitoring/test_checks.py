@@ -130,7 +130,7 @@ def test_a_check_of_a_range_of_slices_lists_no_partitions(id: str, monkeypatch: 
     rows = pl.DataFrame({"impression_id": ["a", id], "slice": keys[:1] * 2})
     lake = SimpleNamespace(slices=lambda _: keys, read=lambda *_: rows)
 
-    @dg.asset(key_prefix="toy", partitions_def=partitions(config), backfill_policy=ONE_RUN)
+    @dg.asset(key_prefix="toy", partitions_def=partitions(minutes), backfill_policy=ONE_RUN)
     def impressions() -> None: ...
 
     key = dg.AssetCheckKey(dg.AssetKey(["toy", "impressions"]), "unique")
