@@ -349,11 +349,14 @@ def test_a_slice_served_over_http_reads_what_its_batch_read_and_a_restart_knows_
         }
         now[0] += 60_000_000
         before = post(client, "/rank", request)["items"]
+        explained = post(client, "/rank", {**request, "explain": True})["items"]
         live = service.resident.live
     assert compared == 25
     assert worst["features"] < 1e-9
     assert worst["texts"] < 1e-5
     assert worst["interest"] < 1e-4
+    assert all(row["reasons"] for row in explained)
+    assert any(row["because"] for row in explained)
 
     found = build(
         read_source(ran.project.reader, service.journal.files()), ran.project.slices, datetime.now(UTC)

@@ -22,6 +22,7 @@ from pipelines.service.event_intake import Overloaded, Refused
 from pipelines.service.service import NotReady, Service
 from pipelines.service.wire import Events, Id, RankRequest
 
+_log = logging.getLogger(__name__)
 _LOOPBACK = ("127.0.0.1", "::1", "localhost")
 _PAGE = Path(__file__).with_name("page.html")
 Found = TypeVar("Found")
@@ -188,6 +189,11 @@ def _handle_errors(app: FastAPI) -> None:
         return _errors(
             503, [("", f"the journal cannot be written, so the events were not accepted: {error}")]
         )
+
+    @app.exception_handler(Exception)
+    async def failed(_: Request, error: Exception) -> JSONResponse:
+        _log.error("a request failed", exc_info=error)
+        return _errors(500, [("", "an error of the service: its log has the details")])
 
 
 def _field(place: tuple[str | int, ...]) -> str:

@@ -360,6 +360,7 @@ class Service:
         seen = pl.Series([int(answer.versions[n]) for n in order], dtype=pl.Int64).replace(-1, None)
         titles = found["title"].gather(seen)
         reasons = None if past is None else self._reasons(champion, answer, ranked, found, order, past)
+        moments = None if past is None else past.to_list()
         rows = []
         for rank, n in enumerate(order):
             interest = float(ranked.interest[n])
@@ -371,8 +372,8 @@ class Service:
                 "click_probability": None if likely is None else float(likely[n]),
                 "interest_score": None if np.isnan(interest) else interest,
             }
-            if past is not None and reasons is not None:
-                row |= {"reasons": reasons[rank], "because": because_of({"past": past[rank]})}
+            if moments is not None and reasons is not None:
+                row |= {"reasons": reasons[rank], "because": because_of({"past": moments[rank]})}
             if request.features:
                 names = champion.models.ranker.columns
                 values = zip(names, ranked.columns[n].tolist(), strict=True)
