@@ -142,7 +142,7 @@ _INTERACTIONS = st.tuples(
 )
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=30)
 @given(
     shown=st.lists(st.integers(0, 150), min_size=1, max_size=4),
     drawn=st.lists(_INTERACTIONS, min_size=1, max_size=8),

@@ -1,6 +1,7 @@
 """Each check passes a valid table and fails an invalid one."""
 
 from datetime import UTC, datetime
+from pathlib import Path
 from types import SimpleNamespace
 from unittest.mock import Mock
 
@@ -135,7 +136,7 @@ def test_a_check_of_a_range_of_slices_lists_no_partitions(id: str, monkeypatch: 
 
     key = dg.AssetCheckKey(dg.AssetKey(["toy", "impressions"]), "unique")
     (unique,) = (check for check in build(config) if key in check.check_keys)
-    resources = {"toy_deployment": SimpleNamespace(lake=lake)}
+    resources = {"toy_deployment": SimpleNamespace(lake=lake, settings=SimpleNamespace(cache=Path()))}
     job = dg.Definitions(
         [impressions], asset_checks=[unique], resources=resources
     ).resolve_implicit_global_asset_job_def()
