@@ -69,10 +69,10 @@ def text_similarity(
     begin[user] = end[user] - runs["len"].to_numpy()
     forget = settings.ttl.total_seconds() * 1e6
     return similarities(
-        layout.at, layout.start, layout.version, means.to_numpy(), texts.vectors, texts.length,
+        layout.at, layout.start, layout.version, means.to_numpy(writable=True), texts.vectors, texts.length,
         *layout.described.by_item(), begin[layout.user], end[layout.user], item,
-        moments["known_at"].to_physical().to_numpy(),
-        (moments["action"] == SKIPPED).to_numpy(), settings.text_history, int(forget),
+        moments["known_at"].to_physical().to_numpy(writable=True),
+        (moments["action"] == SKIPPED).to_numpy(writable=True), settings.text_history, int(forget),
     )  # fmt: skip
 
 

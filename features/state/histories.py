@@ -40,7 +40,9 @@ class Skips:
         lists = lists.with_row_index("n").sort("shown_at", maintain_order=True)
         user = lists["user_id"].cast(pl.Categorical(pl.Categories.random())).to_physical().to_numpy()
         upcoming = next_lists(
-            user.astype(np.int64), lists["shown_at"].to_physical().to_numpy(), user.max(initial=0) + 1
+            user.astype(np.int64),
+            lists["shown_at"].to_physical().to_numpy(writable=True),
+            user.max(initial=0) + 1,
         )
         next_at = pl.Series(upcoming).replace(NEVER, None).cast(INSTANT) - timedelta(microseconds=1)
         ends = pl.min_horizontal(next_at, pl.col("shown_at") + config.labels.attribution)

@@ -154,5 +154,6 @@ def place(state: MomentState, events: SliceEvents, shown: Shown) -> pl.DataFrame
 
 
 def _instants(instants: pl.Series) -> Ints:
-    microseconds: Ints = instants.to_physical().to_numpy()
+    # Kernels are compiled anew for a read-only array.
+    microseconds: Ints = instants.to_physical().to_numpy(writable=True)
     return microseconds

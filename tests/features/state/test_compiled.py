@@ -1,10 +1,14 @@
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from features.state import compiled as compiling
 from features.state.compiled import compiled
+
+ROOT = Path(__file__).parents[3]
 
 
 def test_an_unwritable_cache_is_a_warning_and_not_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -28,3 +32,26 @@ def test_definitions_and_the_catalogue_load_without_the_compiler() -> None:
     )
 
     assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0
+
+
+@pytest.mark.skipif(bool(os.environ.get("NUMBA_DISABLE_JIT")), reason="nothing is compiled")
+def test_no_kernel_is_compiled_again_for_a_slice_with_events() -> None:
+    script = """
+from features import similarity_kernels
+from features.state import __main__, kernels
+from tests import conftest as toy
+
+def compiled():
+    functions = [*vars(kernels).values(), *vars(similarity_kernels).values()]
+    return {f"{f.__name__}{s}" for f in functions for s in getattr(f, "signatures", ())}
+
+__main__.main()
+before = compiled()
+toy.walk(toy.busy(), toy.project(context={"categorical": ("surface",)}), {toy.at(60)})
+print(len(before), *sorted(compiled() - before), sep="\\n")
+"""
+    ran = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, cwd=ROOT)
+
+    number, *again = ran.stdout.splitlines()
+    assert int(number) > 10
+    assert again == []
