@@ -4,7 +4,7 @@ The workers grow one booster together: LightGBM sums their histograms at every s
 the same trees and no row leaves its worker. An impression must be whole on one worker, because LambdaRank forms pairs
 inside it; a divided impression would silently cost quality.
 
-Differences from the fit in one process (`training.py`):
+Differences from the fit in one process (`boosting.py`):
 
 - One slice is held out for the number of iterations: the last one. Every worker validates on all of its impressions;
   with different ones workers would stop at different iterations and wait for each other for ever. More folds would
