@@ -325,8 +325,11 @@ class Service:
 
     def _rotate(self) -> None:
         while not self._stop.wait(self.limits.rotate_seconds):
-            self._intake.rotate()
-            self._prune()
+            try:
+                self.journal.rotate()
+                self._prune()
+            except Exception:  # a file that did not land lands at the next start
+                _log.exception("the journal's file did not land, or old files were not deleted")
 
     def _prune(self) -> None:
         """Delete what the newest stored state covers from the journal, if the daily chain has its own copy."""
