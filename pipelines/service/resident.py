@@ -11,7 +11,7 @@ import polars as pl
 from features.config.project import Project
 from features.config.sections import ReaderConfig
 from features.events.pseudonyms import Forgotten
-from features.live import Answer, Done, LiveMoments, Request, Shown
+from features.live import Done, LiveMoments, Shown
 from features.queries import query_of
 from features.schemas import Impressions, Interactions, Items, ItemVectors
 from features.sources.jsonl_events import read_lines
@@ -80,10 +80,6 @@ class Resident:
         lines = [one.line() for one, row in zip(accepted, rows, strict=True) if row is None]
         events = self._decode("\n".join(lines).encode()) if lines else _NO_EVENTS
         self._update(events, [row for row in rows if row is not None])
-
-    def look_up(self, request: Request) -> Answer:
-        """Look up a request; the caller holds the lock."""
-        return self.live.look_up(request)
 
     def clicked_together(self, item: str, count: int) -> list[tuple[str, int]]:
         """Items clicked by the users who clicked `item`, with their number, as of the stored state."""
