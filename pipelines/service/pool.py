@@ -23,7 +23,7 @@ class Pool:
     def __init__(self, live: LiveMoments, size: int) -> None:
         """`size`: `lists.pool`."""
         self._live, self._size = live, size
-        self._until = -1
+        self._at = -_REFRESH
         self._fresh: list[str] = []
         self._popular: list[str] = []
         self.trending: pl.DataFrame = pl.DataFrame()
@@ -36,8 +36,7 @@ class Pool:
 
         Similar items are those nearest in text to the user's clicks and to the vector `near_to`.
         """
-        if at >= self._until:
-            self.refresh(at)
+        self.refresh(at)
         clicked = [item for item, action in zip(past.items, past.actions, strict=True) if action != SKIPPED]
         gone = {*clicked, *leave_out}
         share = -(-self._size // 3)
@@ -80,8 +79,10 @@ class Pool:
         return [(item, likeness[item]) for item in items][:count]
 
     def refresh(self, at: int) -> None:
-        """Compute the fresh and popular items."""
-        self._until = at + _REFRESH
+        """Compute the fresh and popular items, unless that was done less than a second before or after `at`."""
+        if abs(at - self._at) < _REFRESH:
+            return
+        self._at = at
         items = latest(self._live.described.found)
         born = items.select("item_id", born_at=pl.coalesce("published_at", "known_at"))
         self._fresh = newest(born)["item_id"].head(_LISTED).to_list()

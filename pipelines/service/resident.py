@@ -82,11 +82,12 @@ class Resident:
         self._update(events, [row for row in rows if row is not None])
 
     def clicked_together(self, item: str, count: int) -> list[tuple[str, int]]:
-        """Items clicked by the users who clicked `item`, with their number, as of the stored state."""
-        users = self._clicks.filter(item_id=item).select("user_id")
-        others = self._clicks.join(users, on="user_id", how="semi").filter(pl.col("item_id") != item)
-        found = others["item_id"].value_counts().sort("count", "item_id", descending=[True, False])
-        return [(str(name), int(n)) for name, n in found.head(count).iter_rows()]
+        """Items clicked by the users who clicked `item`, with their number, as of the stored state; needs no lock."""
+        clicks = self._clicks
+        users = clicks.filter(item_id=item).select("user_id")
+        others = clicks.join(users, on="user_id", how="semi").filter(pl.col("item_id") != item)
+        counts = others["item_id"].value_counts().sort("count", "item_id", descending=[True, False])
+        return [(str(name), int(n)) for name, n in counts.head(count).iter_rows()]
 
     def is_forgotten(self, user: str) -> bool:
         """Whether a user (id as sent) was forgotten."""

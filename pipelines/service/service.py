@@ -233,7 +233,7 @@ class Service:
         resident = self.resident
         with resident.lock:
             near = resident.pool.similar(item, resident.live.at + 1, count)
-            together = resident.clicked_together(item, count)
+        together = resident.clicked_together(item, count)
         return {
             "text": [{"item_id": name, "similarity": round(value, 4)} for name, value in near],
             "clicked_together": [{"item_id": name, "users": users} for name, users in together],
