@@ -126,6 +126,11 @@ class Resident:
             vectors = pl.concat([vectors, query_rows(texts, self.project.interest)])
         with self.lock:
             self.live.update(events, vectors, rows)
+            if self._forgotten.marks:
+                # A user may have been forgotten while their events waited.
+                users = {*events.impressions["user_id"], *events.interactions["user_id"]}
+                for user in self._forgotten.among(users | {row.user for row in rows}):
+                    self._drop(user)
             if items.height and self.champion is not champion:
                 embedded = self.champion.models.embed(items) if self.champion else None
             if self.champion is not None:
