@@ -109,8 +109,8 @@ def _common_objective(rows: pl.DataFrame, held_out: pl.DataFrame, workers: Worke
     """The objective for all workers' rows, the same on each."""
     labels = set().union(*workers.gather(rows["label"].unique().to_list()), held_out["label"].unique())
     parts = [part for part in (rows, held_out) if part.height]
-    found = {metrics for each in workers.gather([MetricSet.of(part) for part in parts]) for metrics in each}
-    return choose_objective(POINTWISE if found == {POINTWISE} else LISTWISE, labels)
+    kinds = {metrics for each in workers.gather([MetricSet.of(part) for part in parts]) for metrics in each}
+    return choose_objective(POINTWISE if kinds == {POINTWISE} else LISTWISE, labels)
 
 
 def refuse_learned(config: sections.Ranker) -> None:

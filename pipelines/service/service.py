@@ -331,9 +331,9 @@ class Service:
     def _catch_up(self, champion: Champion) -> None:
         """Give a champion the items that came while it was loaded."""
         assert self._resident is not None
-        found = self._resident.live.described.found
-        new = champion.models.unknown(found)
-        champion.models.describe(found, new, champion.models.embed(new) if new.height else None)
+        versions = self._resident.live.described.found
+        new = champion.models.unknown(versions)
+        champion.models.describe(versions, new, champion.models.embed(new) if new.height else None)
 
     def _rotate(self) -> None:
         while not self._stop.wait(self.limits.rotate_seconds):
