@@ -45,7 +45,7 @@ class Resident:
         self.users = clicks["user_id"].value_counts(sort=True)["user_id"].head(50).to_list()
         """Users with the most clicks, for the page."""
         self.live = LiveMoments(state, project.slices, vectors)
-        self.since = self.live.at
+        self._since = self.live.at
         self.pool = Pool(self.live, project.lists.pool)
         self.champion: Champion | None = None
         self._forgotten = Forgotten(privacy.marks())
@@ -68,7 +68,7 @@ class Resident:
                     kind, key = _IDS[name]
                     first = pl.Series([self._known.first(kind, one) for one in rows[key]], dtype=pl.Boolean)
                     rows = rows.filter(first)
-                new[name] = rows.filter(pl.col(column).dt.timestamp("us") >= self.since)
+                new[name] = rows.filter(pl.col(column).dt.timestamp("us") >= self._since)
             self._note_shown(events.impressions)
             self._update(SliceEvents(**new))
             count += sum(table.height for table in new.values())
