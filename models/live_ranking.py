@@ -40,20 +40,25 @@ class LiveModels:
     """The models of one champion, loaded once."""
 
     def __init__(
-        self, ranker: Ranker, interest: Path | None, found: pl.DataFrame, numbers: Sequence[str], cache: Path
+        self,
+        ranker: Ranker,
+        interest: Path | None,
+        versions: pl.DataFrame,
+        numbers: Sequence[str],
+        cache: Path,
     ) -> None:
-        """`interest`: folder of a version; `found`: `LiveMoments.described.found`; `numbers`: the declared ones.
+        """`interest`: folder of a version of the model; `versions`: the item versions, `LiveMoments.described.found`.
 
-        Raises ModelError.
+        `numbers`: names of the items' declared numbers. Raises ModelError.
         """
-        self.ranker, self._numbers, self._found = ranker, numbers, found
+        self.ranker, self._numbers, self._versions = ranker, numbers, versions
         self.scorer = None if interest is None else self._scorer(interest, cache)
 
     def _scorer(self, interest: Path, cache: Path) -> "LiveScorer":
         from models.interest.live_scorer import LiveScorer
         from models.interest.version import InterestModel
 
-        return LiveScorer(InterestModel.load(interest), self._arrays(self._found, blank=True), cache)
+        return LiveScorer(InterestModel.load(interest), self._arrays(self._versions, blank=True), cache)
 
     @cached_property
     def _interest_columns(self) -> dict[str, int]:
@@ -68,27 +73,25 @@ class LiveModels:
                 "serve with the project file that it was fitted with, or fit again with `momentrank run`"
             )
 
-    def unknown(self, found: pl.DataFrame) -> pl.DataFrame:
-        """The versions of `found` that were not described yet."""
-        return found.join(self._found, on=["item_id", "known_at"], how="anti", maintain_order="left")
+    def unknown(self, versions: pl.DataFrame) -> pl.DataFrame:
+        """The rows of `versions` that are not among the item versions yet."""
+        return versions.join(self._versions, on=["item_id", "known_at"], how="anti", maintain_order="left")
 
     def embed(self, items: pl.DataFrame) -> "NewItems | None":
         """New item versions (`schemas.Items`) for `describe`: the slow part, for which no lock is needed."""
         return self.scorer.embed(self._arrays(items, blank=False)) if self.scorer else None
 
-    def describe(self, found: pl.DataFrame, items: pl.DataFrame, embedded: "NewItems | None") -> None:
+    def describe(self, versions: pl.DataFrame, items: pl.DataFrame, embedded: "NewItems | None") -> None:
         """Replace the item versions by those of the state. `embedded`: of `items`, those that are new."""
-        if self.scorer is not None and found is not self._found:
-            known = pl.concat([frame.select("item_id", "known_at") for frame in (self._found, items)])
-            rows = found.join(
-                known.with_row_index("row"), on=["item_id", "known_at"], how="left", maintain_order="left"
-            )["row"].cast(pl.Int64)
-            before = self._found.height
-            # The last of the scorer's items stands for unknown ones.
-            place = rows.to_numpy().copy()
-            place[place >= before] = before - 1 - place[place >= before]
-            self.scorer.set_items(np.append(place, before), embedded)
-        self._found = found
+        if self.scorer is not None and versions is not self._versions:
+            keys, before = ["item_id", "known_at"], self._versions.height
+            both = pl.concat([self._versions.select(keys), items.select(keys)]).with_row_index("row")
+            joined = versions.join(both, on=keys, how="left", maintain_order="left")
+            row = joined["row"].cast(pl.Int64).to_numpy()
+            # The scorer numbers new items -1, -2, …; its last item stands for unknown ones.
+            rows = np.where(row < before, row, before - 1 - row)
+            self.scorer.set_items(np.append(rows, before), embedded)
+        self._versions = versions
 
     def rank(self, request: Request, answer: Answer, columns: tuple[str, ...]) -> Ranked:
         """Score and order a request's candidates; `columns` are those of `answer.features`."""
@@ -113,7 +116,7 @@ class LiveModels:
         history, rows = self._history(answer), answer.versions[candidates]
         ids = _ids([request.items[n] for n in candidates])
         raised = self.scorer.moments_behind(history, rows, ids, request.at / 1e6, top=8)
-        titles = self._found["title"].gather(pl.Series(answer.past_versions).replace(-1, None))
+        titles = self._versions["title"].gather(pl.Series(answer.past_versions).replace(-1, None))
         return titles_behind(raised, list(zip(titles, answer.past.actions, strict=True)))
 
     def _history(self, answer: Answer) -> "LiveHistory":
@@ -124,10 +127,10 @@ class LiveModels:
             answer.past_versions, _ids(past.items), past.actions, past.at / 1e6, answer.settled, answer.since
         )  # fmt: skip
 
-    def _arrays(self, found: pl.DataFrame, *, blank: bool) -> "ItemArrays":
-        rows = found.select("item_id").with_row_index("version").select("item_id", "version")
+    def _arrays(self, versions: pl.DataFrame, *, blank: bool) -> "ItemArrays":
+        rows = versions.select("item_id").with_row_index("version").select("item_id", "version")
         nothing = pl.DataFrame({"item_id": [""], "version": [None]}, schema=rows.schema)
-        return item_arrays(pl.concat([rows, nothing]) if blank else rows, found, self._numbers)
+        return item_arrays(pl.concat([rows, nothing]) if blank else rows, versions, self._numbers)
 
 
 def _ids(items: Sequence[str]) -> NDArray[np.int64]:

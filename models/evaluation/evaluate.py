@@ -99,11 +99,10 @@ def evaluate(
 
     `frame`: `impression_id`, `item_id`, `label` and the score columns. A segment is a boolean expression that selects
     rows: one that is constant within an impression (new users) selects impressions; one that varies (new items)
-    reduces each impression to the selected candidates, ranked among themselves. `probabilities`: scorer → its column
-    of click probabilities, for the log loss of impressions of one candidate. `listwise`: the metrics of impressions of
-    several. Segments with fewer than
-    `min_impressions` evaluated impressions are left out. Raises TableError for missing columns, ModelError for scores
-    or labels that are not numbers.
+    reduces each impression to the selected candidates, ranked among themselves. Segments with fewer than
+    `min_impressions` evaluated impressions are left out. `listwise`: the metrics of impressions of several candidates.
+    `probabilities`: scorer → its column of click probabilities, for the log loss of impressions of one candidate.
+    Raises TableError for missing columns, ModelError for scores or labels that are not numbers.
     """
     values = impression_values(frame, scorers, segments, listwise, probabilities)
     metrics = MetricSet.among(values.columns)

@@ -89,11 +89,6 @@ def per_impression(frame: pl.DataFrame, metrics: "Mapping[str, Metric] | None" =
     return Lists(frame, ["score"]).measure("score", metrics=metrics)
 
 
-def has_lists(frame: pl.DataFrame) -> bool:
-    """Whether any impression of `frame`, one row per candidate, has several candidates."""
-    return frame["impression_id"].n_unique() < frame.height
-
-
 def log_loss(probability: pl.Series, clicked: pl.Series) -> pl.Series:
     """Per row: −log of the predicted probability of the outcome, in nats, clipped at 1e-15."""
     outcome = pl.select(pl.when(clicked).then(probability).otherwise(1 - probability)).to_series()
@@ -211,7 +206,8 @@ class MetricSet(NamedTuple):
     @staticmethod
     def of(frame: pl.DataFrame) -> "MetricSet":
         """LISTWISE if an impression of `frame`, one row per candidate, has several candidates, or if it is empty."""
-        return LISTWISE if has_lists(frame) or frame.is_empty() else POINTWISE
+        lists = frame.is_empty() or frame["impression_id"].n_unique() < frame.height
+        return LISTWISE if lists else POINTWISE
 
     @staticmethod
     def among(metrics: Collection[str]) -> "MetricSet":

@@ -106,9 +106,8 @@ def decide(
     """Decide from per-impression `values` (as in EvaluationResult) whether to promote the challenger.
 
     `challenger` and `champion` are names in `values["scorer"]`, the others are baselines; `champion=None` if there is
-    none yet.
-    `calibration_error` is that of the challenger's click probabilities (`evaluate.calibration_error`). Raises
-    ModelError if the scorers were evaluated on different impressions.
+    none yet. `calibration_error` is that of the challenger's click probabilities (`evaluate.calibration_error`).
+    Raises ModelError if the scorers were evaluated on different impressions.
     """
     pointwise = MetricSet.among(values.columns) == POINTWISE
     metric = POINTWISE.headline if pointwise else config.metric

@@ -30,21 +30,21 @@ def behind_query(
         item: _words(text_of(title, body))
         for item, title, body in items.select("item_id", "title", "body").iter_rows()
     }
-    rows = impressions.select("impression_id", "shown_at", "candidates").with_columns(
+    typed = impressions.select("impression_id", "shown_at", "candidates").with_columns(
         query_of(impressions, context)
     )
-    found = []
-    for impression, shown_at, candidates, query in rows.iter_rows():
+    rows = []
+    for impression, shown_at, candidates, query in typed.iter_rows():
         words = _words(query or "")
         rarity = {word: sum(word in text for text in texts.values()) for word in words}
         earlier = _most_similar(query, clicks.filter(pl.col("known_at") < shown_at), vectors)
         for candidate in candidates:
             item = candidate["item_id"]
             shared = sorted(words & texts.get(item, set()), key=lambda word: (rarity[word], word))
-            found.append((impression, item, shared[:WORDS] or None, earlier.get(item)))
+            rows.append((impression, item, shared[:WORDS] or None, earlier.get(item)))
     names = ("impression_id", "item_id", "query_words", "earlier_query")
     schema = {name: pl.List(pl.String) if name == "query_words" else pl.String() for name in names}
-    return pl.DataFrame(found, schema=schema, orient="row")
+    return pl.DataFrame(rows, schema=schema, orient="row")
 
 
 def _words(text: str) -> set[str]:

@@ -1,7 +1,7 @@
 """The ranker: LightGBM LambdaRank over behavioural features and the interest score. Only this package imports LightGBM.
 
 fitted.py              a fitted ranker: scores, probabilities, contributions, saved and loaded
-training.py            the fit in one process: number of iterations, calibration, boosters
+boosting.py            the fit in one process: number of iterations, calibration, boosters
 shards.py              the fit by several workers, each with the impressions of its own users
 sockets.py             LightGBM's network between these workers
 objective.py           the training objective

@@ -4,7 +4,7 @@ The workers grow one booster together: LightGBM sums their histograms at every s
 the same trees and no row leaves its worker. An impression must be whole on one worker, because LambdaRank forms pairs
 inside it; a divided impression would silently cost quality.
 
-Differences from the fit in one process (`training.py`):
+Differences from the fit in one process (`boosting.py`):
 
 - One slice is held out for the number of iterations: the last one. Every worker validates on all of its impressions;
   with different ones workers would stop at different iterations and wait for each other for ever. More folds would
@@ -109,8 +109,8 @@ def _common_objective(rows: pl.DataFrame, held_out: pl.DataFrame, workers: Worke
     """The objective for all workers' rows, the same on each."""
     labels = set().union(*workers.gather(rows["label"].unique().to_list()), held_out["label"].unique())
     parts = [part for part in (rows, held_out) if part.height]
-    found = {metrics for each in workers.gather([MetricSet.of(part) for part in parts]) for metrics in each}
-    return choose_objective(POINTWISE if found == {POINTWISE} else LISTWISE, labels)
+    kinds = {metrics for each in workers.gather([MetricSet.of(part) for part in parts]) for metrics in each}
+    return choose_objective(POINTWISE if kinds == {POINTWISE} else LISTWISE, labels)
 
 
 def refuse_learned(config: sections.Ranker) -> None:

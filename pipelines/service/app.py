@@ -196,13 +196,15 @@ def _handle_errors(app: FastAPI) -> None:
         return _errors(500, [("", "an error of the service: its log has the details")])
 
 
-def _field(place: tuple[str | int, ...]) -> str:
+def _field(path: tuple[str | int, ...]) -> str:
     """`0.item` for `(0, "interaction", "item")`: the event itself names its kind."""
-    if place and isinstance(place[0], int):
-        place = (place[0], *place[2:])
-    return ".".join(map(str, place))
+    if path and isinstance(path[0], int):
+        path = (path[0], *path[2:])
+    return ".".join(map(str, path))
 
 
-def _errors(status: int, found: list[tuple[str, str]], headers: dict[str, str] | None = None) -> JSONResponse:
-    content = {"errors": [{"field": field, "problem": problem} for field, problem in found]}
+def _errors(
+    status: int, problems: list[tuple[str, str]], headers: dict[str, str] | None = None
+) -> JSONResponse:
+    content = {"errors": [{"field": field, "problem": problem} for field, problem in problems]}
     return JSONResponse(content, status, headers)

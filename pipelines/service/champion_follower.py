@@ -30,7 +30,7 @@ def load(
     numbers: Sequence[str],
     cache: Path,
 ) -> Champion:
-    """Load both models. `numbers`: names of the declared ones.
+    """Load both models. `numbers`: names of the items' declared numbers.
 
     Raises ModelError if one cannot be read or does not fit the state.
     """

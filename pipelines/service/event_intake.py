@@ -130,10 +130,6 @@ class Intake:
             raise Overloaded from None
         return future
 
-    def rotate(self) -> None:
-        """Close the journal's file before the next events, so that the daily chain reads it."""
-        self._queue.put(([], Future()))
-
     def close(self) -> None:
         """Write the waiting events, and stop."""
         self._queue.put(None)
@@ -180,8 +176,6 @@ class Intake:
             accepted += own
             done.append((future, Receipt(len(own), len(events) - len(own))))
         try:
-            if any(not events for events, _ in batch):
-                self._journal.rotate()
             if accepted:
                 self._journal.write([stamped.line() for stamped in accepted])
                 self._apply(accepted)

@@ -8,6 +8,7 @@ journal/live-….jsonl        closed files; the daily chain reads a copy from th
 import json
 import os
 import shutil
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from datetime import datetime
@@ -20,7 +21,7 @@ _BLOCK = 1 << 23
 
 
 class Journal:
-    """An append-only log in files. One thread writes."""
+    """An append-only log in files. Several threads may use it."""
 
     def __init__(self, folder: Path, landing: Path | None, most_bytes: int = 1 << 26) -> None:
         """`landing`: folder to copy closed files to. `most_bytes`: size at which a file is closed."""
@@ -29,6 +30,7 @@ class Journal:
         for part in sorted(folder.glob("*.jsonl.part")):
             _cut_torn_line(part)
             self._close(part)
+        self._lock = threading.RLock()
         self._file: int | None = None
         self._path = folder
         self._size = 0
@@ -49,30 +51,32 @@ class Journal:
 
     def write(self, lines: Sequence[str]) -> None:
         """Append lines and sync them. If this raises OSError, none of them is in the file."""
-        if self._file is None:
-            self._path = self.folder / f"live-{time.time_ns():020d}.jsonl{_PART}"
-            self._file = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-            self._size = 0
-            _sync_folder(self.folder)
         content = ("\n".join(lines) + "\n").encode()
-        try:
-            written = 0
-            while written < len(content):
-                written += os.write(self._file, content[written:])
-            os.fdatasync(self._file)
-        except OSError:
-            os.ftruncate(self._file, self._size)
-            raise
-        self._size += len(content)
-        if self._size >= self._most:
-            self.rotate()
+        with self._lock:
+            # A full file is closed before, not after: once lines are synced, nothing may raise.
+            if self._size >= self._most:
+                self.rotate()
+            if self._file is None:
+                self._path = self.folder / f"live-{time.time_ns():020d}.jsonl{_PART}"
+                self._file = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+                _sync_folder(self.folder)
+            try:
+                written = 0
+                while written < len(content):
+                    written += os.write(self._file, content[written:])
+                os.fdatasync(self._file)
+            except OSError:
+                os.ftruncate(self._file, self._size)
+                raise
+            self._size += len(content)
 
     def rotate(self) -> None:
         """Close the file, so that the daily chain reads it."""
-        if self._file is not None:
-            os.close(self._file)
-            self._file = None
-            self._close(self._path)
+        with self._lock:
+            if self._file is not None:
+                os.close(self._file)
+                self._file, self._size = None, 0
+                self._close(self._path)
 
     def prune(self, before: int) -> None:
         """Delete closed files whose events are all older than `before` (microseconds)."""

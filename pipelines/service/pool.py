@@ -23,7 +23,7 @@ class Pool:
     def __init__(self, live: LiveMoments, size: int) -> None:
         """`size`: `lists.pool`."""
         self._live, self._size = live, size
-        self._until = -1
+        self._at = -_REFRESH
         self._fresh: list[str] = []
         self._popular: list[str] = []
         self.trending: pl.DataFrame = pl.DataFrame()
@@ -36,8 +36,7 @@ class Pool:
 
         Similar items are those nearest in text to the user's clicks and to the vector `near_to`.
         """
-        if at >= self._until:
-            self.refresh(at)
+        self.refresh(at)
         clicked = [item for item, action in zip(past.items, past.actions, strict=True) if action != SKIPPED]
         gone = {*clicked, *leave_out}
         share = -(-self._size // 3)
@@ -58,8 +57,8 @@ class Pool:
         row = int(self._live.versions_of([item], at)[0])
         if row < 0:
             return []
-        found = self._nearest(self._live.texts.units[row], at, count + 1)
-        return [(other, near) for other, near in found if other != item][:count]
+        near = self._nearest(self._live.texts.units[row], count + 1)
+        return [(other, cosine) for other, cosine in near if other != item][:count]
 
     def _near(
         self, clicked: Sequence[str], at: int, near_to: NDArray[np.float32] | None, count: int
@@ -68,20 +67,23 @@ class Pool:
         vectors = self._live.texts.units[rows[rows >= 0]]
         vectors = vectors[vectors.any(axis=1)]
         wanted = [*([vectors.mean(axis=0)] if len(vectors) else []), *([] if near_to is None else [near_to])]
-        return [item for vector in wanted for item, _ in self._nearest(vector, at, count)]
+        return [item for vector in wanted for item, _ in self._nearest(vector, count)]
 
-    def _nearest(self, vector: NDArray[np.float32], at: int, count: int) -> list[tuple[str, float]]:
+    def _nearest(self, vector: NDArray[np.float32], count: int) -> list[tuple[str, float]]:
         units = self._live.texts.units
         near = np.where(units.any(axis=1), units @ vector, -2.0)
-        found = self._live.described.found["item_id"]
+        ids = self._live.described.found["item_id"]
         best = np.argsort(-near, kind="stable")[: 2 * count]
-        items = dict.fromkeys(found[int(row)] for row in best if near[row] > -2.0)
-        likeness = {found[int(row)]: float(near[row]) for row in reversed(best)}
-        return [(item, likeness[item]) for item in items][:count]
+        cosines: dict[str, float] = {}
+        for row in best[near[best] > -2.0].tolist():
+            cosines.setdefault(ids[row], float(near[row]))  # of an item's versions, the nearest
+        return [*cosines.items()][:count]
 
     def refresh(self, at: int) -> None:
-        """Compute the fresh and popular items."""
-        self._until = at + _REFRESH
+        """Compute the fresh and popular items, unless that was done less than a second before or after `at`."""
+        if abs(at - self._at) < _REFRESH:
+            return
+        self._at = at
         items = latest(self._live.described.found)
         born = items.select("item_id", born_at=pl.coalesce("published_at", "known_at"))
         self._fresh = newest(born)["item_id"].head(_LISTED).to_list()

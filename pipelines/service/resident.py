@@ -11,7 +11,7 @@ import polars as pl
 from features.config.project import Project
 from features.config.sections import ReaderConfig
 from features.events.pseudonyms import Forgotten
-from features.live import Answer, Done, LiveMoments, Request, Shown
+from features.live import Done, LiveMoments, Shown
 from features.queries import query_of
 from features.schemas import Impressions, Interactions, Items, ItemVectors
 from features.sources.jsonl_events import read_lines
@@ -45,7 +45,7 @@ class Resident:
         self.users = clicks["user_id"].value_counts(sort=True)["user_id"].head(50).to_list()
         """Users with the most clicks, for the page."""
         self.live = LiveMoments(state, project.slices, vectors)
-        self.since = self.live.at
+        self._since = self.live.at
         self.pool = Pool(self.live, project.lists.pool)
         self.champion: Champion | None = None
         self._forgotten = Forgotten(privacy.marks())
@@ -68,7 +68,7 @@ class Resident:
                     kind, key = _IDS[name]
                     first = pl.Series([self._known.first(kind, one) for one in rows[key]], dtype=pl.Boolean)
                     rows = rows.filter(first)
-                new[name] = rows.filter(pl.col(column).dt.timestamp("us") >= self.since)
+                new[name] = rows.filter(pl.col(column).dt.timestamp("us") >= self._since)
             self._note_shown(events.impressions)
             self._update(SliceEvents(**new))
             count += sum(table.height for table in new.values())
@@ -81,16 +81,13 @@ class Resident:
         events = self._decode("\n".join(lines).encode()) if lines else _NO_EVENTS
         self._update(events, [row for row in rows if row is not None])
 
-    def look_up(self, request: Request) -> Answer:
-        """Look up a request; the caller holds the lock."""
-        return self.live.look_up(request)
-
     def clicked_together(self, item: str, count: int) -> list[tuple[str, int]]:
-        """Items clicked by the users who clicked `item`, with their number, as of the stored state."""
-        users = self._clicks.filter(item_id=item).select("user_id")
-        others = self._clicks.join(users, on="user_id", how="semi").filter(pl.col("item_id") != item)
-        found = others["item_id"].value_counts().sort("count", "item_id", descending=[True, False])
-        return [(str(name), int(n)) for name, n in found.head(count).iter_rows()]
+        """Items clicked by the users who clicked `item`, with their number, as of the stored state; needs no lock."""
+        clicks = self._clicks
+        users = clicks.filter(item_id=item).select("user_id")
+        others = clicks.join(users, on="user_id", how="semi").filter(pl.col("item_id") != item)
+        counts = others["item_id"].value_counts().sort("count", "item_id", descending=[True, False])
+        return [(str(name), int(n)) for name, n in counts.head(count).iter_rows()]
 
     def is_forgotten(self, user: str) -> bool:
         """Whether a user (id as sent) was forgotten."""
@@ -129,6 +126,11 @@ class Resident:
             vectors = pl.concat([vectors, query_rows(texts, self.project.interest)])
         with self.lock:
             self.live.update(events, vectors, rows)
+            if self._forgotten.marks:
+                # A user may have been forgotten while their events waited.
+                users = {*events.impressions["user_id"], *events.interactions["user_id"]}
+                for user in self._forgotten.among(users | {row.user for row in rows}):
+                    self._drop(user)
             if items.height and self.champion is not champion:
                 embedded = self.champion.models.embed(items) if self.champion else None
             if self.champion is not None:

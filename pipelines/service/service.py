@@ -12,7 +12,6 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import polars as pl
 
 from features.catalogue import catalogue
@@ -53,6 +52,26 @@ class Limits:
     body_seconds: float = 10.0
     poll_seconds: float = 5.0
     rotate_seconds: float = 900.0
+
+
+@dataclass(frozen=True)
+class _Ranking:
+    """A ranked request, to be read without the lock."""
+
+    champion: Champion
+    request: Request
+    answer: Answer
+    ranked: Ranked
+    order: list[int]
+    """Numbers of the candidates that are returned, best first."""
+    past: pl.Series | None
+    """As `LiveModels.past_behind`, in this order; None without reasons."""
+    versions: pl.DataFrame
+    """Item versions, by the rows of `answer.versions`."""
+
+    def described(self, column: str) -> pl.Series:
+        """A column of the item versions, in this order; null for unknown items."""
+        return self.versions[column].gather(pl.Series(self.answer.versions[self.order]).replace(-1, None))
 
 
 class NotReady(RuntimeError):
@@ -204,23 +223,17 @@ class Service:
             if query is not None and resident.live.queries is not None:
                 resident.live.queries.learn(query)
                 context += ((self.project.context.query, query["item_id"][0]),)
-            lookup = Request(user, tuple(items), at, request.session_id, context)
-            answer = resident.look_up(lookup)
-            ranked = champion.models.rank(lookup, answer, resident.live.plan.columns)
-            found = resident.live.described.found
             k = request.k or (len(items) if request.candidates is not None else self.project.lists.k)
-            order = ranked.order[:k]
-            behind = champion.models.past_behind(lookup, answer, order) if request.explain else None
-        return self._answer(
-            champion, self._rows(champion, lookup, answer, ranked, found, order, behind, request)
-        )
+            lookup = Request(user, tuple(items), at, request.session_id, context)
+            ranking = self._ranking(resident, champion, lookup, k, request.explain)
+        return self._answer(champion, self._rows(ranking, request.features))
 
     def similar(self, item: str, count: int) -> dict[str, Any]:
         """Items similar in text, and items clicked by the same users."""
         resident = self.resident
         with resident.lock:
             near = resident.pool.similar(item, resident.live.at + 1, count)
-            together = resident.clicked_together(item, count)
+        together = resident.clicked_together(item, count)
         return {
             "text": [{"item_id": name, "similarity": round(value, 4)} for name, value in near],
             "clicked_together": [{"item_id": name, "users": users} for name, users in together],
@@ -295,19 +308,18 @@ class Service:
         champion = load(
             self.deployment.registry, versions, resident.live, self.project.items.numeric, settings.cache
         )
-        with resident.lock:
-            self._catch_up(champion)
-            at = max(self.clock(), resident.live.at + 1)
-            resident.pool.refresh(at)
-            for user in [*resident.users[:_WARM], ""]:
+        # Encode the items that arrived during the load now, while requests are still answered.
+        self._catch_up(champion)
+        for user in [*resident.users[:_WARM], ""]:
+            with resident.lock:
+                self._catch_up(champion)
+                at = max(self.clock(), resident.live.at + 1)
                 past, _ = resident.live.histories.past(user, at)
                 items = resident.pool.draw(past, at, (), None)
-                if items:
-                    lookup = Request(user, tuple(items), at)
-                    answer = resident.look_up(lookup)
-                    ranked = champion.models.rank(lookup, answer, resident.live.plan.columns)
-                    behind = champion.models.past_behind(lookup, answer, [0])
-                    self._reasons(champion, answer, ranked, resident.live.described.found, [0], behind)
+                if not items:
+                    continue
+                ranking = self._ranking(resident, champion, Request(user, tuple(items), at), 1, explain=True)
+            self._rows(ranking, features=False)
         return champion
 
     def _swap(self, champion: Champion) -> None:
@@ -319,14 +331,17 @@ class Service:
     def _catch_up(self, champion: Champion) -> None:
         """Give a champion the items that came while it was loaded."""
         assert self._resident is not None
-        found = self._resident.live.described.found
-        new = champion.models.unknown(found)
-        champion.models.describe(found, new, champion.models.embed(new) if new.height else None)
+        versions = self._resident.live.described.found
+        new = champion.models.unknown(versions)
+        champion.models.describe(versions, new, champion.models.embed(new) if new.height else None)
 
     def _rotate(self) -> None:
         while not self._stop.wait(self.limits.rotate_seconds):
-            self._intake.rotate()
-            self._prune()
+            try:
+                self.journal.rotate()
+                self._prune()
+            except Exception:  # a file that did not land lands at the next start
+                _log.exception("the journal's file did not land, or old files were not deleted")
 
     def _prune(self) -> None:
         """Delete what the newest stored state covers from the journal, if the daily chain has its own copy."""
@@ -349,52 +364,50 @@ class Service:
             "items": rows,
         }
 
-    def _rows(
-        self, champion: Champion, lookup: Request, answer: Answer, ranked: Ranked, found: pl.DataFrame,
-        order: list[int], past: pl.Series | None, request: RankRequest,
-    ) -> list[dict[str, Any]]:  # fmt: skip
-        calibration = champion.models.ranker.calibration
-        likely = (
-            np.interp(ranked.score, calibration.scores, calibration.probabilities) if calibration else None
-        )
-        seen = pl.Series([int(answer.versions[n]) for n in order], dtype=pl.Int64).replace(-1, None)
-        titles = found["title"].gather(seen)
-        reasons = None if past is None else self._reasons(champion, answer, ranked, found, order, past)
-        moments = None if past is None else past.to_list()
+    def _ranking(
+        self, resident: Resident, champion: Champion, request: Request, k: int, explain: bool
+    ) -> _Ranking:
+        """Rank a request's candidates; the caller holds the lock."""
+        answer = resident.live.look_up(request)
+        ranked = champion.models.rank(request, answer, resident.live.plan.columns)
+        order = ranked.order[:k]
+        past = champion.models.past_behind(request, answer, order) if explain else None
+        return _Ranking(champion, request, answer, ranked, order, past, resident.live.described.found)
+
+    def _rows(self, ranking: _Ranking, features: bool) -> list[dict[str, Any]]:
+        ranker, ranked, order = ranking.champion.models.ranker, ranking.ranked, ranking.order
+        scores = pl.Series(ranked.score[order])
+        likely = ranker.probability(scores) if ranker.calibration else None
+        titles = ranking.described("title")
         rows = []
         for rank, n in enumerate(order):
             interest = float(ranked.interest[n])
             row = {
-                "item_id": lookup.items[n],
+                "item_id": ranking.request.items[n],
                 "rank": rank + 1,
                 "title": titles[rank],
-                "rank_score": float(ranked.score[n]),
-                "click_probability": None if likely is None else float(likely[n]),
-                "interest_score": None if np.isnan(interest) else interest,
+                "rank_score": scores[rank],
+                "click_probability": None if likely is None else likely[rank],
+                "interest_score": None if math.isnan(interest) else interest,
             }
-            if moments is not None and reasons is not None:
-                row |= {"reasons": reasons[rank], "because": because_of({"past": moments[rank]})}
-            if request.features:
-                names = champion.models.ranker.columns
-                values = zip(names, ranked.columns[n].tolist(), strict=True)
+            if features:
+                values = zip(ranker.columns, ranked.columns[n].tolist(), strict=True)
                 row["features"] = {name: None if math.isnan(value) else value for name, value in values}
             rows.append(row)
+        if ranking.past is not None:
+            for row, reasons, past in zip(rows, self._reasons(ranking), ranking.past.to_list(), strict=True):
+                row |= {"reasons": reasons, "because": because_of({"past": past})}
         return rows
 
-    def _reasons(
-        self, champion: Champion, answer: Answer, ranked: Ranked, found: pl.DataFrame, order: list[int],
-        past: pl.Series,
-    ) -> list[str]:  # fmt: skip
-        """One sentence per item."""
-        columns = champion.models.ranker.columns
-        listed = pl.DataFrame(ranked.columns[order], schema=list(columns), orient="row").fill_nan(None)
-        rows = pl.Series([int(answer.versions[n]) for n in order], dtype=pl.Int64).replace(-1, None)
-        contributions = champion.models.ranker.contributions(listed)
-        listed = listed.with_columns(
-            found["attributes"].gather(rows),
+    def _reasons(self, ranking: _Ranking) -> pl.Series:
+        """One sentence per returned item."""
+        ranker, order = ranking.champion.models.ranker, ranking.order
+        listed = pl.DataFrame(ranking.ranked.columns[order], schema=list(ranker.columns), orient="row")
+        listed = listed.fill_nan(None)
+        rows = listed.with_columns(
+            ranking.described("attributes"),
             rank=pl.int_range(1, len(order) + 1),
-            candidates=pl.lit(len(ranked.score)),
-            past=past,
+            candidates=pl.lit(len(ranking.request.items)),
+            past=ranking.past,
         )
-        said: list[str] = sentences(listed, contributions, self._catalogue).to_list()
-        return said
+        return sentences(rows, ranker.contributions(listed), self._catalogue)

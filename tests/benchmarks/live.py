@@ -184,12 +184,12 @@ def kills(project: str, overrides: list[str], body: dict[str, Any], times: int, 
             sender.join()
         server = Server(project, overrides)
     server.kill()
-    found = [
+    written = [
         json.loads(line)["id"]
         for path in sorted(journal.glob("live-*"))
         for line in path.read_bytes().rpartition(b"\n")[0].splitlines()
     ]
-    ours = [name for name in found if name.startswith("k")]
+    ours = [name for name in written if name.startswith("k")]
     lost, twice = len(acknowledged - set(ours)), len(ours) - len(set(ours))
     return f"{len(acknowledged):,} acknowledged, {lost} lost, {twice} twice"
 
@@ -273,7 +273,7 @@ def larger(
 ) -> list[str]:
     """Start to ready, and memory, with each user's state repeated under other ids."""
     slice = made.lake.slices(f"{STATE}/items")[-1]
-    found = []
+    lines = []
     for copies in (1, times):
         with TemporaryDirectory() as folder:
             shutil.copytree(made.settings.lake, folder, dirs_exist_ok=True)
@@ -287,11 +287,11 @@ def larger(
                     )
             server = Server(project, overrides, {"MOMENTRANK_LAKE": folder})
             server.call("/rank", body)
-            found.append(
+            lines.append(
                 f"{server.entries():,.0f} entries: {server.seconds:.1f} s, {server.megabytes:,.0f} MB"
             )
             server.kill()
-    return found
+    return lines
 
 
 def main(project: str, overrides: list[str], seconds: float, times: int, soak: float, copies: int) -> None:

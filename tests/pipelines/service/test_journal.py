@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -29,7 +30,7 @@ for n in range(int(sys.argv[3]), 10**6):
     event = InteractionEvent(event="interaction", id=str(n), user="u", item="i", type="click")
     intake.submit([event]).add_done_callback(lambda done, n=n: print(n, flush=True))
     if n % 50 == 0:
-        intake.submit([]).result()
+        journal.rotate()
 """
 
 
@@ -116,6 +117,24 @@ def test_lines_that_a_full_disk_cuts_short_are_not_in_the_file(
     journal.write(['{"id": "3"}'])
 
     assert ids(journal) == ["1", "3"]
+
+
+def test_events_are_not_refused_after_they_are_on_disk(
+    tmp_path: Path, landing: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    journal = Journal(tmp_path / "journal", landing, most_bytes=1)
+
+    def full(*_: Path) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(shutil, "copyfile", full)
+        journal.write(['{"id": "1"}'])
+        with pytest.raises(OSError, match="No space"):
+            journal.write(['{"id": "2"}'])
+    journal.write(['{"id": "2"}'])
+
+    assert ids(journal) == ["1", "2"]
 
 
 def test_closed_files_are_deleted_once_the_stored_state_covers_them(tmp_path: Path) -> None:

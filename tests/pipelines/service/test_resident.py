@@ -81,6 +81,9 @@ def test_a_deleted_user_is_left_out_of_memory_and_of_a_restart(toy: SimpleNamesp
 
     resident = started()
     resident.forget("anna")
+    click = {"event": "interaction", "user": "anna", "item": "a", "type": "click"}
+    waiting = Stamped(InteractionEvent.model_validate(click), "c", microseconds(later), microseconds(later))
+    resident.apply([waiting])
 
     for one in (resident, started()):
         known = {
