@@ -79,11 +79,12 @@ class LiveScorer:
         """Probabilities [n] of the candidates `rows` with `ids`, shown at `at` (epoch seconds)."""
         with self._lock:
             items, read = self._items, self._read
-            known, state = self._states.get(user, (None, start(self._model)))
-        done = 0 if known is None else known.settled
-        if known is None or not _continues(known, history):
-            known, done, state = None, max(0, len(history.at) - self._model.config.reach), start(self._model)
-            done = min(done, history.settled)
+            cached = self._states.get(user)
+        if cached is not None and _continues(cached[0], history):
+            done, state = cached[0].settled, cached[1]
+        else:
+            # Not `reach` before the newest moment: a later request may have fewer moments that are not settled.
+            done, state = max(0, history.settled - self._model.config.reach), start(self._model)
         state = self._extend(state, items, history, done, history.settled)
         with self._lock:
             self._states[user] = history, state
@@ -91,11 +92,11 @@ class LiveScorer:
             if len(self._states) > _USERS:
                 self._states.popitem(last=False)
         state = self._extend(state, items, history, history.settled, len(history.at))
-        known_rows = (rows >= 0).all()
+        all_known = (rows >= 0).all()
         return score_live(
             self._model,
             state,
-            read[torch.from_numpy(rows).to(self._model.device)] if known_rows else _picked(items, rows, ids),
+            read[torch.from_numpy(rows).to(self._model.device)] if all_known else _picked(items, rows, ids),
             at,
         )
 
@@ -143,14 +144,14 @@ class LiveScorer:
         return extend(self._model, state, chosen, history.actions[part], history.at[part])
 
 
-def _continues(known: LiveHistory, history: LiveHistory) -> bool:
+def _continues(earlier: LiveHistory, history: LiveHistory) -> bool:
     """Whether a history starts with the settled moments of an earlier one."""
-    n = known.settled
+    n = earlier.settled
     return (
         history.settled >= n
-        and history.since == known.since
-        and np.array_equal(known.at[:n], history.at[:n])
-        and np.array_equal(known.ids[:n], history.ids[:n])
+        and history.since == earlier.since
+        and np.array_equal(earlier.at[:n], history.at[:n])
+        and np.array_equal(earlier.ids[:n], history.ids[:n])
     )
 
 
