@@ -59,10 +59,10 @@ class LiveScorer:
         embedded = embed(self._model, items, self._cache)
         return embedded, read_items(self._model, embedded)
 
-    def set_items(self, kept: npt.NDArray[np.int64], added: NewItems | None) -> None:
-        """Replace the items. `kept`: for each item an old row, or -1 - n for row n of `added`."""
+    def set_items(self, rows: npt.NDArray[np.int64], added: NewItems | None) -> None:
+        """Replace the items. `rows`: for each item its row until now, or -1 - n for row n of `added`."""
         items, read = self._items, self._read
-        rows = np.where(kept >= 0, kept, len(items) - 1 - kept)
+        rows = np.where(rows >= 0, rows, len(items) - 1 - rows)
         if added is not None:
             items, read = items.joined(added[0]), read.joined(added[1])
         with self._lock:
@@ -108,12 +108,12 @@ class LiveScorer:
         at: float,
         top: int,
     ) -> Contributions:
-        """The moments that brought most to each candidate's score."""
+        """The `top` moments of the history with the greatest contributions to each candidate's logit."""
         first = max(0, len(history.at) - self._model.config.reach)
         count, size = len(history.at) - first, len(rows)
         with self._lock:
             items = self._items
-        every = _picked(items, np.append(history.items[first:], rows), np.append(history.ids[first:], ids))
+        both = _picked(items, np.append(history.items[first:], rows), np.append(history.ids[first:], ids))
         config = self._model.config
         moments = MomentArrays(
             history_item=np.arange(count),
@@ -129,10 +129,8 @@ class LiveScorer:
             candidate_item=np.arange(count, count + size),
             label=np.zeros(size, np.float32),
         )
-        with torch.no_grad():
-            read = self._model.decoder.eval().items(every)
-        found = contributions_of(self._model, read, moments, top)
-        return replace(found, moment=np.where(found.moment < 0, -1, found.moment + first))
+        result = contributions_of(self._model, both, moments, top)
+        return replace(result, moment=np.where(result.moment < 0, -1, result.moment + first))
 
     def _extend(
         self, state: LiveState, items: Embedded, history: LiveHistory, first: int, until: int
@@ -156,5 +154,6 @@ def _continues(earlier: LiveHistory, history: LiveHistory) -> bool:
 
 
 def _picked(items: Embedded, rows: npt.NDArray[np.int64], ids: npt.NDArray[np.int64]) -> Embedded:
-    found = items[np.where(rows < 0, len(items) - 1, rows)]
-    return replace(found, id=torch.from_numpy(ids).to(found.id.device))
+    """Items by row, -1 for the unknown item, with these ids."""
+    picked = items[np.where(rows < 0, len(items) - 1, rows)]
+    return replace(picked, id=torch.from_numpy(ids).to(picked.id.device))
