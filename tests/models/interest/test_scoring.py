@@ -14,20 +14,9 @@ from models.interest.version import InterestModel
 
 
 @pytest.fixture(scope="module")
-def model(tiny_encoder: str, random_items) -> InterestModel:
+def model(narrow_config: InterestConfig, random_items) -> InterestModel:
     """Random weights everywhere, so that no term is silent."""
-    model = InterestModel(
-        InterestConfig(
-            encoder=tiny_encoder,
-            tune="top:1",
-            max_tokens=12,
-            width=16,
-            heads=2,
-            window=8,
-            layers=3,
-            numbers=("price", "length"),
-        )
-    )
+    model = InterestModel(replace(narrow_config, layers=3))
     torch.manual_seed(4)
     for parameter in model.decoder.parameters():
         torch.nn.init.normal_(parameter, std=0.3)
