@@ -173,7 +173,7 @@ class Fit:
         if self._tuned or not len(self._vectors):
             vectors = torch.zeros(len(self._rows), self._model.encoder.width, device=self._model.device)
             vectors[self._workers.rank :: self._workers.size] = self._model.encoder.vectors(
-                self._workers.share(self._rows)
+                self._workers.shard(self._rows)
             )
             self._vectors = self._workers.sum(vectors)
 

@@ -59,7 +59,7 @@ class Validation:
             read = decoder.items(items)
             chunks = list(by_length(self._pieces, _TOKENS_PER_PASS))
             measured = self._workers.collect(
-                [self._measure(chunk, read) for chunk in self._workers.share(chunks)]
+                [self._measure(chunk, read) for chunk in self._workers.shard(chunks)]
             )
         losses, sizes, probability, clicked = zip(*measured, strict=True)
         loss = float(np.average(losses, weights=sizes))
