@@ -16,7 +16,7 @@ _TOKENS_PER_PASS = 8192
 _BINS = 10
 
 _Measured = tuple[float, int, npt.NDArray[np.float32], npt.NDArray[np.bool_]]
-"""Of some impressions: mean loss, count, each candidate's probability, and whether it was clicked."""
+"""Mean loss and number of some impressions; each candidate's probability, and whether it was clicked."""
 
 
 def split(moments: MomentArrays, share: float) -> tuple[MomentArrays, MomentArrays]:

@@ -38,7 +38,7 @@ class LiveHistory:
     settled: int
     """The number of leading moments that no later request changes, as long as `since` is the same."""
     since: float
-    """When the items of which only the id was known were last looked up again."""
+    """When unknown items were last looked up again."""
 
 
 class LiveScorer:
