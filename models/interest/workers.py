@@ -75,7 +75,7 @@ class Workers:
         return values[self.rank :: self.size]
 
     def collect(self, own: Sequence[Value]) -> list[Value]:
-        """Every worker's results, in the order of the values that `shard` divided; `own`: one for each of its values."""
+        """Every worker's results, in the order of the values that `shard` divided; `own`: one per value."""
         parts = self.gather(own)
         return [parts[n % self.size][n // self.size] for n in range(sum(map(len, parts)))]
 
