@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 
 QUERY_CACHE = "queries"
-"""Folder of the cache with the vectors of queries: what users typed is erased with them."""
+"""Subfolder of the cache with the vectors of queries: erasure removes it, because queries are typed by users."""
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ network.py         the moment decoder and its loss
 version.py         saving and loading a model
 checkpoint.py      the state of an unfinished fit
 schedule.py        impressions and learning rates of each step
-validation.py      held-out impressions: early stopping, calibration
+held_out.py        held-out impressions: early stopping, calibration
 fit_setup.py       what a fit does before its first step
 fit.py             the training loop
 saved_fit.py       a fit between folders

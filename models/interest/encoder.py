@@ -42,7 +42,7 @@ def fast_bf16(device: torch.device) -> bool:
 
 
 class TextEncoder(nn.Module):
-    """A Hugging Face text encoder, pooled and prompted as its authors do, with layers or adapters that may be tuned."""
+    """A Hugging Face text encoder with its authors' pooling and prompt, whose layers or adapters may be tuned."""
 
     def __init__(
         self,
@@ -57,9 +57,9 @@ class TextEncoder(nn.Module):
     ) -> None:
         """`rank` and `seed`: for `lora` and `adalora`. `device`: a name as in the configuration.
 
-        `max_tokens` is lowered to what the encoder reads at most.
+        `max_tokens` is lowered to the length of the longest text that the encoder reads.
 
-        Raises InterestModelError if this machine has no such encoder, or it has not the layers to tune.
+        Raises InterestModelError if this machine has no such encoder, or the encoder has too few layers to tune.
         """
         super().__init__()
         self.name, self.tune = name, tune
@@ -159,7 +159,7 @@ class TextEncoder(nn.Module):
             self._allocation.restore(allocation)
 
     def prepare(self, texts: Sequence[str], cache: Path | None = None) -> list[Row]:
-        """One row per text, the input of `forward`; computed once per distinct text and kept in `cache`."""
+        """One row per text, the input of `forward`; computed once per distinct text and stored in `cache`."""
         ids = self.tokenise(texts)
         if self._from_ids:
             return ids

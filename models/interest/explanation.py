@@ -1,7 +1,7 @@
 """Contributions of a user's past moments to a candidate's logit.
 
 Each past moment has a presence of 1: its weight in every attention, in `Taste` and in the user's state. A moment's
-contribution is the derivative of the logit with respect to its presence, at the cost of one more pass over a
+contribution is the derivative of the logit with respect to its presence, which costs one more pass over a
 candidate's tokens. Leaving out moments one by one gives nearly the same order; a test compares the two.
 """
 
@@ -13,7 +13,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from .item_arrays import ItemArrays
+from .item_arrays import Embedded, ItemArrays
 from .moment_arrays import Batch, MomentArrays, by_length, collate, gaps, segments, used_items
 from .network import MomentDecoder, Visible
 from .reader import Reading
@@ -43,25 +43,25 @@ def contributions(
     if not len(moments.history_item) or not len(moments.candidate_item):
         return _nothing(len(moments.candidate_item), top)
     items, moments = used_items(items, moments, model.config)
+    return contributions_of(model, embed(model, items, cache), moments, top)
+
+
+def contributions_of(model: InterestModel, items: Embedded, moments: MomentArrays, top: int) -> Contributions:
+    """`contributions` of encoded items."""
+    result, decoder = _nothing(len(moments.candidate_item), top), model.decoder.eval()
     with torch.no_grad():
-        read = model.decoder.eval().items(embed(model, items, cache))
-    return contributions_of(model, read, moments, top)
-
-
-def contributions_of(model: InterestModel, read: Reading, moments: MomentArrays, top: int) -> Contributions:
-    """`contributions` of items that were read before, without gradients."""
-    found, decoder = _nothing(len(moments.candidate_item), top), model.decoder.eval()
+        read = decoder.items(items)
     pieces = [s for s in segments(moments, model.config) if s.candidates and s.stop > s.start]
     gap = gaps(moments)
     for chunk in by_length(pieces, _TOKENS_PER_BATCH):
         batch = collate(moments, chunk, gap, model.config).to(model.device)
         best = _slopes(decoder, batch, read).topk(min(top, batch.history))
-        value, place = best.values.cpu().numpy(), best.indices.cpu().numpy()
+        value, token = best.values.cpu().numpy(), best.indices.cpu().numpy()
         origin = np.array([segment.start for segment in chunk])[batch.row.cpu().numpy(), None]
-        seen = np.isfinite(value)
-        found.moment[batch.candidate, : value.shape[1]] = np.where(seen, origin + place, -1)
-        found.weight[batch.candidate, : value.shape[1]] = np.where(seen, value, 0.0)
-    return found
+        visible = np.isfinite(value)
+        result.moment[batch.candidate, : value.shape[1]] = np.where(visible, origin + token, -1)
+        result.weight[batch.candidate, : value.shape[1]] = np.where(visible, value, 0.0)
+    return result
 
 
 def _nothing(candidates: int, top: int) -> Contributions:

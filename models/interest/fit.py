@@ -69,9 +69,9 @@ def fine_tune(
     before = {name: value.clone() for name, value in model.trained().items()} if start_from else {}
     rows = prepare(model, items.texts, cache, workers)
     with deterministic(config.seed):
-        kept = Checkpoint(checkpoint, identity(model, items, moments, config))
+        saved = Checkpoint(checkpoint, identity(model, items, moments, config))
         validation = Validation(model, held_out, workers)
-        Fit(model, rows, items, fitted, validation, kept, workers).run(epochs, progress)
+        Fit(model, rows, items, fitted, validation, saved, workers).run(epochs, progress)
     if before:
         # Averaging successive fits (cf. Wortsman et al. 2022) undoes part of each one's overfitting to its slice.
         own = model.trained()
@@ -155,9 +155,9 @@ class Fit:
     def _resume(self) -> tuple[int, list[dict[str, float]]]:
         """Number of steps done and the loss curve so far."""
         state = self._checkpoint.restore(self._model, self._optimiser)
-        if len(found := set(self._workers.gather(state.step if state else 0))) > 1:
+        if len(steps := set(self._workers.gather(state.step if state else 0))) > 1:
             raise InterestModelError(
-                f"the workers find checkpoints of steps {sorted(found)}: give them one checkpoint folder that all reach"
+                f"the workers read checkpoints of steps {sorted(steps)}: give them one checkpoint folder that all reach"
             )
         if state is None:
             self._refresh()
@@ -173,7 +173,7 @@ class Fit:
         if self._tuned or not len(self._vectors):
             vectors = torch.zeros(len(self._rows), self._model.encoder.width, device=self._model.device)
             vectors[self._workers.rank :: self._workers.size] = self._model.encoder.vectors(
-                self._workers.share(self._rows)
+                self._workers.shard(self._rows)
             )
             self._vectors = self._workers.sum(vectors)
 

@@ -39,7 +39,7 @@ def setup(config: InterestConfig, start_from: Path | None) -> InterestModel:
 def prepare(model: InterestModel, texts: list[str], cache: Path | None, workers: Workers) -> list[Row]:
     """The encoder's rows of all texts. With a shared cache, each worker computes a part of them."""
     if workers.size > 1 and cache is not None:
-        model.encoder.prepare(workers.share(texts), cache)
+        model.encoder.prepare(workers.shard(texts), cache)
         workers.barrier()
     return model.encoder.prepare(texts, cache)
 

@@ -16,7 +16,7 @@ _TOKENS_PER_PASS = 8192
 _BINS = 10
 
 _Measured = tuple[float, int, npt.NDArray[np.float32], npt.NDArray[np.bool_]]
-"""Of some impressions: mean loss, count, each candidate's probability, and whether it was clicked."""
+"""Mean loss and number of some impressions; each candidate's probability, and whether it was clicked."""
 
 
 def split(moments: MomentArrays, share: float) -> tuple[MomentArrays, MomentArrays]:
@@ -59,7 +59,7 @@ class Validation:
             read = decoder.items(items)
             chunks = list(by_length(self._pieces, _TOKENS_PER_PASS))
             measured = self._workers.collect(
-                [self._measure(chunk, read) for chunk in self._workers.share(chunks)]
+                [self._measure(chunk, read) for chunk in self._workers.shard(chunks)]
             )
         losses, sizes, probability, clicked = zip(*measured, strict=True)
         loss = float(np.average(losses, weights=sizes))

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -9,12 +10,11 @@ from torch import Tensor, nn
 
 
 class LayerStack:
-    """Layers of a model that computes their masks and positions itself; none where it repeats one layer."""
+    """The layers of a model, which computes their masks and positions itself; none if it repeats a single layer."""
 
     def __init__(self, model: Any) -> None:
         self._model = model
         self.layers: list[nn.Module] = find_layers(model)
-        self._outputs: int | None = None
 
     def below(self, number: int, ids: Tensor, mask: Tensor) -> Tensor:
         """Hidden states [n, L, d] that enter layer `number`, or leave the last one, for token ids [n, L]."""
@@ -32,9 +32,13 @@ class LayerStack:
     def above(self, number: int, hidden: Tensor, mask: Tensor) -> Tensor:
         """Hidden states [n, L, d] that leave the last layer, from those that enter layer `number`."""
         skipped = self.layers[:number]
-        rest = (None,) * (self._output_count() - 1) if skipped else ()
+        rest = self._rest if skipped else None
+
+        def skip(hidden_states: Tensor, *_: Any, **__: Any) -> Tensor | tuple[Tensor | None, ...]:
+            return hidden_states if rest is None else (hidden_states, *rest)
+
         for layer in skipped:
-            layer.forward = lambda x, *_, **__: (x, *rest) if rest else x
+            layer.forward = skip
         try:
             with _hooked(self.layers[number : number + 1], lambda _: hidden):
                 whole = self._model(input_ids=torch.zeros_like(mask), attention_mask=mask)
@@ -44,20 +48,19 @@ class LayerStack:
         states: Tensor = whole.last_hidden_state
         return states
 
-    def _output_count(self) -> int:
-        """How many values a layer returns; 1 where it returns hidden states alone."""
-        if self._outputs is None:
-            found: list[Any] = []
-            hook = self.layers[0].register_forward_hook(lambda _, __, output: found.append(output))
-            with hook, torch.no_grad():
-                one = torch.ones(1, 1, dtype=torch.long, device=next(self._model.parameters()).device)
-                self._model(input_ids=one, attention_mask=one)
-            self._outputs = len(found[0]) if isinstance(found[0], tuple) else 1
-        return self._outputs
+    @cached_property
+    def _rest(self) -> tuple[None, ...] | None:
+        """Placeholders for a layer's outputs after the hidden states; None if it does not return a tuple."""
+        outputs: list[Any] = []
+        hook = self.layers[0].register_forward_hook(lambda _, __, output: outputs.append(output))
+        with hook, torch.no_grad():
+            one = torch.ones(1, 1, dtype=torch.long, device=next(self._model.parameters()).device)
+            self._model(input_ids=one, attention_mask=one)
+        return (None,) * (len(outputs[0]) - 1) if isinstance(outputs[0], tuple) else None
 
 
 def find_layers(model: Any) -> list[nn.Module]:
-    """The list of like modules that is as long as the configuration's number of layers; empty if there is none."""
+    """The first list of modules of one class with the configuration's number of layers; empty if there is none."""
     count = getattr(model.config, "num_hidden_layers", 0)
     for module in model.modules():
         if isinstance(module, nn.ModuleList) and len(module) == count and len({type(m) for m in module}) == 1:

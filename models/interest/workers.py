@@ -70,12 +70,12 @@ class Workers:
         dist.all_gather_object(values, value)
         return values
 
-    def share(self, things: Sequence[Value]) -> Sequence[Value]:
-        """This worker's share of `things`, which all workers have in the same order."""
-        return things[self.rank :: self.size]
+    def shard(self, values: Sequence[Value]) -> Sequence[Value]:
+        """This worker's part of `values`, which all workers have in the same order."""
+        return values[self.rank :: self.size]
 
     def collect(self, own: Sequence[Value]) -> list[Value]:
-        """Results for all things that were divided by `share`, in their order; `own`: this worker's results."""
+        """Every worker's results, in the order of the values that `shard` divided; `own`: one per value."""
         parts = self.gather(own)
         return [parts[n % self.size][n // self.size] for n in range(sum(map(len, parts)))]
 
@@ -202,9 +202,8 @@ def launch(function: Callable[[Config], None], config: Config, workers: int) -> 
             for number, handler in handlers.items():
                 signal.signal(number, handler)
         if caught is not None:
-            signal.raise_signal(
-                caught
-            )  # the workers are gone: whoever handled it before decides what follows
+            # The workers are gone: the handler from before `launch` decides what follows.
+            signal.raise_signal(caught)
         if broken.exists():
             raise pickle.loads(broken.read_bytes())
 

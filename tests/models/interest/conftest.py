@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from models.interest.config import InterestConfig
 from models.interest.item_arrays import ItemArrays
 from models.interest.moment_arrays import MomentArrays
 from models.interest.pretrained import find_encoder
@@ -155,6 +156,14 @@ def tiny_encoder(tmp_path_factory: pytest.TempPathFactory) -> str:
 @pytest.fixture(scope="session")
 def other_encoder(tmp_path_factory: pytest.TempPathFactory) -> str:
     return str(save_tiny_encoder(tmp_path_factory.mktemp("other"), seed=2))
+
+
+@pytest.fixture(scope="session")
+def narrow_config(tiny_encoder: str) -> InterestConfig:
+    """A narrow decoder with a short window over the tiny encoder."""
+    return InterestConfig(
+        encoder=tiny_encoder, tune="top:1", max_tokens=12, width=16, heads=2, window=8, numbers=("price", "length")
+    )  # fmt: skip
 
 
 @pytest.fixture(scope="session")

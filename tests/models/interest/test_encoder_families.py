@@ -22,7 +22,7 @@ FAMILIES = {
     "roberta": SHAPE,
     "xlm-roberta": SHAPE,
     "electra": SHAPE,
-    "mpnet": SHAPE,
+    "mpnet": SHAPE | {"num_hidden_layers": 5},  # fewer would hide a wrong output of skipped layers
     "albert": SHAPE,
     "distilbert": {"dim": 32, "n_layers": 2, "n_heads": 2, "hidden_dim": 64},
     "deberta-v2": SHAPE

@@ -52,13 +52,9 @@ def items(random_items) -> ItemArrays:
 
 
 @pytest.fixture(params=[1, 3], ids=["one layer", "three layers"])
-def model(request, tiny_encoder: str, items: ItemArrays) -> InterestModel:
+def model(request, narrow_config: InterestConfig, items: ItemArrays) -> InterestModel:
     """Random weights everywhere, so that no term is silent."""
-    config = InterestConfig(
-        encoder=tiny_encoder, tune="frozen", max_tokens=12, width=16, heads=2, window=20, layers=request.param,
-        numbers=("price", "length"),
-    )  # fmt: skip
-    model = InterestModel(config)
+    model = InterestModel(replace(narrow_config, tune="frozen", window=20, layers=request.param))
     torch.manual_seed(4)
     for parameter in model.decoder.parameters():
         torch.nn.init.normal_(parameter, std=0.2)

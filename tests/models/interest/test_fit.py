@@ -15,20 +15,8 @@ from models.interest.scoring import score
 
 
 @pytest.fixture
-def config(tiny_encoder: str) -> InterestConfig:
-    return InterestConfig(
-        encoder=tiny_encoder,
-        tune="top:1",
-        max_tokens=12,
-        width=16,
-        heads=2,
-        window=8,
-        epochs=3,
-        impressions_per_step=6,
-        texts_per_step=5,
-        encoder_rate=1e-3,
-        numbers=("price", "length"),
-    )
+def config(narrow_config: InterestConfig) -> InterestConfig:
+    return replace(narrow_config, epochs=3, impressions_per_step=6, texts_per_step=5, encoder_rate=1e-3)
 
 
 class Killed(Exception):

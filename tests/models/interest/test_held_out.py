@@ -11,11 +11,10 @@ from models.interest.scoring import score
 
 
 @pytest.fixture
-def config(tiny_encoder: str) -> InterestConfig:
-    return InterestConfig(
-        encoder=tiny_encoder, tune="frozen", max_tokens=12, width=16, heads=2, window=8, epochs=30,
-        impressions_per_step=8, decoder_rate=1e-2, holdout=0.25, numbers=("price", "length"),
-    )  # fmt: skip
+def config(narrow_config: InterestConfig) -> InterestConfig:
+    return replace(
+        narrow_config, tune="frozen", epochs=30, impressions_per_step=8, decoder_rate=1e-2, holdout=0.25
+    )
 
 
 def test_the_latest_impressions_are_watched_and_none_is_lost(random_moments) -> None:

@@ -8,25 +8,15 @@ import torch
 from models.interest.config import InterestConfig, InterestModelError
 from models.interest.fit import fine_tune
 from models.interest.item_arrays import ItemArrays
+from models.interest.live_scorer import LiveHistory, LiveScorer
 from models.interest.scoring import advance, embed, extend, score, score_live, start
 from models.interest.version import InterestModel
 
 
 @pytest.fixture(scope="module")
-def model(tiny_encoder: str, random_items) -> InterestModel:
+def model(narrow_config: InterestConfig, random_items) -> InterestModel:
     """Random weights everywhere, so that no term is silent."""
-    model = InterestModel(
-        InterestConfig(
-            encoder=tiny_encoder,
-            tune="top:1",
-            max_tokens=12,
-            width=16,
-            heads=2,
-            window=8,
-            layers=3,
-            numbers=("price", "length"),
-        )
-    )
+    model = InterestModel(replace(narrow_config, layers=3))
     torch.manual_seed(4)
     for parameter in model.decoder.parameters():
         torch.nn.init.normal_(parameter, std=0.3)
@@ -83,6 +73,26 @@ def test_events_at_once_leave_the_state_that_they_leave_one_by_one(
     shown = items[np.arange(12, 20)]
     one, other = (score_live(model, state, shown, at[-1] + 60) for state in (alone, together))
     np.testing.assert_allclose(one, other, atol=1e-5)
+
+
+def test_a_cached_state_does_not_depend_on_unsettled_moments(model: InterestModel, random_items) -> None:
+    items, count, shown = random_items(20), 60, np.array([3, 7, 11])
+    rows, at = np.arange(count) % 20, 1.7e9 + np.arange(float(count))
+    actions = ["click", "skipped"] * (count // 2)
+    scorer, settled = LiveScorer(model, items), 40
+
+    def live(length: int) -> np.ndarray:
+        history = LiveHistory(
+            rows[:length], items.id[rows[:length]], actions[:length], at[:length], settled, since=0.0
+        )
+        return scorer.score("u", history, shown, items.id[shown], 1.8e9)
+
+    live(count)
+    again = live(settled)
+
+    embedded = embed(model, items)
+    state = extend(model, start(model), embedded[rows[:settled]], actions[:settled], at[:settled])
+    assert np.abs(again - score_live(model, state, embedded[shown], 1.8e9)).max() < 1e-4
 
 
 def test_a_live_state_stays_as_small_as_the_window(model: InterestModel, random_items) -> None:

@@ -17,9 +17,8 @@ PAST = [
 
 
 @pytest.fixture(scope="module")
-def served(tiny_encoder: str, random_items) -> ServedInterest:
-    shape = {"tune": "frozen", "max_tokens": 12, "width": 16, "heads": 2, "window": 8, "numbers": ("price",)}
-    model = InterestModel(InterestConfig(encoder=tiny_encoder, **shape))
+def served(narrow_config: InterestConfig, random_items) -> ServedInterest:
+    model = InterestModel(replace(narrow_config, tune="frozen", numbers=("price",)))
     items = replace(random_items(20), number=np.ones((20, 1), dtype=np.float32))
     model.decoder.items.standardise(embed(model, items))
     return ServedInterest(model)

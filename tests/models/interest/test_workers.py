@@ -23,14 +23,9 @@ from models.interest.workers import GradientSum, Workers, launch
 
 
 @pytest.fixture
-def config(tiny_encoder: str) -> InterestConfig:
-    return InterestConfig(
-        encoder=tiny_encoder,
-        tune="top:1",
-        max_tokens=12,
-        width=16,
-        heads=2,
-        window=8,
+def config(narrow_config: InterestConfig) -> InterestConfig:
+    return replace(
+        narrow_config,
         epochs=8,
         patience=8,
         impressions_per_step=3,
@@ -38,7 +33,6 @@ def config(tiny_encoder: str) -> InterestConfig:
         texts_per_step=5,
         encoder_rate=1e-3,
         holdout=0.2,
-        numbers=("price", "length"),
     )
 
 
