@@ -28,7 +28,8 @@ MOST = 10_000
 """Clicks that are remembered, the newest."""
 NEAREST = 10
 """Clicks after the most similar queries that vote for their items."""
-_ORDER = ("known_at", "user_id", "query", "item_id")
+ORDER = ("known_at", "user_id", "query", "item_id")
+"""Order of the clicks: of one instant's equally similar clicks, the last ones vote."""
 
 
 def query_of(impressions: pl.DataFrame, context: "Context") -> pl.Series:
@@ -114,4 +115,4 @@ def _numbers(queries: pl.Series, texts: pl.Series) -> Ints:
 
 
 def _past(state: MomentState, layout: "Layout") -> pl.DataFrame:
-    return pl.concat([state.query_clicks, clicks_after_queries(layout.interactions, state)]).sort(_ORDER)
+    return pl.concat([state.query_clicks, clicks_after_queries(layout.interactions, state)]).sort(ORDER)

@@ -7,7 +7,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from features.live.user_histories import Context, Done, Exposure
-from features.queries import MOST, QUERY_AT, QueryClicks, query_vectors
+from features.queries import MOST, ORDER, QUERY_AT, QueryClicks, query_vectors
 from features.schemas import ItemVectors
 from features.state import MomentState
 
@@ -47,7 +47,7 @@ class LiveQueries:
         ]
         if rows:
             clicks = pl.DataFrame(rows, self._clicks.columns, orient="row").cast(self._clicks.schema)
-            self._clicks, self._past = pl.concat([self._clicks, clicks]), None
+            self._clicks, self._past = pl.concat([self._clicks, clicks]).sort(ORDER), None
 
     def start_slice(self) -> None:
         """Drop what no later request looks at."""

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from features.config.project import Project
 from features.config.slices import microseconds
 from features.live import LiveMoments, Request
+from features.queries import NEAREST
 from features.state import SliceEvents, start
 from features.state.histories import moments
 
@@ -96,3 +97,22 @@ def test_a_user_who_was_dropped_is_a_new_user(toy: SimpleNamespace) -> None:
     dropped, new = (live.look_up(request) for request in lookup)
     assert dropped.past.items == []
     np.testing.assert_array_equal(dropped.features, new.features)
+
+
+def test_clicks_of_one_instant_count_in_the_order_of_the_batch(toy: SimpleNamespace) -> None:
+    words = {"surface": ("home",)}
+    users = [f"u{n:02}" for n in reversed(range(NEAREST + 2))]
+    shown = [(user, user, toy.at(10), ["a", "b"], words) for user in [*users, "v"]]
+    done = [(user, "a" if user < "u02" else "b", "click", toy.at(12)) for user in users]
+    world = SliceEvents(
+        toy.items(),
+        toy.impressions(*shown, ("s", "v", toy.at(30), ["a", "b"], words)),
+        toy.interactions(*done),
+    )
+    project = toy.project(context={"query": "surface"})
+    batch, _ = toy.walk(world, project)
+
+    found, _ = replay(toy, world, project)
+
+    for table in (batch, found):
+        assert table.filter(impression_id="s")["query_past_share"].to_list() == [0.0, 1.0]
