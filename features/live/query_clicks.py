@@ -53,7 +53,7 @@ class LiveQueries:
         """Drop what no later request looks at."""
         self._clicks, self._past = self._clicks.tail(MOST), None
         clicked = pl.col("item_id").is_in(self._clicks["query"].implode())
-        self._vectors = self._vectors.filter(clicked | (pl.int_range(pl.len()) >= pl.len() - WAITING))
+        self._vectors = self._vectors.filter(clicked | (pl.int_range(pl.len()) + WAITING >= pl.len()))
 
     def forget(self, user: str) -> None:
         """Drop a user's clicks."""

@@ -99,6 +99,22 @@ def test_a_user_who_was_dropped_is_a_new_user(toy: SimpleNamespace) -> None:
     np.testing.assert_array_equal(dropped.features, new.features)
 
 
+def test_a_query_of_the_slice_before_still_has_its_vector_when_it_is_clicked(toy: SimpleNamespace) -> None:
+    project = toy.project(slices={"every": "2h"}, context={"query": "surface"})
+    vectors = toy.vectors(toy.items()).with_columns(vector=pl.lit([1.0, 0.0], pl.List(pl.Float32)))
+    live = LiveMoments(start(project.slices.start, project.behaviour), project.slices, vectors.clear())
+    shown = toy.impressions(("r", "u", toy.at(115), ["a", "b"], {"surface": ("home",)}))
+    live.update(SliceEvents(toy.items(), shown, toy.interactions()), vectors.filter(item_id="home"))
+    clicked = toy.interactions(("u", "b", "click", toy.at(125)))
+    live.update(SliceEvents(toy.items(), toy.impressions(), clicked), vectors.clear())
+    assert live.queries is not None
+    live.queries.learn(vectors.filter(item_id="mail"))
+
+    answer = live.look_up(Request("v", ("a", "b"), microseconds(toy.at(130)), None, (("surface", "mail"),)))
+
+    assert answer.features[:, live.plan.columns.index("query_past_share")].tolist() == [0.0, 1.0]
+
+
 def test_clicks_of_one_instant_count_in_the_order_of_the_batch(toy: SimpleNamespace) -> None:
     words = {"surface": ("home",)}
     users = [f"u{n:02}" for n in reversed(range(NEAREST + 2))]
