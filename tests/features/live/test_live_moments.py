@@ -5,13 +5,16 @@ from types import SimpleNamespace
 
 import numpy as np
 import polars as pl
+import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from features.config.project import Project
 from features.config.slices import microseconds
-from features.live import LiveMoments, Request
-from features.queries import NEAREST
+from features.live import Done, LiveMoments, Request, query_clicks
+from features.live.query_clicks import LiveQueries
+from features.live.user_histories import Exposure
+from features.queries import NEAREST, QUERY_AT
 from features.state import SliceEvents, start
 from features.state.histories import moments
 
@@ -132,3 +135,22 @@ def test_clicks_of_one_instant_count_in_the_order_of_the_batch(toy: SimpleNamesp
 
     for table in (batch, found):
         assert table.filter(impression_id="s")["query_past_share"].to_list() == [0.0, 1.0]
+
+
+def test_a_slice_drops_the_oldest_queries_that_nobody_clicked(
+    toy: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(query_clicks, "WAITING", 1)
+    state = start(toy.START, toy.project(context={"query": "surface"}).behaviour)
+    names, vectors = ["old", "home", "new"], [[1.0, 0.0], [0.6, 0.8], [0.0, 1.0]]
+    table = {"item_id": names, "known_at": [QUERY_AT] * 3, "vector": vectors}
+    queries = LiveQueries(state, pl.DataFrame(table, schema=toy.vectors(toy.items()).schema))
+    click = Done(1, "1", "u", "a", "click", None)
+    queries.add([(click, Exposure(0, 1, (("surface", "home"),)))])
+    item, texts = state.counted.items.encode(pl.Series(["a"])), (np.zeros((1, 2), np.int16), np.zeros(1, int))
+
+    queries.start_slice()
+
+    for query, expected in (("old", np.nan), ("home", 1.0), ("new", 0.8)):
+        past_max = queries.match(2, item, np.array([-1]), texts, query)[1]
+        np.testing.assert_allclose(past_max, [expected], atol=1e-4)
