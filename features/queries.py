@@ -76,7 +76,7 @@ def query_matches(state: MomentState, layout: "Layout", vectors: pl.DataFrame) -
     queries = query_vectors(pl.Series(numbers.ids, dtype=pl.String), vectors)
     return past.match(
         layout.at, layout.start, layout.item, layout.version, layout_texts(state, layout, vectors),
-        query, texts.str.len_chars().cast(pl.Float64).to_numpy(), queries, lengths(queries),
+        query, texts.str.len_chars().fill_null(0).cast(pl.Float64).to_numpy(), queries, lengths(queries),
     )  # fmt: skip
 
 
