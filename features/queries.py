@@ -4,7 +4,7 @@ The state keeps the newest clicks that followed a query (`MomentState.query_clic
 before its impression. A query's vector is a row of `schemas.ItemVectors`: the query is its id, `QUERY_AT` its time.
 """
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -12,6 +12,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from features.similarity import layout_texts, whole_vectors
+from features.state.entities import Entities
 from features.state.moment import MomentState
 
 if TYPE_CHECKING:
@@ -28,7 +29,8 @@ MOST = 10_000
 """Clicks that are remembered, the newest."""
 NEAREST = 10
 """Clicks after the most similar queries that vote for their items."""
-_ORDER = ("known_at", "user_id", "query", "item_id")
+ORDER = ("known_at", "user_id", "query", "item_id")
+"""Order of the clicks: of one instant's equally similar clicks, the last ones vote."""
 
 
 def query_of(impressions: pl.DataFrame, context: "Context") -> pl.Series:
@@ -64,39 +66,41 @@ def kept_query_clicks(state: MomentState, layout: "Layout", until: datetime) -> 
 
 def query_matches(state: MomentState, layout: "Layout", vectors: pl.DataFrame) -> NDArray[np.float64]:
     """The `COLUMNS`, [column, candidate of the layout]; NaN without a query, text or past."""
-    typed = query_of(layout.impressions, state.config.context)
-    texts = typed.drop_nulls().unique(maintain_order=True)
-    past = QueryClicks(_past(state, layout), state, vectors)
-    items = layout_texts(state, layout, vectors)
-    return past.match(layout.at, layout.start, layout.item, layout.version, items, _numbers(typed, texts), texts,
-                      query_vectors(texts, vectors))  # fmt: skip
+    from features.similarity_kernels import lengths
+
+    texts, numbers = query_of(layout.impressions, state.config.context), Entities()
+    clicks = _past(state, layout)
+    past = QueryClicks(clicks, numbers.encode(clicks["query"]), state)
+    query = np.full(len(texts), -1)
+    query[texts.is_not_null().to_numpy()] = numbers.encode(texts.drop_nulls())
+    queries = query_vectors(pl.Series(numbers.ids, dtype=pl.String), vectors)
+    return past.match(
+        layout.at, layout.start, layout.item, layout.version, layout_texts(state, layout, vectors),
+        query, texts.str.len_chars().fill_null(0).cast(pl.Float64).to_numpy(), queries, lengths(queries),
+    )  # fmt: skip
 
 
 class QueryClicks:
-    """Clicks after queries (`MomentState.query_clicks`) as arrays."""
+    """Clicks after queries (`MomentState.query_clicks`) as arrays. `query`: the number of each one's query."""
 
-    def __init__(self, clicks: pl.DataFrame, state: MomentState, vectors: pl.DataFrame) -> None:
-        from features.similarity_kernels import lengths
-
-        self._texts = clicks["query"].unique(maintain_order=True)
-        self._vectors = query_vectors(self._texts, vectors)
-        self._length = lengths(self._vectors)
+    def __init__(self, clicks: pl.DataFrame, query: Ints, state: MomentState) -> None:
+        self._items, self._forget = (
+            state.counted.items,
+            state.config.features.ttl // timedelta(microseconds=1),
+        )
         self._at = clicks["known_at"].to_physical().to_numpy()
-        self._query, self._items = _numbers(clicks["query"], self._texts), state.counted.items
-        self._item = self._items.encode(clicks["item_id"])
-        self._forget = int(state.config.features.ttl.total_seconds() * 1e6)
+        self._query, self._item = query, self._items.encode(clicks["item_id"])
 
     def match(
         self, at: Ints, start: Ints, item: Ints, version: Ints, items: tuple[Vectors, Ints], query: Ints,
-        texts: pl.Series, typed: Vectors,
+        characters: NDArray[np.float64], queries: Vectors, query_length: Ints,
     ) -> NDArray[np.float64]:  # fmt: skip
-        """`query_matches` of lists whose queries are rows of `texts` and of their vectors, `typed`; -1 for none."""
+        """`query_kernels.matches` of these lists, after these clicks."""
         from features.query_kernels import matches
 
         return matches(
-            at, start, item, version, *items, query, typed, texts.str.len_chars().cast(pl.Float64).to_numpy(),
-            _numbers(texts, self._texts), self._vectors, self._length, self._at, self._query, self._item,
-            len(self._items), MOST, NEAREST, self._forget,
+            at, start, item, version, *items, query, characters, queries, query_length,
+            self._at, self._query, self._item, len(self._items), MOST, NEAREST, self._forget,
         )  # fmt: skip
 
 
@@ -106,12 +110,5 @@ def query_vectors(texts: pl.Series, vectors: pl.DataFrame) -> Vectors:
     return whole_vectors(keys.with_columns(known_at=pl.lit(QUERY_AT, vectors.schema["known_at"])), vectors)
 
 
-def _numbers(queries: pl.Series, texts: pl.Series) -> Ints:
-    """The row of each query in `texts`, or -1."""
-    rows = pl.DataFrame({"query": texts}, schema={"query": pl.String}).with_row_index("row")
-    found = queries.to_frame("query").join(rows, on="query", how="left", maintain_order="left")["row"]
-    return found.cast(pl.Int64).fill_null(-1).to_numpy()
-
-
 def _past(state: MomentState, layout: "Layout") -> pl.DataFrame:
-    return pl.concat([state.query_clicks, clicks_after_queries(layout.interactions, state)]).sort(_ORDER)
+    return pl.concat([state.query_clicks, clicks_after_queries(layout.interactions, state)]).sort(ORDER)

@@ -51,10 +51,16 @@ def extended(builtin: Mapping[str, Kind], references: Iterable[str], kind: Any, 
     """
     objects = dict(builtin)
     for reference in references:
-        found, name = resolve(reference), reference.partition(":")[2]
-        if not isinstance(found, kind):
-            raise ProjectError(f"{key}: {reference} is a {type(found).__name__}, expected a {kind.__name__}")
+        name = reference.partition(":")[2]
         if name in objects:
             raise ProjectError(f"{key}: there are two called {name}: rename {reference}")
-        objects[name] = found
+        objects[name] = resolve_as(kind, reference, key)
     return objects
+
+
+def resolve_as(kind: Any, reference: str, key: str) -> Any:
+    """The object named `module:object`. Raises ProjectError if it is not of the `kind`; `key` is where it is named."""
+    resolved = resolve(reference)
+    if not isinstance(resolved, kind):
+        raise ProjectError(f"{key}: {reference} is a {type(resolved).__name__}, expected a {kind.__name__}")
+    return resolved

@@ -118,14 +118,14 @@ class LiveMoments:
                 "step", as_dict=True, include_key=False
             )
             items = {int(step): part for (step,), part in parts.items()}
+        if self.queries is not None:
+            self.queries.learn(vectors)
         for step in sorted({*by_slice, *items}):
             own, fresh = by_slice.get(step, []), items.get(step)
             instants = [row.at for row in own[-1:]]
             if fresh is not None:
                 instants.append(fresh["known_at"].to_physical().max())  # type: ignore[arg-type]
             self._reach(max(instants))
-            if self.queries is not None:
-                self.queries.learn(vectors)
             if fresh is not None:
                 self._set_versions(versions(self.described.found, fresh), vectors)
             if own:

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import polars as pl
 
-from features.config.extensions import resolve as resolve_extension
+from features.config.extensions import resolve_as
 from features.config.sections import READERS, ReaderConfig
-from features.errors import ProjectError, SourceError
+from features.errors import SourceError
 from features.sources.files import LogFile, Reader, resolve
 from features.sources.raw import FORGOTTEN, Hide, RawEvents, as_logged, concat_events, gather
 from features.sources.reject_hints import hint
@@ -40,9 +40,7 @@ def chunks(
 
 
 def _reader(source_format: str) -> Reader:
-    reader = resolve_extension(READERS.get(source_format, source_format))
-    if not isinstance(reader, Reader):
-        raise ProjectError(f"source.format: {source_format} is a {type(reader).__name__}, expected a Reader")
+    reader: Reader = resolve_as(Reader, READERS.get(source_format, source_format), "source.format")
     return reader
 
 

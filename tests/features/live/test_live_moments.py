@@ -5,12 +5,16 @@ from types import SimpleNamespace
 
 import numpy as np
 import polars as pl
+import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from features.config.project import Project
 from features.config.slices import microseconds
-from features.live import LiveMoments, Request
+from features.live import Done, LiveMoments, Request, query_clicks
+from features.live.query_clicks import LiveQueries
+from features.live.user_histories import Exposure
+from features.queries import NEAREST, QUERY_AT
 from features.state import SliceEvents, start
 from features.state.histories import moments
 
@@ -96,3 +100,57 @@ def test_a_user_who_was_dropped_is_a_new_user(toy: SimpleNamespace) -> None:
     dropped, new = (live.look_up(request) for request in lookup)
     assert dropped.past.items == []
     np.testing.assert_array_equal(dropped.features, new.features)
+
+
+def test_a_query_of_the_slice_before_still_has_its_vector_when_it_is_clicked(toy: SimpleNamespace) -> None:
+    project = toy.project(slices={"every": "2h"}, context={"query": "surface"})
+    vectors = toy.vectors(toy.items()).with_columns(vector=pl.lit([1.0, 0.0], pl.List(pl.Float32)))
+    live = LiveMoments(start(project.slices.start, project.behaviour), project.slices, vectors.clear())
+    shown = toy.impressions(("r", "u", toy.at(115), ["a", "b"], {"surface": ("home",)}))
+    live.update(SliceEvents(toy.items(), shown, toy.interactions()), vectors.filter(item_id="home"))
+    clicked = toy.interactions(("u", "b", "click", toy.at(125)))
+    live.update(SliceEvents(toy.items(), toy.impressions(), clicked), vectors.clear())
+    assert live.queries is not None
+    live.queries.learn(vectors.filter(item_id="mail"))
+
+    answer = live.look_up(Request("v", ("a", "b"), microseconds(toy.at(130)), None, (("surface", "mail"),)))
+
+    assert answer.features[:, live.plan.columns.index("query_past_share")].tolist() == [0.0, 1.0]
+
+
+def test_clicks_of_one_instant_count_in_the_order_of_the_batch(toy: SimpleNamespace) -> None:
+    words = {"surface": ("home",)}
+    users = [f"u{n:02}" for n in reversed(range(NEAREST + 2))]
+    shown = [(user, user, toy.at(10), ["a", "b"], words) for user in [*users, "v"]]
+    done = [(user, "a" if user < "u02" else "b", "click", toy.at(12)) for user in users]
+    world = SliceEvents(
+        toy.items(),
+        toy.impressions(*shown, ("s", "v", toy.at(30), ["a", "b"], words)),
+        toy.interactions(*done),
+    )
+    project = toy.project(context={"query": "surface"})
+    batch, _ = toy.walk(world, project)
+
+    found, _ = replay(toy, world, project)
+
+    for table in (batch, found):
+        assert table.filter(impression_id="s")["query_past_share"].to_list() == [0.0, 1.0]
+
+
+def test_a_slice_drops_the_oldest_queries_that_nobody_clicked(
+    toy: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(query_clicks, "WAITING", 1)
+    state = start(toy.START, toy.project(context={"query": "surface"}).behaviour)
+    names, vectors = ["old", "home", "new"], [[1.0, 0.0], [0.6, 0.8], [0.0, 1.0]]
+    table = {"item_id": names, "known_at": [QUERY_AT] * 3, "vector": vectors}
+    queries = LiveQueries(state, pl.DataFrame(table, schema=toy.vectors(toy.items()).schema))
+    click = Done(1, "1", "u", "a", "click", None)
+    queries.add([(click, Exposure(0, 1, (("surface", "home"),)))])
+    item, texts = state.counted.items.encode(pl.Series(["a"])), (np.zeros((1, 2), np.int16), np.zeros(1, int))
+
+    queries.start_slice()
+
+    for query, expected in (("old", np.nan), ("home", 1.0), ("new", 0.8)):
+        past_max = queries.match(2, item, np.array([-1]), texts, query)[1]
+        np.testing.assert_allclose(past_max, [expected], atol=1e-4)
