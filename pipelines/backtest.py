@@ -63,14 +63,14 @@ def backtest(
                 events = hold_out(events, new_items, after, seeds[0])
         earlier, later = slices_around(after, events.impressions["shown_at"], project.slices)
         with stages.timed("item_vectors"):
-            vectors = chain.item_vectors(events.items, project.interest, deployment.cache)
+            vectors = chain.item_vectors(events.items, project.interest, deployment.settings.cache)
         fits = [Fit(project, seed, folder / str(seed), trainers, deployment.watch) for seed in seeds]
         vectors = chain.with_queries(
             vectors,
             start(project.slices.start, project.behaviour),
             events.impressions,
             project.interest,
-            deployment.cache,
+            deployment.settings.cache,
         )
         walk = Walk(project, chain.timely(events.interactions, project.source), vectors, fits, stages)
         try:

@@ -19,6 +19,7 @@ from pipelines.terminal import Terminal, direct, styled
 _WATCH_EVERY = 5.0  # seconds between two lines about one fit
 _REPORT_AFTER = 60.0  # seconds after which a run without a terminal reports its progress once
 _MIN_LEFT = 10.0  # seconds: no report if less is left
+_MIN_DONE = 0.1  # share of a step's slices: no estimate before, as a step's set-up would count as its pace
 
 
 class Progress:
@@ -161,7 +162,7 @@ class RunProgress(Lines):
 
     def _show(self, done: float, state: str) -> None:
         slices = self._slices
-        left = (monotonic() - self._tracked) * (slices / done - 1) if done else 0.0
+        left = (monotonic() - self._tracked) * (slices / done - 1) if done > _MIN_DONE * slices else 0.0
         count = f"{min(int(done) + 1, slices)}/{slices} "
         self._bars.update(self._bar, completed=done, total=slices, state=count + state, left=left)
         if self._bars.disable and not self._reported and self._seconds() > _REPORT_AFTER and left > _MIN_LEFT:

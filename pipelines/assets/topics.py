@@ -10,6 +10,7 @@ from pipelines.lake import STATE
 from pipelines.monitoring.attribute_shifts import (
     attribute_figures,
     find_shifts,
+    read_history,
     read_predictions,
     with_typical,
 )
@@ -27,12 +28,7 @@ def topic_shifts(run: StepRun) -> None:
     for slice in run.track():
         candidates = read_predictions(lake, slice)
         items = lake.read(f"{STATE}/items", [slice], ["item_id", "attributes"])
-        previous = [key for key in lake.slices("topic_shifts") if key < slice][-checks.trailing :]
-        history = (
-            lake.read("topic_shifts", previous)
-            if previous
-            else TopicShifts.create_empty().with_columns(slice=pl.lit(""))
-        )
+        history = read_history(lake, slice, checks.trailing)
         table = find_shifts(attribute_figures(candidates, items), history, checks, slice)
         vectors = deployment.slices.vectors(slice) if table["shifted"].any() else ItemVectors.create_empty()
         table = TopicShifts.validate(with_typical(table, candidates, items, vectors))

@@ -16,6 +16,7 @@ import polars as pl
 
 from features.config.sections import Checks
 from features.ranking_dataset import INTEREST, KEYS
+from features.schemas import TopicShifts
 from pipelines.lake import Lake
 
 _MIN_PHI = {"click_rate": 1.0, "predicted_rate": 0.1, "share": 1.0}
@@ -31,6 +32,13 @@ def read_predictions(lake: Lake, slice: str) -> pl.DataFrame:
     """The slice's candidates with `clicked` and `interest_score`. Raises TableError if a table lacks the slice."""
     scores = lake.read("interest_scores", [slice], [*KEYS, INTEREST])
     return lake.read("candidates", [slice], [*KEYS, "clicked"]).join(scores, on=KEYS)
+
+
+def read_history(lake: Lake, slice: str, trailing: int) -> pl.DataFrame:
+    """The results of the up to `trailing` slices before a slice, with `slice`."""
+    previous = [key for key in lake.slices("topic_shifts") if key < slice][-trailing:]
+    empty = TopicShifts.create_empty().with_columns(slice=pl.lit(""))
+    return lake.read("topic_shifts", previous) if previous else empty
 
 
 def attribute_figures(candidates: pl.DataFrame, items: pl.DataFrame) -> pl.DataFrame:

@@ -89,10 +89,9 @@ def jobs(
     def retire_what_is_old(context: dg.OpExecutionContext, config: RetentionConfig) -> None:
         before, deployment = datetime.now(UTC) - keep, getattr(context.resources, resource(project))
         due = slices_to_delete(deployment.lake, slices, before)
-        files, pages = (
-            (0, 0) if config.dry else retire(deployment.lake, deployment.registry, slices, due, before)
-        )
+        files = pages = 0
         if not config.dry:
+            files, pages = retire(deployment.lake, deployment.registry, slices, due, before)
             shutil.rmtree(deployment.settings.cache / QUERY_CACHE, ignore_errors=True)
         context.add_output_metadata(
             {

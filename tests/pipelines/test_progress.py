@@ -94,6 +94,19 @@ def test_without_a_terminal_a_long_run_reports_once(opened: Opened, clock: list[
     ]
 
 
+def test_the_first_seconds_of_a_fit_give_no_estimate(opened: Opened, clock: list[float]) -> None:
+    progress, page = opened()
+    with progress.step("interest_model"):
+        next(progress.track(SLICES))
+        clock[0] += 70
+        progress.watch("interest_model", {**FIT, "step": 1})
+        assert "left" not in page.getvalue()
+        clock[0] += 20
+        progress.watch("interest_model", FIT)
+
+    assert "has finished 0.5 of 3 slices, about 450 s left" in page.getvalue()
+
+
 def test_a_retried_step_counts_once(opened: Opened, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(retries, "pause", lambda _: 0.0)
     progress, page = opened()
