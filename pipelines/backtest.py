@@ -52,7 +52,7 @@ def backtest(
     Returns `{"impressions", "skipped", "scorers", "segments", "left_out", "gain", "seed_variance"?, "versions",
     "seconds"}`. Raises ProjectError if there are no impressions before `after` or none from it on.
     """
-    project, stages = deployment.project, Stages(deployment.tell)
+    project, stages = deployment.project, Stages(deployment.progress.detail)
     seeds = seeds or (project.seed,)
     folder = deployment.fits(f"backtest-{uuid4().hex}")
     trainers = chain.Trainers(deployment.engine, project.scale.trainers, project.scale.gpus, deployment.cache)
@@ -97,6 +97,7 @@ def backtest(
                 for parts in zip(*scores, strict=True)
             ]
             figures = _figures(results, project.promotion, project.seed)
+    deployment.tell(", ".join(f"{name} {seconds:.1f} s" for name, seconds in stages.seconds.items()))
     full, _ = rankers[0]
     versions = {
         "after": after.isoformat(),
@@ -127,11 +128,11 @@ def slices_around(
 
 
 class Stages:
-    """Measures the seconds of each stage and reports them."""
+    """Measures the seconds of each stage and reports them to `detail`."""
 
-    def __init__(self, tell: Callable[[str], None]) -> None:
+    def __init__(self, detail: Callable[[str], None]) -> None:
         self.seconds: dict[str, float] = {}
-        self._tell = tell
+        self._detail = detail
 
     @contextmanager
     def timed(self, name: str) -> Iterator[None]:
@@ -139,7 +140,7 @@ class Stages:
         started = monotonic()
         yield
         self.seconds[name] = round(self.seconds.get(name, 0.0) + monotonic() - started, 3)
-        self._tell(f"{name}: {self.seconds[name]:.1f} s so far")
+        self._detail(f"{name}: {self.seconds[name]:.1f} s so far")
 
 
 class Fit:
