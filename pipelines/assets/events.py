@@ -26,7 +26,7 @@ def ingest(run: StepRun) -> None:
     deployment.take_in()
     deployment.log.require_rows()
     first, last = run.slices[0], run.slices[-1]
-    if message := gap(deployment.held(), project.slices, first, last):
+    if message := gap(deployment.slices_with_events(), project.slices, first, last):
         deployment.tell(message)
     late = outdated_labels(deployment.log, deployment.slices, first)
     if late:
