@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
@@ -55,7 +55,7 @@ def reference(
     }
 
 
-@settings(max_examples=4, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+@settings(max_examples=4)
 @given(data=st.data())
 def test_query_features_equal_a_slow_reference(toy: SimpleNamespace, data: st.DataObject) -> None:
     world: SliceEvents = data.draw(toy.worlds())
