@@ -174,11 +174,11 @@ class Fit:
         self._window.append(dataset.with_columns(slice=pl.lit(slice)))
         if dataset["clicked"].any():
             report = self._watch(f"interest_model {slice}, seed {self.seed}")
-            folder = self._folder / slice
-            self.version, _ = chain.fine_tune(
-                inputs, self._config, self._trainers, folder, self.version, report
-            )
+            before, folder = self.version, self._folder / slice
+            self.version, _ = chain.fine_tune(inputs, self._config, self._trainers, folder, before, report)
             self.slice = slice
+            if before:
+                shutil.rmtree(before.parent)
 
     def rankers(self) -> tuple[Ranker, Ranker]:
         """Fit the ranker, and the ranker without text, on the window of newest ranking datasets."""
