@@ -15,14 +15,10 @@ WORDS = 3
 _MIN_SIMILARITY = 0.4
 """Cosine below which an earlier query is not shown."""
 _UNSPACED = (
-    "\u0e00\u0eff",
-    "\u1000\u109f",
-    "\u1780\u17ff",
-    "\u3040\u30ff",
-    "\u3400\u9fff",
-    "\U00020000\U0003ffff",
-)
-"""First and last characters of scripts without spaces: Thai and Lao, Burmese, Khmer, Japanese syllables, Chinese."""
+    range(0x0E00, 0x0F00), range(0x1000, 0x10A0), range(0x1780, 0x1800), range(0x3040, 0x3100), range(0x3400, 0xA000),
+    range(0x20000, 0x40000),
+)  # fmt: skip
+"""Scripts without spaces: Thai and Lao, Burmese, Khmer, Japanese syllables, Chinese."""
 
 
 def behind_query(
@@ -75,7 +71,7 @@ def _words(text: str) -> set[tuple[str, ...]]:
 @lru_cache(1 << 16)
 def _script(character: str) -> str:
     """`unspaced`, `spaced`, or empty for what is no part of a word."""
-    if any(first <= character <= last for first, last in _UNSPACED):
+    if any(ord(character) in block for block in _UNSPACED):
         return "unspaced"
     # Vowel signs, as in Hindi, are marks.
     is_part = character.isalnum() or unicodedata.category(character).startswith("M")

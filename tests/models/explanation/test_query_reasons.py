@@ -72,11 +72,11 @@ def test_words_of_any_script_are_shown_whole(
     toy: SimpleNamespace, query: str, title: str, shared: list[str]
 ) -> None:
     items = toy.items(toy.item("a", toy.START, title))
-    asked = toy.impressions(("r", "u", toy.at(60), ["a"], {"surface": [query]}))
+    impressions = toy.impressions(("r", "u", toy.at(60), ["a"], {"surface": [query]}))
     none = pl.DataFrame(
         schema={"query": pl.String, "item_id": pl.String, "known_at": pl.Datetime("us", "UTC")}
     )
 
-    found = behind_query(asked, none, items, VECTORS, Context(query="surface"))
+    found = behind_query(impressions, none, items, VECTORS, Context(query="surface"))
 
     assert sorted(found["query_words"][0]) == shared

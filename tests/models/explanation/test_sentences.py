@@ -97,11 +97,11 @@ def test_without_a_query_nothing_is_said_about_queries() -> None:
     moved = {"query_match": 0.3, "query_past_max": 0.8, "item_ctr_1d": 0.1}
     missing = pl.Series([None], dtype=pl.Float64)
 
-    unasked = sentence_about(values={"query_match": missing, "query_past_max": missing}, **moved)
-    asked = sentence_about(values={"query_match": [0.5], "query_past_max": missing}, **moved)
+    without = sentence_about(values={"query_match": missing, "query_past_max": missing}, **moved)
+    typed = sentence_about(values={"query_match": [0.5], "query_past_max": missing}, **moved)
 
-    assert unasked == "First because it is popular right now."
-    assert asked == "First because it was chosen after similar queries, and because it fits the query."
+    assert without == "First because it is popular right now."
+    assert typed == "First because it was chosen after similar queries, and because it fits the query."
 
 
 def test_features_equal_for_the_whole_list_are_no_cause() -> None:
