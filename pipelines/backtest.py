@@ -9,6 +9,7 @@ import shutil
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from time import monotonic
@@ -59,6 +60,7 @@ def backtest(
     with stages.timed("all"):
         with stages.timed("ingest"):
             events = deployment.ingest()
+            events = replace(events, impressions=chain.labelled(events.impressions))
             if new_items is not None:
                 events = hold_out(events, new_items, after, seeds[0])
         earlier, later = slices_around(after, events.impressions["shown_at"], project.slices)

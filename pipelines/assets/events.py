@@ -40,7 +40,7 @@ def ingest(run: StepRun) -> None:
             for table in (events.items, events.impressions, events.interactions, events.rejects)
         )
         labelled = chain.attribute(
-            impressions, chain.timely(known.drop("slice"), project.source), project.labels
+            chain.labelled(impressions), chain.timely(known.drop("slice"), project.source), project.labels
         )
         pointwise &= labelled.is_empty() or MetricSet.of(labelled) == POINTWISE
         labels |= {*labelled["label"].unique()}
