@@ -20,6 +20,8 @@ class NewsroomWorld(Section):
     articles_a_day: int = Field(60, ge=10)
     impressions_a_day: int = Field(1100, ge=10)
     list_size: int = Field(20, ge=3)
+    queries: float = Field(0.0, ge=0, le=1)
+    """Share of impressions in which the user searches for a storyline."""
 
 
 class TableMapping(Section):

@@ -213,7 +213,8 @@ class Service:
                 items = resident.pool.draw(past, at, request.muted, near_to)
             elif request.muted:
                 items = [item for item in items if item not in request.muted]
-            champion = self._champion
+            champion = resident.champion
+            assert champion is not None  # a ready service has one
             if not items:
                 return self._answer(champion, [])
             context = tuple(
@@ -282,7 +283,8 @@ class Service:
         said: dict[str, Any] = {"ready": self.ready, "problems": [self.problem] if self.problem else []}
         if not self.ready:
             return said
-        resident, champion = self.resident, self._champion
+        resident, champion = self.resident, self.resident.champion
+        assert champion is not None
         problems = [self.follower.problem, self._intake.problem]
         return said | {
             "problems": [problem for problem in problems if problem],
@@ -327,7 +329,7 @@ class Service:
         assert self._resident is not None
         with self._resident.lock:
             self._catch_up(champion)
-            self._champion = self._resident.champion = champion
+            self._resident.champion = champion
 
     def _catch_up(self, champion: Champion) -> None:
         """Give a champion the items that came while it was loaded."""

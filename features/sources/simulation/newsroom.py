@@ -117,8 +117,14 @@ def _item_line(event: str, number: int, at: int, fields: dict[str, object]) -> _
 def _ranking_lines(world: World) -> Iterator[_Line]:
     visits, lists = world.lists.visits, world.lists
     starts = np.searchsorted(lists.impression, np.arange(visits.user.size + 1))
-    for number, (user, session, shown) in enumerate(
-        zip(visits.user.tolist(), visits.session.tolist(), visits.shown.tolist(), strict=True)
+    for number, (user, session, shown, text) in enumerate(
+        zip(
+            visits.user.tolist(),
+            visits.session.tolist(),
+            visits.shown.tolist(),
+            world.searches.text,
+            strict=True,
+        )
     ):
         articles = lists.article[starts[number] : starts[number + 1]].tolist()
         yield _Line(
@@ -129,7 +135,7 @@ def _ranking_lines(world: World) -> Iterator[_Line]:
                 user=_user(user),
                 session=f"s-{session:06d}",
                 timestamp=str(shown),
-                fields=[],
+                fields=[{"name": "query", "value": text}] if text else [],
                 items=[{"id": _item(article)} for article in articles],
             ),
         )
