@@ -16,7 +16,7 @@ from models.registry.quality import Table
 from models.registry.registry import Registry
 from models.registry.tracking import shown
 from models.registry.versions import Version
-from pipelines.compute.engine import Cluster, Embedded, Engine
+from pipelines.compute.engine import Cluster, Engine
 from pipelines.event_log import EventLog, Record
 from pipelines.identities import Privacy
 from pipelines.lake import Lake
@@ -50,7 +50,7 @@ class Deployment:
         """Runs distributed work: in this process, or on Ray."""
         settings = self.settings
         if settings.engine == "embedded":
-            return Embedded()
+            return Engine()
         return Cluster(settings.ray_address, settings.ray_cores, PROCESS_ENVIRONMENT)
 
     def scratch(self, *names: str) -> str:

@@ -14,7 +14,7 @@
 | `MOMENTRANK_ENGINE` | where work runs: `embedded` (in this process) or `ray` | `embedded` |
 | `MOMENTRANK_EXECUTOR` | processes of a run: `in_process`, or `multiprocess` (one per step) | `in_process` |
 | `MOMENTRANK_RAY_ADDRESS` | `HOST:PORT` of a Ray cluster's head, or `auto` | a local Ray |
-| `MOMENTRANK_RAY_CORES` | cores per Ray task, actor and training worker | 1 |
+| `MOMENTRANK_RAY_CORES` | cores per Ray task and training worker | 1 |
 | `MOMENTRANK_SCRATCH` | folder or URL through which workers exchange data | `HOME/scratch` |
 | `MOMENTRANK_MLFLOW_URL` | URL for links to MLflow | `http://127.0.0.1:5000` |
 | `MOMENTRANK_DAGSTER_URL` | URL for links to Dagster | `http://127.0.0.1:3000` |
@@ -90,7 +90,7 @@ class Settings(BaseModel):
     ray_address: str = ""
     """`HOST:PORT` of a cluster's head, or `auto`; empty for a local Ray."""
     ray_cores: int = 1
-    """Cores per task, actor and training worker."""
+    """Cores per task and training worker."""
     mlflow_url: str
     dagster_url: str
     webhook: str = ""

@@ -145,7 +145,7 @@ def ray_address() -> str:
 
 
 def ray_cores() -> int:
-    """Cores per Ray task, actor and training worker."""
+    """Cores per Ray task and training worker."""
     cores = read("MOMENTRANK_RAY_CORES") or "1"
     if not cores.isdecimal() or int(cores) < 1:
         raise ProjectError(

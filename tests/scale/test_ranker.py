@@ -12,7 +12,7 @@ import pytest
 
 from models.ranker import Ranker
 from pipelines.compute import rankers
-from pipelines.compute.engine import Cluster, Embedded, Engine
+from pipelines.compute.engine import Cluster, Engine
 from pipelines.compute.rankers import RankingWindow, Shards, fit_shards
 from pipelines.lake import Lake
 
@@ -49,7 +49,7 @@ def _texts(ranker: Ranker) -> list[str]:
 
 
 def test_the_location_of_the_workers_makes_no_difference(machines: Any, lake: Lake, toy: Any) -> None:
-    here, there = (_fit(lake, toy, engine) for engine in (Embedded(), Cluster(machines.address)))
+    here, there = (_fit(lake, toy, engine) for engine in (Engine(), Cluster(machines.address)))
     assert there.tags == here.tags == {"workers": 2}
     assert _texts(there.full) == _texts(here.full)
     assert _texts(there.behaviour_only) == _texts(here.behaviour_only)
@@ -74,9 +74,7 @@ class FirstDies:
 def test_a_worker_killed_during_the_fit_costs_only_time(
     engine_name: str, lake: Lake, toy: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: Any
 ) -> None:
-    engine = (
-        Embedded() if engine_name == "processes" else Cluster(request.getfixturevalue("machines").address)
-    )
+    engine = Engine() if engine_name == "processes" else Cluster(request.getfixturevalue("machines").address)
     monkeypatch.setattr(rankers, "fit_shards", FirstDies(tmp_path / "died"))
     fitted = _fit(lake, toy, engine, rounds=1500)
     assert (tmp_path / "died").exists()

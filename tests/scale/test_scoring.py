@@ -1,4 +1,4 @@
-"""Interest scores of several actors equal those of one process, also when an actor is killed."""
+"""Interest scores of several workers equal those of one process, also when a worker is killed."""
 
 import time
 from dataclasses import replace
@@ -23,8 +23,8 @@ from models.interest.scoring import embed
 from models.interest.version import InterestModel
 from models.interest_input import interest_config, interest_input, interest_scores
 from models.registry.versions import Version
-from pipelines.compute.engine import Cluster, Embedded
-from pipelines.compute.score_actors import Scored, Scorer, score_with_actors
+from pipelines.compute.engine import Cluster, Engine
+from pipelines.compute.score_buckets import Scored, Scorer, score_by_bucket
 from pipelines.lake import STATE, Lake
 
 SECONDS = 60
@@ -72,8 +72,8 @@ def world(toy: SimpleNamespace, project: Project, version: Path, tmp_path: Path)
 
 def score(world: SimpleNamespace, project: Project, version: Path, folder: Path, engine: Any) -> Scored:
     scorer = Scorer(world.lake, project, world.slice, version, world.model.slice, folder / "cache")
-    shared = None if isinstance(engine, Embedded) else folder / "scratch" / "scorers"
-    return score_with_actors(scorer, engine, shared)
+    shared = None if not isinstance(engine, Cluster) else folder / "scratch" / "scorers"
+    return score_by_bucket(scorer, engine, shared)
 
 
 def published(world: SimpleNamespace) -> pl.DataFrame:
@@ -87,7 +87,7 @@ def by_key(scores: pl.DataFrame) -> pl.DataFrame:
 def test_scores_by_bucket_equal_those_of_one_process(
     world: SimpleNamespace, project: Project, version: Path, tmp_path: Path
 ) -> None:
-    scored = score(world, project, version, tmp_path, Embedded())
+    scored = score(world, project, version, tmp_path, Engine())
 
     written = published(world)
     InterestScores.validate(written)
@@ -103,17 +103,17 @@ def test_scores_by_bucket_equal_those_of_one_process(
     assert bucket(users, 3).is_sorted()
 
 
-def test_scores_are_equal_when_an_actor_of_a_cluster_is_killed(
+def test_scores_are_equal_when_a_worker_of_a_cluster_is_killed(
     machines: Any, world: SimpleNamespace, project: Project, version: Path, tmp_path: Path
 ) -> None:
-    score(world, project, version, tmp_path, Embedded())
+    score(world, project, version, tmp_path, Engine())
     expected, killed = published(world), []
 
     def kill() -> None:
         until = time.monotonic() + SECONDS
         while not killed and time.monotonic() < until:
             for process in psutil.process_iter(["name", "cmdline"]):
-                if "ray::_Actor" in " ".join(process.info["cmdline"] or []):
+                if "ray::_call" in " ".join(process.info["cmdline"] or []):
                     process.kill()
                     killed.append(process.pid)
                     break

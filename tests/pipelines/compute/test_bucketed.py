@@ -15,7 +15,7 @@ from features.config.project import Project
 from features.schemas import ItemVectors
 from features.state import SliceEvents, start
 from pipelines.compute.bucketed import Work, make
-from pipelines.compute.engine import Embedded
+from pipelines.compute.engine import Engine
 from pipelines.compute.scratch import Scratch
 from pipelines.dagster_names import asset_key
 from pipelines.definitions import advance_job
@@ -88,7 +88,7 @@ def assert_same(actual: pl.DataFrame, expected: pl.DataFrame) -> None:
         np.testing.assert_allclose(one, other, rtol=1.2e-7, atol=1e-12, err_msg=name)
 
 
-class Twice(Embedded):
+class Twice(Engine):
     """Runs every task twice in a row, as after the loss of a worker that had nearly finished."""
 
     def map(self, function: Callable[[Any], Any], tasks: Sequence[Any]) -> list[Any]:
@@ -111,7 +111,7 @@ def test_slices_in_buckets_equal_those_of_one_process(
         expected.write("features", slice, features)
         for name, table in state.tables().items():
             expected.write(f"{STATE}/{name}", slice, table)
-        published = make(work(toy, lake, slice, buckets), Embedded())
+        published = make(work(toy, lake, slice, buckets), Engine())
         assert published["features"].written.rows == features.height
 
     actual, right = tables(lake), tables(expected)
@@ -129,7 +129,7 @@ def first(toy: SimpleNamespace) -> str:
 def test_tasks_may_run_twice(toy: SimpleNamespace, world: SliceEvents, tmp_path: Path) -> None:
     once, twice = (prepare(toy, world, tmp_path / name) for name in ("once", "twice"))
 
-    make(work(toy, once, first(toy), 2), Embedded())
+    make(work(toy, once, first(toy), 2), Engine())
     make(work(toy, twice, first(toy), 2), Twice())
 
     actual, expected = tables(twice), tables(once)
@@ -143,7 +143,7 @@ def test_scratch_is_removed_before_a_run_and_after_a_failure(
     slice_work = work(toy, lake, first(toy), 2)
     slice_work.scratch.write("old/answers/0", {"lists": pl.DataFrame({"a": [1]})})
 
-    class Lost(Embedded):
+    class Lost(Engine):
         def map(self, function: Any, tasks: Any) -> Any:
             if function.func.__name__ == "count_global":
                 assert len(list(Path(slice_work.scratch.root).iterdir())) == 1
@@ -155,7 +155,7 @@ def test_scratch_is_removed_before_a_run_and_after_a_failure(
 
     assert not Path(slice_work.scratch.root).exists()
     assert not lake.slices("features")
-    assert make(slice_work, Embedded())["features"].written.rows > 0
+    assert make(slice_work, Engine())["features"].written.rows > 0
 
 
 @pytest.mark.parametrize("outputs", ["features", STATE])
@@ -164,7 +164,7 @@ def test_only_the_requested_outputs_are_written(
 ) -> None:
     lake = prepare(toy, world, tmp_path / "lake")
 
-    published = make(work(toy, lake, first(toy), 2, frozenset({outputs})), Embedded())
+    published = make(work(toy, lake, first(toy), 2, frozenset({outputs})), Engine())
 
     assert {name.partition("/")[0] for name in published} == {outputs}
     assert tables(lake).keys() == published.keys()

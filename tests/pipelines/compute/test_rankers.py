@@ -13,7 +13,7 @@ from features.errors import ModelError, TableError
 from models.evaluation.metrics import per_impression
 from models.prequential import fit_rankers
 from models.ranker import Ranker
-from pipelines.compute.engine import Embedded
+from pipelines.compute.engine import Engine
 from pipelines.compute.rankers import Fit, RankingWindow, Shards, fit_shards, fit_window
 from pipelines.lake import Lake
 
@@ -46,7 +46,7 @@ def _deployment(lake: Lake, toy: Any, ranker: dict[str, Any] | None = None, **sc
             ranker=settings,
             scale=scale,
         ),
-        engine=Embedded(),
+        engine=Engine(),
         scratch=f"{lake.root}/../scratch",
     )
 
