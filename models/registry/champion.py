@@ -1,33 +1,22 @@
 """The champion: which ranker version serves. It is promoted by rule or by hand, or rolled back."""
 
-from abc import ABC, abstractmethod
-from contextlib import AbstractContextManager
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from features.errors import ModelError
 from models.registry import versions as registered
 from models.registry.champion_history import Action, Move, moves, succession, withdrawn
+from models.registry.store import Store
 from models.registry.versions import Version
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-Kind = Literal["ranker", "interest"]
-
 CHAMPION = "champion"
 
 
-class Champions(ABC):
+class Champions(Store):
     """The part of a registry that moves the alias `champion` and records every move."""
-
-    @abstractmethod
-    def name(self, kind: Kind) -> str:
-        """Name of the registered model."""
-
-    @abstractmethod
-    def _connected(self) -> AbstractContextManager["MlflowClient"]:
-        """A client of the MLflow store."""
 
     def champion(self) -> Version | None:
         """The champion, or None before the first promotion."""
@@ -37,7 +26,7 @@ class Champions(ABC):
             version = registered.find(client, self.name("ranker"), CHAMPION)
             return Version(str(version.version), version.tags.get("slice", ""))
 
-    def promote(self, version_or_alias: str, reason: str = "") -> str:
+    def promote(self, version_or_alias: str, reason: str) -> str:
         """Make a ranker version the champion by hand; return its number."""
         with self._connected() as client:
             return self._set_alias(client, version_or_alias, "promoted by hand", reason)
@@ -55,7 +44,7 @@ class Champions(ABC):
             self._set_alias(client, version, "promoted by rule", reason)
             return True
 
-    def rollback(self, reason: str = "") -> str:
+    def rollback(self, reason: str) -> str:
         """Make the previous champion champion again; return its version. Can be repeated.
 
         Raises ModelError without a champion or a previous one.
