@@ -17,7 +17,7 @@ Differences from the fit in one process (`boosting.py`):
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 from zlib import crc32
 
 import polars as pl
@@ -42,8 +42,11 @@ from models.ranker.input import label_levels, matrix
 from models.ranker.lightgbm_parameters import parameters_of
 from models.ranker.objective import Objective, choose_objective
 from models.ranker.propensity import estimate, position_counts
-from models.ranker.sockets import Workers, connected
+from models.ranker.sockets import connected
 from models.ranking import require
+
+if TYPE_CHECKING:
+    from models.interest.workers import Workers
 
 
 class Shard(NamedTuple):
@@ -63,7 +66,7 @@ def fit_shard(
     config: sections.Ranker,
     labels: sections.Labels,
     seed: int,
-    workers: Workers,
+    workers: "Workers",
     coordinator: str = "127.0.0.1",
 ) -> Ranker:
     """Fit a ranker on all workers' rows; every worker calls this with its own shard and gets the same ranker.
@@ -105,7 +108,7 @@ def fit_shard(
     )
 
 
-def _common_objective(rows: pl.DataFrame, held_out: pl.DataFrame, workers: Workers) -> Objective:
+def _common_objective(rows: pl.DataFrame, held_out: pl.DataFrame, workers: "Workers") -> Objective:
     """The objective for all workers' rows, the same on each."""
     labels = set().union(*workers.gather(rows["label"].unique().to_list()), held_out["label"].unique())
     parts = [part for part in (rows, held_out) if part.height]
@@ -122,7 +125,7 @@ def refuse_learned(config: sections.Ranker) -> None:
         )
 
 
-def _check_users(rows: pl.DataFrame, workers: Workers) -> None:
+def _check_users(rows: pl.DataFrame, workers: "Workers") -> None:
     foreign = rows.filter(bucket(rows["user_id"], workers.size) != workers.rank)
     users = rows.group_by("impression_id").agg(pl.col("user_id").n_unique())
     shared = users.filter(pl.col("user_id") > 1)
@@ -136,7 +139,7 @@ def _check_users(rows: pl.DataFrame, workers: Workers) -> None:
 
 
 def _dataset_info(
-    usable: pl.DataFrame, early: int, validation: pl.DataFrame, workers: Workers
+    usable: pl.DataFrame, early: int, validation: pl.DataFrame, workers: "Workers"
 ) -> dict[str, Any]:
     """The entries of `Ranker.info` on all workers' rows. Raises ModelError on all if one has nothing to learn from."""
     mine = (

@@ -26,7 +26,7 @@ class Champions(Store):
             version = registered.find(client, self.name("ranker"), CHAMPION)
             return Version(str(version.version), version.tags.get("slice", ""))
 
-    def promote(self, version_or_alias: str, reason: str) -> str:
+    def promote(self, version_or_alias: str, reason: str = "") -> str:
         """Make a ranker version the champion by hand; return its number."""
         with self._connected() as client:
             return self._set_alias(client, version_or_alias, "promoted by hand", reason)
@@ -44,7 +44,7 @@ class Champions(Store):
             self._set_alias(client, version, "promoted by rule", reason)
             return True
 
-    def rollback(self, reason: str) -> str:
+    def rollback(self, reason: str = "") -> str:
         """Make the previous champion champion again; return its version. Can be repeated.
 
         Raises ModelError without a champion or a previous one.

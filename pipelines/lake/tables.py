@@ -116,13 +116,7 @@ class Lake:
         return self._collect(table, delta, files_of(table, delta, slices), columns)
 
     def read_bucket(
-        self,
-        table: str,
-        slices: Sequence[str],
-        key: str,
-        bucket: int,
-        buckets: int,
-        columns: Sequence[str] | None = None,
+        self, table: str, slices: Sequence[str], key: str, bucket: int, buckets: int
     ) -> pl.DataFrame:
         """Rows of the slices whose column `key` is in one bucket (`features.buckets`), in the order of `read`.
 
@@ -131,16 +125,14 @@ class Lake:
         """
         delta = self._open(table)
         files = files_of(table, delta, slices)
-        with_key = None if columns is None else [*columns, key]
-        own = self._collect(table, delta, files.filter(buckets=buckets, bucket=bucket), with_key)
+        own = self._collect(table, delta, files.filter(buckets=buckets, bucket=bucket))
         if (bucket_of(own[key].head(_BUCKET_SAMPLE), buckets) != bucket).any():
             raise TableError(
                 f"table {table!r} is not bucketed by {key}: pass the column that its buckets were drafted by"
             )
-        others = self._collect(table, delta, files.filter(pl.col("buckets") != buckets), with_key)
+        others = self._collect(table, delta, files.filter(pl.col("buckets") != buckets))
         others = others.filter(bucket_of(others[key], buckets) == bucket)
-        rows = pl.concat([own, others]).sort(SLICE, maintain_order=True)
-        return rows if columns is None else rows.select(columns)
+        return pl.concat([own, others]).sort(SLICE, maintain_order=True)
 
     def scan(self, table: str, slices: Sequence[str] | None = None) -> pl.LazyFrame:
         """As `read`, lazily. Pass the slices: a filter on `slice` would open the files of all slices."""
@@ -265,7 +257,7 @@ class Lake:
         return Part(table, slice, file, size, rows.height, bucket, buckets, fingerprint(stored)), delta
 
     def _collect(
-        self, table: str, delta: DeltaTable, files: pl.DataFrame, columns: Sequence[str] | None
+        self, table: str, delta: DeltaTable, files: pl.DataFrame, columns: Sequence[str] | None = None
     ) -> pl.DataFrame:
         """Rows of the files, in the order of `files`; `slice` is the last column unless `columns` names it."""
         existing = [column.name for column in delta.schema().fields if column.name != SLICE]

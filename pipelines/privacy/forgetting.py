@@ -14,7 +14,6 @@ from models.interest_input import QUERY_CACHE
 from models.registry.erasure import PAGE
 from models.registry.registry import Kind, Registry
 from models.report.audit import list_heading
-from pipelines.compute.scratch import Scratch
 from pipelines.deployment import Deployment
 from pipelines.lake import SLICE, Lake
 from pipelines.privacy.sweeping import SweepResult, distinctive, id_pattern, spellings, sweep
@@ -128,7 +127,7 @@ def forget(deployment: Deployment, traces: Traces) -> Erased:
     # Checkpoints of an interrupted fit were trained on the user; scratch files may name them.
     shutil.rmtree(deployment.settings.checkpoints / deployment.project.name, ignore_errors=True)
     shutil.rmtree(deployment.settings.cache / QUERY_CACHE, ignore_errors=True)
-    Scratch(deployment.scratch(), deployment.settings.storage_options).remove()
+    deployment.scratch().remove()
     reports = deployment.settings.report(deployment.project.name)
     pages = _erase_pages(deployment.registry, reports, traces.names)
     swept = sweep(deployment.settings.home, traces.names, _spared(deployment.settings))

@@ -14,6 +14,7 @@ from models.ranker import Ranker
 from pipelines.compute import rankers
 from pipelines.compute.engine import Cluster, Engine
 from pipelines.compute.rankers import RankingWindow, Shards, fit_shards
+from pipelines.compute.scratch import Scratch
 from pipelines.lake import Lake
 
 DAYS = ["2026-01-05", "2026-01-06", "2026-01-07"]
@@ -41,7 +42,9 @@ def _fit(lake: Lake, toy: Any, engine: Engine, rounds: int = 30) -> rankers.Fit:
         ranker=settings,
         scale={"rankers": 2, "in_memory": 1600},
     )
-    return rankers.fit_window(RankingWindow(lake, tuple(DAYS)), project, engine, f"{lake.root}/../scratch")
+    return rankers.fit_window(
+        RankingWindow(lake, tuple(DAYS)), project, engine, Scratch(f"{lake.root}/../scratch")
+    )
 
 
 def _texts(ranker: Ranker) -> list[str]:

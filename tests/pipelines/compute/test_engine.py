@@ -59,7 +59,7 @@ def test_the_setting_chooses_the_engine(here: Callable[..., Settings], tmp_path:
     embedded, ray = (Deployment(loaded.open_project(), loaded) for loaded in (plain, cluster))
 
     assert embedded.engine == Engine()
-    assert embedded.scratch("fits", "a") == f"{tmp_path}/home/scratch/newsroom/fits/a"
+    assert embedded.scratch("fits", "a").root == f"{tmp_path}/home/scratch/newsroom/fits/a"
     assert isinstance(ray.engine, Cluster)
     assert (ray.engine.address, ray.engine.cores) == ("head:6379", 4)
     assert ray.engine.environment["HF_HUB_OFFLINE"] == "1"

@@ -15,6 +15,7 @@ from models.prequential import fit_rankers
 from models.ranker import Ranker
 from pipelines.compute.engine import Engine
 from pipelines.compute.rankers import Fit, RankingWindow, Shards, fit_shards, fit_window
+from pipelines.compute.scratch import Scratch
 from pipelines.lake import Lake
 
 DAYS = ["2026-01-05", "2026-01-06", "2026-01-07"]
@@ -47,7 +48,7 @@ def _deployment(lake: Lake, toy: Any, ranker: dict[str, Any] | None = None, **sc
             scale=scale,
         ),
         engine=Engine(),
-        scratch=f"{lake.root}/../scratch",
+        scratch=Scratch(f"{lake.root}/../scratch"),
     )
 
 
@@ -124,7 +125,7 @@ def test_two_processes_fit_as_well_as_one(lake: Lake, toy: Any) -> None:
     assert fitted.tags == {"workers": 2}
     assert fitted.behaviour_only.columns == ("item_ctr_1d",)
     assert fitted.examples["slice"].unique().to_list() == DAYS[-1:]
-    assert not [*Path(deployment.scratch).rglob("*.parquet")]
+    assert not [*Path(deployment.scratch.root).rglob("*.*")]
 
 
 def test_unsupported_settings_are_rejected_before_workers_start(lake: Lake, toy: Any) -> None:
