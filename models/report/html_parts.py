@@ -2,7 +2,7 @@
 
 import base64
 import html
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -83,6 +83,12 @@ def grid(
     return _table(caption, head, body)
 
 
+def meanings(entries: Iterable[tuple[str, str]]) -> str:
+    """A list of terms (HTML) and what they mean (text)."""
+    rows = "".join(f"<div><dt>{term}</dt><dd>{text(meaning)}</dd></div>" for term, meaning in entries)
+    return f'<dl class="meanings">{rows}</dl>'
+
+
 def folded(title: str, content: str) -> str:
     """Collapsible content under a title."""
     return f"<details><summary>{text(title)}</summary>{content}</details>"
@@ -100,8 +106,7 @@ def estimate(row: Mapping[str, Any] | None, signed: bool = False) -> str:
     """A mean with its confidence interval below; a dash for null."""
     if row is None or row["mean"] is None:
         return "–"
-    form = "+.3f" if signed else ".3f"
-    return f"{row['mean']:{form}}<small>{interval(row, signed)}</small>"
+    return f"{row['mean']:{'+' if signed else ''}.3f}<small>{interval(row, signed)}</small>"
 
 
 def interval(row: Mapping[str, Any], signed: bool = False) -> str:

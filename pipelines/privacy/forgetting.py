@@ -17,7 +17,6 @@ from models.report.audit import list_heading
 from pipelines.deployment import Deployment
 from pipelines.lake import SLICE, Lake
 from pipelines.privacy.sweeping import SweepResult, distinctive, id_pattern, spellings, sweep
-from pipelines.settings.settings import Settings
 
 FORGOTTEN_TAG = "saw_forgotten"
 """Tag of a model version: number of users it was fitted on that were forgotten since."""
@@ -130,7 +129,9 @@ def forget(deployment: Deployment, traces: Traces) -> Erased:
     deployment.scratch().remove()
     reports = deployment.settings.report(deployment.project.name)
     pages = _erase_pages(deployment.registry, reports, traces.names)
-    swept = sweep(deployment.settings.home, traces.names, _spared(deployment.settings))
+    home = deployment.settings.home
+    spared = [home / name for name in ("lake", "newsroom", "landing")]
+    swept = sweep(home, traces.names, [*spared, Path(deployment.settings.lake)])
     return Erased(files, pages, swept)
 
 
@@ -232,13 +233,3 @@ def _erase_pages(registry: Registry, folder: Path, names: Sequence[str]) -> int:
     for path in reports:
         path.unlink()
     return len(reports) + registry.erase_pages(lambda _, page: names_user(page))
-
-
-def _spared(settings: Settings) -> list[Path]:
-    """Folders that are not swept: tables and copied logs."""
-    return [
-        settings.home / "lake",
-        Path(settings.lake),
-        settings.home / "newsroom",
-        settings.home / "landing",
-    ]
