@@ -91,8 +91,8 @@ MULTIPROCESS = dg.ExecutorDefinition(
     config_schema=dg.multiprocess_executor.config_schema,  # type: ignore[arg-type]
     requirements=dg.multiprocess_executor.get_requirements,
     executor_creation_fn=lambda context: AliveExecutor(
-        dg.multiprocess_executor.executor_creation_fn(context)
-    ),  # type: ignore[misc,arg-type]
+        dg.multiprocess_executor.executor_creation_fn(context)  # type: ignore[misc]
+    ),
 )
 """Dagster's multiprocess executor; the parent process marks the run as alive."""
 
