@@ -225,7 +225,7 @@ class Lake:
             ) from None
 
     def _create(self, table: str, schema: Schema) -> DeltaTable:
-        for attempt in range(COMMIT_ATTEMPTS):
+        for _ in _attempts():
             try:
                 return self._delta(table)
             except TableNotFoundError:
@@ -237,8 +237,7 @@ class Lake:
                         storage_options=dict(self.storage_options),
                     )
                 except DeltaError:
-                    # Another writer created it meanwhile: the next attempt opens it.
-                    _pause(attempt)
+                    continue  # another writer created it meanwhile: the next attempt opens it
         raise TableError(
             f"table {table!r} could not be created in {_local(self.root)} in {COMMIT_ATTEMPTS} attempts: run again"
         )
@@ -293,7 +292,7 @@ class Lake:
 
     def _commit(self, table: str, delta: DeltaTable, slice: str, parts: Sequence[Part]) -> WriteResult:
         """Replace the slice's files; retries on the new version if another writer of the slice committed first."""
-        for attempt in range(COMMIT_ATTEMPTS):
+        for _ in _attempts():
             transaction = Transaction(f"{SLICE}={slice}", delta.version() + 1)
             try:
                 delta.create_write_transaction(
@@ -308,7 +307,6 @@ class Lake:
                 return WriteResult(sum(part.rows for part in parts), delta.version())
             except CommitFailedError as error:
                 conflict = error
-                _pause(attempt)
                 delta = self._open(table)
         raise TableError(
             f"slice {slice!r} of table {table!r} could not be written in {COMMIT_ATTEMPTS} attempts, because other "
@@ -325,6 +323,8 @@ def _slices(delta: DeltaTable) -> list[str]:
     return sorted({partition[SLICE] for partition in delta.partitions()})
 
 
-def _pause(attempt: int) -> None:
-    """Sleep with random exponential backoff, so that conflicting writers do not collide again."""
-    time.sleep(random.random() * min(LONGEST_PAUSE_SECONDS, FIRST_PAUSE_SECONDS * 2**attempt))
+def _attempts() -> Iterator[None]:
+    """Attempts with random exponential backoff between them, so that conflicting writers do not collide again."""
+    for attempt in range(COMMIT_ATTEMPTS):
+        yield
+        time.sleep(random.random() * min(LONGEST_PAUSE_SECONDS, FIRST_PAUSE_SECONDS * 2**attempt))
