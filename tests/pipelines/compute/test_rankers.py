@@ -137,6 +137,6 @@ def test_unsupported_settings_are_rejected_before_workers_start(lake: Lake, toy:
 
 def test_workers_reject_a_table_that_changed(lake: Lake, toy: Any) -> None:
     window, project = RankingWindow(lake, tuple(DAYS)), _deployment(lake, toy).project
-    shards = Shards(window, project, 4801, START + timedelta(days=2), f"{lake.root}/out", "rankers.parquet")
+    shards = Shards(window, project, 4801, START + timedelta(days=2), Scratch(f"{lake.root}/out"))
     with pytest.raises(TableError, match="1 workers read 4800 candidates, but ranking_dataset had 4801"):
         fit_shards(shards)
