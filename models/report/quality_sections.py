@@ -21,7 +21,7 @@ from models.report.html_parts import (
     section,
     text,
 )
-from models.report.plots import METRICS, in_order, metric_label, scorer
+from models.report.plots import METRICS, in_order, measured, metric_label, scorer
 from models.report.report_data import ReportData
 from models.report.report_plots import segment_label
 
@@ -57,10 +57,7 @@ def headline(report: ReportData) -> str:
 
 
 def _by_scorer(report: ReportData) -> dict[str, dict[str, Any]]:
-    if not report.overall.height:
-        return {}
-    rows = report.overall.filter(pl.col("metric") == report.headline, pl.col("mean").is_not_null())
-    return {row["scorer"]: row for row in rows.iter_rows(named=True)}
+    return {row["scorer"]: row for row in measured(report.overall, report.headline).iter_rows(named=True)}
 
 
 def _change(full: float, other: float) -> str:
@@ -70,7 +67,7 @@ def _change(full: float, other: float) -> str:
 
 def _gain_of_text(gain: pl.DataFrame, headline: str) -> str:
     """What text adds to the headline metric, and whether that is significant."""
-    rows = gain.filter(pl.col("metric") == headline, pl.col("mean").is_not_null()) if gain.height else gain
+    rows = measured(gain, headline)
     if not rows.height:
         return ""
     row = rows.row(0, named=True)
