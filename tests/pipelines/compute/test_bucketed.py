@@ -21,20 +21,10 @@ from pipelines.dagster_names import asset_key
 from pipelines.definitions import advance_job
 from pipelines.deployment import Deployment
 from pipelines.lake import STATE, Lake
-from pipelines.settings import settings as settings_of
 from pipelines.triggers.partitions import range_tags
 
 BOTH = frozenset({"features", STATE})
-NEWSROOM = Path(__file__).parents[3] / "projects" / "newsroom.toml"
 DAYS = ["2026-01-05", "2026-01-06"]
-SMALL = (
-    "source.newsroom.days=2",
-    "source.newsroom.users=30",
-    "source.newsroom.articles_a_day=12",
-    "source.newsroom.impressions_a_day=60",
-    "source.newsroom.list_size=8",
-    "slices.end=2026-01-07T00:00:00Z",
-)
 
 
 @pytest.fixture(scope="module")
@@ -177,8 +167,16 @@ def test_frames_survive_the_scratch_round_trip(tmp_path: Path) -> None:
     assert not (tmp_path / "a b").exists()
 
 
-def test_the_asset_computes_its_slices_in_buckets(tmp_path: Path) -> None:
-    deployment = newsroom(tmp_path, "scale.buckets=2")
+def test_the_asset_computes_its_slices_in_buckets(
+    tmp_path: Path, small_newsroom: Callable[..., Deployment]
+) -> None:
+    two_days = ("source.newsroom.days=2", "slices.end=2026-01-07T00:00:00Z")
+    deployment = small_newsroom(tmp_path, "scale.buckets=2", *two_days)
+    events = deployment.ingest()
+    for slice in DAYS:
+        for name in ("items", "impressions", "interactions"):
+            deployment.lake.write(name, slice, getattr(events, name).filter(slice=slice))
+        deployment.lake.write("item_vectors", slice, ItemVectors.create_empty())
     keys = [asset_key(deployment.project.name, name) for name in ("moment_state", "features")]
     with dg.DagsterInstance.from_config(str(deployment.settings.dagster_home)) as instance:
         result = advance_job(deployment).execute_in_process(
@@ -191,20 +189,3 @@ def test_the_asset_computes_its_slices_in_buckets(tmp_path: Path) -> None:
     shown = deployment.lake.read("impressions")["candidates"].list.len().sum()
     assert deployment.lake.read("features").height == shown
     assert all(deployment.lake.slices(table) == DAYS for table in tables(deployment.lake))
-
-
-def newsroom(home: Path, *more: str) -> Deployment:
-    """A small newsroom with its events in the lake."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("MOMENTRANK_HOME", str(home))
-        patch.setenv("MOMENTRANK_PROJECT", str(NEWSROOM))
-        patch.setenv("MOMENTRANK_SET", "\n".join((*SMALL, *more)))
-        settings = settings_of.load()
-    settings_of.initialise_dagster(settings)
-    deployment = Deployment(settings.open_project(), settings)
-    events = deployment.ingest()
-    for slice in DAYS:
-        for name in ("items", "impressions", "interactions"):
-            deployment.lake.write(name, slice, getattr(events, name).filter(slice=slice))
-        deployment.lake.write("item_vectors", slice, ItemVectors.create_empty())
-    return deployment
