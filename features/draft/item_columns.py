@@ -114,9 +114,7 @@ def _is_number(column: Column) -> bool:
 
 
 def _is_identifier(column: Column) -> bool:
-    return column.integral and any(
-        part in {"id", "ids", "code", "key", "no", "nr"} for part in parts(column.name)
-    )
+    return column.integral and not {"id", "ids", "code", "key", "no", "nr"}.isdisjoint(parts(column.name))
 
 
 def _is_link(column: Column) -> bool:

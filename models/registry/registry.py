@@ -152,7 +152,8 @@ class Registry(Champions, Erasures):
         """
         with self._connected() as client:
             registered_version = registered.find(client, self.name("ranker"), version)
-            run, model = registered_version.run_id, registered.logged_model(registered_version)
+            # `model_id` is empty when read from a database.
+            run, model = registered_version.run_id, str(registered_version.source).rpartition("/")[2]
             points = sorted(client.get_logged_model(model).metrics or (), key=lambda point: point.timestamp)
             logged = {(point.key, point.step): point.value for point in points}
             changed = [
