@@ -61,8 +61,8 @@ def _folder(value: str | Path) -> Path:
     path = Path(value).expanduser().resolve()
     if _UNSAFE.search(str(path)):
         raise ValueError(
-            "SQLite and Delta misread '?', backslashes, line breaks and percent codes such as %20 in a folder's name: "
-            "name a folder without them"
+            "SQLite and Delta misread '?', backslashes, line breaks and percent codes such as %20 in a folder's name, "
+            f"{path}: name a folder without them"
         )
     if path.exists() and not path.is_dir():
         raise ValueError("that is a file: name a folder")
@@ -161,9 +161,7 @@ class Settings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    home: Annotated[Path, AfterValidator(_folder)] = Field(
-        default_factory=lambda: Path(".momentrank").resolve()
-    )
+    home: Annotated[Path, AfterValidator(_folder)] = Field(Path(".momentrank"), validate_default=True)
     """Folder for everything that is written."""
     data: Annotated[tuple[Path, ...], BeforeValidator(_data_folders)] = ()
     """Folders to look for logs in, before `../shared/data` from here and from the repository."""
@@ -264,7 +262,7 @@ def load() -> Settings:
     except ValidationError as error:
         first = error.errors()[0]
         name, reason = str(first["loc"][0]), first["msg"].removeprefix("Value error, ")
-        found = "" if name in _SECRET else f" is {first['input']!r}"
+        found = "" if name in _SECRET else f" is {str(first['input'])!r}"
         example = (
             """: write for example '{"AWS_REGION": "eu-central-1"}'""" if name == "storage_options" else ""
         )

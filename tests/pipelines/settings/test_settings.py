@@ -205,6 +205,16 @@ def test_a_bad_value_names_its_variable_and_the_remedy(
     assert "secret" not in str(caught.value)
 
 
+def test_the_default_home_is_checked_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "why?").mkdir()
+    monkeypatch.chdir(tmp_path / "why?")
+
+    with pytest.raises(
+        ProjectError, match=r"MOMENTRANK_HOME is '\.momentrank': .*why\?/\.momentrank: name a folder"
+    ):
+        settings.load()
+
+
 def test_postgres_addresses_name_the_driver_that_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MOMENTRANK_DAGSTER_POSTGRES", "postgresql://u:p@db/runs")
     monkeypatch.setenv("MOMENTRANK_TRACKING_URI", "postgres://u:p@db/mlflow")
