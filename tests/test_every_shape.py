@@ -15,7 +15,7 @@ from pipelines.deployment import Deployment
 from pipelines.running import materialise
 
 START = datetime(2026, 1, 5, tzinfo=UTC)
-SLICES = ["2026-01-05", "2026-01-06"]
+SLICES = ["2026-01-05", "2026-01-06", "2026-01-07"]
 TOPICS = ("harbour", "kitchen", "cycling")
 ITEMS = {f"a{n}": TOPICS[n % 3] for n in range(18)}
 Write = Callable[[Path], str]
@@ -23,10 +23,10 @@ Write = Callable[[Path], str]
 
 
 def _shown(size: int, impressions: int = 70) -> list[dict[str, Any]]:
-    """Return impressions of two days; each user mostly clicks one topic."""
+    """Return impressions of three days; each user mostly clicks one topic."""
     draw = Random(5)
     rows = []
-    for n in range(2 * impressions):
+    for n in range(3 * impressions):
         user = draw.randrange(12)
         listed = draw.sample(sorted(ITEMS), size)
         chance = [0.75 if ITEMS[name] == TOPICS[user % 3] else 0.1 for name in listed]
@@ -35,7 +35,7 @@ def _shown(size: int, impressions: int = 70) -> list[dict[str, Any]]:
             {
                 "impression": f"r{n:03}",
                 "user": f"u{user}",
-                "time": START + timedelta(days=2) * n / (2 * impressions),
+                "time": START + timedelta(days=3) * n / (3 * impressions),
                 "items": listed,
                 "clicked": clicked,
             }
@@ -202,8 +202,7 @@ min_data_in_leaf = 5
     )
     import mlflow
 
-    end = "slices.end=2026-01-07T00:00:00Z"
-    deployment = small_newsroom(tmp_path / "home", end, PROJECT=str(folder / "shape.toml"))
+    deployment = small_newsroom(tmp_path / "home", PROJECT=str(folder / "shape.toml"))
     assert materialise(deployment, None, None) == SLICES[-1]
 
     lake, objective = deployment.lake, SINGLE.get(write, "lambdarank")
@@ -234,7 +233,7 @@ min_data_in_leaf = 5
         assert 0 < metrics["scorers"]["full"]["log_loss"]["mean"] < 0.75
         assert "Pooled AUC" in (report / "report.html").read_text(encoding="utf-8")
     if write is ratings_in_grades:
-        figures = backtest(deployment, START + timedelta(days=1))
+        figures = backtest(deployment, START + timedelta(days=2))
         assert (
             figures["scorers"]["full"]["pooled_auc"]["mean"]
             > figures["scorers"]["random"]["pooled_auc"]["mean"]
