@@ -49,7 +49,6 @@ LONGEST = (
     "test_end_to_end.py",
     "test_campaign.py",
     "test_reprocessing.py",
-    "test_repeatable.py",
     "test_every_shape.py",
 )
 START = datetime(2026, 1, 5, tzinfo=UTC)

@@ -384,4 +384,4 @@ class Scale(Section):
     A million candidates of 231 columns took 2.2 GB, plus 0.75 GB for the process: the default needs about 18 GB.
     """
     scorers: int = Field(1, ge=1)
-    """Actors that compute interest scores in parallel; each loads the model once."""
+    """Workers that compute interest scores in parallel; each loads the model once."""

@@ -43,6 +43,9 @@ Overrides = Annotated[
 ]
 
 UserId = Annotated[str, typer.Option(help="User id, as in the logs.", callback=_not_blank)]
+At = Annotated[
+    str | None, typer.Option(help="Instant of the user's request. Default: the newest slice's end.")
+]
 Query = Annotated[str | None, typer.Option(help="What the user typed.")]
 Reason = Annotated[str, typer.Option(help="Reason, recorded in the history.")]
 
@@ -205,9 +208,7 @@ def tune(
 def rank(
     project: ProjectFile,
     user: UserId,
-    at: Annotated[
-        str | None, typer.Option(help="Instant of the request. Default: the newest slice's end.")
-    ] = None,
+    at: At = None,
     k: Annotated[int, typer.Option("-k", min=1, help="Number of items to show.")] = 10,
     query: Query = None,
     overrides: Overrides = None,
@@ -232,9 +233,7 @@ def explain(
         str | None,
         typer.Option(help="User id, as in the logs: explain a new ranking.", callback=_not_blank),
     ] = None,
-    at: Annotated[
-        str | None, typer.Option(help="Instant of the user's request. Default: the newest slice's end.")
-    ] = None,
+    at: At = None,
     query: Query = None,
     overrides: Overrides = None,
 ) -> None:
