@@ -18,6 +18,7 @@ from features.config.sections import (
     Checks,
     Context,
     Evaluation,
+    Exploration,
     Features,
     Interest,
     ItemFields,
@@ -51,6 +52,7 @@ class Project(Section):
     evaluation: Evaluation = Evaluation()
     promotion: Promotion = Promotion()
     lists: Lists = Lists()
+    exploration: Exploration = Exploration()
     checks: Checks = Checks()
     retention: Retention = Retention()
     scale: Scale = Scale()

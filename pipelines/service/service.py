@@ -12,11 +12,14 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
 from features.catalogue import catalogue
 from features.config.slices import instant, microseconds
 from features.errors import TableError
+from features.exploration import explore
 from features.live import Answer, Request
 from features.schemas import Impressions
 from features.sources.item_rows import normalised
@@ -63,7 +66,11 @@ class _Ranking:
     answer: Answer
     ranked: Ranked
     order: list[int]
-    """Numbers of the candidates that are returned, best first."""
+    """Numbers of the candidates that are returned, in the order to show them."""
+    ranks: NDArray[np.int64]
+    """Their ranks, from 0: increasing unless the list explores."""
+    propensity: NDArray[np.float64] | None
+    """Their probabilities at these positions; None without exploration."""
     past: pl.Series | None
     """As `LiveModels.past_behind`, in this order; None without reasons."""
     versions: pl.DataFrame
@@ -93,6 +100,7 @@ class Service:
         self._until, self._clock = until, clock
         self._resident: Resident | None = None
         self._stop = threading.Event()
+        self._random = np.random.default_rng()
 
     def start(self) -> None:
         """Load the state, replay the journal, load and warm the models."""
@@ -370,9 +378,14 @@ class Service:
         """Rank a request's candidates; the caller holds the lock."""
         answer = resident.live.look_up(request)
         ranked = champion.models.rank(request, answer, resident.live.plan.columns)
-        order = ranked.order[:k]
+        order, propensity, explored = ranked.order[:k], None, self.project.exploration
+        ranks = np.arange(len(order))
+        if explored.share:
+            ranks, propensity = explore(len(order), explored.share, explored.near_best, self._random)
+            order = [order[rank] for rank in ranks]
         past = champion.models.past_behind(request, answer, order) if explain else None
-        return _Ranking(champion, request, answer, ranked, order, past, resident.live.described.found)
+        versions = resident.live.described.found
+        return _Ranking(champion, request, answer, ranked, order, ranks, propensity, past, versions)
 
     def _rows(self, ranking: _Ranking, features: bool) -> list[dict[str, Any]]:
         ranker, ranked, order = ranking.champion.models.ranker, ranking.ranked, ranking.order
@@ -380,16 +393,18 @@ class Service:
         likely = ranker.probability(scores) if ranker.calibration else None
         titles = ranking.described("title")
         rows = []
-        for rank, n in enumerate(order):
+        for position, n in enumerate(order):
             interest = float(ranked.interest[n])
             row = {
                 "item_id": ranking.request.items[n],
-                "rank": rank + 1,
-                "title": titles[rank],
-                "rank_score": scores[rank],
-                "click_probability": None if likely is None else likely[rank],
+                "rank": int(ranking.ranks[position]) + 1,
+                "title": titles[position],
+                "rank_score": scores[position],
+                "click_probability": None if likely is None else likely[position],
                 "interest_score": None if math.isnan(interest) else interest,
             }
+            if ranking.propensity is not None:
+                row["propensity"] = float(ranking.propensity[position])
             if features:
                 values = zip(ranker.columns, ranked.columns[n].tolist(), strict=True)
                 row["features"] = {name: None if math.isnan(value) else value for name, value in values}
@@ -406,7 +421,7 @@ class Service:
         listed = listed.fill_nan(None)
         rows = listed.with_columns(
             ranking.described("attributes"),
-            rank=pl.int_range(1, len(order) + 1),
+            rank=pl.Series(ranking.ranks + 1),
             candidates=pl.lit(len(ranking.request.items)),
             past=ranking.past,
         )
