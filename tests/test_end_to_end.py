@@ -6,6 +6,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ import pytest
 from typer.testing import CliRunner
 
 from features.behaviour import advance
+from features.config.sections import Experiment
 from features.errors import ModelError
 from features.events.validation import build
 from features.sources import read as read_source
@@ -329,6 +331,12 @@ def _show_explored(client: Any, request: dict[str, Any]) -> list[dict[str, Any]]
     ]
 
 
+def _with_experiment(made: Deployment) -> Deployment:
+    """The deployment with an experiment in which the first ranker version has half of the users."""
+    experiment = Experiment(challenger_share=0.5, challenger="1", since=made.project.slices.start)
+    return replace(made, project=made.project.model_copy(update={"experiment": experiment}))
+
+
 def test_a_slice_served_over_http_reads_what_its_batch_read_and_a_restart_knows_it(ran: Deployment) -> None:
     from fastapi.testclient import TestClient
 
@@ -339,8 +347,7 @@ def test_a_slice_served_over_http_reads_what_its_batch_read_and_a_restart_knows_
     service = Service(ran, until=SLICES[2], clock=lambda: now[0])
     dataset = ran.lake.read("ranking_dataset", [SLICES[3]])
     batch = {(row["impression_id"], row["item_id"]): row for row in dataset.iter_rows(named=True)}
-    compared, worst = 0, dict.fromkeys(("features", "texts", "interest"), 0.0)
-    sent = []
+    compared, worst, sent = 0, dict.fromkeys(("features", "texts", "interest"), 0.0), []
     with TestClient(create_app(service)) as client:
         while not service.ready and not service.problem:
             time.sleep(0.05)
@@ -402,8 +409,12 @@ def test_a_slice_served_over_http_reads_what_its_batch_read_and_a_restart_knows_
     for grain in ("item", "user", "user_item", "attribute"):
         assert live.counts(grain).equals(nightly.counts(grain)), grain
 
-    again = Service(ran, until=SLICES[2], clock=lambda: now[0])
+    again = Service(_with_experiment(ran), until=SLICES[2], clock=lambda: now[0])
     again.start()
-    after = again.rank(RankRequest.model_validate(request))["items"]
-    assert _behaviour(after) == _behaviour(before)
+    assert _behaviour(again.rank(RankRequest.model_validate(request))["items"]) == _behaviour(before)
+    answers = [again.rank(RankRequest(user_id=f"u-{n:05}", k=1)) for n in range(12)]
+    assert {(answer["arm"], answer["ranker"] == "1") for answer in answers} == {
+        ("champion", False),
+        ("challenger", True),
+    }
     again.close()

@@ -18,6 +18,7 @@ from features.config.sections import (
     Checks,
     Context,
     Evaluation,
+    Experiment,
     Exploration,
     Features,
     Interest,
@@ -53,6 +54,7 @@ class Project(Section):
     promotion: Promotion = Promotion()
     lists: Lists = Lists()
     exploration: Exploration = Exploration()
+    experiment: Experiment = Experiment()
     checks: Checks = Checks()
     retention: Retention = Retention()
     scale: Scale = Scale()

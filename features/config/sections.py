@@ -341,6 +341,28 @@ class Exploration(Section):
     """The first this many ranks are swapped among each other."""
 
 
+class Experiment(Section):
+    """An experiment: some users' live rankings come from another ranker version than the champion."""
+
+    challenger_share: float = Field(0.0, ge=0, lt=1)
+    """Share of the users whose lists the challenger ranks; 0 for no experiment."""
+    challenger: str = ""
+    """Ranker version, for example `"7"`. It stays the same for the whole experiment."""
+    since: Instant | None = None
+    """Start of the experiment. Earlier impressions do not count."""
+    min_lift: float = Field(0.05, gt=0)
+    """Smallest relative difference of interest. Intervals are narrowest when about this much can be decided."""
+
+    @model_validator(mode="after")
+    def _names_a_challenger(self) -> "Experiment":
+        if self.challenger_share and not (self.challenger.isdecimal() and self.since):
+            raise ValueError(
+                "experiment.challenger_share needs the challenger's version and the experiment's start: set "
+                'experiment.challenger = "7" and experiment.since'
+            )
+        return self
+
+
 class Checks(Section):
     """Thresholds of the monitors, and what happens beyond them."""
 

@@ -63,8 +63,8 @@ def split_rejects(
     if mapping.propensity is not None:
         read = partial(_number_lists, separator=separator) if mapping.shape == "lists" else read_grades
         columns.append(read(frame["propensities"]).alias("propensity"))
-        unread = pl.col("propensity").is_null() & pl.col("propensities").is_not_null()
-        rules.append(("bad_number:propensity", unread))
+        bad = pl.col("propensity").is_null() & pl.col("propensities").is_not_null()
+        rules.append(("bad_number:propensity", bad))
     if mapping.shape == "lists" and mapping.propensity is not None:
         rules.append(("bad_list:propensity", pl.col("propensity").list.len() != pl.col("items").list.len()))
     if mapping.shape in ("candidates", "ratings"):

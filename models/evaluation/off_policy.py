@@ -68,7 +68,7 @@ def estimate(
     total, resampled = sums.sum(axis=0), np.concatenate([w @ sums for w in draws(len(sums), seed, resamples)])
     values, spread = _values(total), _values(resampled.T)
     rows = [(name, *interval_of(float(values[name]), spread[name], confidence)) for name in ESTIMATORS]
-    weight, squared = users["weight"].sum(), users["squared"].sum()
+    weight, squared = float(users["weight"].sum()), float(users["squared"].sum())
     found = OffPolicy(
         pl.DataFrame(rows, ["estimator", "click_rate", "low", "high"], orient="row"),
         known["impression_id"].n_unique(),

@@ -6,9 +6,9 @@ the estimate's standard error s, V = 1/s² is the information so far, and the in
 
     estimate ± s · √((1 + η/V) · log((V + η) / (η·α²)))
 
-η is chosen so that the interval is narrowest at the information that `least`, the smallest difference of interest,
-needs. Users are assigned, so users are the units: the standard error of a rate, a ratio of sums, is by the delta method
-over users (Deng, Knoblich and Lu, KDD 2018).
+η is chosen so that the interval is narrowest at the information that the smallest difference of interest needs. Users
+are assigned, so users are the units: the standard error of a rate, a ratio of sums, is by the delta method over users
+(Deng, Knoblich and Lu, KDD 2018).
 
 `sample_ratio` tests the numbers of users by arm against the declared share with a beta mixture, whose inverse is a
 p-value at every look (Lindon and Malek, "Anytime-valid inference for multinomial count data", NeurIPS 2022).
@@ -48,16 +48,16 @@ class Arm(NamedTuple):
         return rate, math.sqrt(squares * users / (users - 1)) / float(total)
 
 
-def difference(challenger: Arm, champion: Arm, least: float, alpha: float = 0.05) -> Interval:
+def difference(challenger: Arm, champion: Arm, min_lift: float, alpha: float = 0.05) -> Interval:
     """Challenger's rate − champion's, and its interval, valid at all looks together; infinite without variation.
 
-    `least`: the smallest difference of interest, in units of the rate. It tunes the width, not the validity.
+    `min_lift`: the smallest difference of interest, relative to the champion's rate.
     """
     (new, new_error), (old, old_error) = challenger.rate(), champion.rate()
     variance = new_error**2 + old_error**2
-    if not 0 < variance < math.inf:
+    if not (0 < variance < math.inf and old > 0):
         return Interval(new - old, -math.inf, math.inf)
-    half = math.sqrt(variance * _boundary(1 / variance, least, alpha))
+    half = math.sqrt(variance * _boundary(1 / variance, min_lift * old, alpha))
     return Interval(new - old, new - old - half, new - old + half)
 
 

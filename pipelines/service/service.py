@@ -24,14 +24,15 @@ from features.live import Answer, Request
 from features.schemas import Impressions
 from features.sources.item_rows import normalised
 from features.state.histories import SKIPPED
+from models.evaluation.experiment import in_challenger
 from models.explanation.sentences import because_of, sentences
 from models.interest_input import query_rows
 from models.live_ranking import Ranked
-from models.registry.versions import Version
+from models.ranker import Ranker
 from pipelines.deployment import Deployment
 from pipelines.lake import STATE
 from pipelines.landing import open_landing
-from pipelines.service.champion_follower import Champion, Follower, load
+from pipelines.service.champion_follower import Champion, Follower, Serving, load
 from pipelines.service.event_intake import Clock, Intake, Known, Receipt, Refused, clock_from
 from pipelines.service.journal import Journal
 from pipelines.service.resident import Resident
@@ -61,7 +62,7 @@ class Limits:
 class _Ranking:
     """A ranked request, to be read without the lock."""
 
-    champion: Champion
+    ranker: Ranker
     request: Request
     answer: Answer
     ranked: Ranked
@@ -221,8 +222,9 @@ class Service:
             elif request.muted:
                 items = [item for item in items if item not in request.muted]
             champion = self._champion
+            challenged = champion.challenger is not None and self._in_challenger(user)
             if not items:
-                return self._answer(champion, [])
+                return self._answer(champion, challenged, [])
             context = tuple(
                 (name, value)
                 for name, values in request.context.items()
@@ -233,8 +235,9 @@ class Service:
                 context += ((self.project.context.query, query["item_id"][0]),)
             k = request.k or (len(items) if request.candidates is not None else self.project.lists.k)
             lookup = Request(user, tuple(items), at, request.session_id, context)
-            ranking = self._ranking(resident, champion, lookup, k, request.explain)
-        return self._answer(champion, self._rows(ranking, request.features))
+            ranker = champion.challenger if challenged and champion.challenger else champion.ranker
+            ranking = self._ranking(resident, champion, ranker, lookup, k, request.explain)
+        return self._answer(champion, challenged, self._rows(ranking, request.features))
 
     def similar(self, item: str, count: int) -> dict[str, Any]:
         """Items similar in text, and items clicked by the same users."""
@@ -293,22 +296,23 @@ class Service:
         problems = [self.follower.problem, self._intake.problem]
         return said | {
             "problems": [problem for problem in problems if problem],
-            "ranker": champion.ranker.version,
-            "interest": champion.interest.version if champion.interest else None,
+            **self._serving(champion.versions, challenged=False),
+            "challenger": champion.versions.challenger,
             "state_slice": self.slice,
             "newest_event_us": resident.live.at,
             "journal_lands": self.lands,
         }
 
-    def _look(self, resident: Resident) -> tuple[Version, Version | None] | None:
+    def _look(self, resident: Resident) -> Serving | None:
         """The ranker that should serve, and the newest interest model of earlier slices; None before any ranker."""
         slices = self.project.slices
         at = instant(resident.live.at) if self._until is None else slices.window(self._until)[1]
         key, registry = slices.key(at), self.deployment.registry
         ranker = registry.serving(slices.following(key))
-        return (ranker, registry.latest("interest", before=key)) if ranker else None
+        challenger = self.project.experiment.challenger if self.project.experiment.challenger_share else None
+        return Serving(ranker, registry.latest("interest", before=key), challenger) if ranker else None
 
-    def _prepare(self, versions: tuple[Version, Version | None]) -> Champion:
+    def _prepare(self, versions: Serving) -> Champion:
         """Load a champion and rank with it once, so that it is warm and known to work."""
         assert self._resident is not None
         resident = self._resident
@@ -326,7 +330,8 @@ class Service:
                 items = resident.pool.draw(past, at, (), None)
                 if not items:
                     continue
-                ranking = self._ranking(resident, champion, Request(user, tuple(items), at), 1, explain=True)
+                lookup = Request(user, tuple(items), at)
+                ranking = self._ranking(resident, champion, champion.ranker, lookup, 1, explain=True)
             self._rows(ranking, features=False)
         return champion
 
@@ -364,20 +369,34 @@ class Service:
             return None
         return query_rows(pl.Series([text]), self.project.interest)
 
-    def _answer(self, champion: Champion, rows: list[dict[str, Any]]) -> dict[str, Any]:
+    def _in_challenger(self, user: str) -> bool:
+        share = self.project.experiment.challenger_share
+        return bool(in_challenger(pl.Series([user]), share, self.project.seed)[0])
+
+    def _answer(self, champion: Champion, challenged: bool, rows: list[dict[str, Any]]) -> dict[str, Any]:
+        arm = {"arm": "challenger" if challenged else "champion"} if champion.challenger else {}
+        versions = self._serving(champion.versions, challenged)
+        return {"impression_id": f"live-{uuid.uuid4().hex}", **versions, **arm, "items": rows}
+
+    @staticmethod
+    def _serving(versions: Serving, challenged: bool) -> dict[str, Any]:
         return {
-            "impression_id": f"live-{uuid.uuid4().hex}",
-            "ranker": champion.ranker.version,
-            "interest": champion.interest.version if champion.interest else None,
-            "items": rows,
+            "ranker": versions.challenger if challenged else versions.ranker.version,
+            "interest": versions.interest.version if versions.interest else None,
         }
 
     def _ranking(
-        self, resident: Resident, champion: Champion, request: Request, k: int, explain: bool
+        self,
+        resident: Resident,
+        champion: Champion,
+        ranker: Ranker,
+        request: Request,
+        k: int,
+        explain: bool,
     ) -> _Ranking:
         """Rank a request's candidates; the caller holds the lock."""
         answer = resident.live.look_up(request)
-        ranked = champion.models.rank(request, answer, resident.live.plan.columns)
+        ranked = champion.models.rank(ranker, request, answer, resident.live.plan.columns)
         order, propensity, explored = ranked.order[:k], None, self.project.exploration
         ranks = np.arange(len(order))
         if explored.share:
@@ -385,10 +404,10 @@ class Service:
             order = [order[rank] for rank in ranks]
         past = champion.models.past_behind(request, answer, order) if explain else None
         versions = resident.live.described.found
-        return _Ranking(champion, request, answer, ranked, order, ranks, propensity, past, versions)
+        return _Ranking(ranker, request, answer, ranked, order, ranks, propensity, past, versions)
 
     def _rows(self, ranking: _Ranking, features: bool) -> list[dict[str, Any]]:
-        ranker, ranked, order = ranking.champion.models.ranker, ranking.ranked, ranking.order
+        ranker, ranked, order = ranking.ranker, ranking.ranked, ranking.order
         scores = pl.Series(ranked.score[order])
         likely = ranker.probability(scores) if ranker.calibration else None
         titles = ranking.described("title")
@@ -416,7 +435,7 @@ class Service:
 
     def _reasons(self, ranking: _Ranking) -> pl.Series:
         """One sentence per returned item."""
-        ranker, order = ranking.champion.models.ranker, ranking.order
+        ranker, order = ranking.ranker, ranking.order
         listed = pl.DataFrame(ranking.ranked.columns[order], schema=list(ranker.columns), orient="row")
         listed = listed.fill_nan(None)
         rows = listed.with_columns(

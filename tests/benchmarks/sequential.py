@@ -44,7 +44,7 @@ def run(seed: int, lift: float, planned: float, share: float, days: int) -> Run:
         clicks += random.binomial(lists * LIST, np.minimum(rate, 1))
         came = shown > 0
         arms = [Arm(clicks[came & arm], shown[came & arm]) for arm in (treated, ~treated)]
-        found = difference(*arms, RATE * planned, ALPHA)
+        found = difference(*arms, planned, ALPHA)
         error = math.hypot(*(arm.rate()[1] for arm in arms))
         seen.impressions.append(int(shown.sum() / LIST))
         seen.decided.append(int(found.low > 0) - int(found.high < 0))
@@ -74,7 +74,8 @@ def main(runs: int) -> None:
         needed = np.interp(PLANNED / (RATE * planned) ** 2, information, impressions)
         took = [one.impressions[np.flatnonzero(one.decided)[0] if any(one.decided) else -1] for one in seen]
         print(
-            f"A/B, true lift {lift:.0%}, planned for {planned:.0%}: decided {np.mean([any(o.decided) for o in seen]):.1%}, "
+            f"A/B, true lift {lift:.0%}, planned for {planned:.0%}: "
+            f"decided {np.mean([any(o.decided) for o in seen]):.1%}, "
             f"wrongly {np.mean([min(o.decided) < 0 for o in seen]):.1%}; impressions {np.mean(took):,.0f} on average, "
             f"fixed horizon {needed:,.0f}: {np.mean(took) / needed:.2f}; "
             f"covered at every look {np.mean([all(o.covered) for o in seen]):.1%}"
