@@ -318,8 +318,9 @@ def _behaviour(rows: list[dict[str, Any]]) -> dict[str, dict[str, float]]:
     }
 
 
-def _show_explored(client: Any, request: dict[str, Any]) -> list[dict[str, Any]]:
-    """Rank, report the list with its propensities, and return its candidates as the log should have them."""
+def _show_explored(client: Any, now: list[int], request: dict[str, Any]) -> list[dict[str, Any]]:
+    """A minute later, rank, report the list with its propensities; return the candidates that the log should have."""
+    now[0] += 60_000_000
     answer = post(client, "/rank", request)
     items = [{"id": row["item_id"], "propensity": row["propensity"]} for row in answer["items"]]
     assert [row["rank"] for row in answer["items"]] != [*range(1, len(items) + 1)]
@@ -387,7 +388,7 @@ def test_a_slice_served_over_http_reads_what_its_batch_read_and_a_restart_knows_
             "candidates": request["candidates"],
             "features": True,
         }
-        explored = _show_explored(client, request)
+        explored = _show_explored(client, now, request)
         now[0] += 60_000_000
         before = post(client, "/rank", request)["items"]
         explained = post(client, "/rank", {**request, "explain": True})["items"]
