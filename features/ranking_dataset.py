@@ -6,6 +6,7 @@ import numpy as np
 import polars as pl
 
 from features.errors import TableError
+from features.sources.item_rows import UNLABELLED
 
 KEYS = ("impression_id", "item_id")
 INTEREST = "interest_score"
@@ -28,6 +29,12 @@ def assemble(candidates: pl.DataFrame, features: pl.DataFrame, scores: pl.DataFr
         .join(relative(scores, {"z": [INTEREST]}), on=KEYS, how="left", maintain_order="left")
         .sort("as_of", "impression_id", "position")
     )
+
+
+def labelled(impressions: pl.DataFrame) -> pl.DataFrame:
+    """The impressions with a known label. The others are scored and watched, and nothing is learned from them."""
+    names = pl.col("context").list.eval(pl.element().struct.field("name"))
+    return impressions.filter(~names.list.contains(UNLABELLED))
 
 
 def feature_columns(dataset: pl.DataFrame) -> list[str]:

@@ -110,7 +110,7 @@ class Deployment:
         self.log.require_rows()
         return self.log.events(self._begun(self.log.slices()) if slices is None else slices)
 
-    def held(self) -> list[str]:
+    def slices_with_events(self) -> list[str]:
         """Slices that have begun and have impressions or interactions in the files parsed so far, in order."""
         return self._begun(self.log.slices("impressions", "interactions"))
 

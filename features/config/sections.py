@@ -22,6 +22,8 @@ class NewsroomWorld(Section):
     list_size: int = Field(20, ge=3)
     exploration: float = Field(0.0, ge=0, lt=1)
     """Share of positions that are swapped at random, as `[exploration]` does; then the log has propensities."""
+    queries: float = Field(0.0, ge=0, le=1)
+    """Share of impressions in which the user searches for a storyline."""
 
 
 class TableMapping(Section):

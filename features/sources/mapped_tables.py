@@ -5,7 +5,7 @@
 - `candidates`: a row is a candidate; rows of one impression share its id (else user and instant) and are in the
   order shown; `clicked` is 0/1, true/false, yes/no or a grade.
 - `interactions`: a row is an interaction; the other candidates are sampled point-in-time (`sampling.py`).
-- `ratings`: a row is an impression of one item with a grade.
+- `ratings`: a row is an impression of one item with a grade, or without one: an unlabelled impression.
 
 These logs date impressions, not interactions: an interaction happens at its row's instant and is known at
 `known_at` if that column is mapped, else `source.known_after` later. Items come from `items_path`, from the log's own
@@ -24,7 +24,14 @@ from features.errors import SourceError
 from features.sources.cells import SPACES, find_separator, read_ids, read_values
 from features.sources.files import LogFile, Reader, find, resolve
 from features.sources.instants import read_instants
-from features.sources.item_rows import FIELD, before_first_slice, context_values, item_rows, names_of
+from features.sources.item_rows import (
+    FIELD,
+    UNLABELLED,
+    before_first_slice,
+    context_values,
+    item_rows,
+    names_of,
+)
 from features.sources.raw import INSTANT, Hide, RawEvents, as_logged, gather, refuse, with_positions
 from features.sources.sampling import Past, draw_lists
 from features.sources.table_files import SUFFIXES, read_pieces
@@ -100,20 +107,24 @@ def chunks(
                 # The last impression may continue in the next piece.
                 log = _merge(log)
                 log, left = log[:-1], log[-1:]
-            yield gather(items, [_impressions(log, context)], interactions, rejects, read.quotes)
+            yield gather(items, [_impressions(log, context, mapping)], interactions, rejects, read.quotes)
         else:
             yield gather(rejects=rejects)
     if left is not None:
-        yield gather([], [_impressions(left, context)], quotes=read.quotes)
+        yield gather([], [_impressions(left, context, mapping)], quotes=read.quotes)
 
 
 TABLES = Reader(files, chunks)
 
 
-def _impressions(log: pl.DataFrame, context: Context) -> pl.DataFrame:
+def _impressions(log: pl.DataFrame, context: Context, mapping: TableMapping) -> pl.DataFrame:
     logged = ("item_id", "propensity") if log.schema["items"] == _WITH_PROPENSITY else ()
     candidates = with_positions(pl.col("items"), *logged).alias("candidates")
-    return log.rename({"at": "shown_at"}).with_columns(candidates, context=context_values(context))
+    rows = log.rename({"at": "shown_at"}).with_columns(candidates, context=context_values(context))
+    if mapping.shape != "ratings":
+        return rows
+    marked = pl.concat_list("context", pl.struct(name=pl.lit(UNLABELLED), value=pl.lit("true")))
+    return rows.with_columns(context=pl.when(pl.col("grade").is_null()).then(marked).otherwise("context"))
 
 
 def _draw(log: pl.DataFrame, mapping: TableMapping, seed: int, past: Past) -> pl.Series:

@@ -69,10 +69,9 @@ def split_rejects(
         rules.append(("bad_list:propensity", pl.col("propensity").list.len() != pl.col("items").list.len()))
     if mapping.shape in ("candidates", "ratings"):
         columns.append(read_grades(frame["clicked"]).alias("grade"))
-        rules += [
-            ("missing_field:clicked", pl.col("clicked").is_null()),
-            ("bad_number:clicked", pl.col("grade").is_null()),
-        ]
+        if mapping.shape == "candidates":
+            rules.append(("missing_field:clicked", pl.col("clicked").is_null()))
+        rules.append(("bad_number:clicked", pl.col("grade").is_null() & pl.col("clicked").is_not_null()))
     if mapping.impression is not None:
         columns.append(read_ids(frame["impression"]).alias("impression_id"))
         rules.append(("missing_field:id", absent("impression_id")))

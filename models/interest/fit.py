@@ -43,6 +43,7 @@ def fine_tune(
     """Fit on the impressions of `moments`, starting from the version in `start_from` if given.
 
     `checkpoint`: a folder for this fit only; an interrupted fit of the same data and configuration in it is resumed.
+    The caller deletes it once the version is safe.
     `cache`: folder for what is computed once per text, for all fits. `progress` receives epoch, step, steps, loss,
     texts_per_second and impressions_per_second.
 
@@ -149,8 +150,6 @@ class Fit:
             self._model.restore(self._validation.best)
         self._model.decoder.eval()
         self._model.history = history
-        if self._workers.rank == 0:
-            self._checkpoint.remove()
 
     def _resume(self) -> tuple[int, list[dict[str, float]]]:
         """Number of steps done and the loss curve so far."""

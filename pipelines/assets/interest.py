@@ -112,7 +112,7 @@ def interest_scores(run: StepRun) -> None:
         # Without a model no history is needed.
         tables = deployment.slices
         state = tables.state_before(slice) if model else tables.start()
-        inputs = chain.interest_input(state, tables.events(slice))
+        inputs = chain.interest_input(state, tables.events(slice, unlabelled=True))
         folder, fitted_on = deployment.requests.model(model)
         scores = chain.interest_scores(inputs, folder, fitted_on, deployment.settings.cache)
         table = InterestScores.validate(scores)

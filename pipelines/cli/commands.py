@@ -115,7 +115,7 @@ def check(project: ProjectFile, overrides: Overrides = None) -> None:
     read = sum((record.read for record in deployment.log.records()), Read())
     config = deployment.project
     problems = find_problems(read, events, config.source.tables, config.slices, config.labels)
-    if empty := gap(deployment.held(), config.slices):
+    if empty := gap(deployment.slices_with_events(), config.slices):
         deployment.tell(empty)
     show.inputs(out, config.name, config.source, deployment.settings.project, events, problems)
     if any(problem.fatal for problem in problems):

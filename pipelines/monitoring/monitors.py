@@ -225,7 +225,7 @@ def _calibration(view: View) -> Finding:
 def _training_serving_skew(view: View) -> Finding:
     """Recompute features of past impressions as a live request would, and compare them with the stored ones."""
     tables, slice = SliceTables(view.lake, view.project), view.slices[-1]
-    impressions = view.lake.read("impressions", [slice]).drop("slice").sort("shown_at", "impression_id")
+    impressions = tables.events(slice).impressions.sort("shown_at", "impression_id")
     # A request needs the state of an earlier slice.
     if impressions.is_empty() or not view.checks.requests or not view.project.slices.previous(slice):
         return Finding(True, "no impression to compare")

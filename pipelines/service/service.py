@@ -222,7 +222,8 @@ class Service:
                 items = resident.pool.draw(past, at, request.muted, near_to)
             elif request.muted:
                 items = [item for item in items if item not in request.muted]
-            champion = self._champion
+            champion = resident.champion
+            assert champion is not None  # a ready service has one
             challenged = champion.challenger is not None and self._in_challenger(user)
             if not items:
                 return self._answer(champion, challenged, [])
@@ -293,7 +294,8 @@ class Service:
         said: dict[str, Any] = {"ready": self.ready, "problems": [self.problem] if self.problem else []}
         if not self.ready:
             return said
-        resident, champion = self.resident, self._champion
+        resident, champion = self.resident, self.resident.champion
+        assert champion is not None
         problems = [self.follower.problem, self._intake.problem]
         return said | {
             "problems": [problem for problem in problems if problem],
@@ -340,7 +342,7 @@ class Service:
         assert self._resident is not None
         with self._resident.lock:
             self._catch_up(champion)
-            self._champion = self._resident.champion = champion
+            self._resident.champion = champion
 
     def _catch_up(self, champion: Champion) -> None:
         """Give a champion the items that came while it was loaded."""

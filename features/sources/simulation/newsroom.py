@@ -122,8 +122,14 @@ def _ranking_lines(world: World, *, logged: bool) -> Iterator[_Line]:
     """Lines of the impressions; with their propensities if `logged`."""
     visits, lists = world.lists.visits, world.lists
     starts = np.searchsorted(lists.impression, np.arange(visits.user.size + 1))
-    for number, (user, session, shown) in enumerate(
-        zip(visits.user.tolist(), visits.session.tolist(), visits.shown.tolist(), strict=True)
+    for number, (user, session, shown, text) in enumerate(
+        zip(
+            visits.user.tolist(),
+            visits.session.tolist(),
+            visits.shown.tolist(),
+            world.searches.text,
+            strict=True,
+        )
     ):
         rows = slice(starts[number], starts[number + 1])
         items = [{"id": _item(article)} for article in lists.article[rows].tolist()]
@@ -138,7 +144,7 @@ def _ranking_lines(world: World, *, logged: bool) -> Iterator[_Line]:
                 user=_user(user),
                 session=f"s-{session:06d}",
                 timestamp=str(shown),
-                fields=[],
+                fields=[{"name": "query", "value": text}] if text else [],
                 items=items,
             ),
         )

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import polars as pl
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from features import sources
@@ -296,7 +296,7 @@ def corrupted_lines(draw: st.DrawFn) -> str:
     return text[:start] if damage == "cut" else text[:start] + draw(_SPLINTER) + text[end:]
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=20)
 @given(lines=st.lists(corrupted_lines(), min_size=1, max_size=24))
 def test_every_line_is_kept_or_rejected_once_whatever_its_neighbours(
     tmp_path: Path, lines: list[str]
