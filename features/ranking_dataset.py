@@ -40,7 +40,8 @@ def labelled(impressions: pl.DataFrame) -> pl.DataFrame:
 def feature_columns(dataset: pl.DataFrame) -> list[str]:
     """Columns a ranker may use: all but keys, label, position and provenance."""
     excluded = {
-        "slice", "impression_id", "item_id", "user_id", "position", "as_of", "label", "clicked", "interest_slice",
+        "slice", "impression_id", "item_id", "user_id", "position", "propensity", "as_of", "label", "clicked",
+        "interest_slice",
     }  # fmt: skip
     return [name for name in dataset.columns if name not in excluded]
 

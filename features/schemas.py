@@ -45,9 +45,11 @@ class Impressions(dy.Schema):
     context = dy.List(dy.Struct({"name": dy.String(), "value": dy.String()}), nullable=False)
     """Declared context fields (`surface`, `device`…), one entry per value; and `(unlabelled)` without a known label."""
     candidates = dy.List(
-        dy.Struct({"item_id": dy.String(), "position": dy.Int32()}), nullable=False, min_length=1
+        dy.Struct({"item_id": dy.String(), "position": dy.Int32(), "propensity": dy.Float64(nullable=True)}),
+        nullable=False,
+        min_length=1,
     )
-    """In the order shown; `position` counts from 1."""
+    """In the order shown; `position` counts from 1. `propensity`: as in `Candidates`."""
 
 
 class Interactions(dy.Schema):
@@ -88,6 +90,8 @@ class Candidates(dy.Schema):
     user_id = dy.String(nullable=False)
     position = dy.Int32(nullable=False)
     """Displayed position, from 1."""
+    propensity = dy.Float64(nullable=True)
+    """Probability, in (0, 1], that whatever ranked the impression shows this item at this position; null if unknown."""
     as_of = _instant()
     """When the impression was shown. Only what was known strictly before may be used."""
     label = dy.Float64(nullable=False)

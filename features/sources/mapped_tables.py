@@ -38,6 +38,8 @@ from features.sources.table_files import SUFFIXES, read_pieces
 from features.sources.table_rows import split_rejects
 from features.threads import work_ahead
 
+_WITH_PROPENSITY = pl.List(pl.Struct({"item_id": pl.String, "propensity": pl.Float64}))
+"""Type of `items` where the log has propensities; else lists of ids."""
 _PIECE_ROWS = 1 << 14
 _PIECES = 16
 """Rows are split into this many pieces of at least `_PIECE_ROWS` rows, which threads process."""
@@ -116,7 +118,8 @@ TABLES = Reader(files, chunks)
 
 
 def _impressions(log: pl.DataFrame, context: Context, mapping: TableMapping) -> pl.DataFrame:
-    candidates = with_positions(pl.col("items")).alias("candidates")
+    logged = ("item_id", "propensity") if log.schema["items"] == _WITH_PROPENSITY else ()
+    candidates = with_positions(pl.col("items"), *logged).alias("candidates")
     rows = log.rename({"at": "shown_at"}).with_columns(candidates, context=context_values(context))
     if mapping.shape != "ratings":
         return rows
@@ -165,10 +168,11 @@ def _read_part(
     graded = mapping.shape != "interactions"
     positive = log.filter(pl.col("grade") > mapping.threshold) if graded else log
     items = _described(log, config.items, mapping) if mapping.items_in_log else None
+    shown = pl.struct("item_id", "propensity") if mapping.propensity else pl.col("item_id")
     if mapping.shape == "ratings":
-        log = log.with_columns(items=pl.concat_list("item_id"))
+        log = log.with_columns(items=pl.concat_list(shown))
     elif mapping.shape == "candidates":
-        log = _fold(log)
+        log = _fold(log, shown)
     return _Part(log, _interactions(positive, mapping), rejects, items)
 
 
@@ -188,11 +192,11 @@ def _item_fields(frame: pl.DataFrame, declared: ItemFields) -> list[pl.Series]:
     ]
 
 
-def _fold(log: pl.DataFrame) -> pl.DataFrame:
-    """Fold adjacent rows of one impression into one row, with the ids shown in `items`."""
-    first = pl.all().exclude("run", "item_id", "grade", "known").first()
+def _fold(log: pl.DataFrame, shown: pl.Expr) -> pl.DataFrame:
+    """Fold adjacent rows of one impression into one row, with what they have `shown` in `items`."""
+    first = pl.all().exclude("run", "item_id", "propensity", "grade", "known").first()
     runs = log.with_columns(run=log["impression_id"].rle_id().set_sorted())
-    return runs.group_by("run", maintain_order=True).agg(first, items="item_id").drop("run")
+    return runs.group_by("run", maintain_order=True).agg(first, items=shown).drop("run")
 
 
 def _merge(lists: pl.DataFrame) -> pl.DataFrame:
@@ -213,6 +217,7 @@ def _log_columns(mapping: TableMapping) -> dict[str, str]:
         "impression": mapping.impression,
         "session": mapping.session,
         "known_at": mapping.known_at,
+        "propensities": mapping.propensity,
     }
     return {key: column for key, column in columns.items() if column is not None}
 

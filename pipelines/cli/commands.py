@@ -205,6 +205,27 @@ def tune(
 
 
 @app.command()
+def estimate(
+    project: ProjectFile,
+    challenger: Annotated[
+        str, typer.Option(help="Ranker version, for example 7, or an alias.")
+    ] = "challenger",
+    k: Annotated[
+        int | None, typer.Option("-k", min=1, help="Positions that count. Default: lists.k.")
+    ] = None,
+    slices: Annotated[int, typer.Option(min=1, help="Number of newest slices of traffic.")] = 7,
+    overrides: Overrides = None,
+) -> None:
+    """Estimate the click rate that a ranker version would have had on logged traffic, and log it to MLflow."""
+    from pipelines.estimating import estimate_version
+
+    deployment = _open(project, overrides)
+    positions = k or deployment.project.lists.k
+    found = estimate_version(deployment.slices, deployment.registry, challenger, positions, slices)
+    show.estimated(out, found, positions)
+
+
+@app.command()
 def rank(
     project: ProjectFile,
     user: UserId,

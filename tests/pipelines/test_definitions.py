@@ -57,6 +57,7 @@ GRAPH = {
         "evaluation": {"ranking_dataset", "ranker", "moment_state"},
         "exposure": {"evaluation", "item_vectors"},
         "promotion": {"evaluation"},
+        "experiment": {"candidates"},
     },
     "lists": {
         "ranked_lists": {

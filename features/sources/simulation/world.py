@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from features.config.sections import NewsroomWorld
+from features.exploration import explore
 from features.sources.simulation import readers
 from features.sources.simulation.prose import STYLES, Prose, categories, compose
 from features.sources.simulation.readers import DAY, HOUR, MINUTE, Integers, Reals, Visits
@@ -79,6 +80,8 @@ class Lists:
     article: Integers
     """Index into `Articles`."""
     position: Integers
+    propensity: Reals
+    """Probability that the article, among those of its list, is shown at this position."""
     examination: Reals
     """Probability that the position is examined."""
     attractiveness: Reals
@@ -161,7 +164,7 @@ def _show(
     read = np.zeros((size.users, articles.published.size), bool)
     clicks = np.zeros(articles.published.size)
     day = visits.shown[0] // DAY
-    rows: list[tuple[Integers, Reals, Reals]] = []
+    rows: list[tuple[Integers, Reals, Reals, Reals]] = []
     actions: list[Action] = []
     shown_so_far = 0
     for visit, (user, shown) in enumerate(zip(visits.user.tolist(), visits.shown.tolist(), strict=True)):
@@ -172,6 +175,10 @@ def _show(
             articles.storyline == searches.storyline[visit]
         )
         chosen = _rank(articles, shown, read[user], wanted, clicks, size.list_size, random)
+        propensity = np.ones(chosen.size)
+        if size.exploration:
+            order, propensity = explore(chosen.size, size.exploration, chosen.size, random)
+            chosen = chosen[order]
         age = (shown - articles.published[chosen]) / DAY
         match = tastes.match(
             user, articles.category[chosen], articles.storyline[chosen], articles.style[chosen]
@@ -182,20 +189,23 @@ def _show(
         attractiveness = 1 / (1 + np.exp(-logit - match))
         examination: Reals = np.arange(1.0, chosen.size + 1) ** -POSITION_DECAY
         clicked = np.flatnonzero(random.random(chosen.size) < examination * attractiveness)
-        rows.append((chosen, examination, attractiveness))
+        rows.append((chosen, propensity, examination, attractiveness))
         read[user, chosen[clicked]] = True
         clicks[chosen[clicked]] += 1
         for candidate in (clicked + shown_so_far).tolist():
             actions += _actions(candidate, shown, random)
         shown_so_far += chosen.size
-    lengths = [chosen.size for chosen, _, _ in rows]
-    article, examination, attractiveness = (np.concatenate(column) for column in zip(*rows, strict=True))
+    lengths = [row[0].size for row in rows]
+    article, propensity, examination, attractiveness = (
+        np.concatenate(column) for column in zip(*rows, strict=True)
+    )
     return (
         Lists(
             visits,
             impression=np.repeat(np.arange(len(rows)), lengths),
             article=article,
             position=np.concatenate([np.arange(1, length + 1) for length in lengths]),
+            propensity=propensity,
             examination=examination,
             attractiveness=attractiveness,
         ),

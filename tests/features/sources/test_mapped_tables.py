@@ -67,6 +67,25 @@ def test_lists_in_csv_are_spaced_or_json(tmp_path: Path, items: str, clicked: st
     ]
 
 
+@pytest.mark.parametrize(
+    ("shape", "log"),
+    [
+        ("lists", "u,{at},a b,b,0.9 0.1\n"),
+        ("candidates", "u,{at},a,0,0.9\nu,{at},b,1,0.1\n"),
+    ],
+)
+def test_a_logs_own_propensities_are_read(tmp_path: Path, shape: str, log: str) -> None:
+    header, bad = "user_id,timestamp,item_id,clicked,p\n", "v,{at},a,,x y\n"
+    text = header + (log + bad).format(at=SECONDS)
+    raw = read(tmp_path, text, shape, clicked="clicked", propensity="p")
+    assert [(c["item_id"], c["propensity"]) for c in raw.impressions["candidates"][0]] == [
+        ("a", 0.9),
+        ("b", 0.1),
+    ]
+    assert raw.rejects["reason"].str.contains("propensity|clicked").to_list() == [True]
+    assert raw.impressions.height == 1
+
+
 def test_lists_in_parquet_are_lists(tmp_path: Path) -> None:
     frame = pl.DataFrame(
         {
