@@ -120,12 +120,14 @@ def lookup_globals(
     """
     plan, declared = plan_of(state.config), state.counted.declared
     work = _Work(state, events, plan, [g for g, c in declared.items() if is_global(c)], placed=placed)
-    chunks = [*work.chunks()]
+    sides = _globals(plan.by_list, declared), _globals(plan.by_candidate, declared)
+    # A chunk's numbers last until the next.
+    chunks = [(c.by_list[sides[0]], c.by_candidate[sides[1]], c.expected) for c in work.chunks()]
+    *numbers, of_position = (np.concatenate(parts, axis=-1) for parts in zip(*chunks, strict=True))
     by_list, by_candidate = (
-        pl.DataFrame({str(n): np.concatenate([getattr(c, side)[n] for c in chunks]) for n in _globals(reads, declared)})
-        for side, reads in (("by_list", plan.by_list), ("by_candidate", plan.by_candidate))
+        pl.DataFrame(dict(zip(map(str, reads), side, strict=True))) for reads, side in zip(sides, numbers, strict=True)
     )  # fmt: skip
-    expected = pl.Series("expected", np.concatenate([chunk.expected for chunk in chunks]))
+    expected = pl.Series("expected", of_position)
     if plan.texts:
         by_list = by_list.with_columns(mean_text(state, work.layout, vectors))
     return Answers(by_list, by_candidate, expected), work.counted(until)
