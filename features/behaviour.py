@@ -88,10 +88,7 @@ def lookup_and_update(
 
 
 def advance(
-    state: MomentState,
-    events: SliceEvents,
-    until: datetime,
-    expected: pl.Series | None = None,
+    state: MomentState, events: SliceEvents, until: datetime, expected: pl.Series | None = None
 ) -> MomentState:
     """The state at `until`, after the events known in [state.at, until).
 
@@ -108,11 +105,7 @@ def advance(
 
 
 def lookup_globals(
-    state: MomentState,
-    events: SliceEvents,
-    placed: pl.DataFrame,
-    until: datetime,
-    vectors: pl.DataFrame,
+    state: MomentState, events: SliceEvents, placed: pl.DataFrame, until: datetime, vectors: pl.DataFrame
 ) -> tuple[Answers, MomentState]:
     """Look up the global counters for every impression of a slice; return the answers and the state with them updated.
 
@@ -120,14 +113,12 @@ def lookup_globals(
     """
     plan, declared = plan_of(state.config), state.counted.declared
     work = _Work(state, events, plan, [g for g, c in declared.items() if is_global(c)], placed=placed)
-    sides = _globals(plan.by_list, declared), _globals(plan.by_candidate, declared)
-    # A chunk's numbers last until the next.
-    chunks = [(c.by_list[sides[0]], c.by_candidate[sides[1]], c.expected) for c in work.chunks()]
-    *numbers, of_position = (np.concatenate(parts, axis=-1) for parts in zip(*chunks, strict=True))
+    chunks = [*work.chunks()]
     by_list, by_candidate = (
-        pl.DataFrame(dict(zip(map(str, reads), side, strict=True))) for reads, side in zip(sides, numbers, strict=True)
+        pl.DataFrame({str(n): np.concatenate([getattr(c, side)[n] for c in chunks]) for n in _globals(reads, declared)})
+        for side, reads in (("by_list", plan.by_list), ("by_candidate", plan.by_candidate))
     )  # fmt: skip
-    expected = pl.Series("expected", of_position)
+    expected = pl.Series("expected", np.concatenate([chunk.expected for chunk in chunks]))
     if plan.texts:
         by_list = by_list.with_columns(mean_text(state, work.layout, vectors))
     return Answers(by_list, by_candidate, expected), work.counted(until)

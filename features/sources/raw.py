@@ -143,10 +143,7 @@ def absent(column: str) -> pl.Expr:
 def with_positions(lists: pl.Expr) -> pl.Expr:
     """Lists of item ids in the order shown → `candidates`: structs of `item_id` and `position`, from 1."""
     return lists.list.eval(
-        pl.struct(
-            item_id=pl.element(),
-            position=pl.int_range(1, pl.len() + 1, dtype=pl.Int32),
-        )
+        pl.struct(item_id=pl.element(), position=pl.int_range(1, pl.len() + 1, dtype=pl.Int32))
     )
 
 

@@ -35,7 +35,7 @@ _NONE = Rows(_NO_INTS, np.zeros(1, np.int64), _NO_INTS, np.zeros((0, 1)), _NO_IN
 
 @dataclass(frozen=True)
 class Chunk:
-    """Looked-up numbers of consecutive impressions of a layout. The next chunk overwrites them."""
+    """Looked-up numbers of consecutive impressions of a layout."""
 
     lists: slice
     """The impressions."""
@@ -74,17 +74,12 @@ def run(
     positions, groups = _groups(steps)
     amounts = _Amounts(layout, tables.config)
     strength = tables.config.features.prior_strength
-    parts = [*chunks(layout.at, layout.start, layout.done_at, CHUNK)]
-    # All chunks share their memory: a fresh page costs more than the numbers on it.
-    of_lists, of_candidates = (
-        np.zeros(len(reads) * max(int(starts[lists.stop] - starts[lists.start]) for lists, _ in parts))
-        for reads, starts in ((by_list, range(layout.at.size + 1)), (by_candidate, layout.start))
-    )
-    for lists, interactions in parts:
+    for lists, interactions in chunks(layout.at, layout.start, layout.done_at, CHUNK):
         rows = slice(int(layout.start[lists.start]), int(layout.start[lists.stop]))
         chunk = Chunk(
             lists, rows,
-            _part(of_lists, len(by_list), lists), _part(of_candidates, len(by_candidate), rows),
+            np.zeros((len(by_list), lists.stop - lists.start)),
+            np.zeros((len(by_candidate), rows.stop - rows.start)),
             np.zeros(rows.stop - rows.start) if expected is None else expected[rows],
         )  # fmt: skip
         work = _Work(layout, amounts, chunk, interactions)
@@ -100,12 +95,6 @@ def run(
                 if read in by_list:
                     chunk.by_list[by_list.index(read)] = values[n]
         yield chunk
-
-
-def _part(memory: Floats, reads: int, rows: slice) -> Floats:
-    """The beginning of some memory as [read, row]."""
-    size = rows.stop - rows.start
-    return memory[: reads * size].reshape(reads, size)
 
 
 def _groups(steps: Sequence["_Step"]) -> tuple[list["_Step"], list[list["_Step"]]]:
