@@ -68,10 +68,10 @@ def fine_tune(
         return model
     before = {name: value.clone() for name, value in model.trained().items()} if start_from else {}
     rows = prepare(model, items.texts, cache, workers)
-    with deterministic(config.seed):
-        saved = Checkpoint(checkpoint, identity(model, items, moments, config))
+    saved = Checkpoint(checkpoint, identity(model, items, moments, config))
+    with deterministic(config.seed), model.decoder.items.narrowed(items) as narrow:
         validation = Validation(model, held_out, workers)
-        Fit(model, rows, items, fitted, validation, saved, workers).run(epochs, progress)
+        Fit(model, rows, narrow, fitted, validation, saved, workers).run(epochs, progress)
     if before:
         # Averaging successive fits (cf. Wortsman et al. 2022) undoes part of each one's overfitting to its slice.
         own = model.trained()

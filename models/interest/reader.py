@@ -4,14 +4,17 @@ Embeddings of ids and attribute values start at zero, so that values never train
 at random, so that the model also works for new items, whose ids it does not know.
 """
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .config import InterestConfig
-from .item_arrays import ATTRIBUTE_BUCKETS, ID_BUCKETS, Embedded
+from .item_arrays import ATTRIBUTE_BUCKETS, ID_BUCKETS, Embedded, ItemArrays
 from .taste import Taste
 
 _CODE_WIDTH = 24
@@ -79,6 +82,29 @@ class ItemReader(nn.Module):
     def tables(self) -> list[nn.Embedding]:
         """The embeddings of attribute values and ids, which start at zero."""
         return [table for table in (self.attribute, self.id) if table is not None]
+
+    @contextmanager
+    def narrowed(self, items: ItemArrays) -> Iterator[ItemArrays]:
+        """Inside, tables have only the rows of the codes in `items`; yields the items with these rows as codes.
+
+        An optimiser step then touches the few rows that have gradients, not all buckets.
+        """
+        attributes, attribute = np.unique(np.append(items.attribute, 0), return_inverse=True)
+        ids, id = np.unique(np.append(items.id, 0), return_inverse=True)
+        tables = [(self.attribute, attributes), (self.taste.attribute, attributes), (self.id, ids)]
+        wide = [
+            (table, table.weight, torch.from_numpy(rows).to(table.weight.device))
+            for table, rows in tables
+            if table is not None
+        ]
+        for table, weight, rows in wide:
+            table.weight = nn.Parameter(weight.detach()[rows])
+        try:
+            yield replace(items, attribute=attribute[:-1], id=id[:-1])
+        finally:
+            for table, weight, rows in wide:
+                weight.data[rows] = table.weight.data
+                table.weight = weight
 
     @property
     def standardised(self) -> bool:

@@ -99,7 +99,7 @@ def extend(
     codes = torch.tensor([model.config.action_code(action) for action in actions], device=device)
     when = torch.as_tensor(at, dtype=torch.float64, device=device)
     with torch.inference_mode():
-        read = model.decoder.eval().items(items)
+        read = model.decoder.items(items)
         known = torch.cat([state.at, when])
         before = known[len(state.at) - 1 : -1] if len(state.at) else torch.cat([when[:1], when[:-1]])
         gap = (when - before).clamp_min(0.0).float()
@@ -121,7 +121,7 @@ def extend(
 def read_items(model: InterestModel, items: Embedded) -> Reading:
     """Items as the decoder reads them, computed once for many requests."""
     with torch.inference_mode():
-        found: Reading = model.decoder.eval().items(items)
+        found: Reading = model.decoder.items(items)
         return found
 
 
@@ -134,13 +134,12 @@ def score_live(
     if not count:
         return np.zeros(0, dtype=np.float32)
     with torch.inference_mode():
-        decoder = model.decoder.eval()
-        when = state.at.new_full((count,), at)
-        gap = (
-            (when - state.at[-1]).clamp_min(0.0).float() if past else when.new_full((count,), _NEVER).float()
-        )
-        codes = state.actions.new_full((count,), len(model.config.actions))
-        places = state.actions.new_full((count,), past)
+        decoder = model.decoder
+        # All candidates have the same instant and history: one row of biases serves them all.
+        when = state.at.new_full((1,), at)
+        gap = (when - state.at[-1]).clamp_min(0.0).float() if past else when.new_full((1,), _NEVER).float()
+        codes = state.actions.new_full((1,), len(model.config.actions))
+        places = state.actions.new_full((1,), past)
         output, _, _, seen = _decode(model, state, read, codes, gap, when, places, state.at)
         taste = decoder.items.taste(
             read.place[None], state.places[None], state.actions[None], seen.allowed, seen.elapsed
@@ -156,7 +155,8 @@ def _decode(
 ) -> tuple[Tensor, Tensor, Tensor, Visible]:  # fmt: skip
     """Outputs [n, width] of n tokens after the state, their keys and values per layer, and what they see.
 
-    Token i sees the first `prefix[i]` of the tokens at `known`: those of the state, then of these.
+    Token i sees the first `prefix[i]` of the tokens at `known`: those of the state, then of these. Tokens that share
+    action, gap, instant and prefix may be given them once.
     """
     decoder = model.decoder
     x = decoder.tokens(read.token, actions, gap)[None]

@@ -69,16 +69,15 @@ class Taste(nn.Module):
         if presence is not None:
             counts = counts * presence[..., None]
         prior = (_PACE * self.prior).sigmoid()
-        logit = candidate.new_zeros(candidate.shape[:2])
         # With 1 and -1 appended, the product of two unit vectors is their cosine minus 1.
-        candidate, past = F.pad(candidate, (0, 1), value=-1.0), F.pad(past, (0, 1), value=1.0)
-        for view in range(self.views):
-            sharp = (_PACE * self.sharpness[view]).exp() * candidate[:, :, view]
-            mass = torch.baddbmm(kept, sharp, past[:, :, view].transpose(-1, -2)).exp_()
-            shown, seen = (mass @ counts).unbind(-1)
-            strength = F.softplus(_PACE * self.strength[view])
-            share = (shown + strength * prior) / (seen + strength)
-            logit = logit + _PACE * self.weight[view] * (share / prior).log()
+        candidate = F.pad(candidate, (0, 1), value=-1.0).transpose(1, 2)
+        past = F.pad(past, (0, 1), value=1.0).permute(0, 2, 3, 1)
+        sharp = (_PACE * self.sharpness).exp()[:, None, None] * candidate
+        mass = (sharp @ past).add_(kept[:, None]).exp_()
+        shown, seen = (mass @ counts[:, None]).unbind(-1)
+        strength = F.softplus(_PACE * self.strength)[:, None]
+        share = (shown + strength * prior) / (seen + strength)
+        logit: Tensor = _PACE * torch.einsum("v,svm->sm", self.weight, (share / prior).log())
         return logit
 
 

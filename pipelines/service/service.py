@@ -69,9 +69,10 @@ class _Ranking:
     versions: pl.DataFrame
     """Item versions, by the rows of `answer.versions`."""
 
-    def described(self, column: str) -> pl.Series:
-        """A column of the item versions, in this order; null for unknown items."""
-        return self.versions[column].gather(pl.Series(self.answer.versions[self.order]).replace(-1, None))
+    def described(self, column: str) -> list[Any]:
+        """A column of the item versions, in this order; None for unknown items."""
+        values = self.versions[column]
+        return [None if row < 0 else values[row] for row in self.answer.versions[self.order].tolist()]
 
 
 class NotReady(RuntimeError):
@@ -351,7 +352,7 @@ class Service:
 
     def _query(self, request: RankRequest) -> pl.DataFrame | None:
         """The request's query and its vector (`query_rows`), if it is used."""
-        text = pl.select(normalised(pl.lit(request.query or ""))).item()
+        text = request.query and pl.select(normalised(pl.lit(request.query))).item()
         if not text or (request.candidates is not None and not self.project.context.query):
             return None
         return query_rows(pl.Series([text]), self.project.interest)
@@ -404,8 +405,9 @@ class Service:
         ranker, order = ranking.champion.models.ranker, ranking.order
         listed = pl.DataFrame(ranking.ranked.columns[order], schema=list(ranker.columns), orient="row")
         listed = listed.fill_nan(None)
+        attributes = ranking.described("attributes")
         rows = listed.with_columns(
-            ranking.described("attributes"),
+            pl.Series("attributes", attributes, ranking.versions.schema["attributes"]),
             rank=pl.int_range(1, len(order) + 1),
             candidates=pl.lit(len(ranking.request.items)),
             past=ranking.past,
