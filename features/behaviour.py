@@ -88,10 +88,7 @@ def lookup_and_update(
 
 
 def advance(
-    state: MomentState,
-    events: SliceEvents,
-    until: datetime,
-    expected: pl.Series | None = None,
+    state: MomentState, events: SliceEvents, until: datetime, expected: pl.Series | None = None
 ) -> MomentState:
     """The state at `until`, after the events known in [state.at, until).
 
@@ -108,11 +105,7 @@ def advance(
 
 
 def lookup_globals(
-    state: MomentState,
-    events: SliceEvents,
-    placed: pl.DataFrame,
-    until: datetime,
-    vectors: pl.DataFrame,
+    state: MomentState, events: SliceEvents, placed: pl.DataFrame, until: datetime, vectors: pl.DataFrame
 ) -> tuple[Answers, MomentState]:
     """Look up the global counters for every impression of a slice; return the answers and the state with them updated.
 

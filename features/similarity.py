@@ -48,11 +48,7 @@ def mean_text(state: MomentState, layout: "Layout", vectors: pl.DataFrame) -> pl
 
 
 def text_similarity(
-    state: MomentState,
-    layout: "Layout",
-    means: pl.Series,
-    moments: pl.DataFrame,
-    vectors: pl.DataFrame,
+    state: MomentState, layout: "Layout", means: pl.Series, moments: pl.DataFrame, vectors: pl.DataFrame
 ) -> NDArray[np.float64]:
     """The `COLUMNS`, [column, candidate of the layout], NaN without text or past.
 

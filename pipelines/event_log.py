@@ -154,8 +154,13 @@ class EventLog:
         keys = None if slices is None else [*slices]
         return Events(**{table: self.read(table, keys) for table in TABLES})
 
-    def read(self, table: str, slices: Iterable[str] | None = None) -> pl.DataFrame:
-        """A table of `Events` for some slices, by default all: sorted, without rows of interrupted attempts."""
+    def read(
+        self, table: str, slices: Iterable[str] | None = None, columns: Sequence[str] | None = None
+    ) -> pl.DataFrame:
+        """A table of `Events`, or columns of it, for some slices, by default all.
+
+        Rows are sorted; those of interrupted attempts are left out.
+        """
         schema, order = TABLES[table]
         name = f"{self.root}/{table}"
         keys = self.lake.slices(name)
@@ -163,9 +168,11 @@ class EventLog:
             requested = {*slices}
             keys = [key for key in keys if key in requested]
         if not keys:
-            return schema.create_empty().with_columns(slice=pl.lit(""))
+            return schema.create_empty().with_columns(slice=pl.lit("")).select(columns or pl.all())
         attempts = [record.attempt for record in self.records()]
-        return self.lake.read(name, keys).filter(pl.col(_ATTEMPT).is_in(attempts)).drop(_ATTEMPT).sort(order)
+        rows = self.lake.read(name, keys, columns and [*columns, *order, _ATTEMPT])
+        rows = rows.filter(pl.col(_ATTEMPT).is_in(attempts)).drop(_ATTEMPT).sort(order)
+        return rows.select(columns or pl.all())
 
     def walk(self, slices: Sequence[str]) -> Iterator[tuple[str, Events, pl.DataFrame]]:
         """Yield each slice with its events and all interactions that may count for its impressions.
@@ -293,7 +300,7 @@ class EventLog:
             record = _count(record, raw, events, self.project.slices)
             for table, parts in drafted.items():
                 rows = getattr(events, table).with_columns(pl.lit(record.attempt).alias(_ATTEMPT))
-                for (slice,), part in rows.partition_by("slice", as_dict=True, include_key=False).items():
+                for slice, part in _by_slice(rows):
                     parts.append(self.lake.draft(f"{self.root}/{table}", slice, part))
         for table, parts in drafted.items():
             self.lake.add(f"{self.root}/{table}", parts)
@@ -324,17 +331,15 @@ class EventLog:
         """For a log without impressions: the items and interactions that impressions are sampled from."""
         if not self._draws_lists:
             return None
-        events = self.events()
-        rows = events.interactions.select("item_id", "happened_at", "known_at", key="impression_id")
-        return Past(
-            rows.select("key", item="item_id", at="happened_at", known="known_at"), known_items(events.items)
-        )
+        rows = self.read("interactions", columns=["impression_id", "item_id", "happened_at", "known_at"])
+        rows = rows.select(key="impression_id", item="item_id", at="happened_at", known="known_at")
+        return Past(rows, self.read("items", columns=["item_id", "known_at"]))
 
     def require_rows(self) -> None:
         """Raise SourceError if no row of any file could be read."""
         records = self.records()
         if sum(record.rows for record in records) == sum(record.rejected for record in records):
-            rejects = self.events().rejects
+            rejects = self.read("rejects")
             require_rows(rejects.height, rejects, self.project.source.format)
 
     def _save(self, records: Sequence[Record]) -> None:
@@ -377,8 +382,8 @@ class _NearbyIds:
                     f"{self._log.root}/{table}", missing, [*columns, _ATTEMPT, "slice"]
                 )
                 rows = rows.filter(pl.col(_ATTEMPT).is_in(self._attempts))
-                parts = rows.partition_by("slice", as_dict=True)
-                self._ids[table] |= {key: ids_of(parts.get((key,), rows.clear())) for key in missing}
+                parts = dict(_by_slice(rows))
+                self._ids[table] |= {key: ids_of(parts.get(key, rows.clear())) for key in missing}
             known[table] = pl.concat([getattr(Known(), table), *self._ids[table].values()])
         return Known(known["items"], known["impressions"], known["interactions"], self._last)
 
@@ -386,7 +391,7 @@ class _NearbyIds:
         """Add the ids of a chunk."""
         for table, (_, ids_of) in _IDS.items():
             cached = self._ids[table]
-            for (slice,), rows in getattr(events, table).partition_by("slice", as_dict=True).items():
+            for slice, rows in _by_slice(getattr(events, table)):
                 ids = ids_of(rows)
                 cached[slice] = pl.concat([cached[slice], ids]) if slice in cached else ids
         last = last_times(raw, now, self._log.project.slices)
@@ -399,6 +404,14 @@ _IDS: Mapping[str, tuple[tuple[str, ...], Callable[[pl.DataFrame], pl.DataFrame]
     "interactions": (("interaction_id",), lambda rows: rows.select("interaction_id")),
 }
 """Table → the columns that its ids are made of, and the function that makes them."""
+
+
+def _by_slice(rows: pl.DataFrame) -> Iterator[tuple[str, pl.DataFrame]]:
+    """The rows of each slice, which are adjacent: a view, where a partition would be a copy."""
+    start = 0
+    for length, slice in rows["slice"].rle().struct.unnest().iter_rows():
+        yield slice, rows.slice(start, length)
+        start += length
 
 
 def _merged(

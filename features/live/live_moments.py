@@ -22,7 +22,6 @@ from features.live.user_histories import Context, Done, Exposure, Histories, Pas
 from features.state import MomentState, SliceEvents
 from features.state.counters import SESSION_READS, kinds_counted
 from features.state.descriptions import Descriptions, Values, starts
-from features.state.entities import Entities
 from features.state.histories import DEEPEST, SKIPPED
 from features.state.layout import Layout
 from features.state.passing import run
@@ -97,7 +96,7 @@ class LiveMoments:
 
     def versions_of(self, items: Sequence[str], at: int) -> NDArray[np.int64]:
         """Row of `described` of the version of each item known before an instant, or -1."""
-        codes = _codes(self._tables.items, items)
+        codes = self._tables.items.number(items)
         return self.described.seen(codes, np.full(codes.size, at))
 
     def users(self) -> list[str]:
@@ -158,11 +157,11 @@ class LiveMoments:
         tables, names, seen = self._tables, self._config.context.categorical, self.described.seen
         at, item = (
             _ints([row.at for row in shown]),
-            _codes(tables.items, [i for row in shown for i in row.items]),
+            tables.items.number([i for row in shown for i in row.items]),
         )
         start = starts(_ints([len(row.items) for row in shown]))
         done, found = [row for row, _ in placed], [exposure for _, exposure in placed]
-        done_at, done_item = _ints([row.at for row in done]), _codes(tables.items, [row.item for row in done])
+        done_at, done_item = _ints([row.at for row in done]), tables.items.number([row.item for row in done])
         kinds = {"kind": [row.kind for row in done], "value": [row.value for row in done]}
         positions = [None if exposure is None else exposure.position for exposure in found]
         contexts = [() if exposure is None else exposure.context for exposure in found]
@@ -172,14 +171,14 @@ class LiveMoments:
             described=self.described,
             at=at,
             start=start,
-            user=_codes(tables.users, [row.user for row in shown]),
+            user=tables.users.number([row.user for row in shown]),
             item=item,
             position=_ints([min(position, DEEPEST) for row in shown for position in row.positions]),
             version=seen(item, np.repeat(at, np.diff(start))),
             context={name: self._context(name, [row.context for row in shown]) for name in names},
             interactions=pl.DataFrame(kinds | {"position": positions}, _PLACED) if done else _NONE_PLACED,
             done_at=done_at,
-            done_user=_codes(tables.users, [row.user for row in done]),
+            done_user=tables.users.number([row.user for row in done]),
             done_item=done_item,
             done_version=seen(done_item, done_at),
             done_context={name: self._context(name, contexts) for name in names},
@@ -197,16 +196,10 @@ class LiveMoments:
             sessions = self.histories.sessions([(request.user_id, request.session_id)], layout.at)
         plan = self.plan
         (chunk,) = run(
-            self._tables,
-            layout,
-            sessions,
-            plan.by_list,
-            plan.by_candidate,
-            self._grains,
-            update=False,
+            self._tables, layout, sessions, plan.by_list, plan.by_candidate, self._grains, update=False
         )
         past, settled = self.histories.past(request.user_id, request.at)
-        codes = _codes(self._tables.items, past.items)
+        codes = self._tables.items.number(past.items)
         texts = self._texts(request.at, layout.version, past, codes) if plan.texts else None
         if texts is not None and self.queries is not None:
             query = self.queries.query_of(request.context)
@@ -231,7 +224,7 @@ class LiveMoments:
 
     def _context(self, name: str, contexts: Sequence[Context]) -> Values:
         values = [list(dict.fromkeys(v for n, v in context if n == name)) for context in contexts]
-        codes = _codes(self._tables.values["context", name], [value for own in values for value in own])
+        codes = self._tables.values["context", name].number([value for own in values for value in own])
         return Values(starts(np.array([len(own) for own in values], np.int64)), codes)
 
     def forget(self, user: str) -> None:
@@ -285,7 +278,3 @@ def _order(row: Shown | Done) -> tuple[int, bool, str]:
 
 def _ints(numbers: Sequence[int]) -> Ints:
     return np.array(numbers, np.int64)
-
-
-def _codes(entities: Entities, ids: Sequence[str]) -> Ints:
-    return entities.encode(pl.Series(ids, dtype=pl.String))

@@ -248,11 +248,10 @@ def split(block: Block) -> Lines:
 
 def quote_lines(block: Block, lines: pl.Series) -> pl.DataFrame:
     """Read again those of the numbered lines that are in a block: `line`, `raw`."""
-    here = lines.filter(lines.is_between(block.first, block.first + block.content.count(b"\n")))
-    if here.is_empty():
-        return _ROWS.to_frame().select("line", "raw")
-    texts, _ = _read_texts(block)
-    return here.to_frame("line").hstack(texts[here - block.first])
+    texts = block.content.split(b"\n")
+    here = lines.filter(lines.is_between(block.first, block.first + len(texts) - 1))
+    quoted = [texts[line - block.first].removesuffix(b"\r").decode(errors="replace") for line in here]
+    return pl.DataFrame({"line": here, "raw": quoted}, _ROWS.to_frame().select("line", "raw").schema)
 
 
 def _read_texts(block: Block) -> tuple[pl.DataFrame, list[tuple[int, bytes]]]:

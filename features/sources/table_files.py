@@ -104,11 +104,7 @@ def _quote_rows(path: Path, start: int, size: int, lines: pl.Series) -> pl.DataF
 
 
 def _pick(
-    rows: pl.LazyFrame,
-    names: Iterable[str],
-    file: LogFile,
-    columns: dict[str, str],
-    optional: dict[str, str],
+    rows: pl.LazyFrame, names: Iterable[str], file: LogFile, columns: dict[str, str], optional: dict[str, str]
 ) -> pl.DataFrame:
     present = [name for name in names if name not in (_LINE, _RAW)]
     if not present:

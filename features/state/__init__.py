@@ -12,16 +12,14 @@ snapshot.py       counters as stored tables, and back
 moment.py         the state: counters, items and histories
 """
 
-from features.state.counters import Counter, column, counters, is_global, kinds_counted
+from features.state.counters import counters, is_global, kinds_counted
 from features.state.moment import OWN, SHARED, MomentState, SliceEvents, names, restore, start
 
 __all__ = [
     "OWN",
     "SHARED",
-    "Counter",
     "MomentState",
     "SliceEvents",
-    "column",
     "counters",
     "is_global",
     "kinds_counted",

@@ -27,14 +27,18 @@ class Entities:
     def encode(self, ids: pl.Series) -> NDArray[np.int64]:
         """Number of each id; new ids get the next ones. No id may be null."""
         if len(ids) < 1000:
-            return self._numbered(ids)
+            return self.number(ids.to_list())
         # Each distinct id is looked up once; Polars' own codes hold for this series alone.
         codes = ids.cast(pl.Categorical(pl.Categories.random())).to_physical()
         first = codes.arg_unique()
         numbers = np.empty(int(codes.max()) + 1, np.int64)  # type: ignore[arg-type]
-        numbers[codes.gather(first).to_numpy()] = self._numbered(ids.gather(first))
+        numbers[codes.gather(first).to_numpy()] = self.number(ids.gather(first).to_list())
         found: NDArray[np.int64] = numbers[codes.to_numpy()]
         return found
+
+    def number(self, ids: Sequence[str]) -> NDArray[np.int64]:
+        """`encode` for a few ids."""
+        return np.fromiter(map(self._numbers.__getitem__, ids), np.int64, len(ids))
 
     def decode(self, numbers: NDArray[np.int64]) -> pl.Series:
         """Ids of numbers."""
@@ -54,9 +58,6 @@ class Entities:
                 (f"(forgotten {number})" if known == name else known, number)
                 for known, number in self._numbers.items()
             )
-
-    def _numbered(self, ids: pl.Series) -> NDArray[np.int64]:
-        return np.fromiter(map(self._numbers.__getitem__, ids.to_list()), np.int64, len(ids))
 
 
 class _Numbers(dict[str, int]):

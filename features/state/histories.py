@@ -47,8 +47,12 @@ class Skips:
         next_at = pl.Series(upcoming).replace(NEVER, None).cast(INSTANT) - timedelta(microseconds=1)
         ends = pl.min_horizontal(next_at, pl.col("shown_at") + config.labels.attribution)
         lists = lists.select("n", "impression_id", "user_id", closed_at=ends).sort("n")
-        shown = events.impressions.with_columns(lists["closed_at"].tail(events.impressions.height))
-        within = pl.col("position") <= config.features.skips_per_impression
+        most = config.features.skips_per_impression
+        # Candidates are in the order shown: those beyond the top positions need no row.
+        shown = events.impressions.with_columns(
+            pl.col("candidates").list.head(most), lists["closed_at"].tail(events.impressions.height)
+        )
+        within = pl.col("position") <= most
         opened = opened.join(
             lists.drop("n").head(lists.height - shown.height),
             on=["impression_id", "user_id"],
@@ -131,11 +135,7 @@ def _ranks(ids: pl.Series, all_ids: pl.Series) -> NDArray[np.int64]:
 def still_answerable(state: MomentState, events: SliceEvents, until: datetime) -> pl.DataFrame:
     """`state.shown` as of `until`: candidates shown within the attribution window, in order of time."""
     recent = pl.col("shown_at") >= until - state.config.labels.attribution
-    return exposures_of(state.shown.filter(recent), events.impressions.filter(recent))
-
-
-def exposures_of(earlier: pl.DataFrame, impressions: pl.DataFrame) -> pl.DataFrame:
-    """`user_id, item_id, position, context, shown_at` of earlier candidates, then of those of `impressions`."""
+    earlier, impressions = state.shown.filter(recent), events.impressions.filter(recent)
     sizes = impressions["candidates"].list.len()
     lists = pl.int_range(impressions.height, eager=True).repeat_by(sizes).explode(empty_as_null=False)
     shown = impressions.select("user_id", "context", "shown_at")[lists]

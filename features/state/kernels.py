@@ -178,7 +178,7 @@ def _look_up(
     entries: Entries, rule: Rule, rows: Rows, first: int, until: int, at: int, columns: Ints, span_of: Ints,
     left: Floats, out: Floats,
 ) -> None:  # fmt: skip
-    """Add each entry's numbers as of `at` to its row of `out`; keep the latest of instants.
+    """Write the sum of the entries' numbers as of `at` to each row of `out`, NaN for an instant that none has.
 
     `left[slot]`, counted from the first row's first slot, receives the entry's decay factor per half-life.
     """
@@ -187,6 +187,8 @@ def _look_up(
     rates, ttl, clicks, start, slots = rule.rates, rule.ttl, rule.clicks, rows.start, rows.entry
     width, begin = values.shape[1] - INSTANTS, start[first]
     for row in range(first, until):
+        for k in range(columns.size):
+            out[k, row] = np.nan if 0 <= columns[k] - width < INSTANTS else 0.0
         for slot in range(start[row], start[row + 1]):
             entry = slots[slot]
             if entry < 0:

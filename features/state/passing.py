@@ -27,6 +27,7 @@ Floats = NDArray[np.float64]
 CHUNK = 65_536
 """Candidates per chunk."""
 _SHOWN = ("exposures", "expected", "depth")
+"""What an exposure adds to."""
 _NO_INTS = np.zeros(0, np.int64)
 _NONE = Rows(_NO_INTS, np.zeros(1, np.int64), _NO_INTS, np.zeros((0, 1)), _NO_INTS, _NO_INTS, -1)
 """No interactions."""
@@ -85,6 +86,7 @@ def run(
         for step in positions:
             exposures, clicks = step.run(work)
             chunk.expected[:] = (clicks + strength * FIRST_RATE) / (exposures + strength)
+        work.weigh()
         each(partial(_run_steps, work), groups, chunk.expected.size)
         if sessions is not None:
             counts = chunk.by_list[[by_list.index(read) for read in SESSION_READS]]
@@ -183,6 +185,8 @@ class _Work:
         sizes, none = np.diff(layout.start)[lists], np.empty(0, np.int64)
         list_of = np.repeat(np.arange(at.size), sizes)
         self.sizes, self.first = sizes.astype(float), layout.start[lists] - rows.start
+        self.rows = np.arange(max(list_of.size, at.size, done.stop - done.start) + 1)
+        """First slot of each row, where rows have one slot."""
         self.lists = _Side(at, user, none, none, none, {}, none)
         self.candidates = _Side(
             at[list_of], user[list_of], layout.item[rows], layout.version[rows], layout.position[rows],
@@ -192,9 +196,17 @@ class _Work:
             layout.done_at[done], layout.done_user[done], layout.done_item[done], layout.done_version[done],
             amounts.position[done], layout.done_context, np.arange(done.start, done.stop),
         )  # fmt: skip
-        self.begins = np.concatenate([at[:1], self.interactions.at[:1]])
+        self.begin = min([*at[:1].tolist(), *self.interactions.at[:1].tolist()], default=None)
+        """Earliest instant."""
         self.clicks: dict[str, tuple[Ints, Floats]] = {}
         """By attribute: the first slot of each interaction, and the user's earlier clicks on each slot's value."""
+
+    def weigh(self) -> None:
+        """Set what impressions and candidates add to counters, once `chunk.expected` is known."""
+        expected = self.chunk.expected
+        of_lists = np.add.reduceat(expected, self.first) if self.first.size else expected
+        self.of_lists = np.column_stack([self.sizes, of_lists])
+        self.of_candidates = np.column_stack([np.ones(expected.size), expected, self.candidates.position])
 
     def taste(self, name: str) -> Floats:
         """[interaction, 2]: increments of the user's clicks and of Σ n·ln n over the clicks n on each value."""
@@ -222,16 +234,13 @@ class _Step:
         if self.grain == "position":
             names = ["exposures_all", "clicks_all"]
         self.columns = np.array([self.table.number[name] for name in names], np.int64)
-        self.instants = [n for n, name in enumerate(names) if name.endswith("_at")]
 
     def run(self, work: _Work) -> Floats:
         """Process a chunk; return the numbers looked up, a view of the chunk's arrays (positions: a new array)."""
         numbers = work.chunk.by_list if self.listwise else work.chunk.by_candidate
         out = np.zeros((2, numbers.shape[1])) if self.grain == "position" else numbers[self.rows]
-        if self.instants:
-            out[self.instants] = np.nan
-        if self.update and work.begins.size:
-            self.table.sweep(int(work.begins.min()))
+        if self.update and work.begin is not None:
+            self.table.sweep(work.begin)
         shown, done = self._shown(work), self._done(work) if work.interactions.at.size else _NONE
         is_attribute = self.grain == "user_attribute"
         prior = np.empty(done.entry.size if is_attribute else 0)
@@ -241,13 +250,11 @@ class _Step:
         return out
 
     def _shown(self, work: _Work) -> Rows:
-        expected = work.chunk.expected
+        if self.grain == "position":
+            return self._rows(work, work.candidates, np.ones((work.chunk.expected.size, 1)), _SHOWN[:1])
         if self.listwise:
-            expected = np.add.reduceat(expected, work.first) if work.first.size else expected
-            names = () if self.grain == "taste" else ("exposures", "expected")
-            return self._rows(work, work.lists, np.column_stack([work.sizes, expected]), names)
-        amount = np.column_stack([np.ones(expected.size), expected, work.candidates.position])
-        return self._rows(work, work.candidates, amount, _SHOWN)
+            return self._rows(work, work.lists, work.of_lists, () if self.grain == "taste" else _SHOWN[:2])
+        return self._rows(work, work.candidates, work.of_candidates, _SHOWN)
 
     def _done(self, work: _Work) -> Rows:
         side, amounts, amount = work.interactions, work.amounts, work.amounts.done[work.done]
@@ -264,24 +271,28 @@ class _Step:
             of_item = self.grain in ("attribute", "user_attribute")
             owner = side.version if of_item else side.owner
             values = work.layout.described.values[self.name] if of_item else side.context[self.name]
-            other = {"user_attribute": side.user, "item_context": side.item}.get(self.grain, 0 * side.user)
+            other = {"user_attribute": side.user, "item_context": side.item}.get(self.grain)
             slots = slots_of(owner, values.start)
-            return slots, codes_of(owner, values.start, values.value, other, slots)
-        single = {"everything": 0 * side.user, "position": side.position, "item": side.item}
-        codes = single.get(self.grain, side.user)
+            high = np.zeros_like(side.at) if other is None else other
+            return slots, codes_of(owner, values.start, values.value, high, slots)
         if self.grain == "user_item":
-            codes = codes << 32 | side.item
-        return np.arange(codes.size + 1), codes
+            codes = side.user << 32 | side.item
+        elif self.grain == "everything":
+            codes = np.zeros_like(side.at)
+        else:
+            codes = {"position": side.position, "item": side.item}.get(self.grain, side.user)
+        return work.rows[: codes.size + 1], codes
 
     def _rows(self, work: _Work, side: _Side, amount: Floats, names: Sequence[str]) -> Rows:
+        start, codes = self._slots(work, side)
+        entry = self.table.locate(codes, insert=self.update)
+        if not self.update:
+            return _NONE._replace(at=side.at, start=start, entry=entry)
         quantities = self.table.counter.quantities
         pairs = [(n, quantities.index(name)) for n, name in enumerate(names) if name in quantities]
         columns = np.array(pairs, np.int64).reshape(-1, 2).T.copy()
-        start, codes = self._slots(work, side)
-        return Rows(
-            side.at, start, self.table.locate(codes, insert=self.update), amount, columns[0], columns[1],
-            list(names).index("clicks") if "clicks" in names else -1,
-        )  # fmt: skip
+        click = list(names).index("clicks") if "clicks" in names else -1
+        return Rows(side.at, start, entry, amount, columns[0], columns[1], click)
 
 
 def _n_log_n(n: Floats) -> Floats:

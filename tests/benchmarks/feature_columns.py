@@ -29,7 +29,7 @@ from feature_world import DAY, PEERS, PRODUCT, START, write_world
 from features.behaviour import lookup_and_update
 from features.catalogue import catalogue
 from features.config.project import Project
-from features.schemas import ItemVectors
+from features.schemas import Impressions, Interactions, Items, ItemVectors
 from features.state import MomentState, SliceEvents, start
 
 ROWS_A_DAY = 1_000_000
@@ -190,9 +190,9 @@ def _step(options: argparse.Namespace) -> dict[str, Any]:
 def _load(way: str) -> None:
     """Import a way's libraries and, for ours, load the cached kernels: its start-up is measured apart."""
     if way == "ours":
-        from features.state.__main__ import main as load_kernels
-
-        load_kernels()
+        empty = SliceEvents(*(schema.create_empty() for schema in (Items, Impressions, Interactions)))
+        state = start(START, project().behaviour)
+        lookup_and_update(state, empty, START + DAY, ItemVectors.create_empty())
     else:
         import_module({"DuckDB": "duckdb", "pandas": "feature_columns_pandas"}[way])
 

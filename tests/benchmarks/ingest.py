@@ -85,7 +85,7 @@ def _ours(log: Path, out: Path) -> Kept:
     """Ingest as the pipeline does."""
     event_log = _log(log, out)
     event_log.take_in([log])
-    return {name: event_log.read(name).height for name in TABLES[:3]}
+    return {name: event_log.read(name, columns=["slice"]).height for name in TABLES[:3]}
 
 
 def _log(log: Path, out: Path) -> EventLog:

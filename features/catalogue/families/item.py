@@ -100,10 +100,7 @@ def attribute_features(config: BehaviourConfig) -> Iterator[Feature]:
             tail, when = suffix(half_life), span(half_life)
             exposures = counted("attribute", "exposures", half_life, name)
             yield Feature(
-                f"item_{name}_exposures{tail}",
-                "attribute",
-                f"exposures of its {name}, {when}",
-                exposures,
+                f"item_{name}_exposures{tail}", "attribute", f"exposures of its {name}, {when}", exposures
             )
             ctr = click_rate("attribute", half_life, config, part=name)
             yield Feature(f"item_{name}_ctr{tail}", "attribute", f"smoothed click rate of its {name}, {when}",
