@@ -1,4 +1,4 @@
-"""Taste: clicks on similar items in a user's history as evidence for a candidate, moments with them as evidence against.
+"""Taste: clicks on similar items in a user's history as evidence for a candidate, moments with them against it.
 
 A kernel regression (Nadaraya 1964, Watson 1964): past items are weighted by the cosine of learned projections of
 their text vectors and the candidate's, one projection per view, and decay with time. One more view compares attribute

@@ -51,7 +51,7 @@ def test_tuning_the_encoder_lowers_the_loss_on_what_text_alone_tells(
     items = random_items(20)
     moments = random_moments(1, users=12)
     moments = replace(moments, label=(moments.candidate_item % 2).astype(np.float32))
-    config = replace(config, epochs=10, decoder_rate=1e-4, encoder_rate=5e-3, texts_per_step=0)
+    config = replace(config, epochs=16, decoder_rate=1e-4, encoder_rate=5e-3, texts_per_step=0)
 
     tuned = fine_tune(items, moments, config, start_from=None, checkpoint=tmp_path)
     still = fine_tune(items, moments, replace(config, tune="frozen"), start_from=None, checkpoint=tmp_path)
