@@ -58,6 +58,6 @@ def test_package_docstrings_that_list_files_list_all_of_them() -> None:
         text = ast.get_docstring(ast.parse(package.read_text(encoding="utf-8"))) or ""
         if re.search(r"^\w+\.py\b", text, re.MULTILINE):
             files = {path.name for path in package.parent.iterdir() if path.is_file() and path.name[0] != "_"}
-            assert set(re.findall(r"(?<![\w/])\w+\.(?:py|html)\b", text)) == files, package
+            assert set(re.findall(r"(?<![\w/])\w+\.(?:py|html|css)\b", text)) == files, package
             compared += 1
     assert compared
