@@ -5,14 +5,12 @@ the bin (Siddiqi 2006, Credit Risk Scorecards; Jeffreys' divergence of the binne
 small and above 0.25 large. Without drift, its expectation is about bins · (1 / reference rows + 1 / current rows).
 """
 
-import math
 from collections.abc import Sequence
 
+import numpy as np
 import polars as pl
 
 from features.errors import TableError
-
-_SCHEMA = {"column": pl.String, "psi": pl.Float64}
 
 
 def drift(
@@ -22,21 +20,15 @@ def drift(
 
     Bins end at the reference's quantiles; values below its minimum and missing values (null or NaN) have bins of their
     own. An empty bin counts as half a row of the smaller table, to keep the logarithm finite. The index is null if a
-    table has no rows. Raises TableError for missing or non-numeric columns, ValueError for fewer than two bins.
+    table has no rows. Raises TableError for missing or non-numeric columns.
     """
-    if bins < 2:
-        raise ValueError(f"drift needs at least 2 bins, not {bins}")
     for name, table in (("reference", reference), ("current", current)):
         _check_columns(name, table, columns)
-    rows = min(reference.height, current.height)
-    if not rows:
-        return pl.DataFrame({"column": list(columns), "psi": [None] * len(columns)}, schema=_SCHEMA)
-    indices = []
-    for column in columns:
-        before, now = _values(reference[column]), _values(current[column])
-        edges = _edges(before, bins)
-        indices.append(_index(_counts(before, edges), _counts(now, edges), 0.5 / rows))
-    return pl.DataFrame({"column": list(columns), "psi": indices}, schema=_SCHEMA)
+    empty = reference.is_empty() or current.is_empty()
+    indices = [None if empty else _psi(reference[column], current[column], bins) for column in columns]
+    return pl.DataFrame(
+        {"column": list(columns), "psi": indices}, schema={"column": pl.String, "psi": pl.Float64}
+    )
 
 
 def _check_columns(name: str, table: pl.DataFrame, columns: Sequence[str]) -> None:
@@ -52,41 +44,19 @@ def _check_columns(name: str, table: pl.DataFrame, columns: Sequence[str]) -> No
         )
 
 
-def _values(column: pl.Series) -> pl.Series:
-    return column.cast(pl.Float64).fill_nan(None)
-
-
-def _edges(values: pl.Series, bins: int) -> tuple[float | None, list[float]]:
-    """The minimum, and the upper ends of all bins but the last; none if every value is missing.
-
-    Equal quantiles are merged, so that a frequent value has one bin.
-    """
-    known = values.drop_nulls().sort()
-    if known.is_empty():
-        return None, []
-    ends = {float(known[(len(known) - 1) * n // bins]) for n in range(1, bins)}
-    return float(known[0]), sorted(ends)
-
-
-def _counts(values: pl.Series, edges: tuple[float | None, list[float]]) -> pl.Series:
-    """Rows per bin: below the minimum, up to each end, above the last end, missing."""
-    least, ends = edges
-    size = len(ends) + 3
-    if least is None:
-        bin = values.is_null().cast(pl.Int64) * (size - 1)
-    else:
-        up_to = pl.Series(ends, dtype=pl.Float64).search_sorted(values.fill_null(least)).cast(pl.Int64) + 1
-        frame = pl.DataFrame({"value": values, "bin": up_to})
-        bin = frame.select(
-            pl.when(pl.col("value").is_null())
-            .then(size - 1)
-            .otherwise(pl.when(pl.col("value") < least).then(0).otherwise("bin"))
-        ).to_series()
-    counts = dict(bin.value_counts().iter_rows())
-    return pl.Series([counts.get(n, 0) for n in range(size)], dtype=pl.Float64)
-
-
-def _index(before: pl.Series, now: pl.Series, least: float) -> float:
-    shares = zip(before / before.sum(), now / now.sum(), strict=True)
-    clipped = ((max(r, least), max(c, least)) for r, c in shares)
-    return float(math.fsum((c - r) * math.log(c / r) for r, c in clipped))
+def _psi(reference: pl.Series, current: pl.Series, bins: int) -> float:
+    before, now = (
+        column.cast(pl.Float64).fill_nan(None).drop_nulls().sort().to_numpy()
+        for column in (reference, current)
+    )
+    # Equal quantiles are merged, so that a frequent value has one bin.
+    ends = np.unique(before[(before.size - 1) * np.arange(1, bins) // bins]) if before.size else before
+    least = 0.5 / min(len(reference), len(current))
+    shares = []
+    for known, rows in ((before, len(reference)), (now, len(current))):
+        # Rows up to the end of each bin: below the minimum, up to each quantile, above the last, missing.
+        below, quantiles = known.searchsorted(before[:1]), known.searchsorted(ends, "right")
+        counts = np.diff([0, *below, *quantiles, known.size, rows])
+        shares.append(np.maximum(counts / rows, least))
+    r, c = shares
+    return float(((c - r) * np.log(c / r)).sum())

@@ -6,6 +6,7 @@ import numpy as np
 import polars as pl
 
 from features.errors import TableError
+from features.sources.item_rows import UNLABELLED
 
 KEYS = ("impression_id", "item_id")
 INTEREST = "interest_score"
@@ -30,10 +31,17 @@ def assemble(candidates: pl.DataFrame, features: pl.DataFrame, scores: pl.DataFr
     )
 
 
+def labelled(impressions: pl.DataFrame) -> pl.DataFrame:
+    """The impressions with a known label. The others are scored and watched, and nothing is learned from them."""
+    names = pl.col("context").list.eval(pl.element().struct.field("name"))
+    return impressions.filter(~names.list.contains(UNLABELLED))
+
+
 def feature_columns(dataset: pl.DataFrame) -> list[str]:
     """Columns a ranker may use: all but keys, label, position and provenance."""
     excluded = {
-        "slice", "impression_id", "item_id", "user_id", "position", "as_of", "label", "clicked", "interest_slice",
+        "slice", "impression_id", "item_id", "user_id", "position", "propensity", "as_of", "label", "clicked",
+        "interest_slice",
     }  # fmt: skip
     return [name for name in dataset.columns if name not in excluded]
 

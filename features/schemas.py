@@ -43,11 +43,13 @@ class Impressions(dy.Schema):
     """When the list was shown. Only what was known strictly before may be used to rank it."""
     session_id = dy.String(nullable=True)
     context = dy.List(dy.Struct({"name": dy.String(), "value": dy.String()}), nullable=False)
-    """Declared context fields (`surface`, `device`…), one entry per value."""
+    """Declared context fields (`surface`, `device`…), one entry per value; and `(unlabelled)` without a known label."""
     candidates = dy.List(
-        dy.Struct({"item_id": dy.String(), "position": dy.Int32()}), nullable=False, min_length=1
+        dy.Struct({"item_id": dy.String(), "position": dy.Int32(), "propensity": dy.Float64(nullable=True)}),
+        nullable=False,
+        min_length=1,
     )
-    """In the order shown; `position` counts from 1."""
+    """In the order shown; `position` counts from 1. `propensity`: as in `Candidates`."""
 
 
 class Interactions(dy.Schema):
@@ -88,6 +90,8 @@ class Candidates(dy.Schema):
     user_id = dy.String(nullable=False)
     position = dy.Int32(nullable=False)
     """Displayed position, from 1."""
+    propensity = dy.Float64(nullable=True)
+    """Probability, in (0, 1], that whatever ranked the impression shows this item at this position; null if unknown."""
     as_of = _instant()
     """When the impression was shown. Only what was known strictly before may be used."""
     label = dy.Float64(nullable=False)
@@ -147,7 +151,9 @@ class TopicShifts(dy.Schema):
     """Figures of each attribute value in a slice, and whether they left the band expected from the trailing slices."""
 
     attribute = dy.String(primary_key=True)
+    """A declared categorical attribute of items."""
     value = dy.String(primary_key=True)
+    """One of its values: a topic."""
     figure = dy.String(primary_key=True)
     """`click_rate`, `predicted_rate` (mean interest score) or `share` (of the slice's candidates)."""
     shown = dy.Int64(nullable=False)
@@ -155,12 +161,15 @@ class TopicShifts(dy.Schema):
     trials = dy.Int64(nullable=False)
     """Candidates that `mean` is over."""
     mean = dy.Float64(nullable=False)
+    """The figure in this slice."""
     expected = dy.Float64(nullable=True)
     """Mean over the trailing slices; null with too few of them, or too few candidates."""
     low = dy.Float64(nullable=True)
     """Lower end of the band that chance explains."""
     high = dy.Float64(nullable=True)
+    """Its upper end."""
     shifted = dy.Bool(nullable=False)
+    """Whether `mean` is outside the band."""
     since = dy.String(nullable=True)
     """First slice of an unbroken run of shifts in one direction."""
     typical = dy.List(dy.String(), nullable=False)

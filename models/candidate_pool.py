@@ -9,6 +9,7 @@ import polars as pl
 from features.queries import query_vectors
 from features.schemas import INSTANT, Impressions
 from features.similarity import whole_vectors
+from features.sources.raw import with_positions
 from features.state import MomentState
 from features.state.histories import SKIPPED
 from models.ranking import top
@@ -56,14 +57,14 @@ def _requests(pool: pl.DataFrame, at: datetime) -> pl.DataFrame:
     return Impressions.validate(
         pool.sort("user_id", "item_id")
         .group_by("user_id", maintain_order=True)
-        .agg(candidates=pl.struct("item_id", position=pl.int_range(1, pl.len() + 1, dtype=pl.Int32)))
+        .agg("item_id")
         .select(
             impression_id="request:" + pl.col("user_id"),
             user_id="user_id",
             shown_at=pl.lit(at, INSTANT),
             session_id=pl.lit(None, pl.String),
             context=pl.lit([], Impressions.create_empty().schema["context"]),
-            candidates="candidates",
+            candidates=with_positions(pl.col("item_id")),
         )
     )
 

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from features.config.sections import BehaviourConfig, Interest, Labels
 from features.events.point_in_time import known_before, see, versions
 from features.queries import QUERY_AT, queries
+from features.schemas import INSTANT
 from features.state import MomentState, SliceEvents
 from features.state.histories import SKIPPED, exposed
 from features.state.histories import moments as moments_of
@@ -94,7 +95,7 @@ def query_rows(texts: pl.Series, interest: Interest, cache: Path | None = None) 
     vectors = _vectors(texts.to_list(), interest, cache)
     return pl.DataFrame(
         {"item_id": texts, "known_at": pl.repeat(QUERY_AT, len(texts), eager=True), "vector": vectors}
-    ).cast({"known_at": pl.Datetime("us", "UTC")})
+    ).cast({"known_at": INSTANT})
 
 
 def _vectors(texts: Sequence[str], interest: Interest, cache: Path | None) -> pl.Series:

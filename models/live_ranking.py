@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -37,11 +37,10 @@ class Ranked:
 
 
 class LiveModels:
-    """The models of one champion, loaded once."""
+    """The interest model of one champion, loaded once, and what rankers read from it."""
 
     def __init__(
         self,
-        ranker: Ranker,
         interest: Path | None,
         versions: pl.DataFrame,
         numbers: Sequence[str],
@@ -51,7 +50,7 @@ class LiveModels:
 
         `numbers`: names of the items' declared numbers. Raises ModelError.
         """
-        self.ranker, self._numbers, self._versions = ranker, numbers, versions
+        self._numbers, self._versions = numbers, versions
         self.scorer = None if interest is None else self._scorer(interest, cache)
 
     def _scorer(self, interest: Path, cache: Path) -> "LiveScorer":
@@ -60,13 +59,10 @@ class LiveModels:
 
         return LiveScorer(InterestModel.load(interest), self._arrays(self._versions, blank=True), cache)
 
-    @cached_property
-    def _interest_columns(self) -> dict[str, int]:
-        return {name: n for n, name in enumerate(self.ranker.columns) if name in (INTEREST, f"{INTEREST}_z")}
-
-    def require(self, columns: tuple[str, ...]) -> None:
-        """Raise ModelError unless `columns` has every feature that the ranker was fitted on."""
-        missing = set(self.ranker.columns) - {*columns, INTEREST, f"{INTEREST}_z"}
+    @staticmethod
+    def require(ranker: Ranker, columns: tuple[str, ...]) -> None:
+        """Raise ModelError unless `columns` has every feature that a ranker was fitted on."""
+        missing = set(ranker.columns) - {*columns, INTEREST, f"{INTEREST}_z"}
         if missing:
             raise ModelError(
                 f"the ranker reads {', '.join(sorted(missing)[:5])}, which this project's features do not have: "
@@ -93,14 +89,15 @@ class LiveModels:
             self.scorer.set_items(np.append(rows, before), embedded)
         self._versions = versions
 
-    def rank(self, request: Request, answer: Answer, columns: tuple[str, ...]) -> Ranked:
+    def rank(self, ranker: Ranker, request: Request, answer: Answer, columns: tuple[str, ...]) -> Ranked:
         """Score and order a request's candidates; `columns` are those of `answer.features`."""
         interest = self._interest(request, answer)
         number = {name: n for n, name in enumerate(columns)}
-        values = answer.features[:, [number.get(name, 0) for name in self.ranker.columns]]
-        for name, n in self._interest_columns.items():
-            values[:, n] = interest if name == INTEREST else _z_scores(interest)
-        scores = self.ranker.score_rows(values)
+        values = answer.features[:, [number.get(name, 0) for name in ranker.columns]]
+        for n, name in enumerate(ranker.columns):
+            if name in (INTEREST, f"{INTEREST}_z"):
+                values[:, n] = interest if name == INTEREST else _z_scores(interest)
+        scores = ranker.score_rows(values)
         return Ranked(scores, interest, values, order_of(request.items, scores.tolist()))
 
     def _interest(self, request: Request, answer: Answer) -> NDArray[np.float32]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import polars as pl
 
@@ -17,7 +18,9 @@ from models.evaluation.metrics import metrics_of
 from models.evaluation.segments import segments
 from models.ranker import Ranker, fit
 from models.ranker.shards import Shard, fit_shard
-from models.ranker.sockets import Workers
+
+if TYPE_CHECKING:
+    from models.interest.workers import Workers
 
 _RANKERS = ("full", "behaviour_only", "text_only")
 """The ranker; its ablation without text; the interest score alone."""
@@ -43,7 +46,7 @@ def fit_rankers(
 
 
 def fit_rankers_together(
-    shard: Shard, ranker: RankerConfig, labels: Labels, seed: int, workers: Workers, meeting: str
+    shard: Shard, ranker: RankerConfig, labels: Labels, seed: int, workers: "Workers", meeting: str
 ) -> tuple[Ranker, Ranker]:
     """As `fit_rankers`, on the shards of all workers; every worker calls it. Raises as `fit_shard`."""
     full, behaviour_only = (

@@ -9,6 +9,7 @@ import shutil
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from time import monotonic
@@ -52,13 +53,14 @@ def backtest(
     Returns `{"impressions", "skipped", "scorers", "segments", "left_out", "gain", "seed_variance"?, "versions",
     "seconds"}`. Raises ProjectError if there are no impressions before `after` or none from it on.
     """
-    project, stages = deployment.project, Stages(deployment.tell)
+    project, stages = deployment.project, Stages(deployment.progress.detail)
     seeds = seeds or (project.seed,)
     folder = deployment.fits(f"backtest-{uuid4().hex}")
     trainers = chain.Trainers(deployment.engine, project.scale.trainers, project.scale.gpus, deployment.cache)
     with stages.timed("all"):
         with stages.timed("ingest"):
             events = deployment.ingest()
+            events = replace(events, impressions=chain.labelled(events.impressions))
             if new_items is not None:
                 events = hold_out(events, new_items, after, seeds[0])
         earlier, later = slices_around(after, events.impressions["shown_at"], project.slices)
@@ -97,6 +99,7 @@ def backtest(
                 for parts in zip(*scores, strict=True)
             ]
             figures = _figures(results, project.promotion, project.seed)
+    deployment.tell(", ".join(f"{name} {seconds:.1f} s" for name, seconds in stages.seconds.items()))
     full, _ = rankers[0]
     versions = {
         "after": after.isoformat(),
@@ -127,11 +130,11 @@ def slices_around(
 
 
 class Stages:
-    """Measures the seconds of each stage and reports them."""
+    """Measures the seconds of each stage and reports them to `detail`."""
 
-    def __init__(self, tell: Callable[[str], None]) -> None:
+    def __init__(self, detail: Callable[[str], None]) -> None:
         self.seconds: dict[str, float] = {}
-        self._tell = tell
+        self._detail = detail
 
     @contextmanager
     def timed(self, name: str) -> Iterator[None]:
@@ -139,7 +142,7 @@ class Stages:
         started = monotonic()
         yield
         self.seconds[name] = round(self.seconds.get(name, 0.0) + monotonic() - started, 3)
-        self._tell(f"{name}: {self.seconds[name]:.1f} s so far")
+        self._detail(f"{name}: {self.seconds[name]:.1f} s so far")
 
 
 class Fit:
@@ -173,11 +176,11 @@ class Fit:
         self._window.append(dataset.with_columns(slice=pl.lit(slice)))
         if dataset["clicked"].any():
             report = self._watch(f"interest_model {slice}, seed {self.seed}")
-            folder = self._folder / slice
-            self.version, _ = chain.fine_tune(
-                inputs, self._config, self._trainers, folder, self.version, report
-            )
+            before, folder = self.version, self._folder / slice
+            self.version, _ = chain.fine_tune(inputs, self._config, self._trainers, folder, before, report)
             self.slice = slice
+            if before:
+                shutil.rmtree(before.parent)
 
     def rankers(self) -> tuple[Ranker, Ranker]:
         """Fit the ranker, and the ranker without text, on the window of newest ranking datasets."""

@@ -4,6 +4,7 @@ Assets call them with tables of the lake, `pipelines/backtest.py` with tables in
 (pyproject.toml) makes both use this list. Workers run parts of some steps with the same functions
 (`pipelines/compute/`).
 
+    labelled           impressions                                     → those with a known label
     attribute          impressions, interactions                       → candidates with labels
     item_vectors       item versions                                   → text vectors
     with_queries       text vectors, impressions, state before         → text vectors, with the queries
@@ -20,7 +21,7 @@ Assets call them with tables of the lake, `pipelines/backtest.py` with tables in
 
 from features.behaviour import advance, lookup_and_update, read_features
 from features.events.labels import attribute, timely
-from features.ranking_dataset import assemble
+from features.ranking_dataset import assemble, labelled
 from models.interest_input import (
     InterestInput,
     interest_config,
@@ -49,6 +50,7 @@ __all__ = [
     "interest_input",
     "interest_scores",
     "item_vectors",
+    "labelled",
     "lookup_and_update",
     "read_features",
     "score_slice",

@@ -57,14 +57,14 @@ def _define(deployment: Deployment) -> dg.Definitions:
         tags={"dagster/max_runtime": str(partitions.LONGEST_SECONDS), **tag},
     )
     # One trigger: a sensor for a landing folder, a schedule for everything else.
-    arrives = bool(project.source.landing)
+    arrives, keep = bool(project.source.landing), project.retention.keep
     return dg.Definitions(
         assets=[_for_project(step, project) for step in steps()],
         asset_checks=checks.build(project),
-        jobs=[job, *retention.jobs(project.name, project.slices, project.retention.keep, tag)],
+        jobs=[job, *([retention.job(project.name, project.slices, keep, tag)] if keep else [])],
         schedules=[
             *([] if arrives else [partitions.schedule(deployment.slices, name)]),
-            *retention.schedules(project.name, project.retention.keep),
+            *([retention.schedule(project.name)] if keep else []),
         ],
         sensors=[
             *([arrival.arrivals(deployment, name)] if arrives else []),

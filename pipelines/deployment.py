@@ -14,9 +14,10 @@ from features.events.validation import Events
 from features.sources.simulation import newsroom
 from models.registry.quality import Table
 from models.registry.registry import Registry
-from models.registry.tracking import shown
+from models.registry.store import shown
 from models.registry.versions import Version
-from pipelines.compute.engine import Cluster, Embedded, Engine
+from pipelines.compute.engine import Cluster, Engine
+from pipelines.compute.scratch import Scratch
 from pipelines.event_log import EventLog, Record
 from pipelines.identities import Privacy
 from pipelines.lake import Lake
@@ -50,16 +51,17 @@ class Deployment:
         """Runs distributed work: in this process, or on Ray."""
         settings = self.settings
         if settings.engine == "embedded":
-            return Embedded()
+            return Engine()
         return Cluster(settings.ray_address, settings.ray_cores, PROCESS_ENVIRONMENT)
 
-    def scratch(self, *names: str) -> str:
+    def scratch(self, *names: str) -> Scratch:
         """Folder or URL through which workers exchange data; each job removes its own."""
-        return "/".join([self.settings.scratch, self.project.name, *names])
+        root = "/".join([self.settings.scratch, self.project.name, *names])
+        return Scratch(root, self.settings.storage_options)
 
     def shared_folder(self, *names: str) -> Path:
         """`scratch` as a local folder. Raises ProjectError if it is in an object store."""
-        folder = self.scratch(*names)
+        folder = self.scratch(*names).root
         if "://" in folder:
             raise ProjectError(
                 f"MOMENTRANK_SCRATCH is {self.settings.scratch}, but workers load models and arrays from a folder: "
@@ -110,7 +112,7 @@ class Deployment:
         self.log.require_rows()
         return self.log.events(self._begun(self.log.slices()) if slices is None else slices)
 
-    def held(self) -> list[str]:
+    def slices_with_events(self) -> list[str]:
         """Slices that have begun and have impressions or interactions in the files parsed so far, in order."""
         return self._begun(self.log.slices("impressions", "interactions"))
 

@@ -18,7 +18,8 @@ def sentence(error: BaseException, home: Path) -> str:
             f"no space is left on the device ({_first_line(error)}): free some, for example on the disk of {home}, and "
             "run the same command again. Existing tables and versions are intact"
         )
-    return f"{_dagster_error(causes, home) or _unexpected(error)} The traceback is in {_write(error, home)}"
+    unexpected = f"{type(error).__name__}: {_first_line(error)}. This is a bug: please report it."
+    return f"{_dagster_error(causes, home) or unexpected} The traceback is in {_write(error, home)}"
 
 
 def out_of_space(error: BaseException) -> bool:
@@ -43,10 +44,6 @@ def _dagster_error(causes: list[BaseException], home: Path) -> str:
                 "backup, or move it away. Without it the run history is lost; tables and models stay."
             )
     return ""
-
-
-def _unexpected(error: BaseException) -> str:
-    return f"{type(error).__name__}: {_first_line(error)}. This is a bug: please report it."
 
 
 def _write(error: BaseException, home: Path) -> Path:

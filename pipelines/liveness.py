@@ -86,16 +86,13 @@ class AliveExecutor(dg.Executor):
             yield from self.inner.execute(plan_context, execution_plan)
 
 
-def _multiprocess(context: dg.InitExecutorContext) -> dg.Executor:
-    inner: dg.Executor = dg.multiprocess_executor.executor_creation_fn(context)  # type: ignore[misc]
-    return AliveExecutor(inner)
-
-
 MULTIPROCESS = dg.ExecutorDefinition(
     name="multiprocess",
     config_schema=dg.multiprocess_executor.config_schema,  # type: ignore[arg-type]
     requirements=dg.multiprocess_executor.get_requirements,
-    executor_creation_fn=_multiprocess,
+    executor_creation_fn=lambda context: AliveExecutor(
+        dg.multiprocess_executor.executor_creation_fn(context)  # type: ignore[misc]
+    ),
 )
 """Dagster's multiprocess executor; the parent process marks the run as alive."""
 

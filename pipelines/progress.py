@@ -28,6 +28,9 @@ class Progress:
     def tell(self, line: str) -> None:
         """Show a line to the user."""
 
+    def detail(self, line: str) -> None:
+        """Show a line to a user who watches a terminal."""
+
     def wrote(self, table: str, slice: str, rows: int) -> None:
         """A slice of a table was written."""
 
@@ -57,14 +60,16 @@ class Lines(Progress):
         """See `Progress.tell`."""
         self._out.print(styled((f"{self._seconds():7.1f} s", "dim"), (f"  {line}", "")), soft_wrap=True)
 
+    def detail(self, line: str) -> None:
+        """See `Progress.detail`."""
+        if self._out.is_terminal:
+            self.tell(line)
+
     def watch(self, what: str, status: Mapping[str, Any]) -> None:
         """See `Progress.watch`; a line every few seconds."""
         if monotonic() - self._watched > _WATCH_EVERY:
             self._watched = monotonic()
-            self._detail(f"{what}: step {status.get('step')} of {status.get('steps')}, {_pace(status)}")
-
-    def _detail(self, line: str) -> None:
-        self.tell(line)
+            self.detail(f"{what}: step {status.get('step')} of {status.get('steps')}, {_pace(status)}")
 
     def _seconds(self) -> float:
         return monotonic() - self._started
@@ -107,18 +112,23 @@ class RunProgress(Lines):
 
     def tell(self, line: str) -> None:
         """See `Progress.tell`; also logged."""
-        self._detail(line)
+        self.detail(line)
         self._out.print(line, soft_wrap=True)
+
+    def detail(self, line: str) -> None:
+        """Log a line."""
+        with self._writing, self.log.open("a", encoding="utf-8") as file:
+            file.write(f"{self._seconds():7.1f} s  {line}\n")
 
     def wrote(self, table: str, slice: str, rows: int) -> None:
         """See `Progress.wrote`."""
         self._rows += rows
-        self._detail(f"{table} {slice}: {rows:,} rows")
+        self.detail(f"{table} {slice}: {rows:,} rows")
 
     def made(self, slice: str, what: str) -> None:
         """See `Progress.made`."""
         self._made = f"{slice}: {what}"
-        self._detail(f"{self._name} {self._made}")
+        self.detail(f"{self._name} {self._made}")
 
     def watch(self, what: str, status: Mapping[str, Any]) -> None:
         """See `Progress.watch`."""
@@ -130,19 +140,19 @@ class RunProgress(Lines):
     def step(self, name: str) -> Iterator[None]:
         """See `Progress.step`."""
         self._begin(name)
-        self._detail(f"{name} started")
+        self.detail(f"{name} started")
         self._bars.reset(self._bar, description=self._label(), state="", left=0.0)
         try:
             yield
         except BaseException as error:
-            self._detail(f"{name} failed: {error}")
+            self.detail(f"{name} failed: {error}")
             # RetryRequested has it. Dagster is not imported here because cluster workers import this file.
             wait = getattr(error, "seconds_to_wait", None)
             retry = "" if wait is None else f", {error.__cause__}; retrying in {wait:.0f} s"
             self._line(f"failed{retry}", "bold red")
             raise
         else:
-            self._detail(f"{name} finished after {monotonic() - self._since:.1f} s")
+            self.detail(f"{name} finished after {monotonic() - self._since:.1f} s")
             self._line(self._made or (f"{self._rows:,} rows" if self._rows else ""))
             self._ended += 1
 
@@ -181,10 +191,6 @@ class RunProgress(Lines):
 
     def _label(self) -> str:
         return f"{self._ended + 1:>2}/{self._steps} {self._name:15}"
-
-    def _detail(self, line: str) -> None:
-        with self._writing, self.log.open("a", encoding="utf-8") as file:
-            file.write(f"{self._seconds():7.1f} s  {line}\n")
 
 
 class _Time(ProgressColumn):

@@ -9,6 +9,7 @@ from typing import Any
 import polars as pl
 import polars.selectors as cs
 
+from features.atomic import replacing
 from features.catalogue import catalogue
 from features.config.sections import Promotion
 from features.drift import drift
@@ -65,9 +66,8 @@ def page_of(folder: Path, lake: Lake, slice: str, name: str) -> Path:
 def write_metrics(metrics: dict[str, Any], path: Path) -> None:
     """Write metrics.json atomically."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_suffix(".part")
-    draft.write_text(json.dumps(metrics, indent=2, sort_keys=True) + "\n", encoding="utf-8")
-    draft.replace(path)
+    with replacing(path) as draft:
+        draft.write_text(json.dumps(metrics, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
 
 def report_data(

@@ -28,14 +28,12 @@ def with_retries(tries: int) -> Iterator[None]:
     """Turn a transient error of a step into a retry, and a correctable one into a failure without retries."""
     try:
         yield
-    except CORRECTABLE as error:
-        if not transient(error):
-            raise dg.Failure(str(error), allow_retries=False) from error
-        raise _retry(tries) from error
     except Exception as error:
-        if not transient(error):
-            raise
-        raise _retry(tries) from error
+        if transient(error):
+            raise dg.RetryRequested(max_retries=RETRIES, seconds_to_wait=pause(tries)) from error
+        if isinstance(error, CORRECTABLE):
+            raise dg.Failure(str(error), allow_retries=False) from error
+        raise
 
 
 def transient(error: BaseException) -> bool:
@@ -45,19 +43,11 @@ def transient(error: BaseException) -> bool:
     if isinstance(error, _TRANSIENT):
         return True
     if type(error).__module__ == "botocore.exceptions":  # an optional dependency
-        return any(kind.__name__ in _BOTO_ERRORS for kind in type(error).__mro__) or _is_server_error(error)
+        status = getattr(error, "response", {}).get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+        return status >= 500 or any(kind.__name__ in _BOTO_ERRORS for kind in type(error).__mro__)
     message = _LINE_BREAKS.sub("", str(error))
     from_store = isinstance(error, OSError | DeltaError) and _STORE_ERROR.search(message)
     return bool(from_store and not _REFUSED.search(message))
-
-
-def _is_server_error(error: BaseException) -> bool:
-    response = getattr(error, "response", {})
-    return int(response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)) >= 500
-
-
-def _retry(tries: int) -> dg.RetryRequested:
-    return dg.RetryRequested(max_retries=RETRIES, seconds_to_wait=pause(tries))
 
 
 def pause(tries: int) -> float:

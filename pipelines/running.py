@@ -29,7 +29,7 @@ def materialise(deployment: Deployment, since: str | None, until: str | None) ->
     if until is None and project.slices.end is None:
         deployment.take_in()
         deployment.log.require_rows()
-        last = min(last, max(first, last_with_events(deployment.held(), project.slices.start)))
+        last = min(last, max(first, last_with_events(deployment.slices_with_events(), project.slices.start)))
     deployment.tell(f"{project.name}: slices {first} to {last}")
     with dg.DagsterInstance.get() as instance:
         fail_dead(instance)

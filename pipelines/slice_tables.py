@@ -9,6 +9,7 @@ import polars as pl
 from features.behaviour import advance
 from features.config.project import Project
 from features.errors import TableError
+from features.ranking_dataset import labelled
 from features.state import MomentState, SliceEvents, names, restore, start
 from models.interest_input import with_queries
 from pipelines.lake import STATE, Lake
@@ -21,10 +22,12 @@ class SliceTables:
     lake: Lake
     project: Project
 
-    def events(self, slice: str) -> SliceEvents:
-        """The slice's events."""
-        tables = ("items", "impressions", "interactions")
-        return SliceEvents(**{name: self.lake.read(name, [slice]).drop("slice") for name in tables})
+    def events(self, slice: str, *, unlabelled: bool = False) -> SliceEvents:
+        """The slice's events, by default without unlabelled impressions."""
+        items, impressions, interactions = (
+            self.lake.read(name, [slice]).drop("slice") for name in ("items", "impressions", "interactions")
+        )
+        return SliceEvents(items, impressions if unlabelled else labelled(impressions), interactions)
 
     def state_before(self, slice: str) -> MomentState:
         """The moment state at the slice's start."""

@@ -6,6 +6,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,8 @@ import pytest
 from typer.testing import CliRunner
 
 from features.behaviour import advance
+from features.config.sections import Experiment
+from features.errors import ModelError
 from features.events.validation import build
 from features.sources import read as read_source
 from features.state import SliceEvents
@@ -23,6 +26,7 @@ from pipelines.cli.commands import app
 from pipelines.dagster_names import asset_key
 from pipelines.definitions import advance_job
 from pipelines.deployment import Deployment
+from pipelines.estimating import estimate_version
 from pipelines.running import materialise
 from pipelines.service.wire import RankRequest
 from pipelines.triggers.partitions import range_tags
@@ -34,6 +38,8 @@ FOUR_DAYS = (
     "source.newsroom.articles_a_day=15",
     "source.newsroom.impressions_a_day=150",
     "source.newsroom.list_size=10",
+    "source.newsroom.exploration=0.6",
+    "exploration.share=0.9",
     "slices.end=2026-01-09T00:00:00Z",
     "interest.max_tokens=24",
     "ranker.num_iterations=40",
@@ -111,6 +117,22 @@ def test_versions_are_registered_and_plain_mlflow_serves_them(ran: Deployment) -
     run = mlflow.MlflowClient().get_run(interest.metadata.run_id)
     assert run.data.params["tune"] == ran.project.interest.tune
     assert {"loss", "learning_rate", "gradient_norm", "impressions_per_second"} <= set(run.data.metrics)
+
+
+def test_a_versions_click_rate_is_estimated_on_traffic_after_it(ran: Deployment) -> None:
+    import mlflow
+
+    version = next(v for v in ran.registry.versions("ranker") if v["slice"] == SLICES[2])["version"]
+    _, slices, found = estimate_version(ran.slices, ran.registry, version, 10, 7)
+    assert slices == SLICES[3:]
+    assert found.without_propensity == 0
+    doubly_robust = found.table.row(by_predicate=pl.col("estimator") == "dr", named=True)
+    assert doubly_robust["low"] < doubly_robust["click_rate"] < doubly_robust["high"]
+    client = mlflow.MlflowClient(ran.settings.tracking_uri)
+    run = client.get_run(client.get_model_version("newsroom-ranker", version).run_id)
+    assert run.data.metrics["off_policy/dr"] == doubly_robust["click_rate"]
+    with pytest.raises(ModelError, match="no later one has been run"):
+        estimate_version(ran.slices, ran.registry, "challenger", 10, 7)
 
 
 def test_each_version_has_a_card_with_metrics_once_it_is_evaluated(ran: Deployment) -> None:
@@ -296,6 +318,26 @@ def _behaviour(rows: list[dict[str, Any]]) -> dict[str, dict[str, float]]:
     }
 
 
+def _show_explored(client: Any, now: list[int], request: dict[str, Any]) -> list[dict[str, Any]]:
+    """A minute later, rank, report the list with its propensities; return the candidates that the log should have."""
+    now[0] += 60_000_000
+    answer = post(client, "/rank", request)
+    items = [{"id": row["item_id"], "propensity": row["propensity"]} for row in answer["items"]]
+    assert [row["rank"] for row in answer["items"]] != [*range(1, len(items) + 1)]
+    impression = {"event": "ranking", "id": answer["impression_id"], "user": request["user_id"]}
+    post(client, "/events", impression | {"items": items})
+    return [
+        {"item_id": item["id"], "position": position, "propensity": item["propensity"]}
+        for position, item in enumerate(items, 1)
+    ]
+
+
+def _with_experiment(made: Deployment) -> Deployment:
+    """The deployment with an experiment in which the first ranker version has half of the users."""
+    experiment = Experiment(challenger_share=0.5, challenger="1", since=made.project.slices.start)
+    return replace(made, project=made.project.model_copy(update={"experiment": experiment}))
+
+
 def test_a_slice_served_over_http_reads_what_its_batch_read_and_a_restart_knows_it(ran: Deployment) -> None:
     from fastapi.testclient import TestClient
 
@@ -306,8 +348,7 @@ def test_a_slice_served_over_http_reads_what_its_batch_read_and_a_restart_knows_
     service = Service(ran, until=SLICES[2], clock=lambda: now[0])
     dataset = ran.lake.read("ranking_dataset", [SLICES[3]])
     batch = {(row["impression_id"], row["item_id"]): row for row in dataset.iter_rows(named=True)}
-    compared, worst = 0, dict.fromkeys(("features", "texts", "interest"), 0.0)
-    sent = []
+    compared, worst, sent = 0, dict.fromkeys(("features", "texts", "interest"), 0.0), []
     with TestClient(create_app(service)) as client:
         while not service.ready and not service.problem:
             time.sleep(0.05)
@@ -347,20 +388,20 @@ def test_a_slice_served_over_http_reads_what_its_batch_read_and_a_restart_knows_
             "candidates": request["candidates"],
             "features": True,
         }
+        explored = _show_explored(client, now, request)
         now[0] += 60_000_000
         before = post(client, "/rank", request)["items"]
         explained = post(client, "/rank", {**request, "explain": True})["items"]
         live = service.resident.live
     assert compared == 25
-    assert worst["features"] < 1e-9
-    assert worst["texts"] < 1e-5
-    assert worst["interest"] < 1e-4
+    assert all(worst[kind] < most for kind, most in (("features", 1e-9), ("texts", 1e-5), ("interest", 1e-4)))
     assert all(row["reasons"] for row in explained)
     assert any(row["because"] for row in explained)
 
     found = build(
         read_source(ran.project.reader, service.journal.files()), ran.project.slices, datetime.now(UTC)
     )
+    assert found.impressions["candidates"].to_list()[-1] == explored
     events = SliceEvents(
         *(table.drop("slice") for table in (found.items, found.impressions, found.interactions))
     )
@@ -369,8 +410,12 @@ def test_a_slice_served_over_http_reads_what_its_batch_read_and_a_restart_knows_
     for grain in ("item", "user", "user_item", "attribute"):
         assert live.counts(grain).equals(nightly.counts(grain)), grain
 
-    again = Service(ran, until=SLICES[2], clock=lambda: now[0])
+    again = Service(_with_experiment(ran), until=SLICES[2], clock=lambda: now[0])
     again.start()
-    after = again.rank(RankRequest.model_validate(request))["items"]
-    assert _behaviour(after) == _behaviour(before)
+    assert _behaviour(again.rank(RankRequest.model_validate(request))["items"]) == _behaviour(before)
+    answers = (again.rank(RankRequest(user_id=f"u-{n:05}", k=1)) for n in range(12))
+    assert {one["arm"]: one["ranker"] for one in answers} == {
+        "champion": again.health()["ranker"],
+        "challenger": "1",
+    }
     again.close()

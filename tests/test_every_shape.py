@@ -89,7 +89,7 @@ def interactions_in_json_lines(folder: Path) -> str:
 
 
 def ratings_of_posts(folder: Path) -> str:
-    """Single texts, rated 0 or 1; each row describes its item."""
+    """Single texts, rated 0, 1 or not at all; each row describes its item."""
     rows = pl.DataFrame(_shown(1)).explode("items").rename({"items": "item"})
     topic = pl.col("item").replace_strict(ITEMS)
     rows = rows.with_columns(
@@ -97,7 +97,8 @@ def ratings_of_posts(folder: Path) -> str:
         topic=topic,
         title=pl.format("News from the {}, no {}", topic, "item"),
     )
-    rows.write_csv(folder / "log.csv")
+    unlabelled = rows.gather_every(4).with_columns(user=pl.lit("someone"), clicked=pl.lit(None, pl.UInt32))
+    pl.concat([rows, unlabelled]).write_csv(folder / "log.csv")
     return _tables("ratings", "log.csv", 'clicked = "clicked"\nitems_in_log = true', items="")
 
 
@@ -232,6 +233,13 @@ min_data_in_leaf = 5
         assert metrics["impressions"] == candidates.filter(pl.col("slice") > SLICES[0]).height
         assert 0 < metrics["scorers"]["full"]["log_loss"]["mean"] < 0.75
         assert "Pooled AUC" in (report / "report.html").read_text(encoding="utf-8")
+    if write is ratings_of_posts:
+        # Posts without a label are scored and counted.
+        impressions = lake.read("impressions").height
+        assert candidates.height == 210
+        assert lake.read("interest_scores").height == impressions == 263
+        topics = lake.read("topic_shifts").filter(attribute="topic", figure="predicted_rate")
+        assert topics["trials"].sum() == lake.read("impressions", SLICES[1:]).height
     if write is ratings_in_grades:
         figures = backtest(deployment, START + timedelta(days=2))
         assert (

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from features.behaviour import advance, read_features
@@ -17,12 +17,6 @@ from features.state.histories import moments as moments_of
 from models.interest_input import InterestInput, interest_input
 
 KEYS = ["impression_id", "item_id"]
-quick = settings(
-    max_examples=12,
-    deadline=None,
-    derandomize=True,
-    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
-)
 
 
 def assert_same_features(actual: pl.DataFrame, expected: pl.DataFrame) -> None:
@@ -85,7 +79,7 @@ def visible(inputs: InterestInput) -> dict[str, Any]:
     return by_impression
 
 
-@quick
+@settings(max_examples=12)
 @given(data=st.data())
 def test_the_future_never_changes_the_past(toy: SimpleNamespace, data: st.DataObject) -> None:
     world: SliceEvents = data.draw(toy.worlds())
@@ -108,7 +102,7 @@ def test_the_future_never_changes_the_past(toy: SimpleNamespace, data: st.DataOb
     assert {name: inputs[1][name] for name in names} == inputs[0]
 
 
-@quick
+@settings(max_examples=12)
 @given(data=st.data())
 def test_slice_boundaries_change_neither_features_nor_state(
     toy: SimpleNamespace, data: st.DataObject
@@ -132,7 +126,7 @@ def test_slice_boundaries_change_neither_features_nor_state(
     assert_same_state(cut_state, state, project)
 
 
-@quick
+@settings(max_examples=12)
 @given(data=st.data())
 def test_the_order_of_rows_does_not_matter(toy: SimpleNamespace, data: st.DataObject) -> None:
     world: SliceEvents = data.draw(toy.worlds())
@@ -178,7 +172,7 @@ def test_events_known_at_the_same_instant_are_not_used(toy: SimpleNamespace, kin
     assert not just_before.equals(later)
 
 
-@quick
+@settings(max_examples=12)
 @given(data=st.data())
 def test_an_impression_reads_only_moments_known_before_it(toy: SimpleNamespace, data: st.DataObject) -> None:
     world: SliceEvents = data.draw(toy.worlds())

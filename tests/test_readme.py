@@ -1,5 +1,6 @@
-"""The README's examples are valid, and the paths that README and docs name exist."""
+"""The README's examples are valid, and what README, docs and package docstrings name exists."""
 
+import ast
 import re
 import tomllib
 from pathlib import Path
@@ -47,3 +48,16 @@ def test_every_file_that_the_architecture_names_exists() -> None:
     paths = re.findall(r"`((?:features|models|pipelines)/[\w/.]*)`", text)
     assert paths
     assert [path for path in paths if not (ROOT / path).exists()] == []
+
+
+def test_package_docstrings_that_list_files_list_all_of_them() -> None:
+    compared = 0
+    for package in (
+        path for room in ("features", "models", "pipelines") for path in ROOT.glob(f"{room}/**/__init__.py")
+    ):
+        text = ast.get_docstring(ast.parse(package.read_text(encoding="utf-8"))) or ""
+        if re.search(r"^\w+\.py\b", text, re.MULTILINE):
+            files = {path.name for path in package.parent.iterdir() if path.is_file() and path.name[0] != "_"}
+            assert set(re.findall(r"(?<![\w/])\w+\.(?:py|html)\b", text)) == files, package
+            compared += 1
+    assert compared

@@ -26,7 +26,8 @@ GROUPS = {
 ORDER = (
     "items", "impressions", "interactions", "candidates", "rejects",
     "interest_scores", "interest_model", "item_vectors", "features", "moment_state", "topic_shifts",
-    "ranking_dataset", "ranker", "evaluation", "promotion", "exposure", "ranked_lists", "report",
+    "ranking_dataset", "ranker", "evaluation", "promotion", "exposure", "experiment", "ranked_lists",
+    "report",
 )  # fmt: skip
 STEP, WIDTH, HEIGHT = 3.5, 2.3, 0.6
 

@@ -18,6 +18,8 @@ from features.config.sections import (
     Checks,
     Context,
     Evaluation,
+    Experiment,
+    Exploration,
     Features,
     Interest,
     ItemFields,
@@ -51,6 +53,8 @@ class Project(Section):
     evaluation: Evaluation = Evaluation()
     promotion: Promotion = Promotion()
     lists: Lists = Lists()
+    exploration: Exploration = Exploration()
+    experiment: Experiment = Experiment()
     checks: Checks = Checks()
     retention: Retention = Retention()
     scale: Scale = Scale()

@@ -20,6 +20,10 @@ class NewsroomWorld(Section):
     articles_a_day: int = Field(60, ge=10)
     impressions_a_day: int = Field(1100, ge=10)
     list_size: int = Field(20, ge=3)
+    exploration: float = Field(0.0, ge=0, lt=1)
+    """Share of positions that are swapped at random, as `[exploration]` does; then the log has propensities."""
+    queries: float = Field(0.0, ge=0, le=1)
+    """Share of impressions in which the user searches for a storyline."""
 
 
 class TableMapping(Section):
@@ -35,6 +39,8 @@ class TableMapping(Section):
     impression: str | None = None
     session: str | None = None
     known_at: str | None = None
+    propensity: str | None = None
+    """Column with the probability that the item was shown at its position; in shape `lists`, with a list of them."""
     kind: str = "click"
     """Kind of the interactions read from `clicked`."""
     separator: str = ""
@@ -58,6 +64,15 @@ class TableMapping(Section):
         if text and not re.search(r"%[-_0]?[YyFDGxcs+]", text):
             raise ValueError('write a strptime format with a year, for example "%d/%m/%Y %H:%M"')
         return text
+
+    @model_validator(mode="after")
+    def _sampled_candidates_have_no_propensity(self) -> "TableMapping":
+        if self.propensity and self.shape == "interactions":
+            raise ValueError(
+                "propensity needs the items that were shown, but shape interactions samples them: use another shape or "
+                "remove propensity"
+            )
+        return self
 
     @model_validator(mode="after")
     def _rows_describe_one_item(self) -> "TableMapping":
@@ -319,6 +334,37 @@ class Lists(Section):
     """At most this many active users get a list."""
 
 
+class Exploration(Section):
+    """Random swaps in live rankings: new items are learnt, and off-policy estimates stay possible."""
+
+    share: float = Field(0.0, ge=0, lt=1)
+    """Share of the near-best positions that show another near-best item than the ranker's."""
+    near_best: int = Field(20, ge=2)
+    """The first this many ranks are swapped among each other."""
+
+
+class Experiment(Section):
+    """An experiment: some users' live rankings come from another ranker version than the champion."""
+
+    challenger_share: float = Field(0.0, ge=0, lt=1)
+    """Share of the users whose lists the challenger ranks; 0 for no experiment."""
+    challenger: str = ""
+    """Ranker version, for example `"7"`. It stays the same for the whole experiment."""
+    since: Instant | None = None
+    """Start of the experiment. Earlier impressions do not count."""
+    min_lift: float = Field(0.05, gt=0)
+    """Smallest relative difference of interest. Intervals are narrowest when about this much can be decided."""
+
+    @model_validator(mode="after")
+    def _names_a_challenger(self) -> "Experiment":
+        if self.challenger_share and not (self.challenger.isdecimal() and self.since):
+            raise ValueError(
+                "experiment.challenger_share needs the challenger's version and the experiment's start: set "
+                'experiment.challenger = "7" and experiment.since'
+            )
+        return self
+
+
 class Checks(Section):
     """Thresholds of the monitors, and what happens beyond them."""
 
@@ -382,4 +428,4 @@ class Scale(Section):
     A million candidates of 231 columns took 2.2 GB, plus 0.75 GB for the process: the default needs about 18 GB.
     """
     scorers: int = Field(1, ge=1)
-    """Actors that compute interest scores in parallel; each loads the model once."""
+    """Workers that compute interest scores in parallel; each loads the model once."""

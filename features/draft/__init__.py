@@ -18,20 +18,8 @@ from features.errors import SourceError
 
 __all__ = ["Confidence", "Draft", "Guess", "as_name", "draft_project", "name_of"]
 
-_GENERIC = {
-    "logs",
-    "log",
-    "data",
-    "events",
-    "raw",
-    "sample",
-    "samples",
-    "input",
-    "inbox",
-    "train",
-    "export",
-    "tables",
-}
+_GENERIC = {"logs", "log", "data", "events", "raw", "sample", "samples", "input", "inbox", "train", "export",
+            "tables"}  # fmt: skip
 """Folder names that say nothing about the project."""
 
 
@@ -102,10 +90,8 @@ def as_name(text: str) -> str:
 
 
 def _is_events(path: Path) -> bool:
-    names = (".jsonl", ".ndjson", ".json")
-    if not path.name.lower().removesuffix(".gz").endswith(names):
-        return False
-    return holds_events(read_head(path, 1)[0])
+    is_json = path.name.lower().removesuffix(".gz").endswith((".jsonl", ".ndjson", ".json"))
+    return is_json and holds_events(read_head(path, 1)[0])
 
 
 def _shorten(paths: Sequence[Path], files: Sequence[Path], kind: Sequence[Path]) -> Sequence[Path]:
@@ -115,10 +101,8 @@ def _shorten(paths: Sequence[Path], files: Sequence[Path], kind: Sequence[Path])
 
 def _locate(paths: Sequence[Path], folder: Path) -> str | tuple[str, ...]:
     """Paths as written in a project file in `folder`: relative to it unless only the root is shared."""
-    names = tuple(dict.fromkeys(_relative(path.resolve(), folder.resolve()) for path in paths))
-    return names[0] if len(names) == 1 else names
-
-
-def _relative(path: Path, folder: Path) -> str:
-    shared = Path(os.path.commonpath([path, folder]))
-    return os.path.relpath(path, folder) if shared != Path(path.anchor) else str(path)
+    folder, names = folder.resolve(), dict[str, None]()
+    for path in (path.resolve() for path in paths):
+        shared = Path(os.path.commonpath([path, folder]))
+        names[os.path.relpath(path, folder) if shared != Path(path.anchor) else str(path)] = None
+    return next(iter(names)) if len(names) == 1 else tuple(names)

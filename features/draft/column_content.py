@@ -15,6 +15,7 @@ from features.sources.instants import read_instants
 NEARLY_ALL = 0.95
 _NUMBER = r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$"
 _FLAGS = frozenset({"0", "1", "0.0", "1.0", "true", "false", "yes", "no", "t", "f", "y", "n"})
+_UNSPACED = r"[\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}]"
 _ID = r"^[\w.:/+-]{1,64}$"
 _SEPARATORS = {r"\s": " ", ",": ",", "|": "|", ";": ";"}
 """Separators of lists: character class → character."""
@@ -65,8 +66,9 @@ class Column:
 
     @cached_property
     def words(self) -> float:
-        """Mean words of a non-empty cell."""
-        return mean(self.texts.head(5000).str.count_matches(r"\S+"))
+        """Mean words of a non-empty cell; five characters of a script without spaces count as one."""
+        texts = self.texts.head(5000)
+        return mean(texts.str.count_matches(r"\S+")) + mean(texts.str.count_matches(_UNSPACED)) / 5
 
     @cached_property
     def length(self) -> float:
@@ -95,13 +97,14 @@ class Column:
             return True
         return self.rows > 0 and self.lists is None and set(self.texts.str.to_lowercase().unique()) <= _FLAGS
 
+    @property
+    def _named_as_time(self) -> bool:
+        return any(suggests(self.name, role) for role in ("time", "known", "published"))
+
     @cached_property
     def formats(self) -> list[str]:
         """strptime formats of the cells, if the name suggests times and they are neither ISO 8601 nor epoch numbers."""
-        named = (
-            suggests(self.name, "time") or suggests(self.name, "known") or suggests(self.name, "published")
-        )
-        if not named or self.cells.dtype.is_nested() or self.words > 5 or self._is_instant_text:
+        if not self._named_as_time or self.cells.dtype.is_nested() or self.words > 5 or self._is_instant_text:
             return []
         return find_formats(self.texts) if self.rows > 1 else []
 
@@ -120,10 +123,7 @@ class Column:
         return read if self._are_plausible(read.drop_nulls()) else None
 
     def _are_plausible(self, instants: pl.Series) -> bool:
-        numeric = self.numbers is not None
-        named = (
-            suggests(self.name, "time") or suggests(self.name, "known") or suggests(self.name, "published")
-        )
+        numeric, named = self.numbers is not None, self._named_as_time
         first = datetime(2000 if numeric and not named else 1900, 1, 1, tzinfo=UTC)
         in_time = mean(instants.is_between(first, datetime.now(UTC) + timedelta(days=366)))
         if len(instants) < NEARLY_ALL * self.rows or in_time < NEARLY_ALL:
@@ -165,13 +165,10 @@ class Column:
                 continue
             elements = several.head(2000).explode().str.strip_chars()
             ids = mean(elements.str.contains(_ID) & elements.str.contains(r"\d"))
-            if ids >= NEARLY_ALL or (character in "|;" and self._repeats(elements)):
+            repeats = mean(elements.str.len_chars() > 60) == 0 and repeated(elements) > 0.5
+            if ids >= NEARLY_ALL or (character in "|;" and repeats):
                 return lists.list.eval(pl.element().str.strip_chars()), character
         return None, ""
-
-    @staticmethod
-    def _repeats(elements: pl.Series) -> bool:
-        return mean(elements.str.len_chars() > 60) == 0 and repeated(elements) > 0.5
 
     @property
     def _is_instant_text(self) -> bool:

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
 
+from features.draft.names import suggests
+
 _SECTIONS = ("source", "source.tables", "slices", "labels", "items", "context", "features")
 _BARE = re.compile(r"^[A-Za-z0-9_-]+$")
 Confidence = Literal["high", "medium", "low", "edit"]
@@ -24,6 +26,11 @@ class Guess:
     confidence: Confidence = "high"
     review: str = ""
     """What the user should check, in one sentence, or empty."""
+
+
+def named(key: str, name: str, evidence: str, role: str, otherwise: Confidence = "medium") -> Guess:
+    """A guess of a column, of high confidence if its name suggests the role."""
+    return Guess(key, name, evidence, "high" if suggests(name, role) else otherwise)
 
 
 def join_names(names: list[str], limit: int = 8) -> str:

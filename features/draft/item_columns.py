@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import polars as pl
 
 from features.draft.column_content import Column, mean, repeated
-from features.draft.guesses import Guess, join_names
+from features.draft.guesses import Guess, join_names, named
 from features.draft.names import begins_with, parts, suggests
 
 _MAX_FIELDS = 8
@@ -20,23 +20,19 @@ def guess_items(columns: Sequence[Column], key: str) -> list[Guess]:
     guesses.append(_title_guess(title, left))
     left = [column for column in left if column is not title]
     body = _body(left)
-    guesses.append(_body_guess(body))
+    guesses.append(
+        Guess("items.body", "", "no column has a longer text", "medium")
+        if body is None
+        else named("items.body", body.name, f"{body.words:.0f} words each", "body")
+    )
     left = [column for column in left if column is not body]
     published = _published(left)
     if published is not None:
-        guesses.append(
-            Guess(
-                "items.published_at",
-                published.name,
-                f"{published.name} has instants",
-                "high" if suggests(published.name, "published") else "low",
-            )
-        )
+        evidence = f"{published.name} has instants"
+        guesses.append(named("items.published_at", published.name, evidence, "published", "low"))
     left = [column for column in left if column.instants is None or column is published]
-    attributes, numbers = [c for c in left if _is_attribute(c)], [c for c in left if _is_number(c)]
-    attributes = _without_duplicates(attributes)
-    if numbers and published is not None:
-        numbers = [column for column in numbers if column is not published]
+    attributes = _without_duplicates([c for c in left if _is_attribute(c)])
+    numbers = [c for c in left if _is_number(c) and c is not published]
     guesses += _many("items.numeric", "numbers", numbers)
     unsupported = [c.name for c in attributes if c.separator not in ("", "|")]
     attributes = [c for c in attributes if c.name not in unsupported]
@@ -81,24 +77,13 @@ def _title_guess(title: Column | None, left: Sequence[Column]) -> Guess:
     evidence = f"{title.words:.1f} words each, {title.distinct:,} distinct"
     if title.distinct <= 0.1 * title.rows:
         return Guess("items.title", title.name, evidence, "low", "Many items share it: is it a title?")
-    return Guess("items.title", title.name, evidence, "high" if suggests(title.name, "title") else "medium")
+    return named("items.title", title.name, evidence, "title")
 
 
 def _body(columns: Sequence[Column]) -> Column | None:
     texts = [c for c in columns if c.sentences and c.instants is None and not _is_link(c)]
     texts = [c for c in texts if suggests(c.name, "body") or (c.words >= 4 and c.distinct > 0.5 * c.rows)]
     return max(texts, key=lambda c: (suggests(c.name, "body"), c.length), default=None)
-
-
-def _body_guess(body: Column | None) -> Guess:
-    if body is None:
-        return Guess("items.body", "", "no column has a longer text", "medium")
-    return Guess(
-        "items.body",
-        body.name,
-        f"{body.words:.0f} words each",
-        "high" if suggests(body.name, "body") else "medium",
-    )
 
 
 def _published(columns: Sequence[Column]) -> Column | None:
@@ -129,9 +114,7 @@ def _is_number(column: Column) -> bool:
 
 
 def _is_identifier(column: Column) -> bool:
-    return column.integral and any(
-        part in {"id", "ids", "code", "key", "no", "nr"} for part in parts(column.name)
-    )
+    return column.integral and not {"id", "ids", "code", "key", "no", "nr"}.isdisjoint(parts(column.name))
 
 
 def _is_link(column: Column) -> bool:

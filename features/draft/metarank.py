@@ -1,6 +1,6 @@
 """Guess the project file of a log in Metarank's JSON lines."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -37,11 +37,6 @@ _NEGATIVE = ("dislike", "skip", "hide", "block", "report", "mute", "return", "re
 """Negative kinds of interaction: they have no gain."""
 
 Event = dict[str, Any]
-
-
-def is_event(row: Mapping[str, object]) -> bool:
-    """Whether a JSON line is one of Metarank's events."""
-    return row.get("event") in _EVENTS
 
 
 def guess_metarank(files: Sequence[Path], path: str | tuple[str, ...]) -> list[Guess]:
@@ -109,11 +104,8 @@ def _fields(event: Event) -> dict[str, object]:
     fields = event.get("fields")
     if not isinstance(fields, list):
         return {}
-    return {
-        str(field["name"]): field.get("value")
-        for field in fields
-        if isinstance(field, dict) and "name" in field
-    }
+    named = (field for field in fields if isinstance(field, dict) and "name" in field)
+    return {str(field["name"]): field.get("value") for field in named}
 
 
 def _columns(events: Sequence[Event]) -> list[Column]:
@@ -171,13 +163,14 @@ def _context(rankings: Sequence[Event]) -> list[Guess]:
     ]
     if not fitting:
         return []
+    chosen = fitting[:4]
     evidence = "fields of rankings with few values: " + join_names(
-        [f"{c.name} ({c.distinct})" for c in fitting[:4]]
+        [f"{c.name} ({c.distinct})" for c in chosen]
     )
-    return [Guess("context.categorical", tuple(c.name for c in fitting[:4]), evidence, "medium")]
+    return [Guess("context.categorical", tuple(c.name for c in chosen), evidence, "medium")]
 
 
 def holds_events(content: bytes) -> bool:
     """Whether most of a file's first lines are Metarank's events."""
     rows = [row for row, _ in zip(read_json_lines(content), range(50), strict=False)]
-    return bool(rows) and sum(map(is_event, rows)) >= 0.5 * len(rows)
+    return bool(rows) and sum(row.get("event") in _EVENTS for row in rows) >= 0.5 * len(rows)

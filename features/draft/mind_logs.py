@@ -8,7 +8,7 @@ import polars as pl
 
 from features.draft.guesses import Guess
 from features.draft.sample import read_head
-from features.draft.times import guess_half_lives, guess_times, span_of
+from features.draft.times import guess_half_lives, guess_times, read_format, span_of
 from features.errors import SourceError
 from features.sources.files import cut
 
@@ -46,20 +46,15 @@ def _times(folders: Sequence[Path]) -> tuple[pl.Series, bool]:
         blocks = cut(folder / BEHAVIORS, BEHAVIORS)
         for block in islice(blocks, _BLOCKS):
             lines = pl.Series(block.content.decode(errors="replace").split("\n"))
-            texts = lines.str.extract(_TIME).drop_nulls()
-            pieces.append(
-                texts.str.to_datetime(
-                    _TIME_FORMAT, strict=False, time_unit="us", time_zone="UTC"
-                ).drop_nulls()
-            )
+            pieces.append(read_format(lines.str.extract(_TIME).drop_nulls(), _TIME_FORMAT).drop_nulls())
         complete = complete and next(blocks, None) is None
     return pl.concat(pieces), complete
 
 
 def _fields(folders: Sequence[Path]) -> list[Guess]:
     """Guess the item fields from those that are filled in."""
-    lines = [line for folder in folders for line in _head(folder / NEWS)]
-    cells = [line.split("\t") for line in lines]
+    heads = [read_head(path)[0] for folder in folders if (path := folder / NEWS).exists()]
+    cells = [line.split("\t") for head in heads for line in head.decode(errors="replace").split("\n")]
     filled = [
         sum(len(row) > column and row[column] not in ("", "[]") for row in cells) for column in range(8)
     ]
@@ -74,9 +69,3 @@ def _fields(folders: Sequence[Path]) -> list[Guess]:
         body,
         Guess("items.categorical", tuple(names), "the fields of MIND that are filled in"),
     ]
-
-
-def _head(path: Path) -> list[str]:
-    if not path.exists():
-        return []
-    return read_head(path)[0].decode(errors="replace").split("\n")

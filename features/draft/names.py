@@ -60,13 +60,12 @@ def suggests(name: str, role: str) -> bool:
     words, name_parts = _ROLES[role], parts(name)
     if any(part in words for part in name_parts):
         return True
-    stems = (
-        part.removesuffix(suffix)
+    return any(
+        part.removesuffix(end) in words
         for part in name_parts
-        for suffix in _SUFFIXES
-        if len(part) > len(suffix) + 2
+        for end in _SUFFIXES
+        if len(part) > len(end) + 2
     )
-    return any(stem in words for stem in stems)
 
 
 def begins_with(name: str, role: str) -> bool:

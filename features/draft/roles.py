@@ -71,10 +71,11 @@ def find_roles(columns: Sequence[Column], key: Column | None, known: float = MIN
     position = next((c for c in left if c.integral and suggests(c.name, "position")), None)
     kind = next((c for c in left if _is_kind(c)), None) if clicked is None else None
     left = [c for c in left if c is not position and c is not kind]
-    uncertain = {}
-    for role, column in (("user", user), ("item", item)):
-        if column is not None and not suggests(column.name, role):
-            uncertain[role] = f"its name does not suggest {role}"
+    uncertain = {
+        role: f"its name does not suggest {role}"
+        for role, column in (("user", user), ("item", item))
+        if column is not None and not suggests(column.name, role)
+    }
     context = tuple(c for c in left if _is_context(c))[:4]
     return Roles(
         user=user,
@@ -177,12 +178,8 @@ def _item(columns: Sequence[Column], ids: pl.Series | None, known: float) -> Col
     def fit(column: Column) -> tuple[bool, bool, bool, int]:
         described = ids is not None and overlap(column.values, ids) > known
         own = not suggests(column.name, "user") and not suggests(column.name, "session")
-        return (
-            described,
-            own and suggests(column.name, "item"),
-            own and begins_with(column.name, "item"),
-            column.distinct,
-        )
+        name = column.name
+        return described, own and suggests(name, "item"), own and begins_with(name, "item"), column.distinct
 
     best = max(single, key=fit, default=None)
     return best if best is not None and any(fit(best)[:2]) else None
@@ -192,11 +189,7 @@ def _user(columns: Sequence[Column]) -> Column | None:
     single = [c for c in columns if c.identifier and not c.flag and c.filled > 0.5]
 
     def fit(column: Column) -> tuple[bool, bool, int]:
-        other = (
-            suggests(column.name, "session")
-            or suggests(column.name, "impression")
-            or suggests(column.name, "kind")
-        )
+        other = any(suggests(column.name, role) for role in ("session", "impression", "kind"))
         return (suggests(column.name, "user") and not other, not column.unique and not other, column.distinct)
 
     best = max(single, key=fit, default=None)
@@ -261,20 +254,12 @@ def _grade(columns: Sequence[Column]) -> Column | None:
 
 
 def _is_kind(column: Column) -> bool:
-    return (
-        column.identifier
-        and column.numbers is None
-        and 2 <= column.distinct <= 20
-        and suggests(column.name, "kind")
-    )
+    fits = column.identifier and column.numbers is None and suggests(column.name, "kind")
+    return fits and 2 <= column.distinct <= 20
 
 
 def _is_context(column: Column) -> bool:
     """Whether a column can be context: few values, and not an outcome."""
-    if (
-        suggests(column.name, "outcome")
-        or column.flag
-        or not 2 <= column.distinct <= min(50, 0.2 * column.rows)
-    ):
-        return False
-    return column.identifier and column.filled > NEARLY_ALL
+    few = 2 <= column.distinct <= min(50, 0.2 * column.rows)
+    is_input = not suggests(column.name, "outcome") and not column.flag
+    return few and is_input and column.identifier and column.filled > NEARLY_ALL

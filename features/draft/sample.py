@@ -180,11 +180,8 @@ def _names(path: Path) -> list[str]:
         return []
     if _is_json(content):
         rows = list(read_json_lines(content[: 1 << 18]))
-        return (
-            ["event"]
-            if any("event" in row for row in rows)
-            else list(dict.fromkeys(k for r in rows for k in r))
-        )
+        names = dict.fromkeys(name for row in rows for name in row)
+        return ["event"] if "event" in names else list(names)
     if content.lstrip().startswith(b"["):
         raise SourceError(f"{path} is one JSON array: write one object a line, for example with jq -c '.[]'")
     return _parse_csv(content.partition(b"\n")[0] + b"\n", 1).columns

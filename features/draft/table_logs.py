@@ -7,7 +7,7 @@ import polars as pl
 
 from features.config.slices import parse_duration
 from features.draft.column_content import Column, describe, mean, overlap
-from features.draft.guesses import Confidence, Guess, join_names
+from features.draft.guesses import Confidence, Guess, join_names, named
 from features.draft.item_columns import guess_items
 from features.draft.names import parts, suggests
 from features.draft.roles import Roles, find_roles
@@ -38,17 +38,11 @@ def guess_tables(samples: Sequence[Sample], items: Sequence[Sample], locate: Loc
     if roles.time is None or roles.time.instants is None:
         raise SourceError(not_a_log(log, "no column whose values are times"))
     span = _span(log, roles.time)
+    found = f"{log.files[0].name} has the columns {join_names(log.frame.columns, 12)}"
+    size = f"{len(log.files)} file{'s'[: len(log.files) > 1]} of {_size(log)}"
     guesses = [
-        Guess(
-            "source.format",
-            "tables",
-            f"{log.files[0].name} has the columns {join_names(log.frame.columns, 12)}",
-        ),
-        Guess(
-            "source.path",
-            locate(log.files),
-            f"{len(log.files)} file{'s'[: len(log.files) > 1]} of {_size(log)}",
-        ),
+        Guess("source.format", "tables", found),
+        Guess("source.path", locate(log.files), size),
         *guess_times(span, roles.known_at is not None),
         *_mapping(roles, log, columns),
         *_items_table(described, key, roles, locate),
@@ -89,14 +83,7 @@ def _mapping(roles: Roles, log: Sample, columns: Sequence[Column]) -> list[Guess
         guesses.append(_column(role, column, names, roles.uncertain.get(role, "")))
     assert roles.time is not None
     evidence = f"instants, such as {roles.time.texts[0]}" if len(roles.time.texts) else "instants"
-    guesses.append(
-        Guess(
-            "source.tables.at",
-            roles.time.name,
-            evidence,
-            "high" if suggests(roles.time.name, "time") else "medium",
-        )
-    )
+    guesses.append(named("source.tables.at", roles.time.name, evidence, "time"))
     if roles.time.formats:
         guesses.append(_time_format(roles.time))
     if shape == "lists" and roles.clicked is None:
@@ -109,15 +96,8 @@ def _mapping(roles: Roles, log: Sample, columns: Sequence[Column]) -> list[Guess
     for name in ("impression", "session", "known_at"):
         column = getattr(roles, name)
         if column is not None:
-            evidence = f"{column.distinct:,} values, each of one user"
-            guesses.append(
-                Guess(
-                    f"source.tables.{name}",
-                    column.name,
-                    evidence,
-                    "high" if suggests(column.name, name.removesuffix("_at")) else "medium",
-                )
-            )
+            evidence, role = f"{column.distinct:,} values, each of one user", name.removesuffix("_at")
+            guesses.append(named(f"source.tables.{name}", column.name, evidence, role))
     guesses.append(_kind(roles, log))
     return guesses
 
@@ -166,7 +146,7 @@ def _clicked(shape: str, roles: Roles) -> list[Guess]:
     if not roles.graded or numbers is None:
         positive = clicked.texts.str.to_lowercase().is_in(["1", "1.0", "true", "yes", "t", "y"])
         share = f"{mean(positive):.1%} of rows are positive"
-        return [Guess(key, clicked.name, share, "high" if suggests(clicked.name, "clicked") else "medium")]
+        return [named(key, clicked.name, share, "clicked")]
     levels = numbers.unique().sort()
     threshold = min(levels[:-1], key=lambda level: abs(mean(numbers > level) - 0.5))
     return [
@@ -231,15 +211,8 @@ def _items_table(items: Sample | None, key: Column | None, roles: Roles, locate:
     published = _published(items, key, roles)
     if published is not None:
         evidence = f"interactions with an item come after its {published.name}"
-        guesses.append(
-            Guess(
-                "source.tables.item_at",
-                published.name,
-                evidence,
-                "medium",
-                f"Is an item available from its {published.name} on? Before, it is unknown to features.",
-            )
-        )
+        review = f"Is an item available from its {published.name} on? Before, it is unknown to features."
+        guesses.append(Guess("source.tables.item_at", published.name, evidence, "medium", review))
     return guesses
 
 

@@ -8,6 +8,7 @@ import polars as pl
 
 from features.config.slices import parse_duration
 from features.draft.guesses import Guess
+from features.schemas import INSTANT
 
 _DAYS = ("%d/%m/%Y", "%m/%d/%Y", "%d.%m.%Y", "%d-%m-%Y", "%m-%d-%Y", "%Y/%m/%d", "%Y.%m.%d", "%Y%m%d",
          "%d %b %Y", "%d-%b-%Y", "%d %B %Y", "%b %d %Y", "%B %d, %Y", "%d/%m/%y", "%m/%d/%y")  # fmt: skip
@@ -159,8 +160,7 @@ def read_format(texts: pl.Series, time_format: str) -> pl.Series:
     # Polars requires an hour in a datetime format.
     if any(mark in time_format for mark in ("%H", "%I")):
         return texts.str.to_datetime(time_format, strict=False, time_unit="us", time_zone="UTC")
-    days = texts.str.to_date(time_format, strict=False)
-    return days.cast(pl.Datetime("us")).dt.replace_time_zone("UTC")
+    return texts.str.to_date(time_format, strict=False).cast(INSTANT)
 
 
 def find_formats(texts: pl.Series) -> list[str]:

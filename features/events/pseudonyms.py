@@ -85,10 +85,13 @@ class Forgotten:
     marks: Mapping[str, str]
     """Mark → salt."""
 
+    @cached_property
+    def _salts(self) -> frozenset[str]:
+        return frozenset(self.marks.values())
+
     def among(self, users: Iterable[str]) -> list[str]:
         """The forgotten users among `users`."""
-        salts = set(self.marks.values())
-        return [user for user in users if any(mark(user, salt) in self.marks for salt in salts)]
+        return [user for user in users if any(mark(user, salt) in self.marks for salt in self._salts)]
 
     def drop(self, raw: RawEvents) -> RawEvents:
         """Move rows of forgotten users to the rejects, without their text; no reject quotes a forgotten id."""

@@ -134,6 +134,8 @@ def _impressions(
         ("missing_field:timestamp", pl.col("shown_at").is_null()),
         ("missing_field:items", pl.col("candidates").is_null()),
         ("empty_list", pl.col("candidates").list.len() == 0),
+        ("bad_number:propensity", _propensity().list.min() <= 0),
+        ("bad_number:propensity", _propensity().list.max() > 1),
         _too_many("context"),
         *_out_of_time("shown_at", slices, now),
     ]
@@ -201,6 +203,10 @@ def _deduplicate(
 
 def _ids_shown() -> pl.Expr:
     return pl.col("candidates").list.eval(pl.element().struct.field("item_id"))
+
+
+def _propensity() -> pl.Expr:
+    return pl.col("candidates").list.eval(pl.element().struct.field("propensity"))
 
 
 def _without_repeats(frame: pl.DataFrame) -> pl.DataFrame:

@@ -106,6 +106,10 @@ def named_values(names: Sequence[str]) -> pl.Expr:
     return pl.concat_list(entries) if entries else pl.lit([], SCHEMAS["items"]["attributes"])
 
 
+UNLABELLED = "(unlabelled)"
+"""Name of a context entry of impressions without a known label; no field can be called so by mistake."""
+
+
 def context_values(context: Context) -> pl.Expr:
     """The column `context` of impressions: values of the declared fields, and the query as `normalised`."""
     if not context.query:

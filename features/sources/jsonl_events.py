@@ -39,7 +39,7 @@ _EITHER = ("known_at", "value")
 _WIRE = pl.Struct(
     {
         **dict.fromkeys(_TEXTS, pl.String),
-        "items": pl.List(pl.Struct({"id": pl.String})),
+        "items": pl.List(pl.Struct({"id": pl.String, "propensity": pl.String})),
         "fields": pl.List(pl.Struct({"name": pl.String, "value": TEXTS})),
     }
 )
@@ -126,10 +126,10 @@ def _items(event: dict[str, Any], problem: str | None) -> tuple[list[dict[str, A
         return None, problem
     if not isinstance(items, list) or not all(item is None or isinstance(item, dict) for item in items):
         return None, "bad_field:items"
-    ids = [item.get("id") if item else None for item in items]
-    if any(isinstance(item_id, list | dict) for item_id in ids):
+    shown = [{name: (item or {}).get(name) for name in ("id", "propensity")} for item in items]
+    if any(isinstance(value, list | dict) for item in shown for value in item.values()):
         return None, "bad_field:items"
-    return [{"id": text_of(item_id)} for item_id in ids], None
+    return [{name: text_of(value) for name, value in item.items()} for item in shown], None
 
 
 def _parse_block(config: ReaderConfig, hide: Hide, block: Block) -> RawEvents:
@@ -179,7 +179,7 @@ def _impressions(rankings: pl.LazyFrame, context: Context) -> pl.DataFrame:
         user_id="user",
         shown_at="at",
         session_id="session",
-        candidates=with_positions(pl.col("items").list.eval(pl.element().struct.field("id"))),
+        candidates=with_positions(pl.col("items"), "id", "propensity"),
     ).collect()
     return rows.hstack(pick_fields(rows["fields"], context.fields)).with_columns(
         context=context_values(context)

@@ -5,7 +5,7 @@
 - `candidates`: a row is a candidate; rows of one impression share its id (else user and instant) and are in the
   order shown; `clicked` is 0/1, true/false, yes/no or a grade.
 - `interactions`: a row is an interaction; the other candidates are sampled point-in-time (`sampling.py`).
-- `ratings`: a row is an impression of one item with a grade.
+- `ratings`: a row is an impression of one item with a grade, or without one: an unlabelled impression.
 
 These logs date impressions, not interactions: an interaction happens at its row's instant and is known at
 `known_at` if that column is mapped, else `source.known_after` later. Items come from `items_path`, from the log's own
@@ -24,13 +24,22 @@ from features.errors import SourceError
 from features.sources.cells import SPACES, find_separator, read_ids, read_values
 from features.sources.files import LogFile, Reader, find, resolve
 from features.sources.instants import read_instants
-from features.sources.item_rows import FIELD, before_first_slice, context_values, item_rows, names_of
+from features.sources.item_rows import (
+    FIELD,
+    UNLABELLED,
+    before_first_slice,
+    context_values,
+    item_rows,
+    names_of,
+)
 from features.sources.raw import INSTANT, Hide, RawEvents, as_logged, gather, refuse, with_positions
 from features.sources.sampling import Past, draw_lists
 from features.sources.table_files import SUFFIXES, read_pieces
 from features.sources.table_rows import split_rejects
 from features.threads import work_ahead
 
+_WITH_PROPENSITY = pl.List(pl.Struct({"item_id": pl.String, "propensity": pl.Float64}))
+"""Type of `items` where the log has propensities; else lists of ids."""
 _PIECE_ROWS = 1 << 14
 _PIECES = 16
 """Rows are split into this many pieces of at least `_PIECE_ROWS` rows, which threads process."""
@@ -98,19 +107,24 @@ def chunks(
                 # The last impression may continue in the next piece.
                 log = _merge(log)
                 log, left = log[:-1], log[-1:]
-            yield gather(items, [_impressions(log, context)], interactions, rejects, read.quotes)
+            yield gather(items, [_impressions(log, context, mapping)], interactions, rejects, read.quotes)
         else:
             yield gather(rejects=rejects)
     if left is not None:
-        yield gather([], [_impressions(left, context)], quotes=read.quotes)
+        yield gather([], [_impressions(left, context, mapping)], quotes=read.quotes)
 
 
 TABLES = Reader(files, chunks)
 
 
-def _impressions(log: pl.DataFrame, context: Context) -> pl.DataFrame:
-    candidates = with_positions(pl.col("items")).alias("candidates")
-    return log.rename({"at": "shown_at"}).with_columns(candidates, context=context_values(context))
+def _impressions(log: pl.DataFrame, context: Context, mapping: TableMapping) -> pl.DataFrame:
+    logged = ("item_id", "propensity") if log.schema["items"] == _WITH_PROPENSITY else ()
+    candidates = with_positions(pl.col("items"), *logged).alias("candidates")
+    rows = log.rename({"at": "shown_at"}).with_columns(candidates, context=context_values(context))
+    if mapping.shape != "ratings":
+        return rows
+    marked = pl.concat_list("context", pl.struct(name=pl.lit(UNLABELLED), value=pl.lit("true")))
+    return rows.with_columns(context=pl.when(pl.col("grade").is_null()).then(marked).otherwise("context"))
 
 
 def _draw(log: pl.DataFrame, mapping: TableMapping, seed: int, past: Past) -> pl.Series:
@@ -154,10 +168,11 @@ def _read_part(
     graded = mapping.shape != "interactions"
     positive = log.filter(pl.col("grade") > mapping.threshold) if graded else log
     items = _described(log, config.items, mapping) if mapping.items_in_log else None
+    shown = pl.struct("item_id", "propensity") if mapping.propensity else pl.col("item_id")
     if mapping.shape == "ratings":
-        log = log.with_columns(items=pl.concat_list("item_id"))
+        log = log.with_columns(items=pl.concat_list(shown))
     elif mapping.shape == "candidates":
-        log = _fold(log)
+        log = _fold(log, shown)
     return _Part(log, _interactions(positive, mapping), rejects, items)
 
 
@@ -177,11 +192,11 @@ def _item_fields(frame: pl.DataFrame, declared: ItemFields) -> list[pl.Series]:
     ]
 
 
-def _fold(log: pl.DataFrame) -> pl.DataFrame:
-    """Fold adjacent rows of one impression into one row, with the ids shown in `items`."""
-    first = pl.all().exclude("run", "item_id", "grade", "known").first()
+def _fold(log: pl.DataFrame, shown: pl.Expr) -> pl.DataFrame:
+    """Fold adjacent rows of one impression into one row, with what they have `shown` in `items`."""
+    first = pl.all().exclude("run", "item_id", "propensity", "grade", "known").first()
     runs = log.with_columns(run=log["impression_id"].rle_id().set_sorted())
-    return runs.group_by("run", maintain_order=True).agg(first, items="item_id").drop("run")
+    return runs.group_by("run", maintain_order=True).agg(first, items=shown).drop("run")
 
 
 def _merge(lists: pl.DataFrame) -> pl.DataFrame:
@@ -202,6 +217,7 @@ def _log_columns(mapping: TableMapping) -> dict[str, str]:
         "impression": mapping.impression,
         "session": mapping.session,
         "known_at": mapping.known_at,
+        "propensities": mapping.propensity,
     }
     return {key: column for key, column in columns.items() if column is not None}
 

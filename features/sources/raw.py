@@ -140,10 +140,18 @@ def absent(column: str) -> pl.Expr:
     return pl.col(column).fill_null("") == ""
 
 
-def with_positions(lists: pl.Expr) -> pl.Expr:
-    """Lists of item ids in the order shown → `candidates`: structs of `item_id` and `position`, from 1."""
+def with_positions(lists: pl.Expr, item: str = "", propensity: str = "") -> pl.Expr:
+    """Lists in the order shown → `candidates`: structs of `item_id`, `position` from 1, and `propensity`.
+
+    The lists are of item ids; else of structs with the fields `item` and `propensity`.
+    """
+    entry = pl.element().struct.field
     return lists.list.eval(
-        pl.struct(item_id=pl.element(), position=pl.int_range(1, pl.len() + 1, dtype=pl.Int32))
+        pl.struct(
+            item_id=entry(item) if item else pl.element(),
+            position=pl.int_range(1, pl.len() + 1, dtype=pl.Int32),
+            propensity=(entry(propensity) if propensity else pl.lit(None)).cast(pl.Float64, strict=False),
+        )
     )
 
 

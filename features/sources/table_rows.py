@@ -6,7 +6,7 @@ from functools import partial
 import polars as pl
 
 from features.config.sections import ReaderConfig, TableMapping
-from features.sources.cells import read_grades, read_id_lists, read_ids, read_values
+from features.sources.cells import read_grades, read_id_lists, read_ids, read_lists, read_values
 from features.sources.instants import read_instants
 from features.sources.item_rows import FIELD, TEXTS
 from features.sources.raw import INSTANT, Hide, absent, refuse
@@ -18,7 +18,8 @@ def split_rejects(
     """Split a table into converted rows and rejects.
 
     Converted rows have `impression_id, user_id, session_id, at, known` and either `items, clicked_items` (lists) or
-    `item_id` and perhaps `grade`.
+    `item_id` and perhaps `grade`. With a column of propensities, `items` are structs of `item_id` and `propensity`, or
+    there is a column `propensity`.
     """
     instants = partial(read_instants, time_format=mapping.time_format)
     at = instants(frame["time"])
@@ -59,12 +60,18 @@ def split_rejects(
         columns.append(read_ids(frame["item"]).alias("item_id"))
         rules.append(("missing_field:item", absent("item_id")))
         moment = moment if mapping.shape == "candidates" else pl.concat_str(moment, "item_id", separator=":")
+    if mapping.propensity is not None:
+        read = partial(_number_lists, separator=separator) if mapping.shape == "lists" else read_grades
+        columns.append(read(frame["propensities"]).alias("propensity"))
+        bad = pl.col("propensity").is_null() & pl.col("propensities").is_not_null()
+        rules.append(("bad_number:propensity", bad))
+    if mapping.shape == "lists" and mapping.propensity is not None:
+        rules.append(("bad_list:propensity", pl.col("propensity").list.len() != pl.col("items").list.len()))
     if mapping.shape in ("candidates", "ratings"):
         columns.append(read_grades(frame["clicked"]).alias("grade"))
-        rules += [
-            ("missing_field:clicked", pl.col("clicked").is_null()),
-            ("bad_number:clicked", pl.col("grade").is_null()),
-        ]
+        if mapping.shape == "candidates":
+            rules.append(("missing_field:clicked", pl.col("clicked").is_null()))
+        rules.append(("bad_number:clicked", pl.col("grade").is_null() & pl.col("clicked").is_not_null()))
     if mapping.impression is not None:
         columns.append(read_ids(frame["impression"]).alias("impression_id"))
         rules.append(("missing_field:id", absent("impression_id")))
@@ -73,8 +80,25 @@ def split_rejects(
     impression_id = pl.col("impression_id") if mapping.impression is not None else moment
     known_at = pl.coalesce("known", pl.col("at") + config.source.known_after)
     used = [name for name in frame.columns if name not in ("source", "line", "raw") and FIELD not in name]
+    if mapping.shape == "lists" and mapping.propensity is not None:
+        kept = kept.with_columns(_paired(kept["items"], kept["propensity"])).drop("propensity")
     rows = kept.lazy().with_columns(impression_id.alias("impression_id"), known_at.alias("known"))
     return rows.drop(used).collect(), rejects
+
+
+def _number_lists(cells: pl.Series, separator: str) -> pl.Series:
+    """Lists of numbers; entries that are no numbers are null."""
+    lists = read_lists(cells, separator).to_frame()
+    return lists.select(pl.all().list.eval(pl.element().cast(pl.Float64, strict=False))).to_series()
+
+
+def _paired(items: pl.Series, propensity: pl.Series) -> pl.Series:
+    """`items` as lists of structs with their propensities, which are null where a row has none."""
+    unknown = pl.lit(None, pl.Float64).repeat_by(pl.col("item_id").list.len())
+    lists = pl.DataFrame({"item_id": items, "propensity": propensity}).with_row_index("row")
+    pairs = lists.with_columns(pl.col("propensity").fill_null(unknown)).explode("item_id", "propensity")
+    paired = pairs.group_by("row", maintain_order=True).agg(items=pl.struct("item_id", "propensity"))
+    return paired["items"]
 
 
 def _read(

@@ -1,7 +1,7 @@
 """The moment state of users, items and their pairs, and the one pass that looks it up and updates it.
 
 counters.py       the counters: keys, quantities, half-lives, TTL
-kernels.py        the compiled loops: decay, lookup, update, expiry
+kernels.py        the compiled loops: decay, lookup, update, expiry; compiled.py compiles them
 table.py          one counter's entries: arrays, and a hash table from keys
 counter_tables.py all counters of a state; entities.py numbers their ids
 descriptions.py   item versions as arrays

@@ -145,4 +145,5 @@ def still_answerable(state: MomentState, events: SliceEvents, until: datetime) -
 
 def explode(impressions: pl.DataFrame) -> pl.DataFrame:
     """`item_id, position` of each candidate, in the order shown."""
-    return impressions.select(pl.col("candidates").explode(empty_as_null=False)).unnest("candidates")
+    candidates = impressions.select(pl.col("candidates").explode(empty_as_null=False))
+    return candidates.select(pl.col("candidates").struct.field("item_id", "position"))

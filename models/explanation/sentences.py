@@ -9,13 +9,14 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import polars as pl
+from polars import selectors as cs
 
 from features.state.histories import SKIPPED
 from models.explanation.contributions import INTEREST, by_family
 
 _SAME_IN_A_LIST = ("user", "session")
 _AGE = "age"
-_EARLIER = "earlier queries"
+_QUERY, _EARLIER = "query", "earlier queries"
 _MIN_WEIGHT = 0.01
 """Smallest contribution to a rank score that is mentioned."""
 _MIN_SECOND = 0.2
@@ -52,7 +53,7 @@ _CAUSES = {
         "earlier interactions with this item speak for it",
         "earlier interactions with this item speak against it",
     ),
-    "query": ("it fits the query", "it does not fit the query"),
+    _QUERY: ("it fits the query", "it does not fit the query"),
     _EARLIER: ("it was chosen after similar queries", "other items were chosen after similar queries"),
     INTEREST: ("it matches what the user clicks", "it is unlike what the user clicks"),
 }
@@ -76,10 +77,17 @@ def sentences(ranked: pl.DataFrame, contributions: pl.DataFrame, catalogue: pl.D
     """`reasons`: a sentence for each row of `ranked`; `contributions` has the same row order.
 
     `ranked`: `rank`, `candidates` (how many its impression has), `past` (from `contributions.past_behind`), and
-    optionally the item's `attributes`, `item_age_hours`, `pair_exposures`, `query_words` and `earlier_query` (from
-    `query_reasons.behind_query`).
+    optionally the item's `attributes`, `item_age_hours`, `pair_exposures`, the query features, `query_words` and
+    `earlier_query` (from `query_reasons.behind_query`).
     """
     by_cause = by_family(contributions, _cause_families(catalogue)).drop(*_SAME_IN_A_LIST, strict=False)
+    query_features = catalogue.filter(pl.col("name").is_in(ranked.columns), family=_QUERY)["name"].to_list()
+    if query_features:
+        # A ranker also gives a weight to a missing value, and without a query all of them are missing.
+        typed = ranked.select(pl.any_horizontal(pl.col(query_features).is_not_null())).to_series()
+        by_cause = by_cause.with_columns(
+            pl.when(typed).then(cs.by_name(_QUERY, _EARLIER, require_all=False)).otherwise(0.0)
+        )
     attribute_features = catalogue.filter(pl.col("family").is_in([*_ATTRIBUTE_CAUSES]))["name"]
     kinds = contributions.select(name for name in contributions.columns if name in attribute_features)
     kind_rows = kinds.iter_rows(named=True) if kinds.width else ({} for _ in range(ranked.height))
@@ -189,7 +197,7 @@ def _quoted(family: str, row: Mapping[str, Any]) -> str | None:
         return (
             f"it suits a user who {_VERBS.get(moment['action'], 'interacted with')} {quote(moment['title'])}"
         )
-    if family == "query" and (words := row.get("query_words")):
+    if family == _QUERY and (words := row.get("query_words")):
         return f"it has the query's {', '.join(map(quote, words))}"
     if family == _EARLIER and (earlier := row.get("earlier_query")):
         return f"it was chosen after {quote(earlier)}"

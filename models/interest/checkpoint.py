@@ -86,12 +86,6 @@ class Checkpoint:
             best=_under(tensors, "best."),
         )
 
-    def remove(self) -> None:
-        """Delete the checkpoint of a finished fit."""
-        self._path.unlink(missing_ok=True)
-        if self._path.parent.is_dir() and not any(self._path.parent.iterdir()):
-            self._path.parent.rmdir()
-
 
 def _under(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
     return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}

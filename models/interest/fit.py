@@ -27,6 +27,8 @@ _GRADIENT_NORM = 1.0
 _LOG_POINTS = 50
 _TOKENS_PER_PASS = 2048
 _PASS_SEED = 7_919_000_003
+_SHOWN = 20_000
+"""Candidates that a first fit takes its scales from, at most about."""
 
 
 def fine_tune(
@@ -43,6 +45,7 @@ def fine_tune(
     """Fit on the impressions of `moments`, starting from the version in `start_from` if given.
 
     `checkpoint`: a folder for this fit only; an interrupted fit of the same data and configuration in it is resumed.
+    The caller deletes it once the version is safe.
     `cache`: folder for what is computed once per text, for all fits. `progress` receives epoch, step, steps, loss,
     texts_per_second and impressions_per_second.
 
@@ -149,8 +152,6 @@ class Fit:
             self._model.restore(self._validation.best)
         self._model.decoder.eval()
         self._model.history = history
-        if self._workers.rank == 0:
-            self._checkpoint.remove()
 
     def _resume(self) -> tuple[int, list[dict[str, float]]]:
         """Number of steps done and the loss curve so far."""
@@ -161,7 +162,10 @@ class Fit:
             )
         if state is None:
             self._refresh()
-            self._model.decoder.setup(self._embedded(), float((self._moments.label > 0).mean()))
+            shown = self._moments.candidate_item
+            shown = shown[:: -(-len(shown) // _SHOWN)]
+            # Scaled by the items as often as they were shown: users choose among these, not in the whole catalogue.
+            self._model.decoder.setup(self._embedded()[shown], float((self._moments.label > 0).mean()))
             return 0, []
         self._vectors = state.vectors
         self._validation.best = state.best

@@ -1,8 +1,10 @@
-"""Taste: the share of clicks among similar items of a user's history, as evidence for a candidate.
+"""Taste: clicks on similar items in a user's history as evidence for a candidate, moments with them against it.
 
 A kernel regression (Nadaraya 1964, Watson 1964): past items are weighted by the cosine of learned projections of
 their text vectors and the candidate's, one projection per view, and decay with time. One more view compares attribute
-values. Attention has to learn comparing; taste compares from the start, so a few hundred impressions suffice.
+values. A fresh taste is the log of the share of clicks; a fit then weights clicks and moments apart, because a share
+does not tell a long history of clicks from a single one. Attention has to learn comparing; taste compares from the
+start, so a few hundred impressions suffice.
 """
 
 import math
@@ -23,7 +25,8 @@ _PACE = 20.0
 
 
 class Taste(nn.Module):
-    """Log of the smoothed share of clicks over its prior, one number per candidate and 0 without a history."""
+    """Evidence for a candidate, in logits: at first the log of its smoothed share of clicks over the prior; 0 without a
+    history."""
 
     def __init__(self, actions: tuple[str, ...], text_width: int, attributes: int = 0) -> None:
         """`attributes`: number of buckets of attribute codes; 0 to compare texts only."""
@@ -41,6 +44,7 @@ class Taste(nn.Module):
         self.strength = _paced(torch.zeros(self.views))
         self.prior = _paced(torch.tensor(math.log(_PRIOR / (1 - _PRIOR))))
         self.weight = _paced(torch.full((self.views,), 0.4))
+        self.against = _paced(torch.full((self.views,), 0.4))
 
     def place(self, normal: Tensor, attribute: Tensor) -> Tensor:
         """Unit vectors [n, views, p] from standardised text vectors [n, d] and attribute codes [n, k]."""
@@ -64,8 +68,8 @@ class Taste(nn.Module):
         `allowed` and `elapsed` [S, M, J], `presence` [S, J] as in `Visible`.
         """
         kept = (-F.softplus(_PACE * self.fading) * elapsed).masked_fill(~allowed, float("-inf"))
-        clicked = (_PACE * self.worth).sigmoid()[action]
-        counts = torch.stack([clicked, torch.ones_like(clicked)], dim=-1)
+        worth = (_PACE * self.worth).sigmoid()[action]
+        counts = torch.stack([worth, torch.ones_like(worth)], dim=-1)
         if presence is not None:
             counts = counts * presence[..., None]
         prior = (_PACE * self.prior).sigmoid()
@@ -74,11 +78,11 @@ class Taste(nn.Module):
         past = F.pad(past, (0, 1), value=1.0).permute(0, 2, 3, 1)
         sharp = (_PACE * self.sharpness).exp()[:, None, None] * candidate
         mass = (sharp @ past).add_(kept[:, None]).exp_()
-        shown, seen = (mass @ counts[:, None]).unbind(-1)
+        clicked, seen = (mass @ counts[:, None]).unbind(-1)
         strength = F.softplus(_PACE * self.strength)[:, None]
-        share = (shown + strength * prior) / (seen + strength)
-        logit: Tensor = _PACE * torch.einsum("v,svm->sm", self.weight, (share / prior).log())
-        return logit
+        clicks, moments = (clicked / (strength * prior)).log1p(), (seen / strength).log1p()
+        logit: Tensor = torch.einsum("v,svm->sm", _PACE * self.weight, clicks)
+        return logit - torch.einsum("v,svm->sm", _PACE * self.against, moments)
 
 
 def _paced(value: Tensor) -> nn.Parameter:

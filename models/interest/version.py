@@ -14,7 +14,7 @@ from .config import InterestConfig, InterestModelError, find_device
 from .encoder import TextEncoder
 from .network import MomentDecoder
 
-_FORMAT = 4
+_FORMAT = 5
 
 
 class InterestModel:

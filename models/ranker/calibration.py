@@ -4,9 +4,7 @@ The probability averages over positions as the log distributed them for such sco
 click at a given position.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import polars as pl
@@ -29,10 +27,6 @@ class Calibration:
         values = np.interp(scores.to_numpy(), self.scores, self.probabilities) if scores.len() else []
         return pl.Series("click_probability", values, dtype=pl.Float64)
 
-    def as_json(self) -> dict[str, list[float]]:
-        """The knots as JSON."""
-        return {"scores": list(self.scores), "probabilities": list(self.probabilities)}
-
 
 def calibrate(scores: NDArray[np.float64], clicked: NDArray[np.bool_]) -> Calibration:
     """Fit `clicked` by isotonic regression (Zadrozny & Elkan, KDD 2002).
@@ -46,17 +40,4 @@ def calibrate(scores: NDArray[np.float64], clicked: NDArray[np.bool_]) -> Calibr
     # Probabilities stay half a click away from 0 and 1: finite data prove neither.
     edge = 0.5 / (scores.size + 1)
     fitted = IsotonicRegression(y_min=edge, y_max=1 - edge).fit(scores, clicked.astype(float))
-    return Calibration(
-        tuple(map(float, fitted.X_thresholds_)),
-        tuple(map(float, fitted.y_thresholds_)),
-    )
-
-
-def restore(knots: Mapping[str, Any]) -> Calibration:
-    """Read the result of `Calibration.as_json`. Raises KeyError, TypeError or ValueError for anything else."""
-    scores, probabilities = (tuple(map(float, knots[name])) for name in ("scores", "probabilities"))
-    if not scores or len(scores) != len(probabilities):
-        raise ValueError(
-            f"{len(scores)} scores and {len(probabilities)} probabilities: expected as many of each, at least one"
-        )
-    return Calibration(scores, probabilities)
+    return Calibration(tuple(fitted.X_thresholds_.tolist()), tuple(fitted.y_thresholds_.tolist()))

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +11,9 @@ import polars as pl
 from numpy.typing import NDArray
 
 from features.errors import ModelError
-from models.ranker.calibration import Calibration, restore
+from models.ranker.calibration import Calibration
 from models.ranker.input import matrix
-
-_FORMAT = 2
-_BOOSTER = "booster-{}.txt"
-_DESCRIPTION = "ranker.json"
+from models.ranker.served_ranker import FORMAT, ServedRanker
 
 
 @dataclass(frozen=True)
@@ -75,15 +72,15 @@ class Ranker:
         """Write `booster-0.txt`, … and `ranker.json`, without pickles."""
         folder.mkdir(parents=True, exist_ok=True)
         description = {
-            "format": _FORMAT,
+            "format": FORMAT,
             "boosters": len(self.boosters),
             "columns": list(self.columns),
             "info": dict(self.info),
-            "calibration": self.calibration.as_json() if self.calibration else None,
+            "calibration": asdict(self.calibration) if self.calibration else None,
         }
         for number, booster in enumerate(self.boosters):
-            (folder / _BOOSTER.format(number)).write_text(booster.model_to_string(), encoding="utf-8")
-        (folder / _DESCRIPTION).write_text(json.dumps(description, indent=2) + "\n", encoding="utf-8")
+            (folder / f"booster-{number}.txt").write_text(booster.model_to_string(), encoding="utf-8")
+        (folder / "ranker.json").write_text(json.dumps(description, indent=2) + "\n", encoding="utf-8")
 
     def _mean(self, values: pl.DataFrame, **options: bool) -> Any:
         return np.mean(
@@ -93,30 +90,14 @@ class Ranker:
 
 def load(folder: Path) -> Ranker:
     """Load a ranker saved by `Ranker.save`. Raises ModelError if it is missing, broken or of another format."""
-    import lightgbm
+    from lightgbm.basic import LightGBMError
 
     try:
-        description = json.loads((folder / _DESCRIPTION).read_text(encoding="utf-8"))
-        if description["format"] != _FORMAT:
-            raise ModelError(
-                f"{folder} holds a ranker of format {description['format']}; this version reads format "
-                f"{_FORMAT}: fit again with `momentrank run`"
-            )
-        columns, info, knots = (description[key] for key in ("columns", "info", "calibration"))
-        boosters = tuple(
-            lightgbm.Booster(model_str=(folder / _BOOSTER.format(number)).read_text(encoding="utf-8"))
-            for number in range(description["boosters"])
-        )
-        calibration = restore(knots) if knots else None
-    except (OSError, ValueError, KeyError, TypeError, lightgbm.basic.LightGBMError) as error:
+        saved = ServedRanker(folder)
+    except (OSError, ValueError, KeyError, TypeError, LightGBMError) as error:
         raise ModelError(
-            f"cannot read a ranker from {folder} ({error}): expected {_BOOSTER.format(0)}, … and {_DESCRIPTION}; "
-            "`momentrank run` writes them"
+            f"cannot read a ranker from {folder} ({error}): fit it again with `momentrank run`"
         ) from None
-    widths = {booster.num_feature() for booster in boosters}
-    if widths != {len(columns)}:
-        raise ModelError(
-            f"{folder} holds boosters with {', '.join(map(str, sorted(widths))) or 'no'} features for "
-            f"{len(columns)} columns: fit again with `momentrank run`"
-        )
-    return Ranker(boosters, tuple(columns), info, calibration)
+    knots = saved.description["calibration"]
+    calibration = Calibration(tuple(knots["scores"]), tuple(knots["probabilities"])) if knots else None
+    return Ranker(tuple(saved.boosters), tuple(saved.columns), saved.description["info"], calibration)

@@ -12,6 +12,9 @@ from features.config import sections
 from features.errors import ModelError
 from models.ranker.objective import LAMBDARANK, Objective
 
+SETTINGS = ("learning_rate", "num_leaves", "min_data_in_leaf", "feature_fraction", "lambda_l2")
+"""Keys of `[ranker]` under LightGBM's own names; `momentrank tune` searches them."""
+
 
 def seeds_of(seed: int, count: int) -> list[int]:
     """`count` seeds: the seed itself, then ones derived from it."""
@@ -27,13 +30,9 @@ def parameters_of(
     return {
         "objective": objective.name,
         **({"metric": objective.metric} if objective.is_pointwise else listwise),
-        "learning_rate": config.learning_rate,
-        "num_leaves": config.num_leaves,
-        "min_data_in_leaf": config.min_data_in_leaf,
-        "lambda_l2": config.lambda_l2,
+        **config.model_dump(include=set(SETTINGS)),
         "max_bin": 127,
         "feature_pre_filter": False,  # columns are binned before the folds are known
-        "feature_fraction": config.feature_fraction,
         "seed": seed,
         "deterministic": True,
         "force_row_wise": True,
@@ -63,14 +62,7 @@ def directions(declared: Mapping[str, int], features: Sequence[str], columns: Se
                 f"ranker.monotone names {pattern!r}, which is no feature of the dataset"
                 f"{f' (near: {near})' if near else ''}: correct the name or pattern in the project file"
             )
-    return [
-        next(
-            (
-                direction
-                for pattern, direction in reversed([*declared.items()])
-                if fnmatchcase(column, pattern)
-            ),
-            0,
-        )
-        for column in columns
-    ]
+    matching = (
+        [sign for pattern, sign in declared.items() if fnmatchcase(column, pattern)] for column in columns
+    )
+    return [signs[-1] if signs else 0 for signs in matching]

@@ -26,9 +26,7 @@ from models.evaluation.metrics import (
 )
 from models.ranker import fit
 from models.ranker.folds import Fold, folds
-
-SETTINGS = ("learning_rate", "num_leaves", "min_data_in_leaf", "feature_fraction", "lambda_l2")
-"""Keys of `[ranker]` that are searched."""
+from models.ranker.lightgbm_parameters import SETTINGS
 
 
 class Trial(NamedTuple):

@@ -18,7 +18,7 @@ FULL = "full"
 KEYS = ("impression_id", "item_id")
 """Columns that identify a candidate."""
 
-_FORMAT = 2
+FORMAT = 2
 _SALT = bytes(16)
 
 
@@ -29,15 +29,14 @@ class ServedRanker:
         """Load a ranker saved by `Ranker.save`. Raises ValueError for another format."""
         import lightgbm
 
-        description = json.loads((folder / "ranker.json").read_text(encoding="utf-8"))
-        if description["format"] != _FORMAT:
+        description = self.description = json.loads((folder / "ranker.json").read_text(encoding="utf-8"))
+        if description["format"] != FORMAT:
             raise ValueError(
-                f"{folder} holds a ranker of format {description['format']}, this file reads format {_FORMAT}: "
+                f"{folder} holds a ranker of format {description['format']}, this file reads format {FORMAT}: "
                 f"load the version with the code that it ships"
             )
-        self._columns: list[str] = description["columns"]
-        self._calibration: Mapping[str, list[float]] | None = description["calibration"]
-        self._boosters = [
+        self.columns: list[str] = description["columns"]
+        self.boosters = [
             lightgbm.Booster(model_str=(folder / f"booster-{number}.txt").read_text(encoding="utf-8"))
             for number in range(description["boosters"])
         ]
@@ -51,31 +50,29 @@ class ServedRanker:
         """
         import pandas
 
-        missing = [name for name in (*KEYS, *self._columns) if name not in rows.columns]
+        missing = [name for name in (*KEYS, *self.columns) if name not in rows.columns]
         if missing:
             raise ValueError(
                 f"the ranker needs the columns {', '.join(missing)}; found {', '.join(map(str, rows.columns))}: "
                 f"pass every column of the version's signature"
             )
         try:
-            values = rows[self._columns].to_numpy(dtype="float64", na_value=float("nan")).astype("float32")
+            values = rows[self.columns].to_numpy(dtype="float64", na_value=float("nan")).astype("float32")
         except (TypeError, ValueError) as error:
             raise ValueError(
                 f"a fitted column holds a value that is not a number ({error}): pass numbers, or null if missing"
             ) from None
         score = self._score(values)
         ranked = {"rank": _rank(rows["impression_id"], rows["item_id"], score), "rank_score": score}
-        if self._calibration is not None:
-            ranked["click_probability"] = np.interp(
-                score, self._calibration["scores"], self._calibration["probabilities"]
-            )
+        if knots := self.description["calibration"]:
+            ranked["click_probability"] = np.interp(score, knots["scores"], knots["probabilities"])
         return pandas.DataFrame(ranked, index=rows.index)
 
     def _score(self, values: Any) -> Any:
         """Mean over the boosters, [n] float64."""
         if not len(values):
             return np.zeros(0)
-        return np.mean([booster.predict(values, raw_score=True) for booster in self._boosters], axis=0)
+        return np.mean([booster.predict(values, raw_score=True) for booster in self.boosters], axis=0)
 
 
 def _rank(impressions: Any, items: Any, score: Any) -> Any:

@@ -17,12 +17,10 @@ Differences from the fit in one process (`boosting.py`):
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Any, NamedTuple
-from zlib import crc32
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import polars as pl
 
-from features.buckets import bucket
 from features.config import sections
 from features.errors import ModelError
 from models.evaluation.metrics import LISTWISE, POINTWISE, MetricSet
@@ -42,8 +40,11 @@ from models.ranker.input import label_levels, matrix
 from models.ranker.lightgbm_parameters import parameters_of
 from models.ranker.objective import Objective, choose_objective
 from models.ranker.propensity import estimate, position_counts
-from models.ranker.sockets import Workers, connected
+from models.ranker.sockets import connected
 from models.ranking import require
+
+if TYPE_CHECKING:
+    from models.interest.workers import Workers
 
 
 class Shard(NamedTuple):
@@ -63,19 +64,18 @@ def fit_shard(
     config: sections.Ranker,
     labels: sections.Labels,
     seed: int,
-    workers: Workers,
+    workers: "Workers",
     coordinator: str = "127.0.0.1",
 ) -> Ranker:
     """Fit a ranker on all workers' rows; every worker calls this with its own shard and gets the same ranker.
 
-    Rows have the columns of `ranker.fit`, `user_id` and `as_of`; `coordinator` is an address that every worker can
-    reach. Raises the errors of `ranker.fit`; ModelError also for a user of another worker, a worker without impressions
-    to learn from, and `position_bias = "learned"`; ConnectionError if a worker is lost.
+    Rows have the columns of `ranker.fit` and `as_of`; `coordinator` is an address that every worker can reach. Raises
+    the errors of `ranker.fit`; ModelError also for a worker without impressions to learn from, and for
+    `position_bias = "learned"`; ConnectionError if a worker is lost.
     """
     refuse_learned(config)
-    require(shard.rows, ("user_id", "as_of"), "a ranker fitted by several workers")
+    require(shard.rows, ("as_of",), "a ranker fitted by several workers")
     rows, held_out = sorted_rows(shard.rows), sorted_rows(shard.held_out)
-    _check_users(rows, workers)
     objective = _common_objective(rows, held_out, workers)
     usable, validation = rows, held_out
     if not objective.is_pointwise:
@@ -105,7 +105,7 @@ def fit_shard(
     )
 
 
-def _common_objective(rows: pl.DataFrame, held_out: pl.DataFrame, workers: Workers) -> Objective:
+def _common_objective(rows: pl.DataFrame, held_out: pl.DataFrame, workers: "Workers") -> Objective:
     """The objective for all workers' rows, the same on each."""
     labels = set().union(*workers.gather(rows["label"].unique().to_list()), held_out["label"].unique())
     parts = [part for part in (rows, held_out) if part.height]
@@ -122,21 +122,8 @@ def refuse_learned(config: sections.Ranker) -> None:
         )
 
 
-def _check_users(rows: pl.DataFrame, workers: Workers) -> None:
-    foreign = rows.filter(bucket(rows["user_id"], workers.size) != workers.rank)
-    users = rows.group_by("impression_id").agg(pl.col("user_id").n_unique())
-    shared = users.filter(pl.col("user_id") > 1)
-    if foreign.height or shared.height:
-        first = (foreign if foreign.height else shared)["impression_id"][0]
-        raise ModelError(
-            f"worker {workers.rank} of {workers.size} has {foreign.height} candidates of other workers' users and "
-            f"{shared.height} impressions of several users, the first is {first!r}: an impression must be whole on one "
-            "worker; divide the rows by features.buckets.bucket(user_id, workers)"
-        )
-
-
 def _dataset_info(
-    usable: pl.DataFrame, early: int, validation: pl.DataFrame, workers: Workers
+    usable: pl.DataFrame, early: int, validation: pl.DataFrame, workers: "Workers"
 ) -> dict[str, Any]:
     """The entries of `Ranker.info` on all workers' rows. Raises ModelError on all if one has nothing to learn from."""
     mine = (
@@ -144,17 +131,14 @@ def _dataset_info(
         early,
         usable["impression_id"].n_unique(),
         usable["slice"].unique().to_list(),
-        crc32("\n".join(validation["impression_id"]).encode()),
     )
-    rows, earlier, impressions, slices, checksums = zip(*workers.gather(mine), strict=True)
+    rows, earlier, impressions, slices = zip(*workers.gather(mine), strict=True)
     if not all(earlier) or validation.is_empty():
         raise ModelError(
             f"{sum(not count for count in earlier)} of {workers.size} workers have no impression with a better and a "
             f"worse candidate before the held-out slice, which has {validation.height} such candidates: fit with fewer "
             "workers (scale.rankers) or a longer ranker.window"
         )
-    if len(set(checksums)) > 1:
-        raise ModelError("workers have different held-out impressions: give every worker all of them")
     return {
         "rows": sum(rows),
         "impressions": sum(impressions),

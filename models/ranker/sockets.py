@@ -6,35 +6,21 @@ LightGBM uses unencrypted sockets and listens on every interface: run it on priv
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from models.ranker.lightgbm_parameters import threads
 
-Value = TypeVar("Value")
+if TYPE_CHECKING:
+    from models.interest.workers import Workers
 
 _TIMEOUT = 120
 """Minutes that a worker waits for the others."""
 
 
-class Workers(Protocol):
-    """A group of workers, for example `models.interest.workers.Workers`."""
-
-    @property
-    def rank(self) -> int:
-        """This worker's number, from 0."""
-
-    @property
-    def size(self) -> int:
-        """Number of workers."""
-
-    def gather(self, value: Value, /) -> list[Value]:
-        """Every worker's value, by rank."""
-
-
 @contextmanager
-def connected(workers: Workers, coordinator: str) -> Iterator[dict[str, Any]]:
+def connected(workers: "Workers", coordinator: str) -> Iterator[dict[str, Any]]:
     """Parameters with which boosters learn from all workers' rows, while the context lasts.
 
     `coordinator` is an address that every worker can reach, such as torch's MASTER_ADDR. One worker needs no network.
@@ -67,7 +53,7 @@ def connected(workers: Workers, coordinator: str) -> Iterator[dict[str, Any]]:
         holder.free_network()
 
 
-def _addresses(workers: Workers, coordinator: str) -> tuple[list[str], int, int]:
+def _addresses(workers: "Workers", coordinator: str) -> tuple[list[str], int, int]:
     """Every worker's `address:port` by rank, this one's port, and how many share its machine."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         probe.connect((coordinator, 9))  # sends nothing: selects the local address that routes there

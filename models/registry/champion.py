@@ -1,33 +1,22 @@
 """The champion: which ranker version serves. It is promoted by rule or by hand, or rolled back."""
 
-from abc import ABC, abstractmethod
-from contextlib import AbstractContextManager
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from features.errors import ModelError
 from models.registry import versions as registered
 from models.registry.champion_history import Action, Move, moves, succession, withdrawn
+from models.registry.store import Store
 from models.registry.versions import Version
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-Kind = Literal["ranker", "interest"]
-
 CHAMPION = "champion"
 
 
-class Champions(ABC):
+class Champions(Store):
     """The part of a registry that moves the alias `champion` and records every move."""
-
-    @abstractmethod
-    def name(self, kind: Kind) -> str:
-        """Name of the registered model."""
-
-    @abstractmethod
-    def _connected(self) -> AbstractContextManager["MlflowClient"]:
-        """A client of the MLflow store."""
 
     def champion(self) -> Version | None:
         """The champion, or None before the first promotion."""

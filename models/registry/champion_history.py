@@ -6,7 +6,7 @@ simultaneous moves do not overwrite each other; the later alias wins.
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Literal
 
@@ -32,13 +32,8 @@ class Move:
 
     def as_tag(self) -> tuple[str, str]:
         """Name and value of its tag."""
-        value = {
-            "version": self.version,
-            "slice": self.slice,
-            "action": self.action,
-            "replaced": self.replaced,
-            "reason": self.reason[:_MAX_REASON],
-        }
+        value = {**asdict(self), "reason": self.reason[:_MAX_REASON]}
+        value.pop("at")
         instant = self.at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
         return _PREFIX + instant, json.dumps(value, ensure_ascii=False)
 

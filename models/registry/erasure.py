@@ -1,10 +1,10 @@
 """Erasure of logged HTML pages, which may show a user who must be forgotten."""
 
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from models.registry.store import Store
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -12,14 +12,8 @@ if TYPE_CHECKING:
 PAGE = ".html"
 
 
-class Erasures(ABC):
+class Erasures(Store):
     """The part of a registry that deletes HTML pages from runs. Runs, plots and versions stay."""
-
-    project: str
-
-    @abstractmethod
-    def _connected(self) -> AbstractContextManager["MlflowClient"]:
-        """A client of the MLflow store."""
 
     def erase_pages(self, unwanted: Callable[[str, str], bool]) -> int:
         """Delete the logged pages for which `unwanted(slice of the run, HTML)` holds; return their number."""

@@ -7,25 +7,23 @@ import json
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
-from features.errors import ModelError
 from models.ranker import Ranker, load
 from models.ranker.served_ranker import FULL
 from models.registry import tracking
 from models.registry import versions as registered
-from models.registry.champion import CHAMPION, Champions, Kind
+from models.registry.champion import CHAMPION, Champions
 from models.registry.erasure import Erasures
 from models.registry.quality import Table
 from models.registry.ranker_card import shortened
-from models.registry.relocation import relocate
 from models.registry.shipping import shipped
+from models.registry.store import Kind
 from models.registry.versions import Version
 
 if TYPE_CHECKING:
@@ -38,34 +36,8 @@ CHALLENGER = "challenger"
 Values = Sequence[tuple[str, float, int]]
 
 
-@dataclass(frozen=True)
 class Registry(Champions, Erasures):
-    """Tracked runs and model versions of one project.
-
-    Methods raise TrackingError if the store cannot be used, and ModelError for a version or alias that does not exist.
-    Each sets `tracking_uri` for the whole process: MLflow has one at a time.
-    """
-
-    project: str
-    tracking_uri: str
-    """A database (`sqlite:////folder/mlflow.db`, `postgresql+psycopg2://…`) or a server (`http://…`)."""
-    artifact_location: str | None = None
-    """Where the project's artifacts go (`file:///folder/mlartifacts`); None: the server decides."""
-
-    def name(self, kind: Kind) -> str:
-        """Name of the registered model: `<project>-ranker` or `<project>-interest`."""
-        return f"{self.project}-{kind}"
-
-    def prepare(self) -> None:
-        """Create or upgrade the database and create the project's experiment; cheap if both exist.
-
-        A SQLite database that was moved or copied with its artifacts gets their new addresses.
-        """
-        with self._connected(first=True) as client:
-            experiment = client.get_experiment(self._experiment_id(client))
-            new, old = self.artifact_location, experiment.artifact_location
-            if new and new != old and self.tracking_uri.startswith("sqlite:"):
-                relocate(self.tracking_uri, old, new)
+    """Tracked runs and model versions of one project. Errors: see `Store`."""
 
     def register_ranker(
         self,
@@ -76,8 +48,8 @@ class Registry(Champions, Erasures):
         tags: Mapping[str, object],
         params: Mapping[str, object],
         example: pl.DataFrame,
-        figures: Mapping[str, bytes] | None = None,
-        ablations: Mapping[str, Ranker] | None = None,
+        figures: Mapping[str, bytes] = {},
+        ablations: Mapping[str, Ranker] = {},
         card: str = "",
         trained_on: Sequence[Table] = (),
     ) -> str:
@@ -91,8 +63,8 @@ class Registry(Champions, Erasures):
         tags = {**tags, "slice": slice, "dagster_run": dagster_run}
         values = tracking.measures(metrics)
         with (
-            tracking.ranker_folder({FULL: ranker, **(ablations or {})}) as folder,
-            tracking.figures_folder(figures or {}) as pngs,
+            tracking.ranker_folder({FULL: ranker, **ablations}) as folder,
+            tracking.figures_folder(figures) as pngs,
         ):
             log_model = partial(_log_model, "ranker", folder, inputs, outputs)
             return self._register(
@@ -180,7 +152,8 @@ class Registry(Champions, Erasures):
         """
         with self._connected() as client:
             registered_version = registered.find(client, self.name("ranker"), version)
-            run, model = registered_version.run_id, registered.logged_model(registered_version)
+            # `model_id` is empty when read from a database.
+            run, model = registered_version.run_id, str(registered_version.source).rpartition("/")[2]
             points = sorted(client.get_logged_model(model).metrics or (), key=lambda point: point.timestamp)
             logged = {(point.key, point.step): point.value for point in points}
             changed = [
@@ -258,65 +231,6 @@ class Registry(Champions, Erasures):
             uri = f"models:/{version.name}/{version.version}"
             data = mlflow.models.get_model_info(uri).flavors["python_function"]["data"]
             return Path(mlflow.artifacts.download_artifacts(f"{uri}/{data}"))
-
-    @contextmanager
-    def _run(self, client: "MlflowClient", kind: str, tags: Mapping[str, str]) -> Iterator[str]:
-        """A run named `<kind> <slice>`, marked as failed if the body fails."""
-        import mlflow
-
-        with mlflow.start_run(
-            experiment_id=self._experiment_id(client),
-            run_name=f"{kind} {tags['slice']}",
-            tags={**tags, "kind": kind},
-            nested=True,
-        ) as active:
-            yield str(active.info.run_id)
-
-    def _experiment_id(self, client: "MlflowClient") -> str:
-        import mlflow
-
-        with suppress(mlflow.MlflowException):  # it exists, or another run creates it now
-            if client.get_experiment_by_name(self.project) is None:
-                client.create_experiment(self.project, artifact_location=self.artifact_location)
-        return str(client.get_experiment_by_name(self.project).experiment_id)
-
-    @contextmanager
-    def _connected(self, first: bool = False) -> Iterator["MlflowClient"]:
-        """A client of this store. Errors of MLflow, the network or the database become TrackingError.
-
-        They become ModelError if the store works but a version's files are missing.
-        """
-        tracking.quieten()  # before MLflow is imported
-        import mlflow
-        from sqlalchemy.exc import SQLAlchemyError
-
-        try:
-            if first:
-                (tracking.ping if tracking.is_server(self.tracking_uri) else _upgrade)(self.tracking_uri)
-            mlflow.set_tracking_uri(self.tracking_uri)
-            mlflow.set_registry_uri(self.tracking_uri)
-            yield mlflow.MlflowClient()
-        except (mlflow.MlflowException, SQLAlchemyError, OSError) as error:
-            if not tracking.is_missing_file(error):
-                raise tracking.unusable(self.tracking_uri, error) from error
-            raise ModelError(
-                f"files of a version of {self.project} are missing ({tracking.reason(error)}): restore MLflow's "
-                f"artifacts in {self.artifact_location or 'its server'}, or run the slices again and promote a new "
-                "version"
-            ) from error
-
-
-def _upgrade(database: str) -> None:
-    """Upgrade a database to the schema of the installed MLflow, as `mlflow db upgrade` does."""
-    from mlflow.store.db import utils
-
-    utils._make_parent_dirs_if_sqlite(database)
-    for address in tracking.to_upgrade(database):
-        # Not the engine with retries: it retries a broken file for 90 seconds.
-        engine = utils.create_sqlalchemy_engine(address)
-        utils._safe_initialize_tables(engine)
-        utils._upgrade_db(engine)
-        engine.dispose()
 
 
 def _log(

@@ -59,11 +59,6 @@ def find(client: "MlflowClient", name: str, version_or_alias: str) -> "ModelVers
     return matches[0]
 
 
-def logged_model(version: "ModelVersion") -> str:
-    """Id of a version's logged model; `version.model_id` is empty when read from a database."""
-    return str(version.source).rpartition("/")[2]
-
-
 def latest(client: "MlflowClient", name: str, before: str, dagster_run: str | None) -> "ModelVersion | None":
     """The version of the latest slice before `before`; of several, the one of this Dagster run, else the newest."""
     earlier = [version for version in every(client, name) if version.tags.get("slice", before) < before]

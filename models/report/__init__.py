@@ -6,5 +6,5 @@ quality_sections.py   how good a ranker is, overall and by segment
 audit.py              features, calibration, exposure, example lists, drift, inputs, versions
 plots.py              the plots, with report_plots.py
 html_parts.py         HTML of sections, pictures, tables and values
-style.py              the style sheet
+style.css             the style sheet
 """

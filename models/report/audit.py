@@ -6,7 +6,7 @@ import polars as pl
 
 from models.report import plots as figures
 from models.report import report_plots as report_figures
-from models.report.html_parts import HALF, cell, empty, folded, grid, picture, section, table, text
+from models.report.html_parts import HALF, cell, empty, folded, grid, meanings, picture, section, table, text
 from models.report.plots import in_order, scorer
 from models.report.quality_sections import NOT_EVALUATED
 from models.report.report_data import RankedList, ReportData
@@ -112,7 +112,11 @@ def _exposure_by(attribute: str, rows: pl.DataFrame) -> str:
             f"{row['share_of_clicks']:.1%} of the clicks."
         )
     shares = [
-        (str(row["value"]), row["value"] or "(none)", [_share(row[name]) for name in _SHARES])
+        (
+            str(row["value"]),
+            row["value"] or "(none)",
+            ["–" if row[name] is None else f"{row[name]:.1%}" for name in _SHARES],
+        )
         for row in rows.iter_rows(named=True)
     ]
     figures_table = grid(
@@ -131,10 +135,6 @@ _SHARES = {
 }
 
 
-def _share(value: float | None) -> str:
-    return "–" if value is None else f"{value:.1%}"
-
-
 def beyond_accuracy(report: ReportData) -> str:
     """Coverage, novelty, diversity and popularity of each scorer's lists."""
     content = empty(NOT_EVALUATED)
@@ -145,11 +145,8 @@ def beyond_accuracy(report: ReportData) -> str:
             (name, scorer(name).label, [cell(by_scorer[name][c]) for c in columns])
             for name in in_order([*by_scorer])
         ]
-        meanings = "".join(
-            f"<div><dt>{text(_BEYOND[c][0])}</dt><dd>{text(_BEYOND[c][1])}</dd></div>" for c in columns
-        )
         content = grid("Scorer", [_BEYOND[c][0] for c in columns], rows, "Means over evaluated slices.")
-        content += f'<dl class="meanings">{meanings}</dl>'
+        content += meanings((text(_BEYOND[c][0]), _BEYOND[c][1]) for c in columns)
     return section(
         "beyond",
         "Beyond accuracy",
@@ -229,8 +226,7 @@ def example_lists(report: ReportData) -> str:
 def topics(report: ReportData) -> str:
     """Predicted rate and volume of attribute values by slice, and the newest figures outside their bands."""
     if not report.topics.height:
-        reason = "No slice has figures by attribute value."
-        return section("topics", "Topics", _TOPICS, empty(reason))
+        return section("topics", "Topics", _TOPICS, empty("No slice has figures by attribute value."))
     first = report.topics.filter(attribute=report.attributes[0])
     shifts = report.topics.filter("shifted").sort(
         "slice", "attribute", "value", descending=[True, False, False]
@@ -239,16 +235,13 @@ def topics(report: ReportData) -> str:
         "slice", "since", pl.format("{}: {}", "attribute", "value").alias("topic"),
         pl.col("figure").str.replace("_", " "), "shown", "mean", "expected", "typical",
     )  # fmt: skip
+    plots = f"Line plots of predicted rate and volume by {report.attributes[0]}."
     caption = f"Figures outside their bands, newest first ({rows.height} of {shifts.height})."
     return section(
         "topics",
         "Topics",
         _TOPICS,
-        picture(
-            report_figures.topics_figure,
-            first,
-            f"Line plots of predicted rate and volume by {report.attributes[0]}.",
-        ),
+        picture(report_figures.topics_figure, first, plots),
         table(rows, caption) if rows.height else empty("Every figure is within its band."),
     )
 

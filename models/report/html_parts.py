@@ -2,7 +2,7 @@
 
 import base64
 import html
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -42,21 +42,9 @@ def table(rows: pl.DataFrame, caption: str, names: Mapping[str, str] | None = No
 
     `names`: column → heading; by default the column's name with spaces.
     """
-    classes = [_kind(column) for column in rows.iter_columns()]
     headings = [(names or {}).get(name) or name.replace("_", " ").capitalize() for name in rows.columns]
-    head = "".join(
-        f'<th scope="col" class="{kind}">{text(name)}</th>'
-        for name, kind in zip(headings, classes, strict=True)
-    )
-    body = "".join(
-        f'<tr><th scope="row" class="{classes[0]}">{cell(row[0])}</th>'
-        + "".join(
-            f'<td class="{kind}">{cell(value)}</td>' for value, kind in zip(row[1:], classes[1:], strict=True)
-        )
-        + "</tr>"
-        for row in rows.iter_rows()
-    )
-    return _table(caption, head, body)
+    cells = (("", cell(first), [*map(cell, others)]) for first, *others in rows.iter_rows())
+    return _table(caption, headings, [_kind(column) for column in rows.iter_columns()], cells)
 
 
 def _kind(column: pl.Series) -> str:
@@ -71,16 +59,14 @@ def grid(
     corner: str, columns: Sequence[str], rows: Sequence[tuple[str, str, Sequence[str]]], caption: str
 ) -> str:
     """A table of numbers; a row is its key, its heading, and its cells as HTML."""
-    head = f'<th scope="col">{text(corner)}</th>' + "".join(
-        f'<th scope="col" class="number">{text(column)}</th>' for column in columns
-    )
-    body = "".join(
-        f'<tr class="{"strong" if key == "full" else ""}"><th scope="row">{text(name)}</th>'
-        + "".join(f'<td class="number">{figure}</td>' for figure in figures)
-        + "</tr>"
-        for key, name, figures in rows
-    )
-    return _table(caption, head, body)
+    cells = ((key, text(name), figures) for key, name, figures in rows)
+    return _table(caption, [corner, *columns], ["", *["number"] * len(columns)], cells)
+
+
+def meanings(entries: Iterable[tuple[str, str]]) -> str:
+    """A list of terms (HTML) and what they mean (text)."""
+    rows = "".join(f"<div><dt>{term}</dt><dd>{text(meaning)}</dd></div>" for term, meaning in entries)
+    return f'<dl class="meanings">{rows}</dl>'
 
 
 def folded(title: str, content: str) -> str:
@@ -88,7 +74,23 @@ def folded(title: str, content: str) -> str:
     return f"<details><summary>{text(title)}</summary>{content}</details>"
 
 
-def _table(caption: str, head: str, body: str) -> str:
+def _table(
+    caption: str,
+    headings: Sequence[str],
+    classes: Sequence[str],
+    rows: Iterable[tuple[str, str, Sequence[str]]],
+) -> str:
+    """A table; `classes`: the CSS class of each column; a row is its key, its heading, and its cells as HTML."""
+    head = "".join(
+        f'<th scope="col" class="{kind}">{text(name)}</th>'
+        for kind, name in zip(classes, headings, strict=True)
+    )
+    body = "".join(
+        f'<tr class="{"strong" if key == "full" else ""}"><th scope="row" class="{classes[0]}">{heading}</th>'
+        + "".join(f'<td class="{kind}">{part}</td>' for kind, part in zip(classes[1:], cells, strict=True))
+        + "</tr>"
+        for key, heading, cells in rows
+    )
     # Focusable, so that a wide table can be scrolled by keyboard.
     return (
         f'<div class="scroll" tabindex="0" role="region" aria-label="{text(caption)}"><table>'
@@ -100,8 +102,7 @@ def estimate(row: Mapping[str, Any] | None, signed: bool = False) -> str:
     """A mean with its confidence interval below; a dash for null."""
     if row is None or row["mean"] is None:
         return "–"
-    form = "+.3f" if signed else ".3f"
-    return f"{row['mean']:{form}}<small>{interval(row, signed)}</small>"
+    return f"{row['mean']:{'+' if signed else ''}.3f}<small>{interval(row, signed)}</small>"
 
 
 def interval(row: Mapping[str, Any], signed: bool = False) -> str:

@@ -3,13 +3,12 @@
 Every figure comes from the tables in `ReportData`. A section whose table is empty says why.
 """
 
-import os
 from pathlib import Path
 
+from features.atomic import replacing
 from models.report import audit, quality_sections
 from models.report.html_parts import text
 from models.report.report_data import ReportData
-from models.report.style import STYLE
 
 _CONTENTS = {
     "time": "Over time",
@@ -27,12 +26,14 @@ _CONTENTS = {
 }
 
 
+_STYLE = Path(__file__).with_name("style.css").read_text(encoding="utf-8")
+
+
 def write(path: Path, report: ReportData) -> None:
     """Write the page atomically: a reader sees the old page or the new one."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(path.name + ".part")
-    draft.write_text(page(report), encoding="utf-8")
-    os.replace(draft, path)
+    with replacing(path) as draft:
+        draft.write_text(page(report), encoding="utf-8")
 
 
 def page(report: ReportData) -> str:
@@ -59,7 +60,7 @@ def page(report: ReportData) -> str:
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>{text(report.project)}: ranking report</title><style>{STYLE}</style></head><body>"
+        f"<title>{text(report.project)}: ranking report</title><style>\n{_STYLE}</style></head><body>"
         '<a class="skip" href="#time">Skip to the figures</a><main>'
         f'<header><p class="eyebrow">MomentRank report</p><h1>{text(report.project)}</h1>'
         f'<p class="when">Slices {text(first)} to {text(last)} · generated {generated}</p>'

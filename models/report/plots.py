@@ -74,13 +74,14 @@ def metric_label(metric: str) -> str:
     return METRICS.get(metric, (metric, ""))[0]
 
 
+def measured(rows: pl.DataFrame, metric: str) -> pl.DataFrame:
+    """The rows of a metric that have a mean; an empty table may lack the columns."""
+    return rows.filter(pl.col("metric") == metric, pl.col("mean").is_not_null()) if rows.height else rows
+
+
 def quality_figure(quality: pl.DataFrame, metric: str = "ndcg@10", width: float = 7.6) -> bytes:
     """One line per scorer over slices, with interval bands: `slice, scorer, metric, mean, low, high`."""
-    rows = (
-        quality.filter(pl.col("metric") == metric, pl.col("mean").is_not_null())
-        if quality.height
-        else quality
-    )
+    rows = measured(quality, metric)
     if not rows.height:
         return placeholder(width)
     figure, axes = axes_of(width, 3.6)
@@ -113,11 +114,7 @@ def quality_figure(quality: pl.DataFrame, metric: str = "ndcg@10", width: float 
 
 def intervals_figure(overall: pl.DataFrame, metric: str = "ndcg@10", width: float = 7.6) -> bytes:
     """A dot and its interval for each scorer, best first: `scorer, metric, mean, low, high`."""
-    rows = (
-        overall.filter(pl.col("metric") == metric, pl.col("mean").is_not_null())
-        if overall.height
-        else overall
-    )
+    rows = measured(overall, metric)
     if not rows.height:
         return placeholder(width)
     rows = rows.sort("mean", "scorer")

@@ -9,8 +9,19 @@ import polars as pl
 from models.evaluation.attainable import beside_random
 from models.report import plots as figures
 from models.report import report_plots as report_figures
-from models.report.html_parts import cell, empty, estimate, folded, grid, interval, picture, section, text
-from models.report.plots import METRICS, in_order, metric_label, scorer
+from models.report.html_parts import (
+    cell,
+    empty,
+    estimate,
+    folded,
+    grid,
+    interval,
+    meanings,
+    picture,
+    section,
+    text,
+)
+from models.report.plots import METRICS, in_order, measured, metric_label, scorer
 from models.report.report_data import ReportData
 from models.report.report_plots import segment_label
 
@@ -29,8 +40,8 @@ def headline(report: ReportData) -> str:
         return f'<p class="lead">{text(NOT_EVALUATED)}</p>'
     full = scores["full"]
     attainable = beside_random(full["mean"], scores["random"]["mean"] if "random" in scores else None)
-    compared = [name for name, _ in _COMPARED if name in scores]
-    others = [f"{label} reaches {scores[name]['mean']:.3f}" for name, label in _COMPARED if name in scores]
+    compared = {name: label for name, label in _COMPARED if name in scores}
+    others = [f"{label} reaches {scores[name]['mean']:.3f}" for name, label in compared.items()]
     sentence = (
         f"On {report.evaluated:,} unseen impressions, the ranker reaches {metric_label(report.headline)} "
         f"{full['mean']:.3f} ({report.confidence:.0%} interval {interval(full)}); {attainable or 'perfect order 1'}."
@@ -46,10 +57,7 @@ def headline(report: ReportData) -> str:
 
 
 def _by_scorer(report: ReportData) -> dict[str, dict[str, Any]]:
-    if not report.overall.height:
-        return {}
-    rows = report.overall.filter(pl.col("metric") == report.headline, pl.col("mean").is_not_null())
-    return {row["scorer"]: row for row in rows.iter_rows(named=True)}
+    return {row["scorer"]: row for row in measured(report.overall, report.headline).iter_rows(named=True)}
 
 
 def _change(full: float, other: float) -> str:
@@ -59,7 +67,7 @@ def _change(full: float, other: float) -> str:
 
 def _gain_of_text(gain: pl.DataFrame, headline: str) -> str:
     """What text adds to the headline metric, and whether that is significant."""
-    rows = gain.filter(pl.col("metric") == headline, pl.col("mean").is_not_null()) if gain.height else gain
+    rows = measured(gain, headline)
     if not rows.height:
         return ""
     row = rows.row(0, named=True)
@@ -109,7 +117,10 @@ def ablations(report: ReportData) -> str:
         caption = f"{metric_label(report.headline)} with intervals: {', '.join(means)}."
         content = picture(
             partial(figures.intervals_figure, metric=report.headline), report.overall, caption
-        ) + _scorers(report.overall)
+        ) + meanings(
+            (f'<i style="background:{style.colour}"></i>{text(style.label)}', style.meaning)
+            for style in map(scorer, in_order(report.overall["scorer"].unique().to_list()))
+        )
         content += _metrics_table(report.overall, report.gain)
     return section(
         "ablations",
@@ -117,16 +128,6 @@ def ablations(report: ReportData) -> str:
         "All on the same impressions of all evaluated slices.",
         content,
     )
-
-
-def _scorers(overall: pl.DataFrame) -> str:
-    """What each scorer's name means."""
-    entries = "".join(
-        f'<div><dt><i style="background:{scorer(name).colour}"></i>{text(scorer(name).label)}</dt>'
-        f"<dd>{text(scorer(name).meaning)}</dd></div>"
-        for name in in_order(overall["scorer"].unique().to_list())
-    )
-    return f'<dl class="meanings">{entries}</dl>'
 
 
 def _metrics_table(overall: pl.DataFrame, gain: pl.DataFrame) -> str:
@@ -143,14 +144,12 @@ def _metrics_table(overall: pl.DataFrame, gain: pl.DataFrame) -> str:
         rows.append(
             ("gain", "What text adds", [estimate(gains.get(metric), signed=True) for metric in metrics])
         )
-    notes = "".join(
-        f"<div><dt>{text(METRICS[metric][0])}</dt><dd>{text(METRICS[metric][1])}</dd></div>"
-        for metric in metrics
-        if metric in METRICS
+    notes = meanings(
+        (text(METRICS[metric][0]), METRICS[metric][1]) for metric in metrics if metric in METRICS
     )
     names = [metric_label(metric) for metric in metrics]
     content = grid("Scorer", names, rows, "Means over impressions, with confidence intervals below.")
-    return f'{content}<dl class="meanings">{notes}</dl>'
+    return content + notes
 
 
 def by_segment(report: ReportData) -> str:
@@ -166,12 +165,8 @@ def by_segment(report: ReportData) -> str:
         return section("segments", "Segments", intro, empty(reason if report.evaluated else NOT_EVALUATED))
     names = _by_difference(rows, report.segment_gain)
     plotted = names[:_MAX_SEGMENTS]
-    order = pl.DataFrame({"segment": plotted, "order": range(len(plotted))})
-    dots = (
-        rows.filter(pl.col("scorer").is_in(["full", "behaviour_only"]))
-        .join(order, on="segment")
-        .sort("order")
-    )
+    dots = rows.filter(pl.col("scorer").is_in(["full", "behaviour_only"]), pl.col("segment").is_in(plotted))
+    dots = dots.sort(pl.col("segment").replace_strict(plotted, range(len(plotted))), maintain_order=True)
     caption = f"Dot plot of {metric_label(report.headline)} with and without text for {', '.join(plotted)}."
     return section(
         "segments",

@@ -26,6 +26,8 @@ _SHARES = (
     ("share_of_positions", "of top positions", SCORERS["full"].colour, "o"),
     ("share_of_clicks", "of clicks", SCORERS["behaviour_only"].colour, "D"),
 )
+_MIN_SHARE = 0.01
+"""Volume, as a share of that of the most frequent value, below which a value is not drawn."""
 
 
 def segments_figure(segments: pl.DataFrame, metric: str = "ndcg@10", width: float = 7.6) -> bytes:
@@ -140,6 +142,7 @@ def topics_figure(topics: pl.DataFrame, width: float = 7.6) -> bytes:
         return placeholder(width)
     slices = topics["slice"].unique().sort().to_list()
     frequent = topics.filter(figure="share").group_by("value").agg(pl.col("shown").sum())
+    frequent = frequent.filter(pl.col("shown") >= _MIN_SHARE * pl.col("shown").max())
     values = frequent.sort("shown", "value", descending=[True, False])["value"].head(len(PALETTE)).to_list()
     figure, (upper, lower) = axes_of(width, 5.0, panels=2)
     rate = "predicted_rate" if "predicted_rate" in topics["figure"] else "click_rate"
@@ -156,8 +159,9 @@ def topics_figure(topics: pl.DataFrame, width: float = 7.6) -> bytes:
             axes.plot(x, line[column], "o-", color=colour, markersize=2.6, linewidth=1.4)
             if column == "mean":
                 noise = 1.96 * (line["mean"] * (1 - line["mean"]) / line["trials"]).sqrt()
+                low, high = (line["mean"] + n * noise for n in (-1, 1))
                 axes.fill_between(
-                    x, line["mean"] - noise, line["mean"] + noise, color=colour, alpha=0.12, linewidth=0
+                    x, low.clip(0.0), high.clip(None, 1.0), color=colour, alpha=0.12, linewidth=0
                 )
             rings = line.filter("shifted")
             axes.plot(

@@ -26,7 +26,7 @@ def ingest(run: StepRun) -> None:
     deployment.take_in()
     deployment.log.require_rows()
     first, last = run.slices[0], run.slices[-1]
-    if message := gap(deployment.held(), project.slices, first, last):
+    if message := gap(deployment.slices_with_events(), project.slices, first, last):
         deployment.tell(message)
     late = outdated_labels(deployment.log, deployment.slices, first)
     if late:
@@ -40,7 +40,7 @@ def ingest(run: StepRun) -> None:
             for table in (events.items, events.impressions, events.interactions, events.rejects)
         )
         labelled = chain.attribute(
-            impressions, chain.timely(known.drop("slice"), project.source), project.labels
+            chain.labelled(impressions), chain.timely(known.drop("slice"), project.source), project.labels
         )
         pointwise &= labelled.is_empty() or MetricSet.of(labelled) == POINTWISE
         labels |= {*labelled["label"].unique()}

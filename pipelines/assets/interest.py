@@ -11,7 +11,7 @@ from models.registry.interest_card import interest_card
 from models.registry.versions import Version
 from pipelines import chain
 from pipelines.asset_steps import StepRun, step
-from pipelines.compute.score_actors import Scored, Scorer, score_with_actors
+from pipelines.compute.score_buckets import Scored, Scorer, score_by_bucket
 from pipelines.triggers.partitions import before
 
 _EVENTS: list[str | dg.AssetDep] = ["items", "impressions", "interactions", before("moment_state")]
@@ -104,7 +104,7 @@ def interest_scores(run: StepRun) -> None:
     for slice in run.track():
         model = deployment.registry.latest("interest", slice, run.id)
         if model and deployment.project.scale.scorers > 1:
-            scored = _score_with_actors(run, slice, model)
+            scored = _score_by_bucket(run, slice, model)
             run.show("interest_scores", slice, scored.head, scored.written,
                 {"scored_by": model.slice, "mean": scored.mean},
             )  # fmt: skip
@@ -112,7 +112,7 @@ def interest_scores(run: StepRun) -> None:
         # Without a model no history is needed.
         tables = deployment.slices
         state = tables.state_before(slice) if model else tables.start()
-        inputs = chain.interest_input(state, tables.events(slice))
+        inputs = chain.interest_input(state, tables.events(slice, unlabelled=True))
         folder, fitted_on = deployment.requests.model(model)
         scores = chain.interest_scores(inputs, folder, fitted_on, deployment.settings.cache)
         table = InterestScores.validate(scores)
@@ -122,9 +122,9 @@ def interest_scores(run: StepRun) -> None:
         )  # fmt: skip
 
 
-def _score_with_actors(run: StepRun, slice: str, model: Version) -> Scored:
+def _score_by_bucket(run: StepRun, slice: str, model: Version) -> Scored:
     deployment = run.deployment
     folder = deployment.registry.interest_folder(model.version)
     scorer = Scorer(deployment.lake, deployment.project, slice, folder, model.slice, deployment.cache)
     shared = None if deployment.settings.engine == "embedded" else deployment.shared_folder("scorers")
-    return score_with_actors(scorer, deployment.engine, shared)
+    return score_by_bucket(scorer, deployment.engine, shared)

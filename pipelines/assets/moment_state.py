@@ -9,7 +9,6 @@ from features.state import MomentState
 from pipelines import chain
 from pipelines.asset_steps import Step, StepRun
 from pipelines.compute.bucketed import Published, Work, make
-from pipelines.compute.scratch import Scratch
 from pipelines.lake import STATE
 from pipelines.triggers.partitions import before
 
@@ -19,8 +18,7 @@ def moments(run: StepRun) -> None:
     deployment, project, outputs = run.deployment, run.deployment.project, run.outputs
     for slice in run.track():
         if project.scale.buckets > 1:
-            path = deployment.scratch("moments", slice.replace(":", ""))
-            scratch = Scratch(path, deployment.settings.storage_options)
+            scratch = deployment.scratch("moments", slice.replace(":", ""))
             work = Work(project, deployment.lake, scratch, slice, frozenset(outputs))
             _show_published(run, slice, make(work, deployment.engine))
             continue

@@ -5,6 +5,7 @@ import polars as pl
 
 from features.catalogue import catalogue
 from features.errors import ModelError
+from models.evaluation.experiment import compare, user_sums, verdict
 from models.evaluation.exposure import beyond_accuracy
 from models.evaluation.exposure import exposure as exposure_of
 from models.markdown import bullets
@@ -185,3 +186,18 @@ def promotion(run: StepRun) -> None:
                 "reasons": dg.MetadataValue.md(bullets(decision.reasons)),
             },
         )  # fmt: skip
+
+
+@step("ranker", _TABLES, ["candidates"])
+def experiment(run: StepRun) -> None:
+    """Challenger against champion on the users assigned to them, from the experiment's start to each slice."""
+    lake, project = run.deployment.lake, run.deployment.project
+    config, slices = project.experiment, project.slices
+    for slice in run.track():
+        if config.since is None or slice < slices.key(config.since):
+            run.describe(slice, {"skipped": "no experiment: [experiment] in the project file starts one"})
+            continue
+        earlier = [key for key in lake.slices("candidates") if slices.key(config.since) <= key <= slice]
+        candidates = lake.read("candidates", earlier).filter(pl.col("as_of") >= config.since)
+        figures = compare(user_sums(candidates), config, project.seed)
+        run.publish("experiment", slice, figures, {"verdict": verdict(figures)})

@@ -43,6 +43,9 @@ Overrides = Annotated[
 ]
 
 UserId = Annotated[str, typer.Option(help="User id, as in the logs.", callback=_not_blank)]
+At = Annotated[
+    str | None, typer.Option(help="Instant of the user's request. Default: the newest slice's end.")
+]
 Query = Annotated[str | None, typer.Option(help="What the user typed.")]
 Reason = Annotated[str, typer.Option(help="Reason, recorded in the history.")]
 
@@ -115,7 +118,7 @@ def check(project: ProjectFile, overrides: Overrides = None) -> None:
     read = sum((record.read for record in deployment.log.records()), Read())
     config = deployment.project
     problems = find_problems(read, events, config.source.tables, config.slices, config.labels)
-    if empty := gap(deployment.held(), config.slices):
+    if empty := gap(deployment.slices_with_events(), config.slices):
         deployment.tell(empty)
     show.inputs(out, config.name, config.source, deployment.settings.project, events, problems)
     if any(problem.fatal for problem in problems):
@@ -202,12 +205,31 @@ def tune(
 
 
 @app.command()
+def estimate(
+    project: ProjectFile,
+    challenger: Annotated[
+        str, typer.Option(help="Ranker version, for example 7, or an alias.")
+    ] = "challenger",
+    k: Annotated[
+        int | None, typer.Option("-k", min=1, help="Positions that count. Default: lists.k.")
+    ] = None,
+    slices: Annotated[int, typer.Option(min=1, help="Number of newest slices of traffic.")] = 7,
+    overrides: Overrides = None,
+) -> None:
+    """Estimate the click rate that a ranker version would have had on logged traffic, and log it to MLflow."""
+    from pipelines.estimating import estimate_version
+
+    deployment = _open(project, overrides)
+    positions = k or deployment.project.lists.k
+    found = estimate_version(deployment.slices, deployment.registry, challenger, positions, slices)
+    show.estimated(out, found, positions)
+
+
+@app.command()
 def rank(
     project: ProjectFile,
     user: UserId,
-    at: Annotated[
-        str | None, typer.Option(help="Instant of the request. Default: the newest slice's end.")
-    ] = None,
+    at: At = None,
     k: Annotated[int, typer.Option("-k", min=1, help="Number of items to show.")] = 10,
     query: Query = None,
     overrides: Overrides = None,
@@ -232,9 +254,7 @@ def explain(
         str | None,
         typer.Option(help="User id, as in the logs: explain a new ranking.", callback=_not_blank),
     ] = None,
-    at: Annotated[
-        str | None, typer.Option(help="Instant of the user's request. Default: the newest slice's end.")
-    ] = None,
+    at: At = None,
     query: Query = None,
     overrides: Overrides = None,
 ) -> None:

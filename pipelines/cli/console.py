@@ -17,6 +17,7 @@ from models.evaluation.metrics import MetricSet
 from models.evaluation.seed_variance import GAIN
 from models.registry.champion_history import Move
 from pipelines.deployment import Deployment
+from pipelines.estimating import Estimated
 from pipelines.reporting import page_of
 from pipelines.requests import EXPLANATION_COLUMNS
 from pipelines.terminal import Terminal, styled
@@ -87,6 +88,25 @@ def seed_variance(out: Terminal, figures: dict[str, Any], title: str) -> None:
     for name in sorted(figures, key=lambda s: (s == GAIN, -(figures[s][headline]["mean"] or 0))):
         table.add_row(name, *(_deviation(figures[name][metric]) for metric in metrics))
     out.print(table)
+
+
+def estimated(out: Terminal, estimated: Estimated, k: int) -> None:
+    """Print the estimates of a version's click rate, and what they rest on."""
+    version, slices, found = estimated
+    table = Table(
+        "estimate",
+        "click rate (interval)",
+        title=f"ranker version {version} on {slices[0]} … {slices[-1]}, first {k} positions",
+    )
+    for name, rate, low, high in found.table.iter_rows():
+        table.add_row(name, f"{rate:.4f} ({low:.4f} to {high:.4f})")
+    out.print(table)
+    out.print(
+        f"{found.impressions:,} impressions ({found.without_propensity:,} without propensities left out); effective "
+        f"sample size {found.effective:,.0f}, largest weight {found.largest_weight:.1f}, mean weight "
+        f"{found.overlap.mean:.2f} ({found.overlap.low:.2f} to {found.overlap.high:.2f}; 1 is full overlap)",
+        soft_wrap=True,
+    )
 
 
 def results(out: Terminal, deployment: Deployment, last: str, seconds: float) -> None:

@@ -22,6 +22,7 @@ import polars as pl
 from features.behaviour import Answers, advance, lookup_and_update, lookup_globals
 from features.buckets import bucket as bucket_of
 from features.config.project import Project
+from features.ranking_dataset import labelled
 from features.state import OWN, SHARED, MomentState, SliceEvents, counters, is_global, restore, start
 from features.state.histories import explode
 from pipelines.compute.engine import Engine
@@ -236,6 +237,6 @@ def _events(work: Work, bucket: int, items: pl.DataFrame) -> SliceEvents:
     )
     return SliceEvents(
         items,
-        impressions.sort("shown_at", "impression_id"),
+        labelled(impressions).sort("shown_at", "impression_id"),
         interactions.sort("known_at", "interaction_id"),
     )

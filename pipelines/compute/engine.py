@@ -9,15 +9,14 @@ import signal
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from tempfile import TemporaryDirectory
 from threading import current_thread, main_thread
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 from features.errors import ProjectError
 
 RETRIES = 3
-"""How often a lost task, actor or group of training workers is restarted."""
+"""How often a lost task or group of training workers is restarted."""
 NAMESPACE = "momentrank"
 INSTALL = "pip install -e '.[ray]'"
 # Errors that a restart may fix: when one worker is lost, the collectives of the others raise these.
@@ -32,47 +31,30 @@ Result = TypeVar("Result")
 Config = TypeVar("Config")
 
 
-class Engine(Protocol):
-    """Three ways to distribute work. Exceptions of the functions are raised to the caller unchanged."""
+@dataclass(frozen=True)
+class Engine:
+    """Runs work in this process, which already uses every core; several training workers are subprocesses.
 
-    def map(self, function: Callable[[Task], Result], tasks: Sequence[Task]) -> list[Result]:
-        """Results of `function` for each task, in order. A task may run twice, so it must write atomically."""
-        ...
+    Exceptions of the functions are raised to the caller unchanged.
+    """
 
-    def map_actors(
-        self, make: Callable[[], Callable[[Task], Result]], tasks: Sequence[Task], actors: int
+    def map(
+        self, function: Callable[[Task], Result], tasks: Sequence[Task], at_once: int | None = None
     ) -> list[Result]:
-        """As `map`, by at most `actors` callables. Each actor calls `make` once, to load what is slow to load."""
-        ...
+        """Results of `function` for each task, in order. A task may run twice, so it must write atomically.
+
+        `at_once`: the most tasks that a cluster runs at a time; by default as many as it has room for.
+        """
+        return [function(task) for task in tasks]
 
     def train(
         self, function: Callable[[Config], None], config: Config, workers: int, gpus: bool = False
     ) -> None:
         """Run `function(config)` in every worker of a group, with the environment variables that `torchrun` sets.
 
-        If a worker is lost, all restart and resume from what `function` saved. `gpus`: one per worker.
+        If a worker is lost, all restart and resume from what `function` saved. A single worker is this process.
+        `gpus`: one for each worker of a cluster; this machine's are used if present.
         """
-        ...
-
-
-@dataclass(frozen=True)
-class Embedded:
-    """Runs work in this process, which already uses every core; several training workers are subprocesses."""
-
-    def map(self, function: Callable[[Task], Result], tasks: Sequence[Task]) -> list[Result]:
-        """See `Engine.map`."""
-        return [function(task) for task in tasks]
-
-    def map_actors(
-        self, make: Callable[[], Callable[[Task], Result]], tasks: Sequence[Task], actors: int
-    ) -> list[Result]:
-        """See `Engine.map_actors`; one callable runs every task."""
-        return self.map(make(), tasks) if tasks else []
-
-    def train(
-        self, function: Callable[[Config], None], config: Config, workers: int, gpus: bool = False
-    ) -> None:
-        """See `Engine.train`. A single worker runs in this process; GPUs are used if present."""
         if workers == 1:
             function(config)
         else:
@@ -82,17 +64,19 @@ class Embedded:
 
 
 @dataclass(frozen=True)
-class Cluster:
+class Cluster(Engine):
     """Runs work on a Ray cluster. Connects once per process, on first use; raises ProjectError if that fails."""
 
     address: str = ""
     """`HOST:PORT` of the head, or `auto`; empty starts a local Ray that ends with this process."""
     cores: int = 1
-    """Cores per task, actor and training worker."""
+    """Cores per task and training worker."""
     environment: Mapping[str, str] = field(default_factory=dict)
     """Environment variables of the cluster's processes. No secrets: Ray displays them."""
 
-    def map(self, function: Callable[[Task], Result], tasks: Sequence[Task]) -> list[Result]:
+    def map(
+        self, function: Callable[[Task], Result], tasks: Sequence[Task], at_once: int | None = None
+    ) -> list[Result]:
         """See `Engine.map`. A task whose process or node is lost is retried, if necessary on another node."""
         ray = self._ray()
         # Exceptions come from the data: not retryable.
@@ -100,7 +84,7 @@ class Cluster:
         shared, queue = ray.put(function), deque(enumerate(tasks))
         # Submit few tasks ahead, because those running when one fails cannot be stopped: `ray.cancel` of a task that
         # is being retried may abort this process (Ray 2.60).
-        ahead = 2 * max(_MIN_CORES, int(ray.cluster_resources().get("CPU", 0)))
+        ahead = at_once or 2 * max(_MIN_CORES, int(ray.cluster_resources().get("CPU", 0)))
         running: dict[Any, int] = {}
         results: dict[int, Result] = {}
         while queue or running:
@@ -110,19 +94,6 @@ class Cluster:
             (done,), _ = ray.wait([*running])
             results[running.pop(done)] = _result(ray, done)
         return [results[number] for number in range(len(tasks))]
-
-    def map_actors(
-        self, make: Callable[[], Callable[[Task], Result]], tasks: Sequence[Task], actors: int
-    ) -> list[Result]:
-        """See `Engine.map_actors`. A lost actor is replaced, and its task goes to the next free actor."""
-        ray = self._ray()
-        create = partial(ray.remote(num_cpus=self.cores)(_Actor).remote, make)
-        created: list[Any] = []
-        try:
-            return _dispatch(ray, create, created, tasks, actors)
-        finally:
-            for actor in created:
-                ray.kill(actor)
 
     def train(
         self, function: Callable[[Config], None], config: Config, workers: int, gpus: bool = False
@@ -204,57 +175,6 @@ def _result(ray: Any, reference: Any) -> Any:
         return ray.get(reference)
     except ray.exceptions.RayTaskError as error:
         raise error.cause from error
-
-
-class _Actor:
-    """A process that calls `make` once."""
-
-    def __init__(self, make: Callable[[], Callable[[Any], Any]]) -> None:
-        self._make = make
-
-    def prepare(self) -> None:
-        # Not in `__init__`: Ray passes on its exceptions as text only.
-        self._function = self._make()
-
-    def call(self, task: Any) -> Any:
-        return self._function(task)
-
-
-def _dispatch(
-    ray: Any, create: Callable[[], Any], created: list[Any], tasks: Sequence[Any], actors: int
-) -> list[Any]:
-    """Results of the tasks, in order, from at most `actors` actors at a time; every actor is added to `created`.
-
-    Ray's own restarts would keep a lost actor's task for its replacement. After the loss of a node there may be no
-    room for the replacement until the other actors finish, and both would wait forever.
-    """
-    queue = deque(enumerate(tasks))
-    busy: dict[Any, tuple[Any, tuple[int, Any] | None]] = {}
-    results: dict[int, Any] = {}
-    lost: Exception | None = None
-    while len(results) < len(tasks):
-        while len(busy) < min(actors, len(tasks) - len(results)):
-            if len(created) == actors * (1 + RETRIES):
-                raise RuntimeError(f"{len(created)} actors were lost, the last with: {lost}") from lost
-            created.append(create())
-            busy[created[-1].prepare.remote()] = (created[-1], None)
-        (done,), _ = ray.wait([*busy])
-        actor, task = busy.pop(done)
-        try:
-            result = _result(ray, done)
-        except ray.exceptions.RayActorError as error:
-            lost = error
-            if task:
-                queue.appendleft(task)
-            continue
-        if task:
-            results[task[0]] = result
-        if queue:
-            task = queue.popleft()
-            busy[actor.call.remote(task[1])] = (actor, task)
-        else:
-            ray.kill(actor)
-    return [results[number] for number in range(len(tasks))]
 
 
 class _FatalError:

@@ -39,7 +39,7 @@ def fine_tune(
 ) -> tuple[Path, list[dict[str, Any]]]:
     """Fit a version in `folder`, starting from the one in `start_from`; return its folder and loss curve.
 
-    All workers must reach `folder`. An interrupted fit in it is resumed.
+    All workers must reach `folder`. An interrupted fit in it is resumed; the caller deletes it.
     """
     from models.interest.saved_fit import SavedFit, fit_saved, save_arrays, saved_history
 

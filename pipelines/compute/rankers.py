@@ -7,14 +7,13 @@ are read in full.
 import os
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import NamedTuple
 from uuid import uuid4
 
 import polars as pl
-from deltalake.fs import DeltaStorageHandler
 
 from features.config.project import Project
 from features.errors import TableError
@@ -25,6 +24,7 @@ from models.ranker.folds import held_from
 from models.ranker.input import draw
 from models.ranker.shards import Shard, refuse_learned
 from pipelines.compute.engine import Engine
+from pipelines.compute.scratch import Scratch
 from pipelines.lake import Lake
 
 _TABLE = "ranking_dataset"
@@ -93,17 +93,17 @@ class Fit(NamedTuple):
     """How the fit differed from one process on all rows."""
 
 
-def fit_window(window: RankingWindow, project: Project, engine: Engine, scratch: str) -> Fit:
+def fit_window(window: RankingWindow, project: Project, engine: Engine, scratch: Scratch) -> Fit:
     """Fit the ranker of a window and its ablation without text. Raises what `ranker.fit` raises.
 
     Up to `scale.in_memory` candidates, one process fits all rows. A larger window is split among `scale.rankers`
-    workers; with a single worker, whole impressions are sampled. `scratch`: folder or URL that all workers reach.
+    workers; with a single worker, whole impressions are sampled.
     """
     scale, candidates = project.scale, window.candidates()
     if candidates > scale.in_memory and scale.rankers > 1:
         refuse_learned(project.ranker)
-        since, file = held_from(window.impressions()), f"{uuid4()}.parquet"
-        shards = Shards(window, project, candidates, since, scratch, file)
+        own = replace(scratch, root=f"{scratch.root}/{uuid4()}")
+        shards = Shards(window, project, candidates, held_from(window.impressions()), own)
         engine.train(fit_shards, shards, scale.rankers)
         rankers = shards.load()
         return Fit(*rankers, window.examples(), {"workers": rankers[0].info["workers"]})
@@ -126,39 +126,31 @@ class Shards:
     """Rows of the window; the workers check that they read as many in total."""
     since: datetime
     """Start of the holdout for early stopping."""
-    scratch: str
-    """Folder or URL that all machines reach: the first worker saves the rankers there."""
-    file: str
+    scratch: Scratch
+    """The first worker saves the rankers there."""
 
     def save(self, rankers: Sequence[Ranker]) -> None:
-        """Write both rankers' text files into one Parquet file."""
+        """Write both rankers' text files to scratch."""
         with tempfile.TemporaryDirectory() as name:
             folder = Path(name)
             for ranker, part in zip(rankers, _NAMES, strict=True):
                 ranker.save(folder / part)
-            files = {
-                path.relative_to(folder).as_posix(): path.read_text(encoding="utf-8")
+            files = [
+                (path.relative_to(folder).as_posix(), path.read_text(encoding="utf-8"))
                 for path in sorted(folder.rglob("*.*"))
-            }
-        frame = pl.DataFrame({"file": list(files), "text": list(files.values())})
-        frame.write_parquet(f"{self.scratch}/{self.file}", storage_options=self._options, mkdir=True)
+            ]
+        self.scratch.write("rankers", {"files": pl.DataFrame(files, ["file", "text"], orient="row")})
 
     def load(self) -> tuple[Ranker, Ranker]:
-        """Load the rankers that `save` wrote, and delete the file."""
-        path = f"{self.scratch}/{self.file}"
-        saved = pl.read_parquet(path, glob=False, hive_partitioning=False, storage_options=self._options)
+        """Load the rankers that `save` wrote, and remove their files."""
         with tempfile.TemporaryDirectory() as name:
             folder = Path(name)
-            for file, text in saved.iter_rows():
+            for file, text in self.scratch.read("rankers", "files").iter_rows():
                 (folder / file).parent.mkdir(exist_ok=True)
                 (folder / file).write_text(text, encoding="utf-8")
             full, behaviour_only = (load_ranker(folder / part) for part in _NAMES)
-        DeltaStorageHandler(self.scratch, self._options).delete_file(self.file)
+        self.scratch.remove()
         return full, behaviour_only
-
-    @property
-    def _options(self) -> dict[str, str]:
-        return dict(self.window.lake.storage_options)
 
 
 def fit_shards(shards: Shards) -> None:

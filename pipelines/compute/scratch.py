@@ -1,8 +1,6 @@
 """Scratch storage in which workers pass frames to each other: a folder or an object store's prefix."""
 
-import os
 import shutil
-import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,6 +9,8 @@ from urllib.request import url2pathname
 
 import polars as pl
 from deltalake.fs import DeltaStorageHandler
+
+from features.atomic import replacing
 
 
 @dataclass(frozen=True)
@@ -32,9 +32,8 @@ class Scratch:
             return
         file = self._local / name
         file.parent.mkdir(parents=True, exist_ok=True)
-        temporary = file.with_name(f".{file.name}-{uuid.uuid4()}")
-        packed.write_ipc(temporary, compression="zstd")
-        os.replace(temporary, file)
+        with replacing(file) as draft:
+            packed.write_ipc(draft, compression="zstd")
 
     def read(self, name: str, key: str) -> pl.DataFrame:
         """One frame of a file, rows in order; an empty frame if it was written without columns."""

@@ -4,7 +4,6 @@ import json
 import re
 import time
 import uuid
-from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -52,30 +51,13 @@ def part_file(slice: str, bucket: int, buckets: int) -> str:
 
 def require_complete(table: str, slice: str, parts: Sequence[Part], columns: int) -> None:
     """Raise TableError unless the parts are every bucket of the slice once, written with the table's columns."""
-    foreign = [part.file for part in parts if (part.table, part.slice) != (table, slice)]
-    if foreign:
-        raise TableError(f"slice {slice!r} of table {table!r} got parts of another slice: {foreign[:3]}")
-    counts = sorted({part.buckets for part in parts})
-    if len(counts) != 1:
-        received = f"parts of {' and '.join(map(str, counts))} buckets" if parts else "no parts"
+    buckets = max((part.buckets for part in parts), default=1)
+    found = sorted((part.bucket, part.buckets, part.table, part.slice, part.columns) for part in parts)
+    if found != [(bucket, buckets, table, slice, columns) for bucket in range(buckets)]:
+        names = ", ".join(f"{part.bucket} of {part.buckets} of {part.slice}" for part in parts)
         raise TableError(
-            f"slice {slice!r} of table {table!r} got {received}, but needs parts of one number of buckets: "
-            "draft the slice again, with one setting of scale.buckets"
-        )
-    counted = Counter(part.bucket for part in parts)
-    missing = [bucket for bucket in range(counts[0]) if bucket not in counted]
-    duplicates = [bucket for bucket, times in counted.items() if times > 1]
-    if missing or duplicates:
-        lists = {"missing": missing[:5], "duplicate": duplicates[:5]}
-        problems = ", ".join(f"{name} {numbers}" for name, numbers in lists.items() if numbers)
-        raise TableError(
-            f"slice {slice!r} of table {table!r} got {len(parts)} parts of {counts[0]} buckets: "
-            f"{problems}; publish each bucket once"
-        )
-    if any(part.columns != columns for part in parts):
-        raise TableError(
-            f"parts of slice {slice!r} were drafted with other columns than table {table!r} has: the table was "
-            "recreated in between; draft the slice again"
+            f"slice {slice!r} of table {table!r} got the parts {names or '(none)'}; expected each of {buckets} buckets "
+            "once, with the table's present columns: draft the slice again, with one setting of scale.buckets"
         )
 
 

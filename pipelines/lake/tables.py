@@ -116,13 +116,7 @@ class Lake:
         return self._collect(table, delta, files_of(table, delta, slices), columns)
 
     def read_bucket(
-        self,
-        table: str,
-        slices: Sequence[str],
-        key: str,
-        bucket: int,
-        buckets: int,
-        columns: Sequence[str] | None = None,
+        self, table: str, slices: Sequence[str], key: str, bucket: int, buckets: int
     ) -> pl.DataFrame:
         """Rows of the slices whose column `key` is in one bucket (`features.buckets`), in the order of `read`.
 
@@ -131,16 +125,14 @@ class Lake:
         """
         delta = self._open(table)
         files = files_of(table, delta, slices)
-        with_key = None if columns is None else [*columns, key]
-        own = self._collect(table, delta, files.filter(buckets=buckets, bucket=bucket), with_key)
+        own = self._collect(table, delta, files.filter(buckets=buckets, bucket=bucket))
         if (bucket_of(own[key].head(_BUCKET_SAMPLE), buckets) != bucket).any():
             raise TableError(
                 f"table {table!r} is not bucketed by {key}: pass the column that its buckets were drafted by"
             )
-        others = self._collect(table, delta, files.filter(pl.col("buckets") != buckets), with_key)
+        others = self._collect(table, delta, files.filter(pl.col("buckets") != buckets))
         others = others.filter(bucket_of(others[key], buckets) == bucket)
-        rows = pl.concat([own, others]).sort(SLICE, maintain_order=True)
-        return rows if columns is None else rows.select(columns)
+        return pl.concat([own, others]).sort(SLICE, maintain_order=True)
 
     def scan(self, table: str, slices: Sequence[str] | None = None) -> pl.LazyFrame:
         """As `read`, lazily. Pass the slices: a filter on `slice` would open the files of all slices."""
@@ -233,7 +225,7 @@ class Lake:
             ) from None
 
     def _create(self, table: str, schema: Schema) -> DeltaTable:
-        for attempt in range(COMMIT_ATTEMPTS):
+        for _ in _attempts():
             try:
                 return self._delta(table)
             except TableNotFoundError:
@@ -245,8 +237,7 @@ class Lake:
                         storage_options=dict(self.storage_options),
                     )
                 except DeltaError:
-                    # Another writer created it meanwhile: the next attempt opens it.
-                    _pause(attempt)
+                    continue  # another writer created it meanwhile: the next attempt opens it
         raise TableError(
             f"table {table!r} could not be created in {_local(self.root)} in {COMMIT_ATTEMPTS} attempts: run again"
         )
@@ -265,7 +256,7 @@ class Lake:
         return Part(table, slice, file, size, rows.height, bucket, buckets, fingerprint(stored)), delta
 
     def _collect(
-        self, table: str, delta: DeltaTable, files: pl.DataFrame, columns: Sequence[str] | None
+        self, table: str, delta: DeltaTable, files: pl.DataFrame, columns: Sequence[str] | None = None
     ) -> pl.DataFrame:
         """Rows of the files, in the order of `files`; `slice` is the last column unless `columns` names it."""
         existing = [column.name for column in delta.schema().fields if column.name != SLICE]
@@ -301,7 +292,7 @@ class Lake:
 
     def _commit(self, table: str, delta: DeltaTable, slice: str, parts: Sequence[Part]) -> WriteResult:
         """Replace the slice's files; retries on the new version if another writer of the slice committed first."""
-        for attempt in range(COMMIT_ATTEMPTS):
+        for _ in _attempts():
             transaction = Transaction(f"{SLICE}={slice}", delta.version() + 1)
             try:
                 delta.create_write_transaction(
@@ -316,7 +307,6 @@ class Lake:
                 return WriteResult(sum(part.rows for part in parts), delta.version())
             except CommitFailedError as error:
                 conflict = error
-                _pause(attempt)
                 delta = self._open(table)
         raise TableError(
             f"slice {slice!r} of table {table!r} could not be written in {COMMIT_ATTEMPTS} attempts, because other "
@@ -333,6 +323,8 @@ def _slices(delta: DeltaTable) -> list[str]:
     return sorted({partition[SLICE] for partition in delta.partitions()})
 
 
-def _pause(attempt: int) -> None:
-    """Sleep with random exponential backoff, so that conflicting writers do not collide again."""
-    time.sleep(random.random() * min(LONGEST_PAUSE_SECONDS, FIRST_PAUSE_SECONDS * 2**attempt))
+def _attempts() -> Iterator[None]:
+    """Attempts with random exponential backoff between them, so that conflicting writers do not collide again."""
+    for attempt in range(COMMIT_ATTEMPTS):
+        yield
+        time.sleep(random.random() * min(LONGEST_PAUSE_SECONDS, FIRST_PAUSE_SECONDS * 2**attempt))

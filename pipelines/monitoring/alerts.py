@@ -116,25 +116,14 @@ def sensors(tables: SliceTables, webhook: str, pages: str) -> list[dg.SensorDefi
     project = tables.project.name
     status = dg.DefaultSensorStatus.RUNNING if webhook else dg.DefaultSensorStatus.STOPPED
 
-    def alert(context: dg.RunStatusSensorContext) -> None:
-        send(alerts_of_run(project, pages, context.instance, context.dagster_run), webhook, context.log)
+    def of_runs(name: str, runs: dg.DagsterRunStatus, description: str) -> dg.SensorDefinition:
+        @dg.run_status_sensor(
+            run_status=runs, name=named(project, name), default_status=status, description=description
+        )
+        def alert(context: dg.RunStatusSensorContext) -> None:
+            send(alerts_of_run(project, pages, context.instance, context.dagster_run), webhook, context.log)
 
-    @dg.run_failure_sensor(
-        name=named(project, "failed_runs"),
-        default_status=status,
-        description="Alerts for failed runs: the failed steps and checks.",
-    )
-    def failed_runs(context: dg.RunFailureSensorContext) -> None:
-        alert(context)
-
-    @dg.run_status_sensor(
-        name=named(project, "failed_checks"),
-        run_status=dg.DagsterRunStatus.SUCCESS,
-        default_status=status,
-        description="Alerts for failed checks in runs that succeeded.",
-    )
-    def failed_checks(context: dg.RunStatusSensorContext) -> None:
-        alert(context)
+        return alert
 
     @dg.sensor(
         name=named(project, "missing_slices"),
@@ -151,4 +140,12 @@ def sensors(tables: SliceTables, webhook: str, pages: str) -> list[dg.SensorDefi
             send([Alert(project, slices, "lake", "warning", message, page)], webhook, context.log)
         return dg.SensorResult(cursor=overdue[-1] if overdue else context.cursor)
 
-    return [failed_runs, failed_checks, missing_slices]
+    return [
+        of_runs(
+            "failed_runs", dg.DagsterRunStatus.FAILURE, "Alerts for failed runs: the failed steps and checks."
+        ),
+        of_runs(
+            "failed_checks", dg.DagsterRunStatus.SUCCESS, "Alerts for failed checks in runs that succeeded."
+        ),
+        missing_slices,
+    ]

@@ -29,9 +29,12 @@ _TYPICAL = 3
 
 
 def read_predictions(lake: Lake, slice: str) -> pl.DataFrame:
-    """The slice's candidates with `clicked` and `interest_score`. Raises TableError if a table lacks the slice."""
+    """The slice's candidates with `interest_score` and `clicked`, null if unlabelled.
+
+    Raises TableError if a table lacks the slice.
+    """
     scores = lake.read("interest_scores", [slice], [*KEYS, INTEREST])
-    return lake.read("candidates", [slice], [*KEYS, "clicked"]).join(scores, on=KEYS)
+    return scores.join(lake.read("candidates", [slice], [*KEYS, "clicked"]), on=KEYS, how="left")
 
 
 def read_history(lake: Lake, slice: str, trailing: int) -> pl.DataFrame:
@@ -44,7 +47,7 @@ def read_history(lake: Lake, slice: str, trailing: int) -> pl.DataFrame:
 def attribute_figures(candidates: pl.DataFrame, items: pl.DataFrame) -> pl.DataFrame:
     """Figures by attribute value of the candidates' items: `attribute, value, figure, shown, trials, mean`, sorted.
 
-    `candidates`: `item_id, clicked, interest_score` (null before the first version); `items`: one row per item,
+    `candidates`: as from `read_predictions`; scores are null before the first version; `items`: one row per item,
     `item_id, attributes`. `shown`: candidates with the value; `trials`: candidates that `mean` is over.
     """
     score = pl.col("interest_score")
@@ -53,6 +56,7 @@ def attribute_figures(candidates: pl.DataFrame, items: pl.DataFrame) -> pl.DataF
         .agg(
             shown=pl.len(),
             clicked=pl.col("clicked").sum(),
+            labelled=pl.col("clicked").count(),
             scored=score.count(),
             predicted=score.cast(pl.Float64).sum(),
         )
@@ -65,7 +69,7 @@ def attribute_figures(candidates: pl.DataFrame, items: pl.DataFrame) -> pl.DataF
             "attribute", "value", pl.lit(name).alias("figure"), "shown", trials=trials, mean=part / trials
         )
         for name, part, trials in (
-            ("click_rate", pl.col("clicked"), pl.col("shown")),
+            ("click_rate", pl.col("clicked"), pl.col("labelled")),
             ("predicted_rate", pl.col("predicted"), pl.col("scored")),
             ("share", pl.col("shown"), pl.lit(float(candidates.height))),
         )

@@ -14,6 +14,7 @@ from dagster._core.definitions.asset_checks.asset_check_evaluation import (
 from features.config.project import Project
 from features.config.sections import Checks
 from features.errors import MomentRankError, ProjectError
+from models.evaluation.experiment import MIN_RATIO_P
 from models.evaluation.metrics import MetricSet
 from pipelines.dagster_names import asset_key, resource
 from pipelines.deployment import Deployment
@@ -143,6 +144,13 @@ WARNING: Sequence[Rule] = (
         "some candidates were clicked, and not all",
         lambda table: int(table["clicked"].n_unique() < 2),
         ("clicked",),
+    ),
+    Rule(
+        "experiment",
+        "sample_ratio",
+        "the users by arm match experiment.challenger_share",
+        _rows(pl.col("ratio_p") < MIN_RATIO_P),
+        ("ratio_p",),
     ),
     Rule("evaluation", "beats_random", "the ranker beats random order", _not_better_than("random")),
     Rule(

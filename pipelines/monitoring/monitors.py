@@ -1,6 +1,6 @@
 """Monitors: each compares a run's slices with the slices before them."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -76,14 +76,30 @@ class Monitor:
     """`warn` or `block`, unless `[checks.level]` says otherwise."""
 
 
+MONITORS: dict[str, Monitor] = {}
+"""The built-in monitors by name; those of `checks.monitors` come after them."""
+
+
+def _monitor(
+    asset: str, name: str, description: str
+) -> Callable[[Callable[[View], Finding]], Callable[[View], Finding]]:
+    def register(evaluate: Callable[[View], Finding]) -> Callable[[View], Finding]:
+        MONITORS[f"{asset}.{name}"] = Monitor(asset, name, description, evaluate)
+        return evaluate
+
+    return register
+
+
 _TOO_FEW = Finding(True, "too few slices to compare with")
 
 
+@_monitor("impressions", "volume", "the number of impressions is in its usual range")
 def _volume(view: View) -> Finding:
     counts = view.series("impressions", rows=pl.len())
     return _outliers(view, dict(counts.iter_rows()), "impressions", {})
 
 
+@_monitor("candidates", "click_rate", "the click rate is in its usual range")
 def _click_rate(view: View) -> Finding:
     table = view.series("candidates", rate=pl.col("clicked").mean(), shown=pl.len())
     noise = {key: click_noise(rate or 0.0, shown) for key, rate, shown in table.iter_rows()}
@@ -101,6 +117,7 @@ def _outliers(view: View, values: dict[str, float], quantity: str, noise: dict[s
     return Finding(False, f"{quantity} far from the slices before: {named}", figures)
 
 
+@_monitor("candidates", "known_items", "the logs describe the items shown")
 def _unknown_items(view: View) -> Finding:
     lake = view.lake
     slices = [key for key in lake.slices("items") if key <= view.slices[-1]]
@@ -111,12 +128,14 @@ def _unknown_items(view: View) -> Finding:
     return _share(unknown, total, view.checks.unknown_items, "candidates are unknown items")
 
 
+@_monitor("items", "text", "items have a text")
 def _no_text(view: View) -> Finding:
     items = view.lake.read("items", view.slices, ["title", "body"])
     empty = items.filter((pl.col("title") == "") & (pl.col("body").fill_null("") == "")).height
     return _share(empty, items.height, view.checks.no_text, "item versions have no text")
 
 
+@_monitor("rejects", "share", "few rows are rejected")
 def _rejected(view: View) -> Finding:
     lake = view.lake
     rejected, valid = (
@@ -132,6 +151,7 @@ def _share(part: int, total: int, limit: float, what: str) -> Finding:
     return Finding(share <= limit, summary, {"share": share})
 
 
+@_monitor("features", "drift", "feature distributions have not drifted")
 def _feature_drift(view: View) -> Finding:
     schema = view.lake.scan("features").collect_schema()
     forms = tuple(f"_{form}" for form in view.project.features.relative)
@@ -144,6 +164,7 @@ def _feature_drift(view: View) -> Finding:
     return _drift(view, "features", columns)
 
 
+@_monitor("interest_scores", "drift", "the distribution of interest scores has not drifted")
 def _score_drift(view: View) -> Finding:
     return _drift(view, "interest_scores", ["interest_score"])
 
@@ -184,6 +205,7 @@ def _sample(table: pl.DataFrame) -> pl.DataFrame:
     return table.gather_every(max(1, table.height // _MAX_ROWS))
 
 
+@_monitor("item_vectors", "drift", "new texts resemble earlier texts")
 def _text_drift(view: View) -> Finding:
     before, limit = view.before("item_vectors"), view.checks.text_drift
     if len(before) < view.checks.min_history:
@@ -206,6 +228,7 @@ def _mean_vector(table: pl.DataFrame) -> pl.Series | None:
     return pl.Series(table["vector"].list.to_array(size).to_numpy().mean(axis=0), dtype=pl.Float64)
 
 
+@_monitor("evaluation", "calibration", "predicted and observed click rates match")
 def _calibration(view: View) -> Finding:
     lake, limit = view.lake, view.checks.calibration
     evaluated = [key for key in view.slices if lake.has("evaluation_scores", key)]
@@ -222,10 +245,11 @@ def _calibration(view: View) -> Finding:
     )
 
 
+@_monitor("features", "training_serving_skew", "live requests compute the features that training used")
 def _training_serving_skew(view: View) -> Finding:
     """Recompute features of past impressions as a live request would, and compare them with the stored ones."""
     tables, slice = SliceTables(view.lake, view.project), view.slices[-1]
-    impressions = view.lake.read("impressions", [slice]).drop("slice").sort("shown_at", "impression_id")
+    impressions = tables.events(slice).impressions.sort("shown_at", "impression_id")
     # A request needs the state of an earlier slice.
     if impressions.is_empty() or not view.checks.requests or not view.project.slices.previous(slice):
         return Finding(True, "no impression to compare")
@@ -267,6 +291,7 @@ def largest_difference(stored: pl.DataFrame, live: pl.DataFrame, limit: float) -
     return largest, column
 
 
+@_monitor("ranked_lists", "freshness", "no slice is overdue")
 def _freshness(view: View) -> Finding:
     overdue = overdue_slices(SliceTables(view.lake, view.project), datetime.now(UTC))
     newest = view.lake.slices(LAST_TABLE)[-1:]
@@ -282,6 +307,7 @@ def overdue_slices(tables: SliceTables, now: datetime) -> list[str]:
     return complete(project.slices, project.labels.attribution, now, stored[-1] if stored else None)
 
 
+@_monitor("topic_shifts", "bands", "rates and volumes by attribute are within their bands")
 def _attribute_shift(view: View) -> Finding:
     lake, slices = view.lake, view.slices[-1:]
     table = lake.read("topic_shifts", slices)
@@ -303,35 +329,6 @@ def _described(shift: dict[str, Any]) -> str:
         f"{shift['expected']:.3f} ({shift['excess']:+.0f} of {shift['trials']:,} candidates), since {shift['since']}"
         + (f"; typical: {texts}" if texts else "")
     )
-
-
-MONITORS: Mapping[str, Monitor] = {
-    f"{monitor.asset}.{monitor.name}": monitor
-    for monitor in (
-        Monitor("impressions", "volume", "the number of impressions is in its usual range", _volume),
-        Monitor("candidates", "click_rate", "the click rate is in its usual range", _click_rate),
-        Monitor("candidates", "known_items", "the logs describe the items shown", _unknown_items),
-        Monitor("items", "text", "items have a text", _no_text),
-        Monitor("rejects", "share", "few rows are rejected", _rejected),
-        Monitor("features", "drift", "feature distributions have not drifted", _feature_drift),
-        Monitor(
-            "features",
-            "training_serving_skew",
-            "live requests compute the features that training used",
-            _training_serving_skew,
-        ),
-        Monitor("item_vectors", "drift", "new texts resemble earlier texts", _text_drift),
-        Monitor(
-            "interest_scores", "drift", "the distribution of interest scores has not drifted", _score_drift
-        ),
-        Monitor("evaluation", "calibration", "predicted and observed click rates match", _calibration),
-        Monitor(
-            "topic_shifts", "bands", "rates and volumes by attribute are within their bands", _attribute_shift
-        ),
-        Monitor("ranked_lists", "freshness", "no slice is overdue", _freshness),
-    )
-}
-"""The built-in monitors by name; those of `checks.monitors` come after them."""
 
 
 def monitors_of(config: Checks) -> list[Monitor]:

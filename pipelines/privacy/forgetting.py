@@ -14,11 +14,9 @@ from models.interest_input import QUERY_CACHE
 from models.registry.erasure import PAGE
 from models.registry.registry import Kind, Registry
 from models.report.audit import list_heading
-from pipelines.compute.scratch import Scratch
 from pipelines.deployment import Deployment
 from pipelines.lake import SLICE, Lake
 from pipelines.privacy.sweeping import SweepResult, distinctive, id_pattern, spellings, sweep
-from pipelines.settings.settings import Settings
 
 FORGOTTEN_TAG = "saw_forgotten"
 """Tag of a model version: number of users it was fitted on that were forgotten since."""
@@ -128,10 +126,12 @@ def forget(deployment: Deployment, traces: Traces) -> Erased:
     # Checkpoints of an interrupted fit were trained on the user; scratch files may name them.
     shutil.rmtree(deployment.settings.checkpoints / deployment.project.name, ignore_errors=True)
     shutil.rmtree(deployment.settings.cache / QUERY_CACHE, ignore_errors=True)
-    Scratch(deployment.scratch(), deployment.settings.storage_options).remove()
+    deployment.scratch().remove()
     reports = deployment.settings.report(deployment.project.name)
     pages = _erase_pages(deployment.registry, reports, traces.names)
-    swept = sweep(deployment.settings.home, traces.names, _spared(deployment.settings))
+    home = deployment.settings.home
+    spared = [home / name for name in ("lake", "newsroom", "landing")]
+    swept = sweep(home, traces.names, [*spared, Path(deployment.settings.lake)])
     return Erased(files, pages, swept)
 
 
@@ -233,13 +233,3 @@ def _erase_pages(registry: Registry, folder: Path, names: Sequence[str]) -> int:
     for path in reports:
         path.unlink()
     return len(reports) + registry.erase_pages(lambda _, page: names_user(page))
-
-
-def _spared(settings: Settings) -> list[Path]:
-    """Folders that are not swept: tables and copied logs."""
-    return [
-        settings.home / "lake",
-        Path(settings.lake),
-        settings.home / "newsroom",
-        settings.home / "landing",
-    ]

@@ -73,12 +73,8 @@ class RetentionConfig(dg.Config):
     """Only list what would be deleted."""
 
 
-def jobs(
-    project: str, slices: Slices, keep: timedelta | None, tags: Mapping[str, str]
-) -> list[dg.JobDefinition]:
-    """The job that deletes what is older than `keep`; none if everything is kept."""
-    if keep is None:
-        return []
+def job(project: str, slices: Slices, keep: timedelta, tags: Mapping[str, str]) -> dg.JobDefinition:
+    """The job that deletes what is older than `keep`."""
 
     @dg.op(
         name=step(project, "retire_what_is_old"),
@@ -110,15 +106,11 @@ def jobs(
     def retire_slices() -> None:
         retire_what_is_old()
 
-    return [retire_slices]
+    return retire_slices
 
 
-def schedules(project: str, keep: timedelta | None) -> list[dg.ScheduleDefinition]:
-    """A daily schedule, off until switched on; none if everything is kept."""
-    if keep is None:
-        return []
-    return [
-        dg.ScheduleDefinition(
-            job_name=named(project, JOB), cron_schedule="0 4 * * *", execution_timezone="UTC"
-        )
-    ]
+def schedule(project: str) -> dg.ScheduleDefinition:
+    """A daily schedule of the job, off until switched on."""
+    return dg.ScheduleDefinition(
+        job_name=named(project, JOB), cron_schedule="0 4 * * *", execution_timezone="UTC"
+    )

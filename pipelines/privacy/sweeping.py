@@ -17,6 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
 
+from features.atomic import replacing
+
 BLANK = "(forgotten)"
 _SHORTEST = 6
 _SHORTEST_NUMBER = 10
@@ -101,9 +103,8 @@ def _clean_text(path: Path, pattern: re.Pattern[str]) -> tuple[bool, bool]:
         cleaned = pattern.sub(BLANK, content.decode()).encode()
     except UnicodeDecodeError:
         return True, False
-    draft = path.with_name(f"{path.name}.part")
-    draft.write_bytes(gzip.compress(cleaned, mtime=0) if packed else cleaned)
-    draft.replace(path)
+    with replacing(path) as draft:
+        draft.write_bytes(gzip.compress(cleaned, mtime=0) if packed else cleaned)
     return True, True
 
 

@@ -5,27 +5,39 @@ import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from features.live import LiveMoments
 from models.live_ranking import LiveModels
+from models.ranker import Ranker
 from models.registry.registry import Registry
 from models.registry.versions import Version
 
 _log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class Champion:
-    """The versions that serve, and their models."""
+class Serving(NamedTuple):
+    """The versions that should serve."""
 
     ranker: Version
     interest: Version | None
+    challenger: str | None = None
+    """The ranker version of an experiment."""
+
+
+@dataclass(frozen=True)
+class Champion:
+    """The versions that serve, and their models. All rankers read the same interest model."""
+
+    versions: Serving
+    ranker: Ranker
+    challenger: Ranker | None
     models: LiveModels
 
 
 def load(
     registry: Registry,
-    versions: tuple[Version, Version | None],
+    versions: Serving,
     live: LiveMoments,
     numbers: Sequence[str],
     cache: Path,
@@ -34,29 +46,31 @@ def load(
 
     Raises ModelError if one cannot be read or does not fit the state.
     """
-    ranker, interest = versions
+    interest, challenger = versions.interest, versions.challenger
     models = LiveModels(
-        registry.load_ranker(ranker.version),
         registry.interest_folder(interest.version) if interest else None,
         live.described.found,
         numbers,
         cache,
     )
-    models.require(live.plan.columns)
-    return Champion(ranker, interest, models)
+    ranker = registry.load_ranker(versions.ranker.version)
+    other = registry.load_ranker(challenger) if challenger else None
+    for one in (ranker, *([other] if other else [])):
+        models.require(one, live.plan.columns)
+    return Champion(versions, ranker, other, models)
 
 
 class Follower:
     """Polls the registry, and swaps the champion once a new one is ready."""
 
     def __init__(
-        self, look: Callable[[], tuple[Version, Version | None] | None],
-        prepare: Callable[[tuple[Version, Version | None]], Champion],
-        swap: Callable[[Champion], None], present: tuple[Version, Version | None], every: float,
+        self, look: Callable[[], Serving | None],
+        prepare: Callable[[Serving], Champion],
+        swap: Callable[[Champion], None], present: Serving, every: float,
     ) -> None:  # fmt: skip
         self._look, self._prepare, self._swap, self._every = look, prepare, swap, every
         self._present = present
-        self._refused: tuple[Version, Version | None] | None = None
+        self._refused: Serving | None = None
         self.problem = ""
         """Why the wanted version does not serve, or the registry is unreachable; else empty."""
         self._stop = threading.Event()

@@ -117,8 +117,8 @@ class Intake:
         )
         self._queue: queue.Queue[tuple[Sequence[Event], Future[Receipt]] | None] = queue.Queue(waiting)
         self._thread = threading.Thread(target=self._work, name="intake", daemon=True)
-        self.problem = ""
-        """Why the last events could not be written; else empty."""
+        self.problem = self._unapplied = ""
+        """Why events were not written or, until a restart, not applied; else empty."""
         self._thread.start()
 
     def submit(self, events: Sequence[Event]) -> Future[Receipt]:
@@ -178,8 +178,7 @@ class Intake:
         try:
             if accepted:
                 self._journal.write([stamped.line() for stamped in accepted])
-                self._apply(accepted)
-            self.problem = ""
+            self.problem = self._unapplied
         except Exception as error:
             for name in noted:
                 self._known.drop(*name)
@@ -188,6 +187,16 @@ class Intake:
             for future, _ in done:
                 future.set_exception(OSError(self.problem))
             return
+        try:
+            if accepted:
+                self._apply(accepted)
+        except (
+            Exception
+        ) as error:  # they are on disk: if they were refused, they would be sent and written again
+            self.problem = self._unapplied = (
+                f"some events are on disk but not in memory, restart the service: {type(error).__name__}: {error}"
+            )
+            _log.exception("events were written but not applied")
         for future, receipt in done:
             future.set_result(receipt)
 

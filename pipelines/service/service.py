@@ -12,23 +12,27 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
 from features.catalogue import catalogue
 from features.config.slices import instant, microseconds
 from features.errors import TableError
+from features.exploration import explore
 from features.live import Answer, Request
 from features.schemas import Impressions
 from features.sources.item_rows import normalised
 from features.state.histories import SKIPPED
+from models.evaluation.experiment import in_challenger
 from models.explanation.sentences import because_of, sentences
 from models.interest_input import query_rows
 from models.live_ranking import Ranked
-from models.registry.versions import Version
+from models.ranker import Ranker
 from pipelines.deployment import Deployment
 from pipelines.lake import STATE
 from pipelines.landing import open_landing
-from pipelines.service.champion_follower import Champion, Follower, load
+from pipelines.service.champion_follower import Champion, Follower, Serving, load
 from pipelines.service.event_intake import Clock, Intake, Known, Receipt, Refused, clock_from
 from pipelines.service.journal import Journal
 from pipelines.service.resident import Resident
@@ -58,12 +62,16 @@ class Limits:
 class _Ranking:
     """A ranked request, to be read without the lock."""
 
-    champion: Champion
+    ranker: Ranker
     request: Request
     answer: Answer
     ranked: Ranked
     order: list[int]
-    """Numbers of the candidates that are returned, best first."""
+    """Numbers of the candidates that are returned, in the order to show them."""
+    ranks: NDArray[np.int64]
+    """Their ranks, from 0: increasing unless the list explores."""
+    propensity: NDArray[np.float64] | None
+    """Their probabilities at these positions; None without exploration."""
     past: pl.Series | None
     """As `LiveModels.past_behind`, in this order; None without reasons."""
     versions: pl.DataFrame
@@ -94,6 +102,7 @@ class Service:
         self._until, self._clock = until, clock
         self._resident: Resident | None = None
         self._stop = threading.Event()
+        self._random = np.random.default_rng()
 
     def start(self) -> None:
         """Load the state, replay the journal, load and warm the models."""
@@ -213,9 +222,11 @@ class Service:
                 items = resident.pool.draw(past, at, request.muted, near_to)
             elif request.muted:
                 items = [item for item in items if item not in request.muted]
-            champion = self._champion
+            champion = resident.champion
+            assert champion is not None  # a ready service has one
+            challenged = champion.challenger is not None and self._in_challenger(user)
             if not items:
-                return self._answer(champion, [])
+                return self._answer(champion, challenged, [])
             context = tuple(
                 (name, value)
                 for name, values in request.context.items()
@@ -226,8 +237,9 @@ class Service:
                 context += ((self.project.context.query, query["item_id"][0]),)
             k = request.k or (len(items) if request.candidates is not None else self.project.lists.k)
             lookup = Request(user, tuple(items), at, request.session_id, context)
-            ranking = self._ranking(resident, champion, lookup, k, request.explain)
-        return self._answer(champion, self._rows(ranking, request.features))
+            ranker = champion.challenger if challenged and champion.challenger else champion.ranker
+            ranking = self._ranking(resident, champion, ranker, lookup, k, request.explain)
+        return self._answer(champion, challenged, self._rows(ranking, request.features))
 
     def similar(self, item: str, count: int) -> dict[str, Any]:
         """Items similar in text, and items clicked by the same users."""
@@ -282,26 +294,28 @@ class Service:
         said: dict[str, Any] = {"ready": self.ready, "problems": [self.problem] if self.problem else []}
         if not self.ready:
             return said
-        resident, champion = self.resident, self._champion
+        resident, champion = self.resident, self.resident.champion
+        assert champion is not None
         problems = [self.follower.problem, self._intake.problem]
         return said | {
             "problems": [problem for problem in problems if problem],
-            "ranker": champion.ranker.version,
-            "interest": champion.interest.version if champion.interest else None,
+            **self._serving(champion.versions, challenged=False),
+            "challenger": champion.versions.challenger,
             "state_slice": self.slice,
             "newest_event_us": resident.live.at,
             "journal_lands": self.lands,
         }
 
-    def _look(self, resident: Resident) -> tuple[Version, Version | None] | None:
+    def _look(self, resident: Resident) -> Serving | None:
         """The ranker that should serve, and the newest interest model of earlier slices; None before any ranker."""
         slices = self.project.slices
         at = instant(resident.live.at) if self._until is None else slices.window(self._until)[1]
         key, registry = slices.key(at), self.deployment.registry
         ranker = registry.serving(slices.following(key))
-        return (ranker, registry.latest("interest", before=key)) if ranker else None
+        challenger = self.project.experiment.challenger if self.project.experiment.challenger_share else None
+        return Serving(ranker, registry.latest("interest", before=key), challenger) if ranker else None
 
-    def _prepare(self, versions: tuple[Version, Version | None]) -> Champion:
+    def _prepare(self, versions: Serving) -> Champion:
         """Load a champion and rank with it once, so that it is warm and known to work."""
         assert self._resident is not None
         resident = self._resident
@@ -319,7 +333,8 @@ class Service:
                 items = resident.pool.draw(past, at, (), None)
                 if not items:
                     continue
-                ranking = self._ranking(resident, champion, Request(user, tuple(items), at), 1, explain=True)
+                lookup = Request(user, tuple(items), at)
+                ranking = self._ranking(resident, champion, champion.ranker, lookup, 1, explain=True)
             self._rows(ranking, features=False)
         return champion
 
@@ -327,7 +342,7 @@ class Service:
         assert self._resident is not None
         with self._resident.lock:
             self._catch_up(champion)
-            self._champion = self._resident.champion = champion
+            self._resident.champion = champion
 
     def _catch_up(self, champion: Champion) -> None:
         """Give a champion the items that came while it was loaded."""
@@ -357,40 +372,61 @@ class Service:
             return None
         return query_rows(pl.Series([text]), self.project.interest)
 
-    def _answer(self, champion: Champion, rows: list[dict[str, Any]]) -> dict[str, Any]:
+    def _in_challenger(self, user: str) -> bool:
+        share = self.project.experiment.challenger_share
+        return bool(in_challenger(pl.Series([user]), share, self.project.seed)[0])
+
+    def _answer(self, champion: Champion, challenged: bool, rows: list[dict[str, Any]]) -> dict[str, Any]:
+        arm = {"arm": "challenger" if challenged else "champion"} if champion.challenger else {}
+        versions = self._serving(champion.versions, challenged)
+        return {"impression_id": f"live-{uuid.uuid4().hex}", **versions, **arm, "items": rows}
+
+    @staticmethod
+    def _serving(versions: Serving, challenged: bool) -> dict[str, Any]:
         return {
-            "impression_id": f"live-{uuid.uuid4().hex}",
-            "ranker": champion.ranker.version,
-            "interest": champion.interest.version if champion.interest else None,
-            "items": rows,
+            "ranker": versions.challenger if challenged else versions.ranker.version,
+            "interest": versions.interest.version if versions.interest else None,
         }
 
     def _ranking(
-        self, resident: Resident, champion: Champion, request: Request, k: int, explain: bool
+        self,
+        resident: Resident,
+        champion: Champion,
+        ranker: Ranker,
+        request: Request,
+        k: int,
+        explain: bool,
     ) -> _Ranking:
         """Rank a request's candidates; the caller holds the lock."""
         answer = resident.live.look_up(request)
-        ranked = champion.models.rank(request, answer, resident.live.plan.columns)
-        order = ranked.order[:k]
+        ranked = champion.models.rank(ranker, request, answer, resident.live.plan.columns)
+        order, propensity, explored = ranked.order[:k], None, self.project.exploration
+        ranks = np.arange(len(order))
+        if explored.share:
+            ranks, propensity = explore(len(order), explored.share, explored.near_best, self._random)
+            order = [order[rank] for rank in ranks]
         past = champion.models.past_behind(request, answer, order) if explain else None
-        return _Ranking(champion, request, answer, ranked, order, past, resident.live.described.found)
+        versions = resident.live.described.found
+        return _Ranking(ranker, request, answer, ranked, order, ranks, propensity, past, versions)
 
     def _rows(self, ranking: _Ranking, features: bool) -> list[dict[str, Any]]:
-        ranker, ranked, order = ranking.champion.models.ranker, ranking.ranked, ranking.order
+        ranker, ranked, order = ranking.ranker, ranking.ranked, ranking.order
         scores = pl.Series(ranked.score[order])
         likely = ranker.probability(scores) if ranker.calibration else None
         titles = ranking.described("title")
         rows = []
-        for rank, n in enumerate(order):
+        for position, n in enumerate(order):
             interest = float(ranked.interest[n])
             row = {
                 "item_id": ranking.request.items[n],
-                "rank": rank + 1,
-                "title": titles[rank],
-                "rank_score": scores[rank],
-                "click_probability": None if likely is None else likely[rank],
+                "rank": int(ranking.ranks[position]) + 1,
+                "title": titles[position],
+                "rank_score": scores[position],
+                "click_probability": None if likely is None else likely[position],
                 "interest_score": None if math.isnan(interest) else interest,
             }
+            if ranking.propensity is not None:
+                row["propensity"] = float(ranking.propensity[position])
             if features:
                 values = zip(ranker.columns, ranked.columns[n].tolist(), strict=True)
                 row["features"] = {name: None if math.isnan(value) else value for name, value in values}
@@ -402,13 +438,13 @@ class Service:
 
     def _reasons(self, ranking: _Ranking) -> pl.Series:
         """One sentence per returned item."""
-        ranker, order = ranking.champion.models.ranker, ranking.order
+        ranker, order = ranking.ranker, ranking.order
         listed = pl.DataFrame(ranking.ranked.columns[order], schema=list(ranker.columns), orient="row")
         listed = listed.fill_nan(None)
         attributes = ranking.described("attributes")
         rows = listed.with_columns(
             pl.Series("attributes", attributes, ranking.versions.schema["attributes"]),
-            rank=pl.int_range(1, len(order) + 1),
+            rank=pl.Series(ranking.ranks + 1),
             candidates=pl.lit(len(ranking.request.items)),
             past=ranking.past,
         )

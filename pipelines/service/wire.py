@@ -100,6 +100,8 @@ class Listed(_Body):
     """An item of an impression."""
 
     id: Id
+    propensity: float | None = Field(None, gt=0, le=1)
+    """Probability of the item at its position, as `/rank` answered it."""
 
 
 class ItemEvent(_Body):

@@ -2,12 +2,12 @@
 
 import contextlib
 import io
-import os
 from importlib import metadata
 from pathlib import Path
 
 from filelock import FileLock
 
+from features.atomic import replacing
 from features.errors import ProjectError
 
 POSTGRES = "MOMENTRANK_DAGSTER_POSTGRES"
@@ -57,10 +57,8 @@ def write(folder: Path, postgres: bool) -> None:
     if current not in ("", DAGSTER_YAML, DAGSTER_YAML + POSTGRES_YAML):
         _require_storage(file, current, postgres)
     elif current != expected:
-        # Renamed into place, so that another process never reads half a file.
-        draft = file.with_name(f"dagster.yaml.{os.getpid()}")
-        draft.write_text(expected, encoding="utf-8")
-        draft.replace(file)
+        with replacing(file) as draft:
+            draft.write_text(expected, encoding="utf-8")
 
 
 def upgrade(folder: Path, storage: str) -> None:

@@ -1,39 +1,27 @@
-"""Settings of a deployment, from environment variables. Only this file and `variables.py` read them.
-
-| variable | means | default |
-|---|---|---|
-| `MOMENTRANK_HOME` | folder for everything that is written | `.momentrank` |
-| `MOMENTRANK_DATA` | folders to look for logs in | `../shared/data` from here or from the repository |
-| `MOMENTRANK_PROJECT` | project files that Dagster shows, separated by `:` | `projects/newsroom.toml` |
-| `MOMENTRANK_SET` | overrides of the project file, `key.path=value`, one per line | none |
-| `MOMENTRANK_TRACKING_URI` | MLflow tracking server and registry | `sqlite:///HOME/mlflow.db` |
-| `MOMENTRANK_ARTIFACTS` | folder or URL of MLflow artifacts | `HOME/mlartifacts` |
-| `MOMENTRANK_DAGSTER_POSTGRES` | PostgreSQL for Dagster's runs, events and schedules | SQLite in `HOME/dagster` |
-| `MOMENTRANK_LAKE` | folder or URL of the tables | `HOME/lake` |
-| `MOMENTRANK_STORAGE_OPTIONS` | credentials and endpoint of the object store, as a JSON object | `{}` |
-| `MOMENTRANK_ENGINE` | where work runs: `embedded` (in this process) or `ray` | `embedded` |
-| `MOMENTRANK_EXECUTOR` | processes of a run: `in_process`, or `multiprocess` (one per step) | `in_process` |
-| `MOMENTRANK_RAY_ADDRESS` | `HOST:PORT` of a Ray cluster's head, or `auto` | a local Ray |
-| `MOMENTRANK_RAY_CORES` | cores per Ray task, actor and training worker | 1 |
-| `MOMENTRANK_SCRATCH` | folder or URL through which workers exchange data | `HOME/scratch` |
-| `MOMENTRANK_MLFLOW_URL` | URL for links to MLflow | `http://127.0.0.1:5000` |
-| `MOMENTRANK_DAGSTER_URL` | URL for links to Dagster | `http://127.0.0.1:3000` |
-| `MOMENTRANK_WEBHOOK` | URL to post alerts to, as JSON | none: alerts are only logged |
-| `MOMENTRANK_PSEUDONYM_KEY` | key that turns user ids into pseudonyms before they are written | none |
-"""
+"""Settings of a deployment, from environment variables. Only this file reads them."""
 
 import os
+import re
 import sysconfig
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Any, Literal
+from urllib.parse import urlparse
 
-from pydantic import BaseModel, ConfigDict, SecretStr
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    Json,
+    SecretStr,
+    ValidationError,
+)
 
 from features.config.project import Project
 from features.config.project import load as load_project
 from features.errors import ProjectError
 from pipelines.settings import dagster_instance as instance
-from pipelines.settings import variables
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 DEFAULT_PROJECT = Path("projects/newsroom.toml")
@@ -63,40 +51,157 @@ PROCESS_ENVIRONMENT = {
 }
 
 
+_STORES = ("file", "s3", "s3a", "gs", "az", "abfs", "abfss")
+_RAY_ADDRESS = re.compile(r"auto|(\[[0-9A-Fa-f:]+\]|[^\s/:\[\]]+):\d+")
+_UNSAFE = re.compile(r"[?\\\n\r]|%[0-9A-Fa-f]{2}")
+_SECRET = ("storage_options", "dagster_postgres", "pseudonym_key")
+
+
+def _folder(value: str | Path) -> Path:
+    path = Path(value).expanduser().resolve()
+    if _UNSAFE.search(str(path)):
+        raise ValueError(
+            "SQLite and Delta misread '?', backslashes, line breaks and percent codes such as %20 in a folder's name, "
+            f"{path}: name a folder without them"
+        )
+    if path.exists() and not path.is_dir():
+        raise ValueError("that is a file: name a folder")
+    return path
+
+
+def _folder_or_url(value: str) -> str:
+    scheme, _, path = value.partition("://")
+    if path and scheme not in _STORES:
+        raise ValueError(f"write a folder, or a URL that starts with {', '.join(_STORES)}")
+    return value if path else str(_folder(value))
+
+
+def _artifacts(value: str) -> str:
+    location = _folder_or_url(value)
+    return location if "://" in location else Path(location).as_uri()
+
+
+def _data_folders(value: str) -> tuple[Path, ...]:
+    folders = tuple(Path(part).expanduser().resolve() for part in value.split(os.pathsep) if part)
+    for folder in folders:
+        if not folder.is_dir():
+            raise ValueError(
+                f"{folder} is not a folder: name folders that exist, separated by {os.pathsep!r}"
+            )
+    return folders
+
+
+def _project_files(value: str) -> list[Path]:
+    parts = [value] if Path(value).is_file() else value.split(os.pathsep)
+    files = [Path(part).expanduser().resolve() for part in parts if part]
+    for file in files:
+        if not file.is_file():
+            raise ValueError(
+                f"{file} does not exist: name a project's TOML, or several separated by {os.pathsep!r}"
+            )
+    return files or [find_project(DEFAULT_PROJECT)]
+
+
+def _overrides(value: str) -> tuple[str, ...]:
+    lines = tuple(line.strip() for line in value.splitlines() if line.strip())
+    for line in lines:
+        if "=" not in line:
+            raise ValueError(f"line {line!r}: write key.path=value, for example ranker.num_leaves=15")
+    return lines
+
+
+def _tracking_uri(uri: str) -> str:
+    if urlparse(uri).scheme in ("", "file"):
+        raise ValueError(
+            "MLflow no longer supports plain files: use sqlite:///FILE, postgresql://… or http://HOST:PORT, or unset it"
+        )
+    relative = re.match(r"sqlite:///(?![/:]|file:)(.+)", uri)
+    return f"sqlite:///{Path(relative[1]).resolve()}" if relative else _with_driver(uri)
+
+
+def _dagster_postgres(url: str) -> str:
+    if not _with_driver(url).startswith("postgresql+psycopg2://"):
+        raise ValueError(
+            "write postgresql://USER:PASSWORD@HOST/DATABASE, or unset it to store runs in SQLite"
+        )
+    return _with_driver(url)
+
+
+def _with_driver(url: str) -> str:
+    """A PostgreSQL URL with the installed driver, which is not SQLAlchemy's default."""
+    return re.sub(r"^postgres(ql)?://", "postgresql+psycopg2://", url)
+
+
+def _ray_address(address: str) -> str:
+    if not _RAY_ADDRESS.fullmatch(address):
+        raise ValueError(
+            "write HOST:PORT of the cluster's head (as `ray start` prints it, without ray://), auto for the cluster "
+            "that this machine has joined, or unset it for a local Ray"
+        )
+    return address
+
+
+def _web_address(url: str) -> str:
+    parsed = urlparse(url)
+    if parsed.scheme not in ("http", "https") or not parsed.netloc:
+        raise ValueError("not a web address: write, for example, http://127.0.0.1:5000")
+    return url.rstrip("/")
+
+
+FolderOrUrl = Annotated[str, AfterValidator(_folder_or_url)]
+WebAddress = Annotated[str, AfterValidator(_web_address)]
+
+
+def _in_home(name: str) -> Any:
+    return Field(default_factory=lambda settings: str(settings["home"] / name))
+
+
 class Settings(BaseModel):
-    """Where data is read from and written to. Paths are absolute."""
+    """Where data is read from and written to: `lake` is the variable `MOMENTRANK_LAKE`. Paths are absolute."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    home: Path
-    data: tuple[Path, ...]
-    """Folders that `MOMENTRANK_DATA` names."""
-    project: Path
-    overrides: tuple[str, ...]
-    """`key.path=value`, as for `--set`."""
-    tracking_uri: str
-    artifacts: str
-    """URL of the folder or bucket of MLflow artifacts."""
-    dagster_postgres: str
-    """URL of the Dagster instance's database; empty for SQLite."""
-    lake: str
+    home: Annotated[Path, AfterValidator(_folder)] = Field(Path(".momentrank"), validate_default=True)
+    """Folder for everything that is written."""
+    data: Annotated[tuple[Path, ...], BeforeValidator(_data_folders)] = ()
+    """Folders to look for logs in, before `../shared/data` from here and from the repository."""
+    project: Annotated[Path, BeforeValidator(lambda value: _project_files(value)[0])] = Field(
+        default_factory=lambda: find_project(DEFAULT_PROJECT)
+    )
+    """Project files that Dagster shows, separated by `:`; here the first of them."""
+    overrides: Annotated[tuple[str, ...], BeforeValidator(_overrides)] = Field((), alias="set")
+    """`MOMENTRANK_SET`: overrides of the project file as for `--set`, one per line."""
+    tracking_uri: Annotated[str, AfterValidator(_tracking_uri)] = Field(
+        default_factory=lambda settings: f"sqlite:///{settings['home'] / 'mlflow.db'}"
+    )
+    """MLflow tracking server and registry."""
+    artifacts: Annotated[str, AfterValidator(_artifacts)] = Field(
+        default_factory=lambda settings: (settings["home"] / "mlartifacts").as_uri()
+    )
+    """Folder or URL of MLflow artifacts."""
+    dagster_postgres: Annotated[str, AfterValidator(_dagster_postgres)] = ""
+    """PostgreSQL for Dagster's runs, events and schedules; by default SQLite in `dagster_home`."""
+    lake: FolderOrUrl = _in_home("lake")
     """Folder or URL of the Delta tables."""
-    storage_options: dict[str, str]
-    scratch: str
+    storage_options: Json[dict[str, str]] = {}
+    """Credentials and endpoint of the object store, as a JSON object."""
+    scratch: FolderOrUrl = _in_home("scratch")
     """Folder or URL through which workers exchange data; all machines must reach it."""
     engine: Literal["embedded", "ray"] = "embedded"
+    """Where work runs: in this process, or on a Ray cluster."""
     executor: Literal["in_process", "multiprocess"] = "in_process"
-    """Executor of runs that Dagster launches. `momentrank run` always uses its own process."""
-    ray_address: str = ""
-    """`HOST:PORT` of a cluster's head, or `auto`; empty for a local Ray."""
-    ray_cores: int = 1
-    """Cores per task, actor and training worker."""
-    mlflow_url: str
-    dagster_url: str
-    webhook: str = ""
-    """URL to post alerts to; empty for none."""
+    """Processes of a run that Dagster launches: one, or one per step. `momentrank run` always uses its own."""
+    ray_address: Annotated[str, AfterValidator(_ray_address)] = ""
+    """`HOST:PORT` of a cluster's head, or `auto`; by default a local Ray."""
+    ray_cores: int = Field(1, ge=1)
+    """Cores per Ray task and training worker."""
+    mlflow_url: WebAddress = "http://127.0.0.1:5000"
+    dagster_url: WebAddress = "http://127.0.0.1:3000"
+    """URLs for links to MLflow and Dagster."""
+    webhook: WebAddress = ""
+    """URL to post alerts to, as JSON; by default they are only logged."""
     pseudonym_key: SecretStr = SecretStr("")
-    """Key of `features/events/pseudonyms.py`; if empty, user ids are stored as they are."""
+    """Key that turns user ids into pseudonyms before they are written (`features/events/pseudonyms.py`)."""
 
     @property
     def mlartifacts(self) -> Path:
@@ -151,37 +256,27 @@ def load() -> Settings:
 
     Raises ProjectError, which names the variable to correct.
     """
-    home = variables.folder("MOMENTRANK_HOME", Path(".momentrank"))
-    if home.exists() and not home.is_dir():
-        raise ProjectError(f"MOMENTRANK_HOME is {home}, which is a file: name a folder")
-    return Settings(
-        home=home,
-        data=_data_folders(),
-        project=_project_files()[0],
-        overrides=_overrides(),
-        tracking_uri=variables.tracking_uri(home),
-        artifacts=variables.artifacts(home),
-        dagster_postgres=variables.dagster_postgres(),
-        lake=variables.folder_or_url("MOMENTRANK_LAKE", home / "lake"),
-        storage_options=variables.storage_options(),
-        scratch=variables.folder_or_url("MOMENTRANK_SCRATCH", home / "scratch"),
-        engine=variables.engine(),
-        executor=variables.executor(),
-        ray_address=variables.ray_address(),
-        ray_cores=variables.ray_cores(),
-        mlflow_url=variables.address("MOMENTRANK_MLFLOW_URL", "http://127.0.0.1:5000"),
-        dagster_url=variables.address("MOMENTRANK_DAGSTER_URL", "http://127.0.0.1:3000"),
-        webhook=variables.address("MOMENTRANK_WEBHOOK", "http://127.0.0.1:9000/alerts")
-        if variables.read("MOMENTRANK_WEBHOOK")
-        else "",
-        pseudonym_key=SecretStr(variables.read("MOMENTRANK_PSEUDONYM_KEY")),
-    )
+    names = (field.alias or name for name, field in Settings.model_fields.items())
+    try:
+        return Settings.model_validate({name: value for name in names if (value := _read(name))})
+    except ValidationError as error:
+        first = error.errors()[0]
+        name, reason = str(first["loc"][0]), first["msg"].removeprefix("Value error, ")
+        found = "" if name in _SECRET else f" is {str(first['input'])!r}"
+        example = (
+            """: write for example '{"AWS_REGION": "eu-central-1"}'""" if name == "storage_options" else ""
+        )
+        raise ProjectError(f"MOMENTRANK_{name.upper()}{found}: {reason}{example}") from None
+
+
+def _read(name: str) -> str:
+    return os.environ.get(f"MOMENTRANK_{name.upper()}", "").strip()
 
 
 def load_all() -> list[Settings]:
     """Settings for each project in `MOMENTRANK_PROJECT`. Raises ProjectError."""
     first = load()
-    return [first.model_copy(update={"project": file}) for file in _project_files()]
+    return [first.model_copy(update={"project": file}) for file in _project_files(_read("project"))]
 
 
 def find_project(file: Path) -> Path:
@@ -218,16 +313,11 @@ def environment(settings: Settings, *others: Settings) -> dict[str, str]:
 
     Unset variables stay unset. Folders are absolute, so that the process may run in any folder.
     """
-    locations = {
-        "MOMENTRANK_DATA": os.pathsep.join(str(folder) for folder in settings.data),
-        "MOMENTRANK_TRACKING_URI": settings.tracking_uri,
-        "MOMENTRANK_ARTIFACTS": settings.artifacts,
-        "MOMENTRANK_LAKE": settings.lake,
-        "MOMENTRANK_SCRATCH": settings.scratch,
-    }
+    locations = {name: getattr(settings, name) for name in ("tracking_uri", "artifacts", "lake", "scratch")}
+    locations["data"] = os.pathsep.join(map(str, settings.data))
     return {
         **os.environ,
-        **{name: value for name, value in locations.items() if variables.read(name)},
+        **{f"MOMENTRANK_{name.upper()}": value for name, value in locations.items() if _read(name)},
         "MOMENTRANK_HOME": str(settings.home),
         "MOMENTRANK_PROJECT": os.pathsep.join(str(each.project) for each in (settings, *others)),
         "MOMENTRANK_SET": "\n".join(settings.overrides),
@@ -246,44 +336,6 @@ def initialise_dagster(settings: Settings) -> None:
     """Create or upgrade the tables of the Dagster instance, once per version and storage."""
     prepare(settings)
     instance.upgrade(settings.dagster_home, settings.dagster_postgres.rpartition("@")[2])
-
-
-def _data_folders() -> tuple[Path, ...]:
-    folders = tuple(
-        Path(part).expanduser().resolve()
-        for part in variables.read("MOMENTRANK_DATA").split(os.pathsep)
-        if part
-    )
-    for folder in folders:
-        if not folder.is_dir():
-            raise ProjectError(
-                f"MOMENTRANK_DATA names {folder}, which is not a folder: "
-                f"name folders that exist, separated by {os.pathsep!r}"
-            )
-    return folders
-
-
-def _project_files() -> list[Path]:
-    value = variables.read("MOMENTRANK_PROJECT")
-    parts = [value] if Path(value).is_file() else value.split(os.pathsep)
-    files = [Path(part).expanduser().resolve() for part in parts if part]
-    for file in files:
-        if not file.is_file():
-            raise ProjectError(
-                f"MOMENTRANK_PROJECT names {file}, which does not exist: name a project's TOML, or several separated "
-                f"by {os.pathsep!r}"
-            )
-    return files or [find_project(DEFAULT_PROJECT)]
-
-
-def _overrides() -> tuple[str, ...]:
-    lines = tuple(line.strip() for line in variables.read("MOMENTRANK_SET").splitlines() if line.strip())
-    for line in lines:
-        if "=" not in line:
-            raise ProjectError(
-                f"MOMENTRANK_SET has the line {line!r}: write key.path=value, for example ranker.num_leaves=15"
-            )
-    return lines
 
 
 def _object_store(settings: Settings) -> dict[str, str]:

@@ -36,7 +36,9 @@ def arrivals(deployment: Deployment, job_name: str) -> dg.SensorDefinition:
         if landing is None:
             return dg.SensorResult(skip_reason="the project declares no source.landing")
         now = datetime.now(UTC)
-        previous, since = _parse_cursor(context.cursor)
+        # The previous listing of the landing folder, and the number of the last record handled.
+        cursor = json.loads(context.cursor or '{"seen": {}, "record": 0}')
+        previous = {name: (stamp[0], stamp[1]) for name, stamp in cursor["seen"].items()}
         listing = landing.look()
         messages = take_in(landing, deployment.log, previous, listing)
         for message in messages:
@@ -47,7 +49,7 @@ def arrivals(deployment: Deployment, job_name: str) -> dg.SensorDefinition:
         stored = deployment.lake.slices(LAST_TABLE)
         running = under_way(context.instance, job_name, keys)
         ranges, too_old = ranges_to_run(
-            records, since, keys, stored, running, project.slices, project.source.allowed_lateness
+            records, cursor["record"], keys, stored, running, project.slices, project.source.allowed_lateness
         )
         if too_old:
             context.log.warning(
@@ -119,14 +121,6 @@ def _request_arrived(first: str, last: str, run_key: str, stored: Sequence[str])
     again = [key for key in stored if first <= key <= last]
     tags = {REPROCESSES: " ".join(again)} if again else {}
     return request(first, last, run_key, "new logs arrived", **tags)
-
-
-def _parse_cursor(text: str | None) -> tuple[dict[str, Stamp], int]:
-    """The previous listing of the landing folder, and the number of the last record handled."""
-    if not text:
-        return {}, 0
-    cursor = json.loads(text)
-    return {name: (stamp[0], stamp[1]) for name, stamp in cursor["seen"].items()}, cursor["record"]
 
 
 def late_interactions(deployment: Deployment, job_name: str) -> dg.SensorDefinition:

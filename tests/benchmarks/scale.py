@@ -30,7 +30,7 @@ from features.config.project import Project
 from features.schemas import ItemVectors
 from features.state import OWN, SliceEvents, counters, is_global, names, restore
 from pipelines.compute.bucketed import Work, in_buckets, make
-from pipelines.compute.engine import Cluster, Embedded, Engine
+from pipelines.compute.engine import Cluster, Engine
 from pipelines.compute.scratch import Scratch
 from pipelines.lake import SLICE, STATE, Lake
 
@@ -107,7 +107,7 @@ def _world(options: argparse.Namespace) -> dict[str, Any]:
             lake.write(name, slice, table)
         lake.write("item_vectors", slice, ItemVectors.create_empty())
     scratch = Scratch(f"{options.folder}/scratch")
-    make(Work(declared, lake, scratch, FIRST, frozenset({STATE})), Embedded())
+    make(Work(declared, lake, scratch, FIRST, frozenset({STATE})), Engine())
     return {}
 
 
@@ -121,7 +121,7 @@ def _heated() -> pl.Expr:
 def _slice(options: argparse.Namespace) -> dict[str, Any]:
     """Run the second day, in a single pass or in buckets."""
     lake, declared = Lake(f"{options.folder}/lake"), _project(options, options.buckets[0])
-    engine: Engine = Cluster("" if options.ray == "local" else options.ray) if options.ray else Embedded()
+    engine: Engine = Cluster("" if options.ray == "local" else options.ray) if options.ray else Engine()
     watched = Watched(engine)
     if options.ray:
         engine.map(abs, [1])  # connects

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 
@@ -224,12 +224,7 @@ def relative(name: str, values: list[float]) -> list[float]:
     return [value if math.isnan(value) else of(value) for value in values]
 
 
-@settings(
-    max_examples=30,
-    deadline=None,
-    derandomize=True,
-    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
-)
+@settings(max_examples=30)
 @given(data=st.data())
 def test_every_feature_follows_its_definition(toy: SimpleNamespace, oracle: Any, data: st.DataObject) -> None:
     world: SliceEvents = data.draw(toy.worlds())

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from features import threads
@@ -17,12 +17,6 @@ from features.config.project import Project
 from features.state import SliceEvents, passing, start, table
 
 KEYS = ["impression_id", "item_id"]
-drawn = settings(
-    max_examples=6,
-    deadline=None,
-    derandomize=True,
-    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
-)
 
 
 def every_feature(project: Project) -> FeaturePlan:
@@ -30,7 +24,7 @@ def every_feature(project: Project) -> FeaturePlan:
     return compile_plan(declared, (), [f.name for f in declared])
 
 
-@drawn
+@settings(max_examples=6)
 @given(data=st.data())
 def test_a_live_request_reads_what_the_batch_read(toy: SimpleNamespace, data: st.DataObject) -> None:
     world: SliceEvents = data.draw(toy.worlds(lists=6))
@@ -55,7 +49,7 @@ def test_a_live_request_reads_what_the_batch_read(toy: SimpleNamespace, data: st
 
 
 @pytest.mark.parametrize(("rows", "shared"), [(1, False), (4, True)])
-@settings(drawn, max_examples=2)
+@settings(max_examples=2)
 @given(data=st.data())
 def test_a_slice_in_small_chunks_and_threads_is_the_same_to_the_bit(
     toy: SimpleNamespace, rows: int, shared: bool, data: st.DataObject
@@ -82,7 +76,7 @@ def sweeping(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(table.Table, "_swept", property(lambda _: -1, lambda *_: None), raising=False)
 
 
-@settings(drawn, max_examples=10)
+@settings(max_examples=10)
 @given(data=st.data())
 def test_when_expired_entries_are_dropped_changes_nothing(toy: SimpleNamespace, data: st.DataObject) -> None:
     world: SliceEvents = data.draw(toy.worlds())
@@ -210,7 +204,7 @@ def test_a_project_without_attributes_and_numbers_has_features(toy: SimpleNamesp
     assert not [name for name in found.columns if "category" in name]
 
 
-@settings(drawn, max_examples=10)
+@settings(max_examples=10)
 @given(data=st.data())
 def test_reading_and_advancing_at_once_is_reading_and_advancing(
     toy: SimpleNamespace, data: st.DataObject
@@ -228,7 +222,7 @@ def test_reading_and_advancing_at_once_is_reading_and_advancing(
     assert all(state.tables()[name].equals(table) for name, table in apart.tables().items())
 
 
-@settings(drawn, max_examples=10)
+@settings(max_examples=10)
 @given(data=st.data())
 def test_ten_slices_and_one_give_equal_bytes(toy: SimpleNamespace, data: st.DataObject) -> None:
     world: SliceEvents = data.draw(toy.worlds())

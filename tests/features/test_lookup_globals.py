@@ -4,7 +4,7 @@ from types import SimpleNamespace
 
 import polars as pl
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from features.behaviour import Answers, lookup_and_update, lookup_globals
@@ -14,12 +14,6 @@ from features.state import OWN, SHARED, MomentState, SliceEvents, counters, is_g
 from features.state.layout import code, in_order, place
 
 KEYS = ["impression_id", "item_id"]
-drawn = settings(
-    max_examples=6,
-    deadline=None,
-    derandomize=True,
-    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
-)
 
 
 def of_bucket(frame: pl.DataFrame, number: int, buckets: int) -> pl.DataFrame:
@@ -84,7 +78,7 @@ def assert_same(
             assert tables[name].sort(plain).equals(table.sort(plain)), name
 
 
-@drawn
+@settings(max_examples=6)
 @given(data=st.data())
 def test_however_many_buckets_features_and_state_are_the_same(
     toy: SimpleNamespace, data: st.DataObject

@@ -5,14 +5,16 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import polars as pl
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from features.behaviour import lookup_and_update, read_features
 from features.config.project import Project
 from features.queries import NEAREST, QUERY_AT
+from features.sources.item_rows import normalised
 from features.state import SliceEvents, restore, start
 
 QUERY = {"context": {"query": "surface"}}
@@ -55,7 +57,7 @@ def reference(
     }
 
 
-@settings(max_examples=4, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+@settings(max_examples=4)
 @given(data=st.data())
 def test_query_features_equal_a_slow_reference(toy: SimpleNamespace, data: st.DataObject) -> None:
     world: SliceEvents = data.draw(toy.worlds())
@@ -106,6 +108,17 @@ def test_a_query_that_is_also_a_category_or_is_split_by_users_is_refused(toy: Si
         toy.project(context={"query": "q", "categorical": ("q",)})
     with pytest.raises(ValidationError, match="query features look at all users"):
         toy.project(scale={"buckets": 2}, **QUERY)
+
+
+@pytest.mark.parametrize(
+    ("typed", "kept"),
+    [
+        ("  Hvor er A\u030aLBORG\n Havn? ", "hvor er ålborg havn?"),
+        ("ＧｉｔＨｕｂ　删除账号", "github 删除账号"),
+    ],
+)
+def test_one_query_in_any_script_is_kept_in_one_form(typed: str, kept: str) -> None:
+    assert pl.select(normalised(pl.lit(typed))).item() == kept
 
 
 def test_impressions_of_one_instant_are_read_without_updating_the_state(toy: SimpleNamespace) -> None:

@@ -2,7 +2,7 @@
 
 import dataframely as dy
 
-from features.schemas import Candidates, Items, column_descriptions
+from features.schemas import Candidates, Items, TopicShifts, column_descriptions
 
 
 class Small(dy.Schema):
@@ -24,3 +24,7 @@ def test_the_columns_of_a_candidate_are_described():
     assert set(descriptions) <= set(Candidates.column_names())
     assert descriptions["clicked"] == "Whether `label` is positive."
     assert "known_at" in column_descriptions(Items)
+
+
+def test_every_figure_of_a_topic_is_described():
+    assert {"attribute", "value", "mean", "high", "shifted"} <= set(column_descriptions(TopicShifts))

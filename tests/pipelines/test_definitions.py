@@ -57,6 +57,7 @@ GRAPH = {
         "evaluation": {"ranking_dataset", "ranker", "moment_state"},
         "exposure": {"evaluation", "item_vectors"},
         "promotion": {"evaluation"},
+        "experiment": {"candidates"},
     },
     "lists": {
         "ranked_lists": {
@@ -181,3 +182,13 @@ def test_every_step_has_a_pool_and_a_run_has_an_end(definitions: dg.Definitions)
     pools = {asset.op.pool for asset in definitions.assets or [] if isinstance(asset, dg.AssetsDefinition)}
     assert pools == {"newsroom_trainer", "newsroom_writer"}
     assert definitions.resolve_job_def("newsroom_advance_slices").run_tags["dagster/max_runtime"] == "43200"
+
+
+def test_a_project_with_retention_has_its_job_and_schedule(
+    definitions: dg.Definitions, tmp_path: Path
+) -> None:
+    kept = definitions_of(tmp_path, 'retention.keep="30d"')
+
+    names = [{job.name for job in defs.jobs or []} for defs in (definitions, kept)]
+    assert names[1] - names[0] == {"newsroom_retire_slices"}
+    assert kept.resolve_schedule_def("newsroom_retire_slices_schedule").cron_schedule == "0 4 * * *"

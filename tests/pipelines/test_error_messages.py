@@ -13,7 +13,7 @@ from features.errors import TrackingError
 from pipelines import error_messages
 from pipelines.cli import commands as cli
 from pipelines.retries import transient
-from pipelines.settings.settings import initialise_dagster, load
+from pipelines.settings.settings import initialise_dagster, load, prepare
 
 NEWSROOM = str(Path(__file__).parents[2] / "projects" / "newsroom.toml")
 FULL = OSError(errno.ENOSPC, "No space left on device")
@@ -72,7 +72,7 @@ def test_without_a_writable_home_the_traceback_is_printed(
 
 @pytest.mark.parametrize("text", ["nonsense: 3", "a: [1", "- 1"])
 def test_a_wrong_dagster_yaml_names_the_file(text: str, home: Path) -> None:
-    initialise_dagster(load())
+    prepare(load())
     (home / "dagster" / "dagster.yaml").write_text(text)
     with pytest.raises(Exception) as wrong:  # noqa: PT011 (Dagster's and YAML's own)
         dg.DagsterInstance.get()

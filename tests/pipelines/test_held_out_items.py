@@ -80,7 +80,9 @@ def test_positions_stay_and_empty_impressions_are_dropped(toy: SimpleNamespace, 
     impressions = hold_out(log, SHARE, toy.at(60), SEED).impressions
 
     assert impressions["impression_id"].to_list() == ["early", "late", "kept"]
-    assert impressions["candidates"][2].to_list() == [{"item_id": held_out, "position": 2}]
+    assert impressions["candidates"][2].to_list() == [
+        {"item_id": held_out, "position": 2, "propensity": None}
+    ]
 
 
 def test_held_out_items_depend_on_the_seed_only(events: Events) -> None:

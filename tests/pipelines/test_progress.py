@@ -9,7 +9,7 @@ import pytest
 
 from pipelines import progress as progress_module
 from pipelines import retries
-from pipelines.progress import RunProgress
+from pipelines.progress import Lines, RunProgress
 from pipelines.terminal import Terminal
 
 SLICES = ["2026-01-05", "2026-01-06", "2026-01-07"]
@@ -105,6 +105,19 @@ def test_the_first_seconds_of_a_fit_give_no_estimate(opened: Opened, clock: list
         progress.watch("interest_model", FIT)
 
     assert "has finished 0.5 of 3 slices, about 450 s left" in page.getvalue()
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_only_a_terminal_shows_details_of_other_commands(clock: list[float], terminal: bool) -> None:
+    page = StringIO()
+    lines = Lines(Terminal(file=page, force_terminal=terminal, width=80, _environ={}))
+    clock[0] += 10
+
+    lines.detail("features: 1.0 s so far")
+    lines.watch("interest_model", FIT)
+    lines.tell("all 1.0 s")
+
+    assert page.getvalue().count("\n") == (3 if terminal else 1)
 
 
 def test_a_retried_step_counts_once(opened: Opened, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,9 +1,8 @@
-"""`map`, `map_actors` and `train` give equal results on a cluster and in one process, also when parts are killed."""
+"""`map` and `train` give equal results on a cluster and in one process, also when parts are killed."""
 
 import os
 import signal
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Thread
@@ -12,7 +11,7 @@ from typing import Any
 import pytest
 
 from features.errors import SourceError
-from pipelines.compute.engine import Cluster, Embedded, Engine
+from pipelines.compute.engine import Cluster, Engine
 
 SECONDS = 60
 
@@ -42,15 +41,6 @@ class Square:
         if number < 0:
             raise SourceError(f"{number} has no square here")
         return number * number
-
-
-@dataclass(frozen=True)
-class Make:
-    square: Square
-
-    def __call__(self) -> Callable[[int], int]:
-        (self.square.folder / f"made-{os.getpid()}").touch()
-        return self.square
 
 
 @dataclass(frozen=True)
@@ -102,48 +92,29 @@ def count(folder: Path, pattern: str) -> int:
     return len([*folder.glob(pattern)])
 
 
-def squares(engine: Engine, folder: Path) -> tuple[list[int], list[int]]:
-    folder.mkdir()
-    square = Square(folder)
-    return engine.map(square, range(7)), engine.map_actors(Make(square), range(7), 3)
-
-
 def test_both_engines_return_equal_results_in_task_order(cluster: Cluster, tmp_path: Path) -> None:
     expected = [number**2 for number in range(7)]
 
-    assert squares(Embedded(), tmp_path / "embedded") == (expected, expected)
-    assert squares(cluster, tmp_path / "cluster") == (expected, expected)
-    assert 1 <= count(tmp_path / "cluster", "made-*") <= 3
-    assert cluster.map_actors(Make(Square(tmp_path)), [], 3) == []
+    assert Engine().map(Square(tmp_path), range(7)) == expected
+    assert cluster.map(Square(tmp_path), range(7), at_once=2) == expected
 
 
 def test_a_data_error_is_raised_unchanged_and_not_retried(cluster: Cluster, tmp_path: Path) -> None:
-    for number, work in enumerate((cluster.map, lambda f, t: cluster.map_actors(Make(f), t, 1))):
-        (tmp_path / str(number)).mkdir()
-        with pytest.raises(SourceError, match=r"^-1 has no square here$"):
-            work(Square(tmp_path / str(number)), [1, -1])
-        assert count(tmp_path / str(number), "-1-*") == 1
+    with pytest.raises(SourceError, match=r"^-1 has no square here$"):
+        cluster.map(Square(tmp_path), [1, -1])
+
+    assert count(tmp_path, "-1-*") == 1
 
 
-@pytest.mark.parametrize("actors", [0, 1, 2])
-def test_a_killed_process_is_replaced_and_its_task_retried(
-    cluster: Cluster, tmp_path: Path, actors: int
-) -> None:
-    square = Square(tmp_path, dies_at=3)
+def test_a_killed_process_is_replaced_and_its_task_retried(cluster: Cluster, tmp_path: Path) -> None:
+    assert cluster.map(Square(tmp_path, dies_at=3), range(7)) == [number**2 for number in range(7)]
 
-    results = cluster.map_actors(Make(square), range(7), actors) if actors else cluster.map(square, range(7))
-
-    assert results == [number**2 for number in range(7)]
     assert count(tmp_path, "3-*") == 2
     assert count(tmp_path, "5-*") == 1
 
 
-@pytest.mark.parametrize("actors", [0, 4])
-def test_other_nodes_do_the_work_of_a_lost_node(
-    machines: Any, cluster: Cluster, tmp_path: Path, actors: int
-) -> None:
+def test_other_nodes_do_the_work_of_a_lost_node(machines: Any, cluster: Cluster, tmp_path: Path) -> None:
     lost = machines.workers[0]
-    square = Square(tmp_path, slow=True)
 
     def kill() -> None:
         until = time.monotonic() + SECONDS
@@ -154,8 +125,7 @@ def test_other_nodes_do_the_work_of_a_lost_node(
 
     killer = Thread(target=kill)
     killer.start()
-    # As many actors as cores, so that no new actor starts before the old ones end.
-    results = cluster.map_actors(Make(square), range(8), actors) if actors else cluster.map(square, range(8))
+    results = cluster.map(Square(tmp_path, slow=True), range(8))
     killer.join()
 
     assert results == [number**2 for number in range(8)]

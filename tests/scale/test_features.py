@@ -11,7 +11,7 @@ import pytest
 
 from features.config.project import Project
 from pipelines.compute.bucketed import Work, make
-from pipelines.compute.engine import Cluster, Embedded, Engine
+from pipelines.compute.engine import Cluster, Engine
 from pipelines.compute.scratch import Scratch
 from pipelines.lake import STATE, Lake
 
@@ -66,7 +66,7 @@ def test_a_cluster_writes_the_tables_of_one_process_also_when_a_node_is_lost(
         machines.kill(lost)
         gone.set()
 
-    expected = made(toy, project, tmp_path / "embedded", Embedded())
+    expected = made(toy, project, tmp_path / "embedded", Engine())
     whole = made(toy, project, tmp_path / "cluster", Cluster(machines.address))
     killer = Thread(target=kill)
     killer.start()

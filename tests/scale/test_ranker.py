@@ -12,8 +12,9 @@ import pytest
 
 from models.ranker import Ranker
 from pipelines.compute import rankers
-from pipelines.compute.engine import Cluster, Embedded, Engine
+from pipelines.compute.engine import Cluster, Engine
 from pipelines.compute.rankers import RankingWindow, Shards, fit_shards
+from pipelines.compute.scratch import Scratch
 from pipelines.lake import Lake
 
 DAYS = ["2026-01-05", "2026-01-06", "2026-01-07"]
@@ -41,7 +42,9 @@ def _fit(lake: Lake, toy: Any, engine: Engine, rounds: int = 30) -> rankers.Fit:
         ranker=settings,
         scale={"rankers": 2, "in_memory": 1600},
     )
-    return rankers.fit_window(RankingWindow(lake, tuple(DAYS)), project, engine, f"{lake.root}/../scratch")
+    return rankers.fit_window(
+        RankingWindow(lake, tuple(DAYS)), project, engine, Scratch(f"{lake.root}/../scratch")
+    )
 
 
 def _texts(ranker: Ranker) -> list[str]:
@@ -49,7 +52,7 @@ def _texts(ranker: Ranker) -> list[str]:
 
 
 def test_the_location_of_the_workers_makes_no_difference(machines: Any, lake: Lake, toy: Any) -> None:
-    here, there = (_fit(lake, toy, engine) for engine in (Embedded(), Cluster(machines.address)))
+    here, there = (_fit(lake, toy, engine) for engine in (Engine(), Cluster(machines.address)))
     assert there.tags == here.tags == {"workers": 2}
     assert _texts(there.full) == _texts(here.full)
     assert _texts(there.behaviour_only) == _texts(here.behaviour_only)
@@ -74,9 +77,7 @@ class FirstDies:
 def test_a_worker_killed_during_the_fit_costs_only_time(
     engine_name: str, lake: Lake, toy: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: Any
 ) -> None:
-    engine = (
-        Embedded() if engine_name == "processes" else Cluster(request.getfixturevalue("machines").address)
-    )
+    engine = Engine() if engine_name == "processes" else Cluster(request.getfixturevalue("machines").address)
     monkeypatch.setattr(rankers, "fit_shards", FirstDies(tmp_path / "died"))
     fitted = _fit(lake, toy, engine, rounds=1500)
     assert (tmp_path / "died").exists()

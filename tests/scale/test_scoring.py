@@ -1,16 +1,13 @@
-"""Interest scores of several actors equal those of one process, also when an actor is killed."""
+"""Interest scores of several workers equal those of one process."""
 
-import time
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
-from threading import Thread
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import polars as pl
-import psutil
 import pytest
 
 from features.behaviour import advance
@@ -23,11 +20,10 @@ from models.interest.scoring import embed
 from models.interest.version import InterestModel
 from models.interest_input import interest_config, interest_input, interest_scores
 from models.registry.versions import Version
-from pipelines.compute.engine import Cluster, Embedded
-from pipelines.compute.score_actors import Scored, Scorer, score_with_actors
+from pipelines.compute.engine import Cluster, Engine
+from pipelines.compute.score_buckets import Scored, Scorer, score_by_bucket
 from pipelines.lake import STATE, Lake
 
-SECONDS = 60
 ROUNDING = 1e-6
 """Tolerance: sums depend in the last bits on the rest of the batch."""
 
@@ -72,8 +68,8 @@ def world(toy: SimpleNamespace, project: Project, version: Path, tmp_path: Path)
 
 def score(world: SimpleNamespace, project: Project, version: Path, folder: Path, engine: Any) -> Scored:
     scorer = Scorer(world.lake, project, world.slice, version, world.model.slice, folder / "cache")
-    shared = None if isinstance(engine, Embedded) else folder / "scratch" / "scorers"
-    return score_with_actors(scorer, engine, shared)
+    shared = None if not isinstance(engine, Cluster) else folder / "scratch" / "scorers"
+    return score_by_bucket(scorer, engine, shared)
 
 
 def published(world: SimpleNamespace) -> pl.DataFrame:
@@ -87,7 +83,7 @@ def by_key(scores: pl.DataFrame) -> pl.DataFrame:
 def test_scores_by_bucket_equal_those_of_one_process(
     world: SimpleNamespace, project: Project, version: Path, tmp_path: Path
 ) -> None:
-    scored = score(world, project, version, tmp_path, Embedded())
+    scored = score(world, project, version, tmp_path, Engine())
 
     written = published(world)
     InterestScores.validate(written)
@@ -103,27 +99,13 @@ def test_scores_by_bucket_equal_those_of_one_process(
     assert bucket(users, 3).is_sorted()
 
 
-def test_scores_are_equal_when_an_actor_of_a_cluster_is_killed(
+def test_scores_of_a_cluster_are_equal(
     machines: Any, world: SimpleNamespace, project: Project, version: Path, tmp_path: Path
 ) -> None:
-    score(world, project, version, tmp_path, Embedded())
-    expected, killed = published(world), []
+    score(world, project, version, tmp_path, Engine())
+    expected = published(world)
 
-    def kill() -> None:
-        until = time.monotonic() + SECONDS
-        while not killed and time.monotonic() < until:
-            for process in psutil.process_iter(["name", "cmdline"]):
-                if "ray::_Actor" in " ".join(process.info["cmdline"] or []):
-                    process.kill()
-                    killed.append(process.pid)
-                    break
-            time.sleep(0.05)
-
-    killer = Thread(target=kill)
-    killer.start()
     score(world, project, version, tmp_path, Cluster(machines.address))
-    killer.join()
 
-    assert killed
     assert published(world).equals(expected)
     assert not [*(tmp_path / "scratch" / "scorers").iterdir()]

@@ -14,7 +14,7 @@ import torch
 
 from models.interest.benchmark import random_encoder, synthetic
 from models.interest.saved_fit import SavedFit, fit_saved, save_arrays, saved_history
-from pipelines.compute.engine import Cluster, Embedded, Engine
+from pipelines.compute.engine import Cluster, Engine
 
 SECONDS = 60
 
@@ -92,7 +92,7 @@ def losses(arrays: Path, folder: Path, engine: Engine, train: Any, workers: int)
 def test_a_fit_with_a_killed_worker_ends_as_in_one_process(
     machines: Any, arrays: Path, tmp_path: Path
 ) -> None:
-    alone = losses(arrays, tmp_path / "alone", Embedded(), fit_saved, 1)
+    alone = losses(arrays, tmp_path / "alone", Engine(), fit_saved, 1)
 
     shared = losses(arrays, tmp_path / "shared", Cluster(machines.address), OnceKilled(tmp_path), 2)
 
@@ -107,7 +107,7 @@ def test_a_fit_with_a_lost_node_continues_with_the_remaining_workers(
 ) -> None:
     """Three workers of one core need both nodes; one node has room for two."""
     lost = machines.workers[0]
-    alone = losses(arrays, tmp_path / "alone", Embedded(), fit_saved, 1)
+    alone = losses(arrays, tmp_path / "alone", Engine(), fit_saved, 1)
 
     once = OnceKilled(tmp_path, lost.node_id)
     shared = losses(arrays, tmp_path / "shared", Cluster(machines.address), once, 3)

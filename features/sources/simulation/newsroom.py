@@ -75,7 +75,11 @@ def _write_log(config: ReaderConfig, world: World, folder: Path) -> None:
     random = np.random.default_rng([config.seed, 1])
     beginning = int(config.start.timestamp() * 1000)
     lines = sorted(
-        [*_item_lines(world.articles), *_ranking_lines(world), *_interaction_lines(world, random)],
+        [
+            *_item_lines(world.articles),
+            *_ranking_lines(world, logged=config.source.newsroom.exploration > 0),
+            *_interaction_lines(world, random),
+        ],
         key=lambda line: line.arrived,
     )
     arrivals = np.array([line.arrived for line in lines])
@@ -114,13 +118,24 @@ def _item_line(event: str, number: int, at: int, fields: dict[str, object]) -> _
     return _Line(at, _json(event="item", id=event, item=_item(number), timestamp=str(at), fields=named))
 
 
-def _ranking_lines(world: World) -> Iterator[_Line]:
+def _ranking_lines(world: World, *, logged: bool) -> Iterator[_Line]:
+    """Lines of the impressions; with their propensities if `logged`."""
     visits, lists = world.lists.visits, world.lists
     starts = np.searchsorted(lists.impression, np.arange(visits.user.size + 1))
-    for number, (user, session, shown) in enumerate(
-        zip(visits.user.tolist(), visits.session.tolist(), visits.shown.tolist(), strict=True)
+    for number, (user, session, shown, text) in enumerate(
+        zip(
+            visits.user.tolist(),
+            visits.session.tolist(),
+            visits.shown.tolist(),
+            world.searches.text,
+            strict=True,
+        )
     ):
-        articles = lists.article[starts[number] : starts[number + 1]].tolist()
+        rows = slice(starts[number], starts[number + 1])
+        items = [{"id": _item(article)} for article in lists.article[rows].tolist()]
+        if logged:
+            pairs = zip(items, lists.propensity[rows].tolist(), strict=True)
+            items = [item | {"propensity": propensity} for item, propensity in pairs]
         yield _Line(
             shown,
             _json(
@@ -129,8 +144,8 @@ def _ranking_lines(world: World) -> Iterator[_Line]:
                 user=_user(user),
                 session=f"s-{session:06d}",
                 timestamp=str(shown),
-                fields=[],
-                items=[{"id": _item(article)} for article in articles],
+                fields=[{"name": "query", "value": text}] if text else [],
+                items=items,
             ),
         )
 

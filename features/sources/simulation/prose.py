@@ -201,6 +201,14 @@ def compose(category: Category, storyline: Storyline, style: Style, random: np.r
     )
 
 
+def wording(storyline: Storyline, random: np.random.Generator) -> str:
+    """A query for a storyline: one of its subjects, half of the time with words of a development."""
+    words = _one(storyline.subjects, random).removeprefix("the ").split()
+    if random.random() < 0.5:
+        words += _one(storyline.developments, random).split()[-2:]
+    return " ".join(words)
+
+
 def _alternatives(line: str) -> tuple[str, ...]:
     return tuple(part.strip() for part in line.split(";"))
 

@@ -1,4 +1,4 @@
-"""The newsroom's readers: their visits and their tastes.
+"""The newsroom's readers: their visits, their tastes, and what they search for.
 
 A taste has a share for each category, each storyline within a category, and each style. The match of an article,
 in logits, is
@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from features.config.sections import NewsroomWorld
-from features.sources.simulation.prose import STYLES, categories
+from features.sources.simulation.prose import STYLES, categories, wording
 
 Integers = NDArray[np.int64]
 Reals = NDArray[np.float64]
@@ -48,6 +48,16 @@ class Visits:
     session: Integers
     shown: Integers
     """Epoch milliseconds."""
+
+
+@dataclass(frozen=True)
+class Searches:
+    """What each visit searches for. Without a search, the text is empty and category and storyline are -1."""
+
+    category: Integers
+    storyline: Integers
+    """Within its category."""
+    text: tuple[str, ...]
 
 
 class Tastes:
@@ -111,6 +121,19 @@ def visits(size: NewsroomWorld, beginning: int, random: np.random.Generator) -> 
         shown.append(opened[session] + since_opened)
     order = np.lexsort((np.concatenate(sessions), np.concatenate(shown)))
     return Visits(*(np.concatenate(column)[order] for column in (users, sessions, shown)))
+
+
+def searches(share: float, count: int, random: np.random.Generator) -> Searches:
+    """Draw what `count` visits search for: any storyline, in words of its articles."""
+    sections = categories()
+    searching = random.random(count) < share
+    category = np.where(searching, random.integers(len(sections), size=count), -1)
+    storyline = np.where(searching, random.integers(len(sections[0].storylines), size=count), -1)
+    words = (
+        wording(sections[c].storylines[s], random) if c >= 0 else ""
+        for c, s in zip(category.tolist(), storyline.tolist(), strict=True)
+    )
+    return Searches(category, storyline, tuple(words))
 
 
 def times_of_day(hours: Reals, count: int, random: np.random.Generator) -> Integers:

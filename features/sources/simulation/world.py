@@ -4,6 +4,7 @@ The attractiveness of an article, its click probability once examined, is
 
     sigmoid(BASE + match of the user's taste + quality + FRESHNESS·exp(−age in days))
 
+A user who searches finds articles of the storyline more attractive by SOUGHT logits and all others less by UNSOUGHT.
 A user examines position p with probability p^−POSITION_DECAY and clicks if the position is examined and the article
 attracts (the examination hypothesis: Craswell et al., WSDM 2008).
 """
@@ -16,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from features.config.sections import NewsroomWorld
+from features.exploration import explore
 from features.sources.simulation import readers
 from features.sources.simulation.prose import STYLES, Prose, categories, compose
 from features.sources.simulation.readers import DAY, HOUR, MINUTE, Integers, Reals, Visits
@@ -24,9 +26,11 @@ BASE = -4.2
 STORYLINE_QUALITY, STYLE_QUALITY, OWN_QUALITY = 0.8, 0.6, 0.8
 """Standard deviations, in logits, of the quality of a storyline, a style and an article: the same for all users."""
 FRESHNESS = 0.5
+SOUGHT, UNSOUGHT = 3.0, 1.0
 
-RECENT, POPULAR = 1.0, 0.15
-"""Weights of recency and log clicks in the logging policy, beside Gumbel noise of standard deviation 1.3."""
+RECENT, POPULAR, FOUND = 1.0, 0.15, 2.0
+"""Weights of recency, log clicks and a match with the search in the logging policy, beside Gumbel noise of standard
+deviation 1.3."""
 POSITION_DECAY = 0.25
 STOCK_DAYS = 2
 """Days before the start in which articles are already published."""
@@ -76,6 +80,8 @@ class Lists:
     article: Integers
     """Index into `Articles`."""
     position: Integers
+    propensity: Reals
+    """Probability that the article, among those of its list, is shown at this position."""
     examination: Reals
     """Probability that the position is examined."""
     attractiveness: Reals
@@ -99,17 +105,21 @@ class World:
     articles: Articles
     lists: Lists
     actions: tuple[Action, ...]
+    searches: readers.Searches
+    """One entry per visit."""
 
 
 def simulate(size: NewsroomWorld, start: datetime, seed: int) -> World:
     """Simulate `size.days` days from `start`, deterministically."""
-    publishing, visiting, tasting, showing = (
-        np.random.default_rng(child) for child in np.random.SeedSequence(seed).spawn(4)
+    publishing, visiting, tasting, showing, searching = (
+        np.random.default_rng(child) for child in np.random.SeedSequence(seed).spawn(5)
     )
     beginning = int(start.timestamp() * 1000)
     articles = _publish(size, beginning, publishing)
     visits = readers.visits(size, beginning, visiting)
-    return World(articles, *_show(size, articles, visits, readers.Tastes(size.users, tasting), showing))
+    searches = readers.searches(size.queries, visits.user.size, searching)
+    tastes = readers.Tastes(size.users, tasting)
+    return World(articles, *_show(size, articles, visits, searches, tastes, showing), searches)
 
 
 def _publish(size: NewsroomWorld, beginning: int, random: np.random.Generator) -> Articles:
@@ -147,42 +157,55 @@ def _show(
     size: NewsroomWorld,
     articles: Articles,
     visits: Visits,
+    searches: readers.Searches,
     tastes: readers.Tastes,
     random: np.random.Generator,
 ) -> tuple[Lists, tuple[Action, ...]]:
     read = np.zeros((size.users, articles.published.size), bool)
     clicks = np.zeros(articles.published.size)
     day = visits.shown[0] // DAY
-    rows: list[tuple[Integers, Reals, Reals]] = []
+    rows: list[tuple[Integers, Reals, Reals, Reals]] = []
     actions: list[Action] = []
     shown_so_far = 0
-    for user, shown in zip(visits.user.tolist(), visits.shown.tolist(), strict=True):
+    for visit, (user, shown) in enumerate(zip(visits.user.tolist(), visits.shown.tolist(), strict=True)):
         while day < shown // DAY:
             tastes.drift()
             day += 1
-        chosen = _rank(articles, shown, read[user], clicks, size.list_size, random)
+        wanted = (articles.category == searches.category[visit]) & (
+            articles.storyline == searches.storyline[visit]
+        )
+        chosen = _rank(articles, shown, read[user], wanted, clicks, size.list_size, random)
+        propensity = np.ones(chosen.size)
+        if size.exploration:
+            order, propensity = explore(chosen.size, size.exploration, chosen.size, random)
+            chosen = chosen[order]
         age = (shown - articles.published[chosen]) / DAY
         match = tastes.match(
             user, articles.category[chosen], articles.storyline[chosen], articles.style[chosen]
         )
         logit = BASE + articles.quality[chosen] + FRESHNESS * np.exp(-age)
+        if searches.text[visit]:
+            logit += np.where(wanted[chosen], SOUGHT, -UNSOUGHT)
         attractiveness = 1 / (1 + np.exp(-logit - match))
         examination: Reals = np.arange(1.0, chosen.size + 1) ** -POSITION_DECAY
         clicked = np.flatnonzero(random.random(chosen.size) < examination * attractiveness)
-        rows.append((chosen, examination, attractiveness))
+        rows.append((chosen, propensity, examination, attractiveness))
         read[user, chosen[clicked]] = True
         clicks[chosen[clicked]] += 1
         for candidate in (clicked + shown_so_far).tolist():
             actions += _actions(candidate, shown, random)
         shown_so_far += chosen.size
-    lengths = [chosen.size for chosen, _, _ in rows]
-    article, examination, attractiveness = (np.concatenate(column) for column in zip(*rows, strict=True))
+    lengths = [row[0].size for row in rows]
+    article, propensity, examination, attractiveness = (
+        np.concatenate(column) for column in zip(*rows, strict=True)
+    )
     return (
         Lists(
             visits,
             impression=np.repeat(np.arange(len(rows)), lengths),
             article=article,
             position=np.concatenate([np.arange(1, length + 1) for length in lengths]),
+            propensity=propensity,
             examination=examination,
             attractiveness=attractiveness,
         ),
@@ -194,15 +217,17 @@ def _rank(
     articles: Articles,
     shown: int,
     read: NDArray[np.bool_],
+    wanted: NDArray[np.bool_],
     clicks: Reals,
     list_size: int,
     random: np.random.Generator,
 ) -> Integers:
-    """Rank recent articles by noise with a little recency and popularity, articles already read last."""
+    """Rank recent articles by noise, a little recency and popularity, and the search; articles already read last."""
     oldest, newest = np.searchsorted(articles.published, [shown - SHOWN_DAYS * DAY, shown])
     pool = np.arange(oldest, newest)
     age = (shown - articles.published[pool]) / DAY
     scores = RECENT * np.exp(-age) + POPULAR * np.log1p(clicks[pool]) + random.gumbel(size=pool.size)
+    scores += FOUND * wanted[pool]
     scores[read[pool]] -= 100.0
     return pool[np.argsort(-scores, kind="stable")[:list_size]]
 

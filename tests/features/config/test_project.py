@@ -120,7 +120,7 @@ def test_an_invalid_value_is_reported_with_what_was_expected(file: Path, overrid
         ("ranker.num_leafs=3", "ranker.num_leafs: unknown key; did you mean 'num_leaves'?"),
         ('source.newsroom.user="x"', "source.newsroom.user: unknown key; did you mean 'users'?"),
         ('source.tables={shape = "lists", clickd = "x"}', "unknown key; did you mean 'clicked'?"),
-        ("zzz=1", "zzz: unknown key; known keys: checks, context, evaluation, features"),
+        ("zzz=1", "zzz: unknown key; known keys: checks, context, evaluation, experiment, exploration"),
         (
             "promotion.zzz=1",
             "known keys: calibration, confidence, guard, margin, metric, min_gain, resamples",

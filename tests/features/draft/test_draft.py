@@ -56,6 +56,21 @@ def test_a_missing_path_is_named(tmp_path: Path) -> None:
         draft_project([tmp_path / "nowhere"], [], "logs", tmp_path)
 
 
+def test_titles_in_a_script_without_spaces_are_found_whatever_their_column_is_called(tmp_path: Path) -> None:
+    subjects, endings = (
+        ("股市", "足球联赛", "新手机"),
+        ("今天大幅上涨引发关注", "在最后一刻逆转取胜", "明天可能推迟举行"),
+    )
+    items = "".join(
+        f"{n},{subjects[n % 3]}{endings[n // 3]},{'财经体育科技'[n % 3 * 2 :][:2]}\n" for n in range(9)
+    )
+
+    drafted = draft(tmp_path, log__csv=LOG, items__csv=f"商品,标题,栏目\n{items}")
+
+    assert guess(drafted, "items.title") == "标题"
+    assert guess(drafted, "items.categorical") == ("栏目",)
+
+
 def test_undecided_keys_are_marked_and_the_file_is_valid(tmp_path: Path) -> None:
     # No column of the posts is recognisable as the item.
     posts = "".join(f"{row},a{row % 7},2026-01-05T10:00:{row % 60:02}Z,some text here\n" for row in range(99))

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import numpy as np
 import polars as pl
 import pytest
-from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 from features.config.project import Project
@@ -19,13 +19,7 @@ from features.state import SliceEvents, start
 from features.state.histories import moments
 
 HOUR = timedelta(hours=1)
-drawn = settings(
-    max_examples=3,
-    deadline=None,
-    derandomize=True,
-    phases=[Phase.generate],
-    suppress_health_check=list(HealthCheck),
-)
+drawn = settings(max_examples=3, phases=[Phase.generate])
 
 
 def replay(toy: SimpleNamespace, world: SliceEvents, project: Project) -> tuple[pl.DataFrame, LiveMoments]:

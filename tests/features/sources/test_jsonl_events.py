@@ -5,7 +5,7 @@ from pathlib import Path
 
 import polars as pl
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from features import sources
@@ -88,10 +88,14 @@ def test_an_item_carries_text_numbers_and_attributes(tmp_path: Path) -> None:
 
 
 def test_a_ranking_becomes_an_impression_in_the_order_shown(tmp_path: Path) -> None:
-    row = read(tmp_path, ranking()).impressions.row(0, named=True)
+    shown = [{"id": "a", "propensity": 0.9}, {"id": "b"}]
+    row = read(tmp_path, ranking(items=shown)).impressions.row(0, named=True)
 
     assert (row["impression_id"], row["user_id"], row["session_id"], row["shown_at"]) == ("r1", "u", "s", AT)
-    assert row["candidates"] == [{"item_id": "a", "position": 1}, {"item_id": "b", "position": 2}]
+    assert row["candidates"] == [
+        {"item_id": "a", "position": 1, "propensity": 0.9},
+        {"item_id": "b", "position": 2, "propensity": None},
+    ]
     assert (row["source"], row["line"]) == ("log.jsonl", 1)
 
 
@@ -292,7 +296,7 @@ def corrupted_lines(draw: st.DrawFn) -> str:
     return text[:start] if damage == "cut" else text[:start] + draw(_SPLINTER) + text[end:]
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=20)
 @given(lines=st.lists(corrupted_lines(), min_size=1, max_size=24))
 def test_every_line_is_kept_or_rejected_once_whatever_its_neighbours(
     tmp_path: Path, lines: list[str]

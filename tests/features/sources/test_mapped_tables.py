@@ -1,6 +1,7 @@
 import gzip
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from features.config.project import Project
 from features.config.sections import Context
 from features.errors import SourceError
 from features.events.validation import build
+from features.ranking_dataset import labelled
 from features.sources import RawEvents
 
 START = datetime(2026, 1, 5, tzinfo=UTC)
@@ -65,6 +67,25 @@ def test_lists_in_csv_are_spaced_or_json(tmp_path: Path, items: str, clicked: st
     ]
 
 
+@pytest.mark.parametrize(
+    ("shape", "log"),
+    [
+        ("lists", "u,{at},a b,b,0.9 0.1\n"),
+        ("candidates", "u,{at},a,0,0.9\nu,{at},b,1,0.1\n"),
+    ],
+)
+def test_a_logs_own_propensities_are_read(tmp_path: Path, shape: str, log: str) -> None:
+    header, bad = "user_id,timestamp,item_id,clicked,p\n", "v,{at},a,,x y\n"
+    text = header + (log + bad).format(at=SECONDS)
+    raw = read(tmp_path, text, shape, clicked="clicked", propensity="p")
+    assert [(c["item_id"], c["propensity"]) for c in raw.impressions["candidates"][0]] == [
+        ("a", 0.9),
+        ("b", 0.1),
+    ]
+    assert raw.rejects["reason"].str.contains("propensity|clicked").to_list() == [True]
+    assert raw.impressions.height == 1
+
+
 def test_lists_in_parquet_are_lists(tmp_path: Path) -> None:
     frame = pl.DataFrame(
         {
@@ -108,12 +129,18 @@ def test_rows_of_one_impression_become_its_candidates_with_grades(tmp_path: Path
 
 
 def test_ratings_are_impressions_of_one_item(tmp_path: Path) -> None:
-    log = f"user_id::item_id::r::timestamp\nu::a::3.5::{SECONDS}\nu::b::4::{SECONDS}\n".replace("::", "\t")
+    rows = [
+        f"u::{item}::{grade}::{SECONDS}\n"
+        for item, grade in (("a", "3.5"), ("b", "4"), ("c", ""), ("d", "?"))
+    ]
+    log = "".join(["user_id::item_id::r::timestamp\n", *rows]).replace("::", "\t")
 
     raw = read(tmp_path, log, "ratings", "log.tsv", clicked="r", threshold=3.5)
 
-    assert shown(raw) == [["a"], ["b"]]
-    assert raw.impressions["impression_id"].n_unique() == 2
+    assert shown(raw) == [["a"], ["b"], ["c"]]
+    assert shown(replace(raw, impressions=labelled(raw.impressions))) == [["a"], ["b"]]
+    assert raw.rejects["reason"].to_list() == ["bad_number:clicked"]
+    assert raw.impressions["impression_id"].n_unique() == 3
     assert raw.interactions.select("item_id", "value").rows() == [("b", 4.0)]
 
 

@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 import polars as pl
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from features import sources
@@ -79,7 +79,7 @@ def test_sampling_follows_popularity_and_puts_the_item_at_any_position(tmp_path:
     assert positions["count"].min() > 0.2 * positions["count"].sum()
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25)
 @given(cut=st.integers(1, 299), items=st.integers(2, 80), size=st.integers(1, 10))
 def test_later_rows_never_change_earlier_lists(tmp_path: Path, cut: int, items: int, size: int) -> None:
     rows = interactions_log(300, items, seed=items)

@@ -19,6 +19,7 @@ CATALOGUE = pl.DataFrame(
             "user_tags_ctr",
             "user_category_ctr",
             "item_tags_ctr",
+            *["query_match", "query_past_max"],
         ],
         "family": [
             "item",
@@ -29,6 +30,7 @@ CATALOGUE = pl.DataFrame(
             *["affinity", "novel"],
             *["affinity"] * 2,
             "attribute",
+            *["query"] * 2,
         ],
     }
 )
@@ -89,6 +91,17 @@ def test_the_attribute_that_moved_the_score_most_is_named() -> None:
     assert against == "Ninth because the user rarely clicks items marked “sport”."
     assert "items of its kind" in sentence_about(values=values, tags_known=0.2)
     assert "“bay” are popular right now" in sentence_about(values=values, item_tags_ctr=0.3)
+
+
+def test_without_a_query_nothing_is_said_about_queries() -> None:
+    moved = {"query_match": 0.3, "query_past_max": 0.8, "item_ctr_1d": 0.1}
+    missing = pl.Series([None], dtype=pl.Float64)
+
+    without = sentence_about(values={"query_match": missing, "query_past_max": missing}, **moved)
+    typed = sentence_about(values={"query_match": [0.5], "query_past_max": missing}, **moved)
+
+    assert without == "First because it is popular right now."
+    assert typed == "First because it was chosen after similar queries, and because it fits the query."
 
 
 def test_features_equal_for_the_whole_list_are_no_cause() -> None:

@@ -58,6 +58,9 @@ def model(request, narrow_config: InterestConfig, items: ItemArrays) -> Interest
     torch.manual_seed(4)
     for parameter in model.decoder.parameters():
         torch.nn.init.normal_(parameter, std=0.2)
+    # As in a fresh model: drawn apart they nearly cancel out.
+    taste = model.decoder.items.taste
+    taste.against.data.copy_(taste.weight)
     model.decoder.items.standardise(embed(model, items))
     return model
 

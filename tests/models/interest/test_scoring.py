@@ -211,9 +211,9 @@ def test_a_folder_without_a_version_is_refused(tmp_path: Path) -> None:
 def test_a_version_of_another_format_is_refused(model: InterestModel, tmp_path: Path) -> None:
     model.save(tmp_path)
     path = tmp_path / "config.json"
-    path.write_text(path.read_text().replace('"format": 4', '"format": 1'))
+    path.write_text(path.read_text().replace('"format": 5', '"format": 1'))
 
-    with pytest.raises(InterestModelError, match="has format 1, this release reads 4: fit anew"):
+    with pytest.raises(InterestModelError, match="has format 1, this release reads 5: fit anew"):
         InterestModel.load(tmp_path)
 
 

@@ -152,17 +152,11 @@ def test_a_broken_folder_is_refused(fitted: Ranker, tmp_path: Path, broken: str)
         load(tmp_path)
 
 
-def test_a_wrong_number_of_columns_is_refused(fitted: Ranker, tmp_path: Path) -> None:
-    Ranker(fitted.boosters, COLUMNS[:2], fitted.info).save(tmp_path)
-    with pytest.raises(ModelError, match="4 features for 2 columns"):
-        load(tmp_path)
-
-
 def test_another_format_is_refused_with_a_remedy(fitted: Ranker, tmp_path: Path) -> None:
     fitted.save(tmp_path)
     described = json.loads((tmp_path / "ranker.json").read_text())
     (tmp_path / "ranker.json").write_text(json.dumps(described | {"format": 1}))
-    with pytest.raises(ModelError, match=r"format 1; this version reads format 2: fit again with"):
+    with pytest.raises(ModelError, match=r"format 1, this file reads format 2.* fit it again with"):
         load(tmp_path)
 
 

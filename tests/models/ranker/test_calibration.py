@@ -1,11 +1,9 @@
-import json
-
 import numpy as np
 import polars as pl
 import pytest
 
 from features.errors import ModelError
-from models.ranker.calibration import calibrate, restore
+from models.ranker.calibration import calibrate
 
 
 def _sample(count: int, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -44,11 +42,3 @@ def test_one_score_is_enough_and_none_is_refused(clicked: list[bool]) -> None:
     assert value == (0.75 if clicked[0] else 0.25)
     with pytest.raises(ModelError, match="no scores to calibrate"):
         calibrate(np.array([]), np.array([], bool))
-
-
-def test_knots_round_trip_through_json_and_invalid_ones_are_refused() -> None:
-    scores, _, clicked = _sample(300, 1)
-    calibration = calibrate(scores, clicked)
-    assert restore(json.loads(json.dumps(calibration.as_json()))) == calibration
-    with pytest.raises(ValueError, match="2 scores and 1 probabilities"):
-        restore({"scores": [1, 2], "probabilities": [0.1]})

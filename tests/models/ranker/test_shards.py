@@ -1,7 +1,7 @@
 """Workers that fit a ranker together. LightGBM's network is per thread: here every worker is a thread."""
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -159,51 +159,19 @@ def test_monotone_constraints_hold() -> None:
     assert "propensities" not in ranker.info
 
 
-def _impression_on_two_workers(shards: list[Shard]) -> list[Shard]:
-    first = shards[0].rows
-    return [
-        shards[0]._replace(rows=first[1:]),
-        shards[1]._replace(rows=pl.concat([shards[1].rows, first[:1]])),
-    ]
+def test_a_worker_without_impressions_is_refused() -> None:
+    full, empty = _shards(_dataset(300), 2)
+
+    with pytest.raises(ModelError, match="1 of 2 workers have no impression with a better and a worse"):
+        _together([full, empty._replace(rows=empty.rows.clear())])
 
 
-def _impression_of_two_users(shards: list[Shard]) -> list[Shard]:
-    mine = shards[0].rows["user_id"].unique().sort()
-    other = pl.when(pl.int_range(pl.len()) == 0).then(pl.lit(mine[0])).otherwise(pl.lit(mine[1]))
-    return [shards[0]._replace(rows=shards[0].rows.with_columns(user_id=other)), shards[1]]
-
-
-def _worker_without_rows(shards: list[Shard]) -> list[Shard]:
-    return [shards[0], shards[1]._replace(rows=shards[1].rows.clear())]
-
-
-def _different_held_out(shards: list[Shard]) -> list[Shard]:
-    return [
-        shards[0],
-        shards[1]._replace(held_out=shards[1].held_out.filter(pl.col("impression_id") != "s0i299")),
-    ]
-
-
-@pytest.mark.parametrize(
-    ("breaking", "message"),
-    [
-        (_impression_on_two_workers, "1 candidates of other workers' users"),
-        (_impression_of_two_users, "1 impressions of several users"),
-        (_worker_without_rows, "1 of 2 workers have no impression with a better and a worse"),
-        (_different_held_out, "different held-out impressions"),
-    ],
-)
-def test_invalid_shards_are_refused(breaking: Callable[[list[Shard]], list[Shard]], message: str) -> None:
-    with pytest.raises(ModelError, match=message):
-        _together(breaking(_shards(_dataset(300), 2)))
-
-
-def test_learned_position_bias_and_missing_users_are_refused() -> None:
+def test_learned_position_bias_and_missing_instants_are_refused() -> None:
     shards = _shards(_dataset(100), 2)
     with pytest.raises(ModelError, match=r"set it to \"propensity\" or \"none\", or scale.rankers to 1"):
         _together(shards, SETTINGS.model_copy(update={"position_bias": "learned"}))
-    with pytest.raises(TableError, match="several workers needs the columns user_id"):
-        _together([shard._replace(rows=shard.rows.drop("user_id")) for shard in shards])
+    with pytest.raises(TableError, match="several workers needs the columns as_of"):
+        _together([shard._replace(rows=shard.rows.drop("as_of")) for shard in shards])
 
 
 def test_propensities_of_concatenated_counts_equal_those_of_the_dataset() -> None:

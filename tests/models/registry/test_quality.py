@@ -5,7 +5,6 @@ import polars as pl
 import pytest
 
 from models.registry.quality import Table, points
-from models.registry.versions import logged_model
 
 EVALUATED = Table("ranking_dataset", 12, "s3://lake/newsroom/ranking_dataset")
 EVALUATION = pl.DataFrame(
@@ -39,7 +38,11 @@ def evaluated(registry, register):
     registry.log_quality(version, 3, points(EVALUATION), EVALUATED._replace(version=13))
     client = mlflow.MlflowClient(registry.tracking_uri)
     registered = client.get_model_version("newsroom-ranker", version)
-    return version, registered.run_id, lambda: client.get_logged_model(logged_model(registered)).metrics
+    return (
+        version,
+        registered.run_id,
+        lambda: client.get_logged_model(registered.source.rpartition("/")[2]).metrics,
+    )
 
 
 def series(metrics, name):

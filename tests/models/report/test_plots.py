@@ -90,3 +90,10 @@ def test_names_in_the_data_are_drawn_literally(draw, name):
     columns = [column for column in ("segment", "feature", "value", "predictor") if column in TABLES[draw]]
 
     assert draw(TABLES[draw].with_columns(pl.lit(name).alias(column) for column in columns))
+
+
+def test_a_topic_that_hardly_occurs_is_not_drawn():
+    topics = TABLES[report_figures.topics_figure]
+    rare = topics.with_columns(value=pl.lit("chess"), shown=pl.lit(1, pl.Int64), trials=pl.lit(1, pl.Int64))
+
+    assert report_figures.topics_figure(pl.concat([topics, rare])) == report_figures.topics_figure(topics)

@@ -190,7 +190,7 @@ def test_the_summary_leaves_out_scorers_that_were_not_evaluated(report):
 
 
 def test_segments_are_ordered_by_gain_and_only_significant_ones_are_named(report, text):
-    rows = re.findall(r'<th scope="row">(Cold \w+)</th>', text)
+    rows = re.findall(r'<th scope="row" class="">(Cold \w+)</th>', text)
 
     assert rows == ["Cold item", "Cold user"]
     assert (

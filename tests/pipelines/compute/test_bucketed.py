@@ -15,26 +15,16 @@ from features.config.project import Project
 from features.schemas import ItemVectors
 from features.state import SliceEvents, start
 from pipelines.compute.bucketed import Work, make
-from pipelines.compute.engine import Embedded
+from pipelines.compute.engine import Engine
 from pipelines.compute.scratch import Scratch
 from pipelines.dagster_names import asset_key
 from pipelines.definitions import advance_job
 from pipelines.deployment import Deployment
 from pipelines.lake import STATE, Lake
-from pipelines.settings import settings as settings_of
+from pipelines.triggers.partitions import range_tags
 
 BOTH = frozenset({"features", STATE})
-KEYS = ["impression_id", "item_id"]
-NEWSROOM = Path(__file__).parents[3] / "projects" / "newsroom.toml"
 DAYS = ["2026-01-05", "2026-01-06"]
-SMALL = (
-    "source.newsroom.days=2",
-    "source.newsroom.users=30",
-    "source.newsroom.articles_a_day=12",
-    "source.newsroom.impressions_a_day=60",
-    "source.newsroom.list_size=8",
-    "slices.end=2026-01-07T00:00:00Z",
-)
 
 
 @pytest.fixture(scope="module")
@@ -88,14 +78,14 @@ def assert_same(actual: pl.DataFrame, expected: pl.DataFrame) -> None:
         np.testing.assert_allclose(one, other, rtol=1.2e-7, atol=1e-12, err_msg=name)
 
 
-class Twice(Embedded):
+class Twice(Engine):
     """Runs every task twice in a row, as after the loss of a worker that had nearly finished."""
 
     def map(self, function: Callable[[Any], Any], tasks: Sequence[Any]) -> list[Any]:
         return [(function(task), function(task))[1] for task in tasks]
 
 
-def test_slices_in_buckets_equal_those_of_one_process(
+def test_slices_in_buckets_equal_those_of_one_process_even_if_tasks_run_twice(
     toy: SimpleNamespace, world: SliceEvents, tmp_path: Path
 ) -> None:
     lake, project, state = (
@@ -111,7 +101,7 @@ def test_slices_in_buckets_equal_those_of_one_process(
         expected.write("features", slice, features)
         for name, table in state.tables().items():
             expected.write(f"{STATE}/{name}", slice, table)
-        published = make(work(toy, lake, slice, buckets), Embedded())
+        published = make(work(toy, lake, slice, buckets), Twice())
         assert published["features"].written.rows == features.height
 
     actual, right = tables(lake), tables(expected)
@@ -126,16 +116,6 @@ def first(toy: SimpleNamespace) -> str:
     return declared(toy, 1).slices.key(toy.START)
 
 
-def test_tasks_may_run_twice(toy: SimpleNamespace, world: SliceEvents, tmp_path: Path) -> None:
-    once, twice = (prepare(toy, world, tmp_path / name) for name in ("once", "twice"))
-
-    make(work(toy, once, first(toy), 2), Embedded())
-    make(work(toy, twice, first(toy), 2), Twice())
-
-    actual, expected = tables(twice), tables(once)
-    assert all(actual[name].equals(expected[name]) for name in expected)
-
-
 def test_scratch_is_removed_before_a_run_and_after_a_failure(
     toy: SimpleNamespace, world: SliceEvents, tmp_path: Path
 ) -> None:
@@ -143,7 +123,7 @@ def test_scratch_is_removed_before_a_run_and_after_a_failure(
     slice_work = work(toy, lake, first(toy), 2)
     slice_work.scratch.write("old/answers/0", {"lists": pl.DataFrame({"a": [1]})})
 
-    class Lost(Embedded):
+    class Lost(Engine):
         def map(self, function: Any, tasks: Any) -> Any:
             if function.func.__name__ == "count_global":
                 assert len(list(Path(slice_work.scratch.root).iterdir())) == 1
@@ -155,7 +135,7 @@ def test_scratch_is_removed_before_a_run_and_after_a_failure(
 
     assert not Path(slice_work.scratch.root).exists()
     assert not lake.slices("features")
-    assert make(slice_work, Embedded())["features"].written.rows > 0
+    assert make(slice_work, Engine())["features"].written.rows > 0
 
 
 @pytest.mark.parametrize("outputs", ["features", STATE])
@@ -164,7 +144,7 @@ def test_only_the_requested_outputs_are_written(
 ) -> None:
     lake = prepare(toy, world, tmp_path / "lake")
 
-    published = make(work(toy, lake, first(toy), 2, frozenset({outputs})), Embedded())
+    published = make(work(toy, lake, first(toy), 2, frozenset({outputs})), Engine())
 
     assert {name.partition("/")[0] for name in published} == {outputs}
     assert tables(lake).keys() == published.keys()
@@ -187,47 +167,25 @@ def test_frames_survive_the_scratch_round_trip(tmp_path: Path) -> None:
     assert not (tmp_path / "a b").exists()
 
 
-def test_the_asset_computes_its_slices_in_buckets(tmp_path: Path) -> None:
-    results = {}
-    for buckets in (1, 2):
-        deployment = newsroom(tmp_path / str(buckets), f"scale.buckets={buckets}")
-        with dg.DagsterInstance.from_config(str(deployment.settings.dagster_home)) as instance:
-            result = advance_job(deployment).execute_in_process(
-                instance=instance,
-                tags={
-                    "dagster/asset_partition_range_start": DAYS[0],
-                    "dagster/asset_partition_range_end": DAYS[-1],
-                },
-                asset_selection=[
-                    asset_key(deployment.project.name, "moment_state"),
-                    asset_key(deployment.project.name, "features"),
-                ],
-            )
-            records = instance.fetch_materializations(
-                asset_key(deployment.project.name, "features"), limit=9
-            ).records
-        assert result.success
-        results[buckets] = deployment.lake.read("features"), tables(deployment.lake), len(records)
-
-    (one, state, records), (other, other_state, _) = results[1], results[2]
-    assert records == results[2][2] == 2
-    assert one.columns == other.columns
-    assert_same(other.sort(KEYS), one.sort(KEYS))
-    assert {n: t.height for n, t in state.items()} == {n: t.height for n, t in other_state.items()}
-
-
-def newsroom(home: Path, *more: str) -> Deployment:
-    """A small newsroom with its events in the lake."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("MOMENTRANK_HOME", str(home))
-        patch.setenv("MOMENTRANK_PROJECT", str(NEWSROOM))
-        patch.setenv("MOMENTRANK_SET", "\n".join((*SMALL, *more)))
-        settings = settings_of.load()
-    settings_of.initialise_dagster(settings)
-    deployment = Deployment(settings.open_project(), settings)
+def test_the_asset_computes_its_slices_in_buckets(
+    tmp_path: Path, small_newsroom: Callable[..., Deployment]
+) -> None:
+    two_days = ("source.newsroom.days=2", "slices.end=2026-01-07T00:00:00Z")
+    deployment = small_newsroom(tmp_path, "scale.buckets=2", *two_days)
     events = deployment.ingest()
     for slice in DAYS:
         for name in ("items", "impressions", "interactions"):
             deployment.lake.write(name, slice, getattr(events, name).filter(slice=slice))
         deployment.lake.write("item_vectors", slice, ItemVectors.create_empty())
-    return deployment
+    keys = [asset_key(deployment.project.name, name) for name in ("moment_state", "features")]
+    with dg.DagsterInstance.from_config(str(deployment.settings.dagster_home)) as instance:
+        result = advance_job(deployment).execute_in_process(
+            instance=instance, tags=range_tags(DAYS[0], DAYS[-1]), asset_selection=keys
+        )
+        records = instance.fetch_materializations(keys[1], limit=9).records
+
+    assert result.success
+    assert len(records) == 2
+    shown = deployment.lake.read("impressions")["candidates"].list.len().sum()
+    assert deployment.lake.read("features").height == shown
+    assert all(deployment.lake.slices(table) == DAYS for table in tables(deployment.lake))

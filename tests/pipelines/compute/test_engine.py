@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from features.errors import ProjectError
-from pipelines.compute.engine import Cluster, Embedded
+from pipelines.compute.engine import Cluster, Engine
 from pipelines.deployment import Deployment
 from pipelines.settings import settings
 from pipelines.settings import storage_check as storage
@@ -37,22 +37,17 @@ def here(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., Setti
 
 
 def test_the_embedded_engine_loops_in_this_process() -> None:
-    makes: list[int] = []
+    here = os.getpid()
 
-    def make() -> Callable[[int], tuple[int, int]]:
-        makes.append(1)
-        return lambda task: (task * task, os.getpid())
-
-    expected = [(0, os.getpid()), (1, os.getpid()), (4, os.getpid())]
-
-    assert Embedded().map(make(), range(3)) == expected
-    assert Embedded().map_actors(make, range(3), 2) == expected
-    assert Embedded().map_actors(make, [], 2) == []
-    assert len(makes) == 2
+    assert Engine().map(lambda task: (task * task, os.getpid()), range(3)) == [
+        (0, here),
+        (1, here),
+        (4, here),
+    ]
 
 
 def test_a_single_embedded_training_worker_is_this_process(tmp_path: Path) -> None:
-    Embedded().train(append, tmp_path / "log", 1)
+    Engine().train(append, tmp_path / "log", 1)
 
     assert (tmp_path / "log").read_text(encoding="utf-8") == f"{os.getpid()} None of None\n"
 
@@ -63,8 +58,8 @@ def test_the_setting_chooses_the_engine(here: Callable[..., Settings], tmp_path:
 
     embedded, ray = (Deployment(loaded.open_project(), loaded) for loaded in (plain, cluster))
 
-    assert embedded.engine == Embedded()
-    assert embedded.scratch("fits", "a") == f"{tmp_path}/home/scratch/newsroom/fits/a"
+    assert embedded.engine == Engine()
+    assert embedded.scratch("fits", "a").root == f"{tmp_path}/home/scratch/newsroom/fits/a"
     assert isinstance(ray.engine, Cluster)
     assert (ray.engine.address, ray.engine.cores) == ("head:6379", 4)
     assert ray.engine.environment["HF_HUB_OFFLINE"] == "1"

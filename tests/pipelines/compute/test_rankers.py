@@ -13,8 +13,9 @@ from features.errors import ModelError, TableError
 from models.evaluation.metrics import per_impression
 from models.prequential import fit_rankers
 from models.ranker import Ranker
-from pipelines.compute.engine import Embedded
+from pipelines.compute.engine import Engine
 from pipelines.compute.rankers import Fit, RankingWindow, Shards, fit_shards, fit_window
+from pipelines.compute.scratch import Scratch
 from pipelines.lake import Lake
 
 DAYS = ["2026-01-05", "2026-01-06", "2026-01-07"]
@@ -46,8 +47,8 @@ def _deployment(lake: Lake, toy: Any, ranker: dict[str, Any] | None = None, **sc
             ranker=settings,
             scale=scale,
         ),
-        engine=Embedded(),
-        scratch=f"{lake.root}/../scratch",
+        engine=Engine(),
+        scratch=Scratch(f"{lake.root}/../scratch"),
     )
 
 
@@ -124,7 +125,7 @@ def test_two_processes_fit_as_well_as_one(lake: Lake, toy: Any) -> None:
     assert fitted.tags == {"workers": 2}
     assert fitted.behaviour_only.columns == ("item_ctr_1d",)
     assert fitted.examples["slice"].unique().to_list() == DAYS[-1:]
-    assert not [*Path(deployment.scratch).rglob("*.parquet")]
+    assert not [*Path(deployment.scratch.root).rglob("*.*")]
 
 
 def test_unsupported_settings_are_rejected_before_workers_start(lake: Lake, toy: Any) -> None:
@@ -136,6 +137,6 @@ def test_unsupported_settings_are_rejected_before_workers_start(lake: Lake, toy:
 
 def test_workers_reject_a_table_that_changed(lake: Lake, toy: Any) -> None:
     window, project = RankingWindow(lake, tuple(DAYS)), _deployment(lake, toy).project
-    shards = Shards(window, project, 4801, START + timedelta(days=2), f"{lake.root}/out", "rankers.parquet")
+    shards = Shards(window, project, 4801, START + timedelta(days=2), Scratch(f"{lake.root}/out"))
     with pytest.raises(TableError, match="1 workers read 4800 candidates, but ranking_dataset had 4801"):
         fit_shards(shards)

@@ -156,11 +156,8 @@ def test_the_sensors_post_failures_and_each_missing_slice_once(
 
     def fire(sensor: Any, run: dg.DagsterRun, event: dg.DagsterEventType) -> None:
         (record,) = instance.get_records_for_run(run.run_id, of_type=event).records
-        context = dg.build_run_status_sensor_context(
-            sensor.name, record.event_log_entry.dagster_event, instance, run
-        )
-        failure = event == dg.DagsterEventType.RUN_FAILURE
-        sensor(context.for_run_failure() if failure else context)
+        event_of_run = record.event_log_entry.dagster_event
+        sensor(dg.build_run_status_sensor_context(sensor.name, event_of_run, instance, run))
 
     fire(failed_checks, run(instance), dg.DagsterEventType.RUN_SUCCESS)
     assert [posted["subject"] for posted in hook.posted] == ["items.text"]

@@ -86,6 +86,7 @@ CASES = {
         table(ranker_slice=["2026-01-05"]),
     ),
     ("exposure", "shares_sum"): (shares(0.3, 0.7), shares(0.3, 0.6)),
+    ("experiment", "sample_ratio"): (table(ratio_p=[0.2]), table(ratio_p=[1e-6])),
     ("evaluation", "beats_random"): (evaluated(0.5), evaluated(0.2)),
     ("evaluation", "beats_popularity"): (evaluated(0.5), evaluated(0.35)),
 }

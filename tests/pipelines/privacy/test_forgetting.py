@@ -77,7 +77,7 @@ def test_no_file_names_a_forgotten_user(ran: Deployment, monkeypatch: pytest.Mon
     assert user in command(ran, monkeypatch, "rank", "--user", user, "-k", "3")
 
     # What an interrupted fit on a cluster leaves behind.
-    left = Path(ran.scratch("fits", FIRST, "arrays"))
+    left = Path(ran.scratch("fits", FIRST, "arrays").root)
     left.mkdir(parents=True)
     (left / "users").write_text(pseudonym)
 

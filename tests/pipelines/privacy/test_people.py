@@ -210,7 +210,7 @@ def test_retention_deletes_old_slices_and_keeps_the_state(settings: Settings) ->
 def test_a_dry_run_deletes_nothing(settings: Settings) -> None:
     deployment, keep = deploy(settings), timedelta(days=7)
     deployment.lake.write("impressions", DAYS[0], lists("anna"))
-    (job,) = retention.jobs("toy", deployment.project.slices, keep, {})
+    job = retention.job("toy", deployment.project.slices, keep, {})
 
     def run(dry: bool) -> dict[str, object]:
         config = {"ops": {"toy__retire_what_is_old": {"config": {"dry": dry}}}}
@@ -223,12 +223,6 @@ def test_a_dry_run_deletes_nothing(settings: Settings) -> None:
     assert deployment.lake.slices("impressions") == [DAYS[0]]
     assert run(dry=False)["files_removed"] == 1
     assert deployment.lake.slices("impressions") == []
-
-
-def test_without_retention_there_is_no_job(settings: Settings) -> None:
-    slices = deploy(settings).project.slices
-    assert retention.jobs("toy", slices, None, {}) == retention.schedules("toy", None) == []
-    assert [one.cron_schedule for one in retention.schedules("toy", timedelta(days=30))] == ["0 4 * * *"]
 
 
 def test_retention_shorter_than_the_window_is_an_error() -> None:

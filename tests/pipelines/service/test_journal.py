@@ -209,3 +209,14 @@ def test_events_that_cannot_be_written_are_not_known_and_can_be_sent_again(
         assert "Input/output error" in intake.problem
     assert intake.submit([click("1")]).result() == Receipt(1, 0)
     assert not intake.problem
+
+
+def test_events_on_disk_are_accepted_though_memory_lacks_them(tmp_path: Path) -> None:
+    def broken(_: object) -> None:
+        raise ValueError("no encoder")
+
+    intake = Intake(Journal(tmp_path, None), Known(), lambda: 1_000_000, lambda: 0, broken, 10)
+
+    assert intake.submit([click("1")]).result() == Receipt(1, 0)
+    assert intake.submit([click("1")]).result() == Receipt(0, 1)
+    assert "restart the service: ValueError: no encoder" in intake.problem

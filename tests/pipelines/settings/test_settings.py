@@ -171,8 +171,8 @@ def test_several_projects_are_named_in_one_variable(tmp_path: Path, monkeypatch:
     ("variable", "value", "remedy"),
     [
         ("MOMENTRANK_HOME", "a_file", "name a folder"),
-        ("MOMENTRANK_HOME", "why?", "Set MOMENTRANK_HOME to a folder without them"),
-        ("MOMENTRANK_LAKE", "my%20lake", "Set MOMENTRANK_LAKE to a folder without them"),
+        ("MOMENTRANK_HOME", "why?", "name a folder without them"),
+        ("MOMENTRANK_LAKE", "my%20lake", "name a folder without them"),
         ("MOMENTRANK_DATA", "not_there", "name folders that exist"),
         ("MOMENTRANK_PROJECT", "not_there.toml", "name a project's TOML"),
         ("MOMENTRANK_SET", "ranker.num_leaves", "write key.path=value"),
@@ -183,11 +183,11 @@ def test_several_projects_are_named_in_one_variable(tmp_path: Path, monkeypatch:
         ("MOMENTRANK_STORAGE_OPTIONS", "{secret", "write for example"),
         ("MOMENTRANK_STORAGE_OPTIONS", '{"port": 9000}', "write for example"),
         ("MOMENTRANK_SCRATCH", "nfs://server/scratch", "a URL that starts with file, s3"),
-        ("MOMENTRANK_ENGINE", "Ray", "write ray for a Ray cluster"),
-        ("MOMENTRANK_EXECUTOR", "threads", "write multiprocess"),
+        ("MOMENTRANK_ENGINE", "Ray", "should be 'embedded' or 'ray'"),
+        ("MOMENTRANK_EXECUTOR", "threads", "should be 'in_process' or 'multiprocess'"),
         ("MOMENTRANK_RAY_ADDRESS", "ray://head:10001", "write HOST:PORT"),
         ("MOMENTRANK_RAY_ADDRESS", "head", "write HOST:PORT"),
-        ("MOMENTRANK_RAY_CORES", "0", "write a whole number of at least 1"),
+        ("MOMENTRANK_RAY_CORES", "0", "should be greater than or equal to 1"),
         ("MOMENTRANK_MLFLOW_URL", "localhost:5000", "write, for example, http://127.0.0.1:5000"),
     ],
 )
@@ -203,6 +203,16 @@ def test_a_bad_value_names_its_variable_and_the_remedy(
     assert variable in str(caught.value)
     assert remedy in str(caught.value)
     assert "secret" not in str(caught.value)
+
+
+def test_the_default_home_is_checked_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "why?").mkdir()
+    monkeypatch.chdir(tmp_path / "why?")
+
+    with pytest.raises(
+        ProjectError, match=r"MOMENTRANK_HOME is '\.momentrank': .*why\?/\.momentrank: name a folder"
+    ):
+        settings.load()
 
 
 def test_postgres_addresses_name_the_driver_that_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:

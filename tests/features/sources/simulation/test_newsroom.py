@@ -15,7 +15,7 @@ START_MS = 1_767_571_200_000
 DAYS = 8
 
 
-def project(seed: int = 1, **size: int) -> Project:
+def project(seed: int = 1, **size: float) -> Project:
     return Project.model_validate(
         {
             "name": "newsroom",
@@ -268,6 +268,25 @@ def test_the_world_is_not_easy(candidates):
     assert 0.6 < best < 0.75
     assert chance < as_shown
     assert 0.1 < (popularity - chance) / (best - chance) < 0.5
+
+
+def test_users_who_search_click_what_their_words_are_about(tmp_path):
+    size = {"days": 3, "users": 30, "articles_a_day": 60, "impressions_a_day": 200, "queries": 0.5}
+    newsroom.write(project(**size).reader, tmp_path / "world")
+    events = [event for _, line in texts(tmp_path / "world") if (event := parse(line))]
+    bodies = {
+        e["item"]: f"{value(e, 'title')} {value(e, 'body')}".lower() for e in events if e["event"] == "item"
+    }
+    rankings = [event for event in events if event["event"] == "ranking"]
+    queries = {event["id"]: str(value(event, "query")) for event in rankings if event["fields"]}
+    clicked = {(event["ranking"], event["item"]) for event in events if event["event"] == "interaction"}
+
+    shown = [(e["id"], item["id"]) for e in rankings if e["id"] in queries for item in e["items"]]
+    about = [" ".join(queries[one].split()[:2]) in bodies[item] for one, item in shown]
+    clicks = np.array([pair in clicked for pair in shown])
+
+    assert 0.45 < len(queries) / len(rankings) < 0.55
+    assert clicks[about].mean() > 4 * clicks[~np.array(about)].mean()
 
 
 def test_texts_are_readable_and_varied(events):

@@ -1,10 +1,10 @@
-"""Interest scores of a slice by several actors: each loads the model once and scores buckets of users."""
+"""Interest scores of a slice, one bucket of users at a time; each worker loads the model once."""
 
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 from uuid import uuid4
@@ -42,7 +42,7 @@ class Part(NamedTuple):
 
 @dataclass(frozen=True)
 class Scorer:
-    """What an actor needs to score a slice; calling it loads the model and returns a function that scores a bucket."""
+    """What a worker needs to score a slice."""
 
     lake: Lake
     project: Project
@@ -55,12 +55,6 @@ class Scorer:
     def buckets(self) -> int:
         """Number of user buckets."""
         return max(self.project.scale.buckets, self.project.scale.scorers)
-
-    def __call__(self) -> Callable[[int], Part]:
-        """Load the model and return the function that scores a bucket, given its number."""
-        from models.interest.version import InterestModel
-
-        return partial(_score, self, InterestModel.load(self.version))
 
     def state(self, bucket: int) -> MomentState:
         """What scoring needs of the state before the slice: the bucket's users and every item."""
@@ -88,21 +82,30 @@ class Scorer:
         return self.lake.read_bucket(table, [slice], "user_id", bucket, self.buckets).drop(SLICE)
 
 
-def score_with_actors(scorer: Scorer, engine: Engine, shared: Path | None) -> Scored:
-    """Score a slice with `scale.scorers` actors and publish `interest_scores` at once.
+def score_by_bucket(scorer: Scorer, engine: Engine, shared: Path | None) -> Scored:
+    """Score a slice, `scale.scorers` buckets at a time, and publish `interest_scores` at once.
 
-    `shared`: folder to copy the model to, if the actors cannot reach the registry's.
+    `shared`: folder to copy the model to, if the workers cannot reach the registry's.
     """
     with _copied(scorer, shared) as reachable:
-        parts = engine.map_actors(reachable, range(scorer.buckets), scorer.project.scale.scorers)
+        score = partial(_score, reachable)
+        parts = engine.map(score, range(scorer.buckets), at_once=scorer.project.scale.scorers)
+    _loaded.cache_clear()
     written = scorer.lake.publish(_TABLE, scorer.slice, [part.draft for part in parts])
     head = scorer.lake.scan_slice(_TABLE, scorer.slice).head().collect()
     return Scored(written, head, sum(part.total for part in parts) / max(written.rows, 1))
 
 
-def _score(scorer: Scorer, model: "InterestModel", bucket: int) -> Part:
+@lru_cache(maxsize=1)
+def _loaded(version: Path) -> "InterestModel":
+    from models.interest.version import InterestModel
+
+    return InterestModel.load(version)
+
+
+def _score(scorer: Scorer, bucket: int) -> Part:
     data = interest_input(scorer.state(bucket), scorer.events(bucket))
-    scores = interest_scores_by(model, data, scorer.fitted_until, scorer.cache)
+    scores = interest_scores_by(_loaded(scorer.version), data, scorer.fitted_until, scorer.cache)
     table = InterestScores.validate(scores)
     draft = scorer.lake.draft(_TABLE, scorer.slice, table, bucket, scorer.buckets)
     return Part(draft, float(table["interest_score"].sum()))
