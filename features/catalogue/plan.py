@@ -4,7 +4,7 @@ Compiled once per project. Slices and live requests run the same plan, in blocks
 candidates of a list share are computed once per list.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 from features.catalogue.programs import OPERATIONS, Program, evaluate, sharing
 from features.catalogue.term import Feature, Term
 from features.state.counters import LISTWISE, SESSION_READS, Read
-from features.state.descriptions import Descriptions
 from features.state.layout import Layout
 from features.state.passing import Chunk
 from features.threads import each
@@ -82,9 +81,7 @@ class FeaturePlan:
         shared: dict[str, Floats] = {}
         for n, read in enumerate(self.by_candidate):
             if read.grain == "version":
-                chunk.by_candidate[n] = np.append(_ITEM_READS[read.name](described, read.part), np.nan)[
-                    version
-                ]
+                chunk.by_candidate[n] = described.column(read.name, read.part)[version]
             elif read.grain == "sharing":
                 if read.part not in shared:
                     shared[read.part] = np.zeros((2, version.size))
@@ -94,16 +91,6 @@ class FeaturePlan:
                 chunk.by_candidate[n] = shared[read.part][0 if read.name == "shared" else 1]
             elif read.grain == "text" and texts is not None:
                 chunk.by_candidate[n] = texts[int(read.name), chunk.candidates]
-
-
-_ITEM_READS: dict[str, Callable[[Descriptions, str], Floats]] = {
-    "born_at": lambda described, _: described.born_at,
-    "title_words": lambda described, _: described.title_words,
-    "body_words": lambda described, _: described.body_words,
-    "number": lambda described, name: described.numbers(name),
-    "values": lambda described, name: np.diff(described.values[name].start).astype(float),
-}
-"""Reads of an item version, by name."""
 
 
 def compile_plan(features: Sequence[Feature], forms: Sequence[str], columns: Sequence[str]) -> FeaturePlan:

@@ -1,7 +1,6 @@
 """Item versions as arrays: the version visible to each row, with its attribute values and numbers."""
 
 from collections.abc import Mapping
-from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -32,7 +31,7 @@ class Descriptions:
         """The versions by item, then by `known_at`."""
         self._known_at = known_at[order]
         self._items = items
-        self._numbers: dict[str, NDArray[np.float64]] = {}
+        self._columns: dict[tuple[str, str], NDArray[np.float64]] = {}
         self.texts: Any = None
         """Cache of `features.similarity`: the versions' vectors, for the next request."""
         self._first = starts(np.bincount(numbers, minlength=len(items)))
@@ -58,31 +57,33 @@ class Descriptions:
         replaced[first[:-1][np.diff(first) > 0]] = -1
         return known_at, replaced, np.argsort(known_at, kind="stable")
 
-    def numbers(self, name: str) -> NDArray[np.float64]:
-        """A declared number of each version, NaN where it has none."""
-        if name not in self._numbers:
-            pair = pl.element().struct
-            values = pl.col("numbers").list.eval(
-                pl.when(pair.field("name") == name).then(pair.field("value"))
-            )
-            first = self.found.select(values.list.drop_nulls().list.first())
-            self._numbers[name] = _floats(first.to_series())
-        return self._numbers[name]
+    def column(self, name: str, part: str = "") -> NDArray[np.float64]:
+        """A number of each version, and NaN at the end, for version -1; NaN where a version has none. Cached.
 
-    @cached_property
-    def born_at(self) -> NDArray[np.float64]:
-        """Publication of each version in UTC microseconds; where unknown, when the version became known."""
-        return _floats(self.found.select(pl.coalesce("published_at", "known_at")).to_series().to_physical())
+        `born_at`: publication in UTC microseconds, else when the version became known. `number`: the declared number
+        `part`. `values`: how many values the attribute `part` has. `title_words`, `body_words`.
+        """
+        if (name, part) not in self._columns:
+            if name == "values":
+                numbers = np.diff(self.values[part].start).astype(float)
+            else:
+                values = (_COLUMNS[name] if name in _COLUMNS else _number(part)).cast(pl.Float64)
+                numbers = self.found.select(values.fill_null(float("nan"))).to_series().to_numpy()
+            self._columns[name, part] = np.append(numbers, np.nan)
+        return self._columns[name, part]
 
-    @cached_property
-    def title_words(self) -> NDArray[np.float64]:
-        """Words of each version's title."""
-        return _floats(self.found["title"].str.count_matches(r"\S+"))
 
-    @cached_property
-    def body_words(self) -> NDArray[np.float64]:
-        """Words of each version's body, 0 without one."""
-        return _floats(self.found["body"].fill_null("").str.count_matches(r"\S+"))
+_COLUMNS = {
+    "born_at": pl.coalesce("published_at", "known_at").to_physical(),
+    "title_words": pl.col("title").str.count_matches(r"\S+"),
+    "body_words": pl.col("body").fill_null("").str.count_matches(r"\S+"),
+}
+
+
+def _number(name: str) -> pl.Expr:
+    pair = pl.element().struct
+    values = pl.col("numbers").list.eval(pl.when(pair.field("name") == name).then(pair.field("value")))
+    return values.list.drop_nulls().list.first()
 
 
 def pairs_of(pairs: pl.Series, name: str, entities: Entities) -> Values:
@@ -97,10 +98,6 @@ def pairs_of(pairs: pl.Series, name: str, entities: Entities) -> Values:
     return Values(
         starts(np.bincount(rows["owner"].to_numpy(), minlength=len(pairs))), entities.encode(rows["value"])
     )
-
-
-def _floats(values: pl.Series) -> NDArray[np.float64]:
-    return values.cast(pl.Float64).fill_null(float("nan")).to_numpy()
 
 
 def starts(sizes: NDArray[np.integer]) -> Ints:

@@ -154,8 +154,7 @@ class _Amounts:
         for name in config.features.valued:
             columns[f"{kinds[name]}_value"] = columns[kinds[name]] * value
         for name in config.items.numeric:
-            # Version -1 reads the NaN at the end.
-            numbers = np.append(layout.described.numbers(name), np.nan)[layout.done_version]
+            numbers = layout.described.column("number", name)[layout.done_version]
             known = self.clicked & ~np.isnan(numbers)
             columns |= {f"{name}_known": known.astype(float), f"{name}_sum": np.where(known, numbers, 0.0)}
         self.names = list(columns)
