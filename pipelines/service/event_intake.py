@@ -190,9 +190,8 @@ class Intake:
         try:
             if accepted:
                 self._apply(accepted)
-        except (
-            Exception
-        ) as error:  # they are on disk: if they were refused, they would be sent and written again
+        except Exception as error:
+            # They are on disk: if they were refused, they would be sent and written again.
             self.problem = self._unapplied = (
                 f"some events are on disk but not in memory, restart the service: {type(error).__name__}: {error}"
             )
