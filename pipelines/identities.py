@@ -16,7 +16,7 @@ from features.errors import ProjectError
 from features.events.pseudonyms import Forgotten, Pseudonyms, mark
 from features.schemas import INSTANT
 from features.sources.raw import RawEvents
-from models.registry.store import Kind
+from models.registry.mlflow_store import Kind
 from pipelines.lake import Lake
 
 KEYS = "pseudonyms"

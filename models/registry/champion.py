@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from features.errors import ModelError
 from models.registry import versions as registered
 from models.registry.champion_history import Action, Move, moves, succession, withdrawn
-from models.registry.store import Store
+from models.registry.mlflow_store import Store
 from models.registry.versions import Version
 
 if TYPE_CHECKING:

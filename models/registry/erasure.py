@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from models.registry.store import Store
+from models.registry.mlflow_store import Store
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

@@ -23,7 +23,7 @@ from models.registry.erasure import Erasures
 from models.registry.quality import Table
 from models.registry.ranker_card import shortened
 from models.registry.shipping import shipped
-from models.registry.store import Kind
+from models.registry.mlflow_store import Kind
 from models.registry.versions import Version
 
 if TYPE_CHECKING:
