@@ -12,9 +12,9 @@ from features.config.project import Project
 from features.errors import ModelError, ProjectError, SourceError
 from features.events.validation import Events
 from features.sources.simulation import newsroom
+from models.registry.mlflow_store import shown
 from models.registry.quality import Table
 from models.registry.registry import Registry
-from models.registry.mlflow_store import shown
 from models.registry.versions import Version
 from pipelines.compute.engine import Cluster, Engine
 from pipelines.compute.scratch import Scratch

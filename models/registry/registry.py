@@ -20,10 +20,10 @@ from models.registry import tracking
 from models.registry import versions as registered
 from models.registry.champion import CHAMPION, Champions
 from models.registry.erasure import Erasures
+from models.registry.mlflow_store import Kind
 from models.registry.quality import Table
 from models.registry.ranker_card import shortened
 from models.registry.shipping import shipped
-from models.registry.mlflow_store import Kind
 from models.registry.versions import Version
 
 if TYPE_CHECKING:
