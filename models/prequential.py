@@ -11,6 +11,7 @@ from features.config.sections import Ranker as RankerConfig
 from features.events.point_in_time import see, versions
 from features.ranking_dataset import INTEREST, feature_columns, text_columns
 from features.state import MomentState, SliceEvents
+from features.state.histories import SKIPPED
 from models.evaluation import baselines
 from models.evaluation.baselines import Baseline, baselines_of
 from models.evaluation.evaluate import EvaluationResult, evaluate, impression_values
@@ -75,6 +76,8 @@ class Background:
     """Ids of users that are not new."""
     items: pl.Series
     """Ids of items that are not new."""
+    clicks: pl.DataFrame
+    """`user_id, history_clicks`: the clicks in each user's history before the slice."""
 
 
 def background(
@@ -92,6 +95,7 @@ def background(
         versions(before.items, events.items),
         known.counts("user")["user_id"],
         known.counts("item")["item_id"],
+        before.moments.filter(pl.col("action") != SKIPPED).group_by("user_id").len("history_clicks"),
     )
 
 
@@ -100,8 +104,9 @@ def score_slice(
 ) -> pl.DataFrame:
     """Keys, `label`, `clicked`, one Float64 column per scorer, and the columns of segments; rows as in `dataset`.
 
-    Adds `click_probability` (of the full ranker), `probability_without_text`, `new_user`, `new_item`, and each item's
-    `attributes` when it was shown (null if it was unknown). Without an interest score, `text_only` is 0.
+    Adds `click_probability` (of the full ranker), `probability_without_text`, `new_user`, `new_item`, `history_clicks`
+    of the user, and each item's `attributes` and `item_hours` since publication when it was shown (null if it was
+    unknown). Without an interest score, `text_only` is 0.
     """
     keys = ("impression_id", "user_id", "item_id", "position", "label", "clicked", "as_of")
     baseline_scores = baselines.scores(dataset, known.measured, seed, known.baselines).drop(
@@ -110,6 +115,8 @@ def score_slice(
     rank_score, without_text = full.score(dataset), behaviour_only.score(dataset)
     # The item version known strictly before the impression.
     version = see(dataset.select("item_id", "as_of"), known.versions, "as_of")["version"]
+    published = known.versions.select(pl.coalesce("published_at", "known_at")).to_series().gather(version)
+    clicks = dataset.select("user_id").join(known.clicks, on="user_id", how="left", maintain_order="left")
     return pl.concat([dataset.select(keys), baseline_scores], how="horizontal").with_columns(
         full=rank_score,
         behaviour_only=without_text,
@@ -119,6 +126,8 @@ def score_slice(
         new_user=~pl.col("user_id").is_in(known.users.implode()),
         new_item=~pl.col("item_id").is_in(known.items.implode()),
         attributes=known.versions["attributes"].gather(version),
+        item_hours=(pl.col("as_of") - published).dt.total_seconds() / 3600,
+        history_clicks=clicks["history_clicks"].fill_null(0),
     )
 
 

@@ -36,6 +36,10 @@ from features.config.slices import Section, Slices
 from features.errors import ProjectError
 
 
+_SEGMENTS = r"new_users|new_items|item .+ old|history of \d.* clicks|list of \d.*|\d\d–\d\d h"
+"""Names of `evaluation.segments`, without attribute values."""
+
+
 class Project(Section):
     """Configuration of one deployment."""
 
@@ -113,13 +117,11 @@ class Project(Section):
     def _guards_are_segments(self) -> "Project":
         values = "|".join(re.escape(name) for name in self.items.categorical)
         for name in self.promotion.guard:
-            if not re.fullmatch(
-                rf"new_users|new_items|({values or '(?!)'}): .+|list of \d.*|\d\d–\d\d h", name
-            ):
+            if not re.fullmatch(rf"({values or '(?!)'}): .+|{_SEGMENTS}", name):
                 raise ValueError(
                     f"promotion.guard: {name!r} is not a segment and would never block; write new_users, new_items, a "
-                    "declared categorical attribute and a value ('category: sport'), 'list of 6–10' or '06–12 h', "
-                    "as in the evaluation report"
+                    "declared categorical attribute and a value ('category: sport'), 'list of 6–10', "
+                    "'history of 0 clicks', 'item 6–24 hours old' or '06–12 h', as in the evaluation report"
                 )
         return self
 

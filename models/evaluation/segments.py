@@ -1,7 +1,7 @@
 """Segments of an evaluation: boolean expressions over the rows of `prequential.score_slice`, by name.
 
-An expression that is constant within an impression (new users, length, hour) selects impressions; one that varies (new
-items, an attribute value) reduces each impression to the selected candidates, ranked among themselves.
+An expression that is constant within an impression (new users, history, length, hour) selects impressions; one that
+varies (new items, age, an attribute value) reduces each impression to the selected candidates, ranked among themselves.
 """
 
 from collections.abc import Collection, Sequence
@@ -16,15 +16,20 @@ NEW = {"new_users": pl.col("new_user"), "new_items": pl.col("new_item")}
 
 _LENGTHS = (1, 6, 11, 21, 51)
 """Minimum number of candidates in each band of lengths."""
-_COLUMNS = ("impression_id", "as_of", "attributes", "new_user", "new_item")
+_HISTORIES = (0, 1, 6, 21, 101)
+"""Minimum number of clicks in each band of histories."""
+_AGES = {"under 6 hours": 6, "6–24 hours": 24, "1–7 days": 168, "over 7 days": float("inf")}
+"""Band of ages → the age in hours that its items stay below."""
+_COLUMNS = ("impression_id", "as_of", "attributes", "new_user", "new_item", "item_hours", "history_clicks")
 
 
 def segments(
     scored: pl.DataFrame, attributes: Sequence[str], config: Evaluation, guard: Collection[str]
 ) -> dict[str, pl.Expr]:
-    """Segments of `scored`: new users, new items, top attribute values, bands of length and of hours (UTC).
+    """Segments of `scored`: new users, new items, top attribute values, bands of age, history, length and hours (UTC).
 
-    `scored`: `impression_id, as_of, new_user, new_item`, and each item's `attributes` when it was shown.
+    `scored`: `impression_id, as_of, new_user, new_item`, `history_clicks` of the user before the slice, and each item's
+    `attributes` and `item_hours` (age) when it was shown.
     `attributes` are the declared names. A value in `guard` is always a segment. A band that contains every impression
     is left out. Raises TableError if a column is missing.
     """
@@ -32,7 +37,9 @@ def segments(
     return {
         **NEW,
         **_values(scored, attributes, config.top_values, guard),
-        **_lengths(scored),
+        **_ages(scored),
+        **_bands(scored, "history of {} clicks", pl.col("history_clicks"), _HISTORIES),
+        **_bands(scored, "list of {}", pl.len().over("impression_id"), _LENGTHS),
         **_hours(scored, config.hours),
     }
 
@@ -75,13 +82,20 @@ def _has(name: str, value: str) -> pl.Expr:
     )
 
 
-def _lengths(scored: pl.DataFrame) -> dict[str, pl.Expr]:
-    size = pl.len().over("impression_id")
-    last = (*(start - 1 for start in _LENGTHS[1:]), None)
-    bands = {
-        f"list of {start}–{end}" if end else f"list of {start} or more": size.is_between(start, end or 2**31)
-        for start, end in zip(_LENGTHS, last, strict=True)
-    }
+def _ages(scored: pl.DataFrame) -> dict[str, pl.Expr]:
+    hours, bands, since = pl.col("item_hours"), {}, float("-inf")
+    for name, until in _AGES.items():
+        bands[f"item {name} old"] = (hours >= since) & (hours < until)
+        since = until
+    return _nonempty(scored, bands)
+
+
+def _bands(scored: pl.DataFrame, name: str, value: pl.Expr, starts: Sequence[int]) -> dict[str, pl.Expr]:
+    """Bands of whole numbers that begin at `starts`; `name` has a place for the numbers."""
+    bands = {}
+    for start, end in zip(starts, (*(later - 1 for later in starts[1:]), None), strict=True):
+        numbers = f"{start} or more" if end is None else f"{start}–{end}" if end > start else f"{start}"
+        bands[name.format(numbers)] = value.is_between(start, 2**31 if end is None else end)
     return _nonempty(scored, bands)
 
 

@@ -49,7 +49,10 @@ def scored(toy: SimpleNamespace) -> pl.DataFrame:
         "impression_id", "item_id", item_clicks_all=pl.lit(1.0), item_age_hours=pl.lit(2.0)
     )
     users, items = state.counts("user")["user_id"], state.counts("item")["item_id"]
-    known = Background(measured, BASELINES, versions(before, later), users, items)
+    clicks = pl.DataFrame(
+        {"user_id": ["u1"], "history_clicks": [7]}, schema_overrides={"history_clicks": pl.UInt32}
+    )
+    known = Background(measured, BASELINES, versions(before, later), users, items, clicks)
     return score_slice(dataset, _ranker("good"), _ranker("bad"), known, seed=1)
 
 
@@ -70,6 +73,10 @@ def test_scores_come_with_probabilities_and_new_users_and_items(scored: pl.DataF
     assert scored["text_only"].to_list() == [0.0] * 120
     assert scored["new_item"].all()
     assert scored.filter("new_user")["user_id"].unique().to_list() == ["u0"]
+    assert {*scored.select("user_id", "history_clicks").rows()} == {("u0", 0), ("u1", 7)}
+    # `y` has no version; the newer version of `x`, without a date of publication, is known from minute 10 on.
+    hours = scored.filter(pl.col("impression_id") == "r02").select("item_id", "item_hours").rows()
+    assert dict(hours) == {"x": pytest.approx(1 / 6), "y": None, "z": pytest.approx(25 / 60)}
 
 
 def test_every_evaluation_includes_the_ranker_and_its_two_ablations(

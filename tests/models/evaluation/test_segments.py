@@ -24,7 +24,9 @@ def _scored(sizes: list[int], hours: list[int], values: list[list[tuple[str, str
         None if pairs is None else [{"name": name, "value": value} for name, value in pairs]
         for pairs in (values[n % len(values)] for n in range(frame.height))
     ]
-    return frame.with_columns(attributes=pl.Series(attributes, dtype=_ATTRIBUTES))
+    return frame.with_columns(
+        attributes=pl.Series(attributes, dtype=_ATTRIBUTES), item_hours=5.0, history_clicks=3
+    )
 
 
 def _segments(scored: pl.DataFrame, guard: tuple[str, ...] = (), **evaluation: int) -> dict[str, pl.Expr]:
@@ -87,6 +89,27 @@ def test_bands_of_length_and_hour_partition_impressions() -> None:
     assert hours == {"00–06 h": ["i0", "i1"], "06–12 h": ["i2"], "18–24 h": ["i3"]}
     uneven = _segments(scored, hours=9)
     assert {"00–09 h", "18–24 h"} <= set(uneven)
+
+
+def test_bands_of_age_and_history_partition_candidates() -> None:
+    scored = _scored([5], [0], [None]).with_columns(
+        item_hours=pl.Series([0.0, 6.0, 167.9, 168.0, None]), history_clicks=pl.Series([0, 1, 5, 100, 101])
+    )
+    found = {
+        name: scored.with_row_index().filter(of)["index"].to_list() for name, of in _segments(scored).items()
+    }
+    assert {name: rows for name, rows in found.items() if name.endswith("old")} == {
+        "item under 6 hours old": [0],
+        "item 6–24 hours old": [1],
+        "item 1–7 days old": [2],
+        "item over 7 days old": [3],
+    }
+    assert {name: rows for name, rows in found.items() if name.startswith("history")} == {
+        "history of 0 clicks": [0],
+        "history of 1–5 clicks": [1, 2],
+        "history of 21–100 clicks": [3],
+        "history of 101 or more clicks": [4],
+    }
 
 
 def test_a_band_with_every_impression_is_not_a_segment() -> None:
