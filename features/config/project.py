@@ -35,7 +35,6 @@ from features.config.sections import (
 from features.config.slices import Section, Slices
 from features.errors import ProjectError
 
-
 _SEGMENTS = r"new_users|new_items|item .+ old|history of \d.* clicks|list of \d.*|\d\d–\d\d h"
 """Names of `evaluation.segments`, without attribute values."""
 
