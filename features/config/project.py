@@ -207,7 +207,9 @@ def _message(error: Mapping[str, Any]) -> str:
         nearest = difflib.get_close_matches(str(error["loc"][-1]), known, n=1)
         hint = f"did you mean {nearest[0]!r}?" if nearest else "known keys: " + ", ".join(known)
         return f"  {key}: unknown key; {hint}"
-    return f"  {key or 'file'}: {error['msg'].removeprefix('Value error, ')} (found {str(error['input'])[:80]!r})"
+    # A section's own rules say which of its values they mean.
+    found = "" if isinstance(error["input"], dict) else f" (found {str(error['input'])[:80]!r})"
+    return f"  {key or 'file'}: {error['msg'].removeprefix('Value error, ')}{found}"
 
 
 def _known_keys(section: Iterable[object]) -> list[str]:

@@ -90,7 +90,7 @@ def test_the_last_override_wins(file: Path) -> None:
             "slices.end=2026-01-06T12:00:00Z",
             "slices: slices.end is 2026-01-06T12:00:00+00:00, in the middle of a slice",
         ),
-        ("interest.heads=5", "such as 100 (found"),
+        ("interest.heads=5", "such as 100"),
         (f'name="{"x" * 65}"', "name: String should have at most 64 characters"),
         ('slices.start="later"', "slices.start: 'later' is not an instant"),
         ('source.path=""', "source.path is missing"),
