@@ -127,7 +127,7 @@ def score_slice(
         new_item=~pl.col("item_id").is_in(known.items.implode()),
         attributes=known.versions["attributes"].gather(version),
         item_hours=(pl.col("as_of") - published).dt.total_seconds() / 3600,
-        history_clicks=clicks["history_clicks"].fill_null(0),
+        history_clicks=clicks["history_clicks"].fill_null(0).cast(pl.Int64),
     )
 
 
