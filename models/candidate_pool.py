@@ -6,6 +6,7 @@ from datetime import datetime
 import numpy as np
 import polars as pl
 
+from features.events.point_in_time import BORN_AT
 from features.queries import query_vectors
 from features.schemas import INSTANT, Impressions
 from features.similarity import whole_vectors
@@ -24,7 +25,7 @@ def draw(
     that the user clicked are left out. Positions are arbitrary and must not be read.
     """
     fresh, popular, similar = ((size + extra) // 3 for extra in (2, 1, 0))
-    items = state.items.select("item_id", born_at=pl.coalesce("published_at", "known_at"))
+    items = state.items.select("item_id", born_at=BORN_AT)
     clicked_most = most_clicked(state.counts("item"), state.items.select("item_id"))
     shared = pl.concat(
         [listed.select("item_id") for listed in (newest(items).head(fresh), clicked_most.head(popular))]

@@ -8,7 +8,7 @@ import polars as pl
 
 from features.config.sections import Evaluation, Labels, Promotion
 from features.config.sections import Ranker as RankerConfig
-from features.events.point_in_time import see, versions
+from features.events.point_in_time import BORN_AT, see, versions
 from features.ranking_dataset import INTEREST, feature_columns, text_columns
 from features.state import MomentState, SliceEvents
 from features.state.histories import SKIPPED
@@ -115,7 +115,7 @@ def score_slice(
     rank_score, without_text = full.score(dataset), behaviour_only.score(dataset)
     # The item version known strictly before the impression.
     version = see(dataset.select("item_id", "as_of"), known.versions, "as_of")["version"]
-    published = known.versions.select(pl.coalesce("published_at", "known_at")).to_series().gather(version)
+    published = known.versions.select(BORN_AT).to_series().gather(version)
     clicks = dataset.select("user_id").join(known.clicks, on="user_id", how="left", maintain_order="left")
     return pl.concat([dataset.select(keys), baseline_scores], how="horizontal").with_columns(
         full=rank_score,

@@ -6,6 +6,9 @@ import polars as pl
 
 from features.schemas import Items
 
+BORN_AT = pl.coalesce("published_at", "known_at")
+"""When an item version (`schemas.Items`) was published or, if unknown, became known."""
+
 
 def known_before(
     rows: pl.DataFrame, facts: pl.DataFrame, at: str, known_at: str, by: str | Sequence[str]

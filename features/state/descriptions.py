@@ -7,6 +7,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from features.events.point_in_time import BORN_AT
 from features.state.entities import Entities
 from features.state.kernels import versions_seen
 
@@ -74,7 +75,7 @@ class Descriptions:
 
 
 _COLUMNS = {
-    "born_at": pl.coalesce("published_at", "known_at").to_physical(),
+    "born_at": BORN_AT.to_physical(),
     "title_words": pl.col("title").str.count_matches(r"\S+"),
     "body_words": pl.col("body").fill_null("").str.count_matches(r"\S+"),
 }

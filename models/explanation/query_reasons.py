@@ -49,6 +49,7 @@ def behind_query(
             item = candidate["item_id"]
             shared = _shared(words, texts.get(item, set()))
             ordered = sorted(shared, key=lambda word: (min(rarity[part] for part in word), word))
+            # The parts of a run overlap by a character.
             written = [word[0] + "".join(part[-1] for part in word[1:]) for word in ordered[:WORDS]]
             rows.append((impression, item, written or None, earlier.get(item)))
     names = ("impression_id", "item_id", "query_words", "earlier_query")

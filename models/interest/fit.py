@@ -28,7 +28,7 @@ _LOG_POINTS = 50
 _TOKENS_PER_PASS = 2048
 _PASS_SEED = 7_919_000_003
 _SHOWN = 20_000
-"""Candidates that a first fit takes its scales from, at most about."""
+"""Most candidates from which a first fit computes its scales."""
 
 
 def fine_tune(
@@ -162,10 +162,10 @@ class Fit:
             )
         if state is None:
             self._refresh()
+            # Scales are those of the items as often as they were shown: users choose among these, not in the catalogue.
             shown = self._moments.candidate_item
-            shown = shown[:: -(-len(shown) // _SHOWN)]
-            # Scaled by the items as often as they were shown: users choose among these, not in the whole catalogue.
-            self._model.decoder.setup(self._embedded()[shown], float((self._moments.label > 0).mean()))
+            sample = shown[:: 1 + len(shown) // _SHOWN]
+            self._model.decoder.setup(self._embedded()[sample], float((self._moments.label > 0).mean()))
             return 0, []
         self._vectors = state.vectors
         self._validation.best = state.best

@@ -68,7 +68,7 @@ def deterministic(seed: int) -> Iterator[None]:
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         torch.use_deterministic_algorithms(True, warn_only=True)
-        # Otherwise every new tensor is filled with NaN first: a sixth of a step's time.
+        # Otherwise every new tensor is filled with NaN first.
         memory.fill_uninitialized_memory = False
         try:
             yield

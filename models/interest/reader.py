@@ -89,8 +89,9 @@ class ItemReader(nn.Module):
 
         An optimiser step then touches the few rows that have gradients, not all buckets.
         """
-        attributes, attribute = np.unique(np.append(items.attribute, 0), return_inverse=True)
-        ids, id = np.unique(np.append(items.id, 0), return_inverse=True)
+        # Code 0, for none, stays row 0.
+        attributes, attribute_rows = np.unique(np.append(items.attribute, 0), return_inverse=True)
+        ids, id_rows = np.unique(np.append(items.id, 0), return_inverse=True)
         tables = [(self.attribute, attributes), (self.taste.attribute, attributes), (self.id, ids)]
         wide = [
             (table, table.weight, torch.from_numpy(rows).to(table.weight.device))
@@ -100,7 +101,7 @@ class ItemReader(nn.Module):
         for table, weight, rows in wide:
             table.weight = nn.Parameter(weight.detach()[rows])
         try:
-            yield replace(items, attribute=attribute[:-1], id=id[:-1])
+            yield replace(items, attribute=attribute_rows[:-1], id=id_rows[:-1])
         finally:
             for table, weight, rows in wide:
                 weight.data[rows] = table.weight.data

@@ -2,8 +2,8 @@
 
 A kernel regression (Nadaraya 1964, Watson 1964): past items are weighted by the cosine of learned projections of
 their text vectors and the candidate's, one projection per view, and decay with time. One more view compares attribute
-values. A fresh taste is the log of the share of clicks; a fit then weights clicks and moments apart, because a share
-does not tell a long history of clicks from a single one. Attention has to learn comparing; taste compares from the
+values. A fresh taste is the log of the share of clicks; a fit then weights clicks and moments apart, because a share is
+the same for one click and for many. Attention has to learn comparing; taste compares from the
 start, so a few hundred impressions suffice.
 """
 
@@ -25,8 +25,7 @@ _PACE = 20.0
 
 
 class Taste(nn.Module):
-    """Evidence for a candidate, in logits: at first the log of its smoothed share of clicks over the prior; 0 without a
-    history."""
+    """Evidence for a candidate in logits, 0 without a history; at first the log of its click share over the prior."""
 
     def __init__(self, actions: tuple[str, ...], text_width: int, attributes: int = 0) -> None:
         """`attributes`: number of buckets of attribute codes; 0 to compare texts only."""

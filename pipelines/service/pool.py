@@ -6,7 +6,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from features.events.point_in_time import latest
+from features.events.point_in_time import BORN_AT, latest
 from features.live import LiveMoments, Past
 from features.state.histories import SKIPPED
 from models.candidate_pool import most_clicked, newest
@@ -85,7 +85,7 @@ class Pool:
             return
         self._at = at
         items = latest(self._live.described.found)
-        born = items.select("item_id", born_at=pl.coalesce("published_at", "known_at"))
+        born = items.select("item_id", born_at=BORN_AT)
         self._fresh = newest(born)["item_id"].head(_LISTED).to_list()
         described = items.select("item_id", "title", "attributes")
         self.trending = most_clicked(self._live.counts("item"), described)
