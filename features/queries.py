@@ -84,10 +84,8 @@ class QueryClicks:
     """Clicks after queries (`MomentState.query_clicks`) as arrays. `query`: the number of each one's query."""
 
     def __init__(self, clicks: pl.DataFrame, query: Ints, state: MomentState) -> None:
-        self._items, self._forget = (
-            state.counted.items,
-            state.config.features.ttl // timedelta(microseconds=1),
-        )
+        self._items = state.counted.items
+        self._forget = state.config.features.ttl // timedelta(microseconds=1)
         self._at = clicks["known_at"].to_physical().to_numpy()
         self._query, self._item = query, self._items.encode(clicks["item_id"])
 
