@@ -76,7 +76,7 @@ def query_matches(state: MomentState, layout: "Layout", vectors: pl.DataFrame) -
     queries = query_vectors(pl.Series(numbers.ids, dtype=pl.String), vectors)
     return past.match(
         layout.at, layout.start, layout.item, layout.version, layout_texts(state, layout, vectors),
-        query, texts.str.len_chars().fill_null(0).cast(pl.Float64).to_numpy(), queries, lengths(queries),
+        query, texts.str.len_chars().fill_null(0).cast(pl.Float64).to_numpy(writable=True), queries, lengths(queries),
     )  # fmt: skip
 
 
@@ -84,11 +84,9 @@ class QueryClicks:
     """Clicks after queries (`MomentState.query_clicks`) as arrays. `query`: the number of each one's query."""
 
     def __init__(self, clicks: pl.DataFrame, query: Ints, state: MomentState) -> None:
-        self._items, self._forget = (
-            state.counted.items,
-            state.config.features.ttl // timedelta(microseconds=1),
-        )
-        self._at = clicks["known_at"].to_physical().to_numpy()
+        self._items = state.counted.items
+        self._forget = state.config.features.ttl // timedelta(microseconds=1)
+        self._at = clicks["known_at"].to_physical().to_numpy(writable=True)
         self._query, self._item = query, self._items.encode(clicks["item_id"])
 
     def match(

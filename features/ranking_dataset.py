@@ -32,7 +32,7 @@ def assemble(candidates: pl.DataFrame, features: pl.DataFrame, scores: pl.DataFr
 
 
 def labelled(impressions: pl.DataFrame) -> pl.DataFrame:
-    """The impressions with a known label. The others are scored and watched, and nothing is learned from them."""
+    """The impressions with a known label. The others are scored and monitored, but no model learns from them."""
     names = pl.col("context").list.eval(pl.element().struct.field("name"))
     return impressions.filter(~names.list.contains(UNLABELLED))
 

@@ -43,7 +43,7 @@ class Impressions(dy.Schema):
     """When the list was shown. Only what was known strictly before may be used to rank it."""
     session_id = dy.String(nullable=True)
     context = dy.List(dy.Struct({"name": dy.String(), "value": dy.String()}), nullable=False)
-    """Declared context fields (`surface`, `device`…), one entry per value; and `(unlabelled)` without a known label."""
+    """Declared context fields (`surface`, `device`…), one per value; `(unlabelled)` if the label is unknown."""
     candidates = dy.List(
         dy.Struct({"item_id": dy.String(), "position": dy.Int32(), "propensity": dy.Float64(nullable=True)}),
         nullable=False,

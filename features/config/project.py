@@ -4,7 +4,6 @@ Unknown keys are errors that name the nearest known key. `load` reads a file and
 """
 
 import difflib
-import re
 import tomllib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -32,11 +31,9 @@ from features.config.sections import (
     Scale,
     Source,
 )
+from features.config.segment_bands import AGES, HISTORIES, LENGTHS, hour_bands
 from features.config.slices import Section, Slices
 from features.errors import ProjectError
-
-_SEGMENTS = r"new_users|new_items|item .+ old|history of \d.* clicks|list of \d.*|\d\d–\d\d h"
-"""Names of `evaluation.segments`, without attribute values."""
 
 
 class Project(Section):
@@ -114,9 +111,11 @@ class Project(Section):
 
     @model_validator(mode="after")
     def _guards_are_segments(self) -> "Project":
-        values = "|".join(re.escape(name) for name in self.items.categorical)
+        bands = {**LENGTHS, **HISTORIES, **AGES, **hour_bands(self.evaluation.hours)}
+        attributes = tuple(f"{name}: " for name in self.items.categorical)
         for name in self.promotion.guard:
-            if not re.fullmatch(rf"({values or '(?!)'}): .+|{_SEGMENTS}", name):
+            is_value = name.startswith(attributes) and name not in attributes
+            if not is_value and name not in ("new_users", "new_items", *bands):
                 raise ValueError(
                     f"promotion.guard: {name!r} is not a segment and would never block; write new_users, new_items, a "
                     "declared categorical attribute and a value ('category: sport'), 'list of 6–10', "

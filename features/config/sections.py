@@ -335,12 +335,12 @@ class Lists(Section):
 
 
 class Exploration(Section):
-    """Random swaps in live rankings: new items are learnt, and off-policy estimates stay possible."""
+    """Random swaps in live rankings: new items are shown too, and off-policy estimates stay possible."""
 
     share: float = Field(0.0, ge=0, lt=1)
     """Share of the near-best positions that show another near-best item than the ranker's."""
     near_best: int = Field(20, ge=2)
-    """The first this many ranks are swapped among each other."""
+    """Only the first this many ranks are swapped."""
 
 
 class Experiment(Section):

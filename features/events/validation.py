@@ -134,8 +134,7 @@ def _impressions(
         ("missing_field:timestamp", pl.col("shown_at").is_null()),
         ("missing_field:items", pl.col("candidates").is_null()),
         ("empty_list", pl.col("candidates").list.len() == 0),
-        ("bad_number:propensity", _propensity().list.min() <= 0),
-        ("bad_number:propensity", _propensity().list.max() > 1),
+        ("bad_number:propensity", ~_propensities_are_valid()),
         _too_many("context"),
         *_out_of_time("shown_at", slices, now),
     ]
@@ -205,8 +204,9 @@ def _ids_shown() -> pl.Expr:
     return pl.col("candidates").list.eval(pl.element().struct.field("item_id"))
 
 
-def _propensity() -> pl.Expr:
-    return pl.col("candidates").list.eval(pl.element().struct.field("propensity"))
+def _propensities_are_valid() -> pl.Expr:
+    propensity = pl.element().struct.field("propensity")
+    return pl.col("candidates").list.eval((propensity > 0) & (propensity <= 1)).list.all()
 
 
 def _without_repeats(frame: pl.DataFrame) -> pl.DataFrame:

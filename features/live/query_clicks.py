@@ -39,7 +39,7 @@ class LiveQueries:
         fresh = self._length[numbers] == 0
         if fresh.any():
             whole = query_vectors(of_queries["item_id"].filter(pl.Series(fresh)), of_queries)
-            if whole.shape[1] != self._vectors.shape[1]:  # the first vectors of all
+            if whole.shape[1] != self._vectors.shape[1]:  # No vector was known before.
                 self._vectors = np.zeros((self._length.size, whole.shape[1]), np.int16)
             self._vectors[numbers[fresh]], self._length[numbers[fresh]] = whole, lengths(whole)
 

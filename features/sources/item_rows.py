@@ -107,7 +107,7 @@ def named_values(names: Sequence[str]) -> pl.Expr:
 
 
 UNLABELLED = "(unlabelled)"
-"""Name of a context entry of impressions without a known label; no field can be called so by mistake."""
+"""Name of the context entry that marks impressions without a known label; hardly the name of a field."""
 
 
 def context_values(context: Context) -> pl.Expr:

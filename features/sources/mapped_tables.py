@@ -38,8 +38,6 @@ from features.sources.table_files import SUFFIXES, read_pieces
 from features.sources.table_rows import split_rejects
 from features.threads import work_ahead
 
-_WITH_PROPENSITY = pl.List(pl.Struct({"item_id": pl.String, "propensity": pl.Float64}))
-"""Type of `items` where the log has propensities; else lists of ids."""
 _PIECE_ROWS = 1 << 14
 _PIECES = 16
 """Rows are split into this many pieces of at least `_PIECE_ROWS` rows, which threads process."""
@@ -118,8 +116,8 @@ TABLES = Reader(files, chunks)
 
 
 def _impressions(log: pl.DataFrame, context: Context, mapping: TableMapping) -> pl.DataFrame:
-    logged = ("item_id", "propensity") if log.schema["items"] == _WITH_PROPENSITY else ()
-    candidates = with_positions(pl.col("items"), *logged).alias("candidates")
+    fields = ("item_id", "propensity") if mapping.propensity else ()
+    candidates = with_positions(pl.col("items"), *fields).alias("candidates")
     rows = log.rename({"at": "shown_at"}).with_columns(candidates, context=context_values(context))
     if mapping.shape != "ratings":
         return rows
@@ -138,8 +136,8 @@ def _draw(log: pl.DataFrame, mapping: TableMapping, seed: int, past: Past) -> pl
 class _Part:
     """Some rows of the log, as impressions and as interactions.
 
-    Impressions have the ids shown in `items`; those of shape `interactions` have `item_id`, because candidates are
-    sampled later, from all rows.
+    Impressions have what they show in `items`: ids, or structs with propensities. Those of shape `interactions` have
+    `item_id`, because candidates are sampled later, from all rows.
     """
 
     log: pl.DataFrame
@@ -193,7 +191,7 @@ def _item_fields(frame: pl.DataFrame, declared: ItemFields) -> list[pl.Series]:
 
 
 def _fold(log: pl.DataFrame, shown: pl.Expr) -> pl.DataFrame:
-    """Fold adjacent rows of one impression into one row, with what they have `shown` in `items`."""
+    """Fold adjacent rows of one impression into one row, with the values of `shown` in `items`."""
     first = pl.all().exclude("run", "item_id", "propensity", "grade", "known").first()
     runs = log.with_columns(run=log["impression_id"].rle_id().set_sorted())
     return runs.group_by("run", maintain_order=True).agg(first, items=shown).drop("run")

@@ -65,8 +65,9 @@ def split_rejects(
         columns.append(read(frame["propensities"]).alias("propensity"))
         bad = pl.col("propensity").is_null() & pl.col("propensities").is_not_null()
         rules.append(("bad_number:propensity", bad))
-    if mapping.shape == "lists" and mapping.propensity is not None:
-        rules.append(("bad_list:propensity", pl.col("propensity").list.len() != pl.col("items").list.len()))
+        if mapping.shape == "lists":
+            uneven = pl.col("propensity").list.len() != pl.col("items").list.len()
+            rules.append(("bad_list:propensity", uneven))
     if mapping.shape in ("candidates", "ratings"):
         columns.append(read_grades(frame["clicked"]).alias("grade"))
         if mapping.shape == "candidates":
@@ -87,7 +88,7 @@ def split_rejects(
 
 
 def _number_lists(cells: pl.Series, separator: str) -> pl.Series:
-    """Lists of numbers; entries that are no numbers are null."""
+    """Lists of numbers; entries that are not numbers are null."""
     lists = read_lists(cells, separator).to_frame()
     return lists.select(pl.all().list.eval(pl.element().cast(pl.Float64, strict=False))).to_series()
 

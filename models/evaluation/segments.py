@@ -9,17 +9,11 @@ from collections.abc import Collection, Sequence
 import polars as pl
 
 from features.config.sections import Evaluation
+from features.config.segment_bands import AGES, HISTORIES, LENGTHS, Bands, hour_bands
 from models.ranking import require
 
 NEW = {"new_users": pl.col("new_user"), "new_items": pl.col("new_item")}
 """Users and items that are new in the evaluated slice."""
-
-_LENGTHS = (1, 6, 11, 21, 51)
-"""Minimum number of candidates in each band of lengths."""
-_HISTORIES = (0, 1, 6, 21, 101)
-"""Minimum number of clicks in each band of histories."""
-_AGES = {"under 6 hours": 6, "6–24 hours": 24, "1–7 days": 168, "over 7 days": float("inf")}
-"""Band of ages → the age in hours that its items stay below."""
 _COLUMNS = ("impression_id", "as_of", "attributes", "new_user", "new_item", "item_hours", "history_clicks")
 
 
@@ -37,10 +31,10 @@ def segments(
     return {
         **NEW,
         **_values(scored, attributes, config.top_values, guard),
-        **_ages(scored),
-        **_bands(scored, "history of {} clicks", pl.col("history_clicks"), _HISTORIES),
-        **_bands(scored, "list of {}", pl.len().over("impression_id"), _LENGTHS),
-        **_hours(scored, config.hours),
+        **_in_bands(scored, pl.col("item_hours"), AGES),
+        **_in_bands(scored, pl.col("history_clicks"), HISTORIES),
+        **_in_bands(scored, pl.len().over("impression_id"), LENGTHS),
+        **_in_bands(scored, pl.col("as_of").dt.hour(), hour_bands(config.hours)),
     }
 
 
@@ -82,34 +76,9 @@ def _has(name: str, value: str) -> pl.Expr:
     )
 
 
-def _ages(scored: pl.DataFrame) -> dict[str, pl.Expr]:
-    hours, bands, since = pl.col("item_hours"), {}, float("-inf")
-    for name, until in _AGES.items():
-        bands[f"item {name} old"] = (hours >= since) & (hours < until)
-        since = until
-    return _nonempty(scored, bands)
-
-
-def _bands(scored: pl.DataFrame, name: str, value: pl.Expr, starts: Sequence[int]) -> dict[str, pl.Expr]:
-    """Bands of whole numbers that begin at `starts`; `name` has a place for the numbers."""
-    bands = {}
-    for start, end in zip(starts, (*(later - 1 for later in starts[1:]), None), strict=True):
-        numbers = f"{start} or more" if end is None else f"{start}–{end}" if end > start else f"{start}"
-        bands[name.format(numbers)] = value.is_between(start, 2**31 if end is None else end)
-    return _nonempty(scored, bands)
-
-
-def _hours(scored: pl.DataFrame, width: int) -> dict[str, pl.Expr]:
-    hour = pl.col("as_of").dt.hour()
-    bands = {
-        f"{start:02}–{min(start + width, 24):02} h": (hour >= start) & (hour < start + width)
-        for start in range(0, 24, width)
-    }
-    return _nonempty(scored, bands)
-
-
-def _nonempty(scored: pl.DataFrame, bands: dict[str, pl.Expr]) -> dict[str, pl.Expr]:
-    """The bands with rows, or none if a single band contains them all."""
-    any_row = scored.select(band.any().alias(name) for name, band in bands.items())
+def _in_bands(scored: pl.DataFrame, value: pl.Expr, bands: Bands) -> dict[str, pl.Expr]:
+    """The bands of `value` with rows, or none if a single band contains them all."""
+    every = {name: (value >= start) & (value < end) for name, (start, end) in bands.items()}
+    any_row = scored.select(band.any().alias(name) for name, band in every.items())
     names = [name for name in any_row.columns if any_row[name].item()]
-    return {name: bands[name] for name in names} if len(names) > 1 else {}
+    return {name: every[name] for name in names} if len(names) > 1 else {}

@@ -18,6 +18,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -241,31 +242,36 @@ def mlflow_serve(made: Deployment, times: int) -> np.ndarray:
         "--env-manager",
         "local",
     ]
-    environment = {**os.environ, "MLFLOW_TRACKING_URI": made.settings.tracking_uri}
-    with subprocess.Popen(
-        command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment
-    ) as server:
+    environment = os.environ | {
+        "MLFLOW_TRACKING_URI": made.settings.tracking_uri,
+        # MLflow starts uvicorn by name.
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+    }
+    server = subprocess.Popen(command, stdout=subprocess.DEVNULL, env=environment, start_new_session=True)
 
-        def call() -> int:
-            link = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
-            link.request("POST", "/invocations", body, {"Content-Type": "application/json"})
-            answer = link.getresponse()
-            answer.read()
-            return answer.status
+    def call() -> int:
+        link = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+        link.request("POST", "/invocations", body, {"Content-Type": "application/json"})
+        answer = link.getresponse()
+        answer.read()
+        return answer.status
 
+    def is_ready() -> bool:
+        if server.poll() is not None:
+            raise RuntimeError(f"`mlflow models serve` exited with {server.returncode}")
         try:
-            for _ in range(600):
-                time.sleep(0.2)
-                try:
-                    if call() == 200:
-                        break
-                except OSError:
-                    continue
-            return timed(call, times)
-        finally:
-            for child in psutil.Process(server.pid).children(recursive=True):
-                child.kill()
-            server.kill()
+            return call() == 200
+        except OSError:
+            return False
+
+    try:
+        while not is_ready():
+            time.sleep(0.2)
+        return timed(call, times)
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(server.pid, signal.SIGKILL)
+        server.wait()
 
 
 def larger(

@@ -22,7 +22,7 @@ START = datetime(2026, 1, 5, tzinfo=UTC)
 SIZE = NewsroomWorld(days=9, users=500, impressions_a_day=2500, list_size=10, exploration=0.8)
 FITTED_DAYS = 2
 K = 10
-RATES = (["user", "category"], ["category", "storyline"], ["style"])
+RATES = (["user_id", "category"], ["category", "storyline"], ["style"])
 
 
 def main(first: int, seeds: int) -> None:
@@ -86,7 +86,6 @@ def _log(world: World) -> pl.DataFrame:
             "examination": lists.examination,
             "attractiveness": lists.attractiveness,
             "clicked": clicked,
-            "user": visits.user[lists.impression],
             **{name: getattr(articles, name)[lists.article] for name in ("category", "storyline", "style")},
             "age": (shown - articles.published[lists.article]) / DAY,
         }

@@ -1,7 +1,7 @@
 """Measure experiments that are looked at every day: false positives of A/A runs, impressions until an A/B is decided.
 
-`python tests/benchmarks/sequential.py [RUNS]`. Users come back with their own click rates; each arm has half
-of them, or the challenger a tenth. A fixed-horizon test that is looked at every day is beside it.
+`python tests/benchmarks/sequential.py [RUNS]`. Users come back with their own click rates; the challenger has
+half of them, or a tenth. The same runs with a fixed-horizon test at every look are printed for comparison.
 """
 
 import math
@@ -17,7 +17,7 @@ ALPHA = 0.05
 
 
 class Run(NamedTuple):
-    """What was seen at each daily look."""
+    """Figures of each daily look."""
 
     impressions: list[int]
     decided: list[int]

@@ -28,7 +28,7 @@ STORYLINE_QUALITY, STYLE_QUALITY, OWN_QUALITY = 0.8, 0.6, 0.8
 FRESHNESS = 0.5
 SOUGHT, UNSOUGHT = 3.0, 1.0
 
-RECENT, POPULAR, FOUND = 1.0, 0.15, 2.0
+RECENT, POPULAR, SEARCHED = 1.0, 0.15, 2.0
 """Weights of recency, log clicks and a match with the search in the logging policy, beside Gumbel noise of standard
 deviation 1.3."""
 POSITION_DECAY = 0.25
@@ -227,7 +227,7 @@ def _rank(
     pool = np.arange(oldest, newest)
     age = (shown - articles.published[pool]) / DAY
     scores = RECENT * np.exp(-age) + POPULAR * np.log1p(clicks[pool]) + random.gumbel(size=pool.size)
-    scores += FOUND * wanted[pool]
+    scores += SEARCHED * wanted[pool]
     scores[read[pool]] -= 100.0
     return pool[np.argsort(-scores, kind="stable")[:list_size]]
 

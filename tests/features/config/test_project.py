@@ -107,6 +107,7 @@ def test_the_last_override_wins(file: Path) -> None:
         ('interest.tune="top:0"', "interest.tune"),
         ('promotion.guard={"new_user" = 0.1}', "'new_user' is not a segment and would never block"),
         ('promotion.guard={"colour: red" = 0.1}', "'colour: red' is not a segment"),
+        ('promotion.guard={"list of 6–11" = 0.1}', "'list of 6–11' is not a segment"),
     ],
 )
 def test_an_invalid_value_is_reported_with_what_was_expected(file: Path, override: str, message: str) -> None:

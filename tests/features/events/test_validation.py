@@ -96,6 +96,11 @@ def test_slices_may_be_minutes_long(tmp_path: Path) -> None:
         (ranking(items=None), "missing_field:items"),
         (ranking(items=()), "empty_list"),
         (ranking(items=("", None)), "empty_list"),
+        (ranking() | {"items": [{"id": "a", "propensity": 0}]}, "bad_number:propensity"),
+        (
+            ranking() | {"items": [{"id": str(p), "propensity": p} for p in (0.5, "nan")]},
+            "bad_number:propensity",
+        ),
         (ranking(at=START - timedelta(microseconds=1)), "outside_timetable"),
         (ranking(at=datetime(2026, 1, 15, tzinfo=UTC)), "outside_timetable"),
         (ranking(at=NOW + timedelta(days=31)), "in_future"),

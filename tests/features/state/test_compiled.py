@@ -35,19 +35,27 @@ def test_definitions_and_the_catalogue_load_without_the_compiler() -> None:
 
 
 @pytest.mark.skipif(bool(os.environ.get("NUMBA_DISABLE_JIT")), reason="nothing is compiled")
-def test_no_kernel_is_compiled_again_for_a_slice_with_events() -> None:
+def test_no_kernel_is_compiled_again_for_events_or_a_request() -> None:
     script = """
-from features import similarity_kernels
-from features.state import __main__, kernels
+from features import query_kernels, similarity_kernels
+from features.config.slices import microseconds
+from features.live import LiveMoments, Request
+from features.schemas import ItemVectors
+from features.state import __main__, kernels, start
 from tests import conftest as toy
 
 def compiled():
-    functions = [*vars(kernels).values(), *vars(similarity_kernels).values()]
+    modules = (kernels, similarity_kernels, query_kernels)
+    functions = [function for module in modules for function in vars(module).values()]
     return {f"{f.__name__}{s}" for f in functions for s in getattr(f, "signatures", ())}
 
 __main__.main()
 before = compiled()
 toy.walk(toy.busy(), toy.project(context={"categorical": ("surface",)}), {toy.at(60)})
+searched = toy.project(context={"query": "surface"})
+toy.walk(toy.busy(), searched, {toy.at(60)})
+live = LiveMoments(start(toy.START, searched.behaviour), searched.slices, ItemVectors.create_empty())
+live.look_up(Request("u", ("a",), microseconds(toy.at(5)), context=(("surface", "home"),)))
 print(len(before), *sorted(compiled() - before), sep="\\n")
 """
     ran = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, cwd=ROOT)

@@ -144,9 +144,9 @@ def test_quality_equals_the_fit_in_one_process(workers: int, together: Together)
     dataset, unseen = _dataset(), _dataset(600, seed=9)
     alone = [_quality(fit(dataset, COLUMNS, SETTINGS, LABELS, seed=seed), unseen) for seed in range(5)]
     shards = _shards(dataset, workers)
-    together = [_quality(together(shards, seed=seed)[0], unseen) for seed in range(3)]
+    shared = [_quality(together(shards, seed=seed)[0], unseen) for seed in range(3)]
     assert max(alone) - min(alone) < 0.015
-    assert min(alone) < float(np.mean(together)) < max(alone)
+    assert min(alone) < float(np.mean(shared)) < max(alone)
 
 
 def test_info_describes_all_workers_and_names_no_machine(two: list[Ranker], tmp_path: Path) -> None:
