@@ -34,6 +34,11 @@ class Champion:
     challenger: Ranker | None
     models: LiveModels
 
+    @property
+    def rankers(self) -> list[Ranker]:
+        """The champion's and, in an experiment, the challenger's."""
+        return [self.ranker, self.challenger] if self.challenger else [self.ranker]
+
 
 def load(
     registry: Registry,
@@ -55,10 +60,10 @@ def load(
     )
     ranker = registry.load_ranker(versions.ranker.version)
     challenger = registry.load_ranker(versions.challenger) if versions.challenger else None
-    models.require(ranker, live.plan.columns)
-    if challenger:
-        models.require(challenger, live.plan.columns)
-    return Champion(versions, ranker, challenger, models)
+    champion = Champion(versions, ranker, challenger, models)
+    for one in champion.rankers:
+        models.require(one, live.plan.columns)
+    return champion
 
 
 class Follower:

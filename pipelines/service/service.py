@@ -317,7 +317,7 @@ class Service:
         return Serving(ranker, registry.latest("interest", before=key), challenger) if ranker else None
 
     def _prepare(self, versions: Serving) -> Champion:
-        """Load a champion and rank with it once, so that it is warm and known to work."""
+        """Load a champion and rank with each of its rankers, so that they are warm and known to work."""
         assert self._resident is not None
         resident = self._resident
         settings = self.deployment.settings
@@ -335,8 +335,12 @@ class Service:
                 if not items:
                     continue
                 lookup = Request(user, tuple(items), at)
-                ranking = self._ranking(resident, champion, champion.ranker, lookup, 1, explain=True)
-            self._rows(ranking, features=False)
+                rankings = [
+                    self._ranking(resident, champion, ranker, lookup, 1, explain=True)
+                    for ranker in champion.rankers
+                ]
+            for ranking in rankings:
+                self._rows(ranking, features=False)
         return champion
 
     def _swap(self, champion: Champion) -> None:
