@@ -16,7 +16,7 @@ class Estimated(NamedTuple):
 
     version: str
     slices: list[str]
-    found: OffPolicy
+    estimates: OffPolicy
 
 
 def estimate_version(
@@ -25,7 +25,7 @@ def estimate_version(
     """Estimate a ranker version's click rate in the first `k` positions, and log it to MLflow with the version.
 
     The traffic is the `newest` slices after those that the version was fitted on. Raises ModelError if there are none,
-    and where the log cannot say (`off_policy.estimate`).
+    and what `off_policy.estimate` raises.
     """
     lake, project = tables.lake, tables.project
     version = registry.alias("ranker", version_or_alias) or version_or_alias
@@ -41,14 +41,14 @@ def estimate_version(
     score = ranker.score(dataset)
     keys = ("impression_id", "user_id", "item_id", "position", "propensity", "clicked")
     log = dataset.select(keys).with_columns(score=score, click_probability=ranker.probability(score))
-    found = estimate(log, k, seed=project.seed, resamples=project.promotion.resamples)
+    estimates = estimate(log, k, seed=project.seed, resamples=project.promotion.resamples)
     table = Table("ranking_dataset", lake.version("ranking_dataset"), lake.location("ranking_dataset"))
-    registry.log_quality(version, project.slices.number(slices[-1]), _metrics(found.table), table)
-    return Estimated(version, slices, found)
+    registry.log_quality(version, project.slices.number(slices[-1]), _metrics(estimates.table), table)
+    return Estimated(version, slices, estimates)
 
 
 def _metrics(table: pl.DataFrame) -> dict[str, float]:
-    """`off_policy/dr`, and `_low` and `_high`, of each estimator."""
+    """For each estimator, for example `dr`: `off_policy/dr`, `off_policy/dr_low` and `off_policy/dr_high`."""
     ends = {"click_rate": "", "low": "_low", "high": "_high"}
     return {
         f"off_policy/{row['estimator']}{suffix}": row[end]

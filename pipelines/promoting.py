@@ -6,6 +6,7 @@ import polars as pl
 
 from features.errors import ModelError
 from models.evaluation.evaluate import calibration, calibration_error
+from models.evaluation.experiment import compare, user_sums
 from models.evaluation.promotion import Decision, decide
 from models.prequential import promotion_values
 from models.registry.registry import Registry
@@ -86,3 +87,15 @@ def challenge(tables: SliceTables, registry: Registry, slice: str) -> Outcome | 
     }
     types = {"champion_before": pl.String, "guard_slack": pl.Float64}
     return Outcome(decision, promoted, pl.DataFrame([row], schema_overrides=types))
+
+
+def experiment_figures(tables: SliceTables, slice: str) -> pl.DataFrame | None:
+    """The experiment's figures (`experiment.compare`) from its start to the slice's end; None without an experiment."""
+    lake, project = tables.lake, tables.project
+    config, slices = project.experiment, project.slices
+    if not config.challenger_share or config.since is None or slice < slices.key(config.since):
+        return None
+    keys = [key for key in lake.slices("candidates") if slices.key(config.since) <= key <= slice]
+    candidates = lake.read("candidates", keys, ["user_id", "impression_id", "as_of", "clicked", "label"])
+    users = user_sums(candidates.filter(pl.col("as_of") >= config.since))
+    return compare(users, config, project.seed)

@@ -123,10 +123,10 @@ def test_a_versions_click_rate_is_estimated_on_traffic_after_it(ran: Deployment)
     import mlflow
 
     version = next(v for v in ran.registry.versions("ranker") if v["slice"] == SLICES[2])["version"]
-    _, slices, found = estimate_version(ran.slices, ran.registry, version, 10, 7)
+    _, slices, estimates = estimate_version(ran.slices, ran.registry, version, 10, 7)
     assert slices == SLICES[3:]
-    assert found.without_propensity == 0
-    doubly_robust = found.table.row(by_predicate=pl.col("estimator") == "dr", named=True)
+    assert estimates.without_propensity == 0
+    doubly_robust = estimates.table.row(by_predicate=pl.col("estimator") == "dr", named=True)
     assert doubly_robust["low"] < doubly_robust["click_rate"] < doubly_robust["high"]
     client = mlflow.MlflowClient(ran.settings.tracking_uri)
     run = client.get_run(client.get_model_version("newsroom-ranker", version).run_id)

@@ -5,7 +5,7 @@ import polars as pl
 
 from features.catalogue import catalogue
 from features.errors import ModelError
-from models.evaluation.experiment import compare, user_sums, verdict
+from models.evaluation.experiment import verdict
 from models.evaluation.exposure import beyond_accuracy
 from models.evaluation.exposure import exposure as exposure_of
 from models.markdown import bullets
@@ -14,7 +14,7 @@ from models.registry.ranker_card import EVALUATED, evaluated, ranker_card
 from models.report import plots as figures
 from pipelines import chain
 from pipelines.asset_steps import WIDTH, StepRun, picture, step
-from pipelines.promoting import challenge
+from pipelines.promoting import challenge, experiment_figures
 from pipelines.reporting import with_family
 from pipelines.triggers.partitions import before
 
@@ -191,13 +191,9 @@ def promotion(run: StepRun) -> None:
 @step("ranker", _TABLES, ["candidates"])
 def experiment(run: StepRun) -> None:
     """Challenger against champion on the users assigned to them, from the experiment's start to each slice."""
-    lake, project = run.deployment.lake, run.deployment.project
-    config, slices = project.experiment, project.slices
     for slice in run.track():
-        if config.since is None or slice < slices.key(config.since):
+        figures = experiment_figures(run.deployment.slices, slice)
+        if figures is None:
             run.describe(slice, {"skipped": "no experiment: [experiment] in the project file starts one"})
             continue
-        earlier = [key for key in lake.slices("candidates") if slices.key(config.since) <= key <= slice]
-        candidates = lake.read("candidates", earlier).filter(pl.col("as_of") >= config.since)
-        figures = compare(user_sums(candidates), config, project.seed)
         run.publish("experiment", slice, figures, {"verdict": verdict(figures)})

@@ -221,8 +221,8 @@ def estimate(
 
     deployment = _open(project, overrides)
     positions = k or deployment.project.lists.k
-    found = estimate_version(deployment.slices, deployment.registry, challenger, positions, slices)
-    show.estimated(out, found, positions)
+    estimated = estimate_version(deployment.slices, deployment.registry, challenger, positions, slices)
+    show.estimated(out, estimated, positions)
 
 
 @app.command()

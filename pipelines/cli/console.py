@@ -92,19 +92,20 @@ def seed_variance(out: Terminal, figures: dict[str, Any], title: str) -> None:
 
 def estimated(out: Terminal, estimated: Estimated, k: int) -> None:
     """Print the estimates of a version's click rate, and what they rest on."""
-    version, slices, found = estimated
+    version, slices, estimates = estimated
+    overlap = estimates.overlap
     table = Table(
         "estimate",
         "click rate (interval)",
         title=f"ranker version {version} on {slices[0]} … {slices[-1]}, first {k} positions",
     )
-    for name, rate, low, high in found.table.iter_rows():
+    for name, rate, low, high in estimates.table.iter_rows():
         table.add_row(name, f"{rate:.4f} ({low:.4f} to {high:.4f})")
     out.print(table)
     out.print(
-        f"{found.impressions:,} impressions ({found.without_propensity:,} without propensities left out); effective "
-        f"sample size {found.effective:,.0f}, largest weight {found.largest_weight:.1f}, mean weight "
-        f"{found.overlap.mean:.2f} ({found.overlap.low:.2f} to {found.overlap.high:.2f}; 1 is full overlap)",
+        f"{estimates.impressions:,} impressions ({estimates.without_propensity:,} without propensities left out); "
+        f"effective sample size {estimates.effective:,.0f}, largest weight {estimates.largest_weight:.1f}, mean weight "
+        f"{overlap.mean:.2f} ({overlap.low:.2f} to {overlap.high:.2f}; 1 is full overlap)",
         soft_wrap=True,
     )
 

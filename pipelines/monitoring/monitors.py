@@ -14,6 +14,7 @@ from features.config.extensions import extended
 from features.config.project import Project
 from features.config.sections import Checks
 from features.drift import drift
+from features.ranking_dataset import labelled
 from features.schemas import Interactions, Items
 from features.state import SliceEvents
 from pipelines.lake import Lake
@@ -249,7 +250,8 @@ def _calibration(view: View) -> Finding:
 def _training_serving_skew(view: View) -> Finding:
     """Recompute features of past impressions as a live request would, and compare them with the stored ones."""
     tables, slice = SliceTables(view.lake, view.project), view.slices[-1]
-    impressions = tables.events(slice).impressions.sort("shown_at", "impression_id")
+    impressions = labelled(view.lake.read("impressions", [slice]).drop("slice"))
+    impressions = impressions.sort("shown_at", "impression_id")
     # A request needs the state of an earlier slice.
     if impressions.is_empty() or not view.checks.requests or not view.project.slices.previous(slice):
         return Finding(True, "no impression to compare")

@@ -34,6 +34,11 @@ class Champion:
     challenger: Ranker | None
     models: LiveModels
 
+    @property
+    def rankers(self) -> list[Ranker]:
+        """The champion's and, in an experiment, the challenger's."""
+        return [self.ranker, self.challenger] if self.challenger else [self.ranker]
+
 
 def load(
     registry: Registry,
@@ -42,11 +47,11 @@ def load(
     numbers: Sequence[str],
     cache: Path,
 ) -> Champion:
-    """Load both models. `numbers`: names of the items' declared numbers.
+    """Load the models of some versions. `numbers`: names of the items' declared numbers.
 
     Raises ModelError if one cannot be read or does not fit the state.
     """
-    interest, challenger = versions.interest, versions.challenger
+    interest = versions.interest
     models = LiveModels(
         registry.interest_folder(interest.version) if interest else None,
         live.described.found,
@@ -54,10 +59,11 @@ def load(
         cache,
     )
     ranker = registry.load_ranker(versions.ranker.version)
-    other = registry.load_ranker(challenger) if challenger else None
-    for one in (ranker, *([other] if other else [])):
+    challenger = registry.load_ranker(versions.challenger) if versions.challenger else None
+    champion = Champion(versions, ranker, challenger, models)
+    for one in champion.rankers:
         models.require(one, live.plan.columns)
-    return Champion(versions, ranker, other, models)
+    return champion
 
 
 class Follower:
@@ -87,27 +93,27 @@ class Follower:
     def look_once(self) -> None:
         """Poll once, and swap if the champion changed."""
         try:
-            found = self._look()
+            wanted = self._look()
         except Exception as error:
             self._say(f"the registry cannot be reached: {type(error).__name__}: {error}")
             return
-        if found is None or found == self._present:
+        if wanted is None or wanted == self._present:
             self.problem = ""
             return
-        if found == self._refused:
+        if wanted == self._refused:
             return
         try:
-            champion = self._prepare(found)
+            champion = self._prepare(wanted)
         except Exception as error:
-            self._refused = found
+            self._refused = wanted
             self._say(
-                f"ranker version {found[0].version} cannot serve, version {self._present[0].version} stays: "
+                f"ranker version {wanted.ranker.version} cannot serve, version {self._present.ranker.version} stays: "
                 f"{type(error).__name__}: {error}"
             )
             return
         self._swap(champion)
-        self._present, self._refused, self.problem = found, None, ""
-        _log.info("ranker version %s serves", found[0].version)
+        self._present, self._refused, self.problem = wanted, None, ""
+        _log.info("ranker version %s serves", wanted.ranker.version)
 
     def _say(self, problem: str) -> None:
         if problem != self.problem:

@@ -211,6 +211,7 @@ class Service:
         wanted_at = request.at
         query = self._query(request)
         near_to = None if query is None else query["vector"].to_numpy()[0]
+        challenged = self._in_challenger(user)
         with resident.lock:
             at = self.clock() if wanted_at is None else wanted_at
             if wanted_at is not None and wanted_at <= resident.live.at:
@@ -224,9 +225,9 @@ class Service:
                 items = [item for item in items if item not in request.muted]
             champion = resident.champion
             assert champion is not None  # a ready service has one
-            challenged = champion.challenger is not None and self._in_challenger(user)
+            challenger = champion.challenger if challenged else None
             if not items:
-                return self._answer(champion, challenged, [])
+                return self._answer(champion, challenger is not None, [])
             context = tuple(
                 (name, value)
                 for name, values in request.context.items()
@@ -237,9 +238,9 @@ class Service:
                 context += ((self.project.context.query, query["item_id"][0]),)
             k = request.k or (len(items) if request.candidates is not None else self.project.lists.k)
             lookup = Request(user, tuple(items), at, request.session_id, context)
-            ranker = champion.challenger if challenged and champion.challenger else champion.ranker
+            ranker = challenger or champion.ranker
             ranking = self._ranking(resident, champion, ranker, lookup, k, request.explain)
-        return self._answer(champion, challenged, self._rows(ranking, request.features))
+        return self._answer(champion, challenger is not None, self._rows(ranking, request.features))
 
     def similar(self, item: str, count: int) -> dict[str, Any]:
         """Items similar in text, and items clicked by the same users."""
@@ -316,7 +317,7 @@ class Service:
         return Serving(ranker, registry.latest("interest", before=key), challenger) if ranker else None
 
     def _prepare(self, versions: Serving) -> Champion:
-        """Load a champion and rank with it once, so that it is warm and known to work."""
+        """Load a champion and rank with each of its rankers, so that they are warm and known to work."""
         assert self._resident is not None
         resident = self._resident
         settings = self.deployment.settings
@@ -334,8 +335,12 @@ class Service:
                 if not items:
                     continue
                 lookup = Request(user, tuple(items), at)
-                ranking = self._ranking(resident, champion, champion.ranker, lookup, 1, explain=True)
-            self._rows(ranking, features=False)
+                rankings = [
+                    self._ranking(resident, champion, ranker, lookup, 1, explain=True)
+                    for ranker in champion.rankers
+                ]
+            for ranking in rankings:
+                self._rows(ranking, features=False)
         return champion
 
     def _swap(self, champion: Champion) -> None:
@@ -374,7 +379,7 @@ class Service:
 
     def _in_challenger(self, user: str) -> bool:
         share = self.project.experiment.challenger_share
-        return bool(in_challenger(pl.Series([user]), share, self.project.seed)[0])
+        return share > 0 and bool(in_challenger(pl.Series([user]), share, self.project.seed)[0])
 
     def _answer(self, champion: Champion, challenged: bool, rows: list[dict[str, Any]]) -> dict[str, Any]:
         arm = {"arm": "challenger" if challenged else "champion"} if champion.challenger else {}
@@ -400,10 +405,10 @@ class Service:
         """Rank a request's candidates; the caller holds the lock."""
         answer = resident.live.look_up(request)
         ranked = champion.models.rank(ranker, request, answer, resident.live.plan.columns)
-        order, propensity, explored = ranked.order[:k], None, self.project.exploration
+        order, propensity, exploration = ranked.order[:k], None, self.project.exploration
         ranks = np.arange(len(order))
-        if explored.share:
-            ranks, propensity = explore(len(order), explored.share, explored.near_best, self._random)
+        if exploration.share:
+            ranks, propensity = explore(len(order), exploration.share, exploration.near_best, self._random)
             order = [order[rank] for rank in ranks]
         past = champion.models.past_behind(request, answer, order) if explain else None
         versions = resident.live.described.found

@@ -2,6 +2,8 @@
 
 import uuid
 from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
 
 import polars as pl
 import pytest
@@ -18,8 +20,9 @@ from models.ranker import Ranker, fit
 from pipelines.dagster_names import asset_key
 from pipelines.definitions import advance_job
 from pipelines.deployment import Deployment
-from pipelines.lake import STATE
-from pipelines.promoting import evaluated_version, promote
+from pipelines.lake import STATE, Lake
+from pipelines.promoting import evaluated_version, experiment_figures, promote
+from pipelines.slice_tables import SliceTables
 
 SLICES = ["2026-01-05", "2026-01-06", "2026-01-07"]
 EVALUATED = (
@@ -185,3 +188,23 @@ def test_a_version_of_another_project_is_not_promoted(deployment: Deployment) ->
     assert registry.champion() == before
     ours = next(version["version"] for version in registry.versions("ranker"))
     assert promote(deployment.lake, deployment.registry, ours, "") == ours
+
+
+def test_an_experiment_counts_impressions_since_its_start_and_ends_with_its_share(
+    toy: SimpleNamespace, tmp_path: Path
+) -> None:
+    lake, key, since = Lake(str(tmp_path)), toy.project().slices.key(toy.START), toy.at(10)
+    shown = {"user_id": ["a", "b"], "impression_id": ["1", "2"], "as_of": [toy.at(5), toy.at(15)]}
+    lake.write("candidates", key, pl.DataFrame(shown | {"clicked": [True, False], "label": [1.0, 0.0]}))
+
+    def figures(share: float) -> pl.DataFrame | None:
+        config = {"challenger_share": share, "challenger": "1", "since": since}
+        return experiment_figures(SliceTables(lake, toy.project(experiment=config)), key)
+
+    running = figures(0.5)
+    assert running is not None
+    assert (
+        running.select(pl.sum_horizontal("users_challenger", "users_champion"))["users_challenger"].to_list()
+        == [1] * 3
+    )
+    assert figures(0.0) is None
