@@ -54,7 +54,8 @@ def require_complete(table: str, slice: str, parts: Sequence[Part], columns: int
     buckets = max((part.buckets for part in parts), default=1)
     found = sorted((part.bucket, part.buckets, part.table, part.slice, part.columns) for part in parts)
     if found != [(bucket, buckets, table, slice, columns) for bucket in range(buckets)]:
-        names = ", ".join(f"{part.bucket} of {part.buckets} of {part.slice}" for part in parts)
+        named = [f"{part.bucket} of {part.buckets} of {part.slice}" for part in parts]
+        names = ", ".join(named[:5] + ["…"] * (len(named) > 5))
         raise TableError(
             f"slice {slice!r} of table {table!r} got the parts {names or '(none)'}; expected each of {buckets} buckets "
             "once, with the table's present columns: draft the slice again, with one setting of scale.buckets"

@@ -54,7 +54,8 @@ PROCESS_ENVIRONMENT = {
 _STORES = ("file", "s3", "s3a", "gs", "az", "abfs", "abfss")
 _RAY_ADDRESS = re.compile(r"auto|(\[[0-9A-Fa-f:]+\]|[^\s/:\[\]]+):\d+")
 _UNSAFE = re.compile(r"[?\\\n\r]|%[0-9A-Fa-f]{2}")
-_SECRET = ("storage_options", "dagster_postgres", "pseudonym_key")
+_SECRET = ("storage_options", "dagster_postgres", "pseudonym_key", "webhook")
+"""Settings whose values are not printed: a webhook's address may carry a token."""
 
 
 def _folder(value: str | Path) -> Path:
