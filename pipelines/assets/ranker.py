@@ -194,6 +194,9 @@ def experiment(run: StepRun) -> None:
     for slice in run.track():
         figures = experiment_figures(run.deployment.slices, slice)
         if figures is None:
-            run.describe(slice, {"skipped": "no experiment: [experiment] in the project file starts one"})
+            reason = "no experiment in this slice: [experiment] in the project file starts one"
+            run.describe(slice, {"skipped": reason})
+            run.deployment.progress.made(slice, reason.partition(":")[0])
             continue
         run.publish("experiment", slice, figures, {"verdict": verdict(figures)})
+        run.deployment.progress.made(slice, verdict(figures))
